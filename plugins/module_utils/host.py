@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host says of itself: read-only, standard library, one function per fact.
+
+Each function returns a plain value or raises OSError / ValueError. Units are in the names.
+"""
+from __future__ import annotations
+
+import glob
+import json
+import os
+import socket
+import struct
+
+MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
+CREDENTIALS_DIR = "/etc/beta9/credentials"
+
+
+def os_release(path="/etc/os-release"):
+    """Return the keys of os-release(5), unquoted."""
+    found = {}
+    with open(path, encoding="utf-8") as stream:
+        for line in stream:
+            key, equals, value = line.strip().partition("=")
+            if equals and not key.startswith("#"):
+                found[key] = value.strip("\"'")
+    return found
+
+
+def memory_mib(path="/proc/meminfo"):
+    """Return the installed memory that the kernel can use, in MiB."""
+    with open(path, encoding="ascii") as stream:
+        for line in stream:
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) // 1024
+    raise ValueError("no MemTotal in %s" % path)
+
+
+def disk_free_mib(path):
+    """Return the space free for unprivileged users below path (its nearest existing parent), in MiB."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "/"
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize // (1024 * 1024)
+
+
+def source_address(peer):
+    """Return the address this host would use to reach peer, or None without a route. No packet is sent."""
+    family = socket.AF_INET6 if ":" in peer else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((peer, 9))
+        except OSError:
+            return None
+        return probe.getsockname()[0]
+
+
+def listeners(port):
+    """Return who listens on a TCP port: a list of {"address", "process", "pid"}; process is None if it can't be read."""
+    sockets = {}
+    for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        try:
+            with open(path, encoding="ascii") as stream:
+                rows = stream.read().splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            address, _colon, hex_port = fields[1].rpartition(":")
+            if fields[3] == "0A" and int(hex_port, 16) == port:
+                words = [struct.pack("=I", int(address[i:i + 8], 16)) for i in range(0, len(address), 8)]
+                sockets[fields[9]] = socket.inet_ntop(family, b"".join(words))
+    owners = _socket_owners(set(sockets)) if sockets else {}
+    return [dict(address=address, **owners.get(inode, {"process": None, "pid": None})) for inode, address in sorted(sockets.items())]
+
+
+def _socket_owners(inodes):
+    """Map socket inodes to {"process", "pid"} by walking /proc; what may not be read is left out."""
+    owners = {}
+    for directory in glob.glob("/proc/[0-9]*/fd"):
+        pid = directory.split("/")[2]
+        try:
+            for handle in os.listdir(directory):
+                target = os.readlink(os.path.join(directory, handle))
+                inode = target[len("socket:["):-1] if target.startswith("socket:[") else None
+                if inode in inodes:
+                    with open("/proc/%s/comm" % pid, encoding="utf-8") as stream:
+                        owners[inode] = {"process": stream.read().strip(), "pid": int(pid)}
+        except OSError:
+            continue  # the process ended, or belongs to somebody else
+    return owners
+
+
+def nvidia_pci_count(root="/sys/bus/pci/devices"):
+    """Return the number of NVIDIA display or 3D controllers on the PCI bus."""
+    count = 0
+    for device in glob.glob(os.path.join(root, "*")):
+        try:
+            with open(os.path.join(device, "vendor"), encoding="ascii") as stream:
+                vendor = stream.read().strip()
+            with open(os.path.join(device, "class"), encoding="ascii") as stream:
+                kind = stream.read().strip()
+        except OSError:
+            continue
+        count += vendor == "0x10de" and kind.startswith("0x03")
+    return count
+
+
+def machine_fact(path=MACHINE_FACT_PATH):
+    """Return the host's machine record (machine_id, pool, provider), or {} when there is none or it is damaged."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

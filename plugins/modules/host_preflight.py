@@ -1,0 +1,217 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_preflight
+short_description: Tell everything that stands in the way of onboarding a host, at once
+version_added: "0.1.0"
+description:
+  - Looks at a host and at the values meant for it, changes nothing, and returns I(all) problems in one list, each with what
+    was expected, what was found and what to do.
+  - Returns the facts that later steps need as well, so that no other fact gathering is necessary.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: The module never changes anything.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+  idempotent:
+    support: full
+    description: The module never changes anything.
+options:
+  settings:
+    description: Values meant for this host, checked for form. Empty values of C(pool) and C(gateway_url) are problems.
+    type: dict
+    required: true
+    suboptions:
+      pool:
+        description: Name of the pool.
+        type: str
+      pools:
+        description: Names of the pools that the gateway has. Not compared when left out.
+        type: list
+        elements: str
+      provider:
+        description: Name of the provider.
+        type: str
+        default: generic
+      gateway_url:
+        description: Address of the gateway's HTTP port.
+        type: str
+      machine_id:
+        description: Machine id set by hand, if any.
+        type: str
+      connection:
+        description: The way to the gateway.
+        type: str
+      keepalive_interval:
+        description: Seconds between keepalives.
+        type: int
+        default: 60
+      hostname:
+        description: The name or address under which the gateway reaches this host's k3s, if set.
+        type: str
+      cpu:
+        description: Capacity to register instead of the measured one, as C(8000m).
+        type: str
+      memory:
+        description: Capacity to register instead of the measured one, as C(16Gi).
+        type: str
+  connections:
+    description: The connection modes that exist.
+    type: list
+    elements: str
+    default: [autossh, direct]
+  systems:
+    description: Supported systems as C(id) or C(id version).
+    type: list
+    elements: str
+    default: []
+  resolve:
+    description: Names this host must be able to resolve.
+    type: list
+    elements: str
+    default: []
+  tunnel_port:
+    description: TCP port that the tunnel will listen on. Nothing but C(ssh) may listen there. 0 for none.
+    type: int
+    default: 0
+  min_memory_mib:
+    description: Least memory, in MiB.
+    type: int
+    default: 0
+  min_disk_mib:
+    description: Least free disk space, in MiB.
+    type: int
+    default: 0
+  disk_path:
+    description: Where the disk space is needed.
+    type: path
+    default: /opt
+  min_python:
+    description: Least Python version of this host.
+    type: str
+    default: "3.10"
+  controller_epoch:
+    description: The controller's clock in seconds since 1970, to compare this host's clock with. 0 to leave out.
+    type: float
+    default: 0
+  max_clock_skew_seconds:
+    description: Largest difference allowed between both clocks.
+    type: int
+    default: 30
+"""
+
+EXAMPLES = r"""
+- name: Look before anything is changed
+  beta9.workers.host_preflight:
+    settings:
+      pool: gpu
+      pools: [gpu, cpu]
+      gateway_url: http://gateway.example.com:31994
+      connection: autossh
+    systems: [debian 12, debian 13]
+    resolve: [gateway.example.com]
+    tunnel_port: 1994
+  register: host
+"""
+
+RETURN = r"""
+problems:
+  description: What stands in the way. Empty when nothing does.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {what: beta9_pool, expected: "one of the gateway's pools: cpu, gpu", found: gqu, remedy: "Did you mean 'gpu'?"}
+facts:
+  description: What the host says of itself.
+  returned: always
+  type: dict
+  sample: {architecture: x86_64, cpu_millicores: 8000, memory_mib: 15989, private_ip: 10.0.0.7, machine: {machine_id: 1165a9b6}}
+"""
+
+import os
+import platform
+import shutil
+import socket
+import sys
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import host, preflight
+
+
+def gather(params):
+    """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
+    release = host.os_release()
+    gateway = preflight.url_host(params["settings"].get("gateway_url") or "")
+    resolved = {}
+    for name in params["resolve"]:
+        try:
+            resolved[name] = sorted({entry[4][0] for entry in socket.getaddrinfo(name, None)})
+        except OSError:
+            resolved[name] = []
+    return {
+        "architecture": platform.machine(),
+        "system": "%s %s" % (release.get("ID", "unknown"), release.get("VERSION_ID", "")),
+        "system_id": release.get("ID", "unknown"),
+        "python": "%d.%d" % sys.version_info[:2],
+        "root": os.geteuid() == 0,
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "cpu_millicores": (os.cpu_count() or 0) * 1000,
+        "memory_mib": host.memory_mib(),
+        "disk_free_mib": host.disk_free_mib(params["disk_path"]),
+        "epoch": time.time(),
+        "resolved": resolved,
+        "tunnel_listeners": host.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
+        "commands": {name: shutil.which(name) for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale")},
+        "private_ip": host.source_address(gateway) if preflight.is_address(gateway) else host.source_address("192.0.2.1"),
+        "gpu_pci_count": host.nvidia_pci_count(),
+        "machine": host.machine_fact(),
+        "has_token": os.path.exists(os.path.join(host.CREDENTIALS_DIR, "machine_token")),
+    }
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "settings": {
+                "type": "dict", "required": True, "options": {
+                    "pool": {"type": "str"},
+                    "pools": {"type": "list", "elements": "str"},
+                    "provider": {"type": "str", "default": "generic"},
+                    "gateway_url": {"type": "str"},
+                    "machine_id": {"type": "str"},
+                    "connection": {"type": "str"},
+                    "keepalive_interval": {"type": "int", "default": 60},
+                    "hostname": {"type": "str"},
+                    "cpu": {"type": "str"},
+                    "memory": {"type": "str"},
+                },
+            },
+            "connections": {"type": "list", "elements": "str", "default": ["autossh", "direct"]},
+            "systems": {"type": "list", "elements": "str", "default": []},
+            "resolve": {"type": "list", "elements": "str", "default": []},
+            "tunnel_port": {"type": "int", "default": 0},
+            "min_memory_mib": {"type": "int", "default": 0},
+            "min_disk_mib": {"type": "int", "default": 0},
+            "disk_path": {"type": "path", "default": "/opt"},
+            "min_python": {"type": "str", "default": "3.10"},
+            "controller_epoch": {"type": "float", "default": 0},
+            "max_clock_skew_seconds": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    facts = gather(module.params)
+    module.exit_json(changed=False, facts=facts, problems=preflight.problems(module.params, facts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tunnel_peer
+short_description: Let one worker's key open its tunnel on the gateway host, and nothing else
+version_added: "0.1.0"
+description:
+  - Runs on the gateway host. Keeps one restricted line per worker in the tunnel account's C(authorized_keys) and gives every
+    worker a listen address of its own, so that two workers can both offer port 6443.
+  - Many workers may be added at the same time. The file is locked while it changes and replaced in one step.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says what would change and which address the worker would get.
+  diff_mode:
+    support: full
+    description: Shows the lines that change.
+  idempotent:
+    support: full
+    description: A second call with the same values changes nothing.
+options:
+  name:
+    description: Name of the worker, as in the inventory.
+    type: str
+    required: true
+  state:
+    description: Whether the worker may open its tunnel.
+    type: str
+    choices: [present, absent]
+    default: present
+  public_key:
+    description: The worker's public key, one line. Required with O(state=present), except in check mode, where a key may not exist yet.
+    type: str
+  path:
+    description: The tunnel account's authorized_keys file. Its directory must exist.
+    type: path
+    default: /etc/ssh/beta9-tunnel/authorized_keys
+  listen_address:
+    description: Address on the gateway host at which this worker's k3s is offered. By default one of O(network), fixed by the name.
+    type: str
+  listen_port:
+    description: Port of that address.
+    type: int
+    default: 6443
+  network:
+    description: Where listen addresses are taken from. The default is loopback, so only the gateway host itself can connect.
+    type: str
+    default: 127.77.0.0/16
+  permit_open:
+    description: Addresses as C(host:port) that the worker may reach through the tunnel.
+    type: list
+    elements: str
+    default: ["localhost:31994"]
+"""
+
+EXAMPLES = r"""
+- name: Let the worker in
+  beta9.workers.tunnel_peer:
+    name: "{{ inventory_hostname }}"
+    public_key: "{{ key.public_key }}"
+  delegate_to: gateway
+  register: peer
+"""
+
+RETURN = r"""
+listen_address:
+  description: The worker's own address on the gateway host.
+  returned: when O(state=present)
+  type: str
+  sample: 127.77.3.9
+host_keys:
+  description: The gateway host's public host keys, for the worker to pin.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import contextlib
+import fcntl
+import glob
+import os
+import socket
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import host, peers
+
+
+@contextlib.contextmanager
+def locked(directory):
+    """Hold the register's lock; released by the kernel if this process dies."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read(path):
+    """Return the text of a file, empty if there is none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
+
+
+def write(module, path, text):
+    """Replace the file in one step, readable by everyone as sshd wants it, writable by root alone."""
+    temporary = os.path.join(os.path.dirname(path), ".authorized_keys.new")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.chmod(temporary, 0o644)
+    module.atomic_move(temporary, path)
+
+
+def occupied(address, port):
+    """Return who but sshd listens where the worker's forward would, as text, or None."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+        return None
+    except OSError as error:
+        if any(listener["process"] == "sshd" and listener["address"] == address for listener in host.listeners(port)):
+            return None
+        others = ["%(process)s (pid %(pid)s) on %(address)s" % listener for listener in host.listeners(port)]
+        return "; ".join(others) or str(error)
+
+
+def host_keys():
+    """Return the public host keys of this machine, without comments."""
+    keys = []
+    for path in sorted(glob.glob("/etc/ssh/ssh_host_*_key.pub")):
+        keys.append(" ".join(read(path).split()[:2]))
+    return keys
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "public_key": {"type": "str"},
+            "path": {"type": "path", "default": "/etc/ssh/beta9-tunnel/authorized_keys"},
+            "listen_address": {"type": "str"},
+            "listen_port": {"type": "int", "default": 6443},
+            "network": {"type": "str", "default": "127.77.0.0/16"},
+            "permit_open": {"type": "list", "elements": "str", "default": ["localhost:31994"]},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    directory = os.path.dirname(params["path"])
+    if not os.path.isdir(directory):
+        if module.check_mode or params["state"] == "absent":
+            module.exit_json(changed=params["state"] == "present", host_keys=host_keys(), listen_address=None,
+                             msg="%s does not exist yet: playbook prepare_gateway makes it" % directory)
+        module.fail_json(msg="%s does not exist: expected a prepared gateway host. Run: ansible-playbook beta9.workers.prepare_gateway" % directory)
+    if params["state"] == "present" and not params["public_key"] and not module.check_mode:
+        module.fail_json(msg="public_key: expected the worker's public key, found nothing")
+    try:
+        with locked(directory):
+            result = apply(module, params)
+    except peers.PeerError as error:
+        module.fail_json(msg="worker %s: %s" % (params["name"], error))
+    module.exit_json(host_keys=host_keys(), **result)
+
+
+def apply(module, params):
+    """Compare the register with the wish and write it once if it differs. Called with the lock held."""
+    before = read(params["path"])
+    known = peers.parse(before)
+    line = address = None
+    if params["state"] == "present":
+        address = peers.choose_address(params["name"], known, params["network"], params["listen_address"])
+        busy = occupied(address, params["listen_port"])
+        if busy:
+            raise peers.PeerError(
+                "port %d of %s on the gateway host: expected free, found %s. Bind that program to its own address "
+                "(k3s: bind-address), or set autossh_listen_address" % (params["listen_port"], address, busy))
+        key = peers.public_key(params["public_key"]) if params["public_key"] else "(key not made yet)"
+        line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
+    after = peers.with_line(before, params["name"], line)
+    if after != before and not module.check_mode:
+        write(module, params["path"], after)
+    return {
+        "changed": after != before,
+        "listen_address": address,
+        "diff": {"before": before, "after": after, "before_header": params["path"], "after_header": params["path"]},
+    }
+
+
+if __name__ == "__main__":
+    main()
