@@ -1,0 +1,54 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
+
+
+class ActionModule(ActionBase):
+    """Create at the gateway (from here), store on the host (through the task's connection), delete what was replaced."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = True
+    _supports_check_mode = True
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _result, params = self.validate_argument_spec(
+            argument_spec=dict(gateway.GATEWAY_ARGUMENT_SPEC, pool={"type": "str", "required": True},
+                               provider={"type": "str", "default": "generic"}, replaces={"type": "dict", "default": {}}))
+        replaces = params["replaces"] or {}
+        if self._task.check_mode:
+            wish = {"machine_id": "(given by the gateway)", "pool": params["pool"], "provider": params["provider"]}
+            return {"changed": True, "machine": {}, "diff": {"before": replaces, "after": wish}}
+        try:
+            client = gateway.client_from_params(params)
+            return self._enrol(client, params, replaces, task_vars)
+        except gateway.GatewayError as error:
+            return dict(failed=True, changed=False, msg=str(error), code=error.problem.code, cause=error.problem.cause, remedy=error.problem.remedy)
+        except protocol.InvalidField as error:
+            return {"failed": True, "changed": False, "msg": str(error)}
+
+    def _enrol(self, client, params, replaces, task_vars):
+        created = client.create_machine(params["pool"])
+        try:
+            stored = self._execute_module(
+                module_name="beta9.workers.machine_credentials",
+                module_args={"machine_id": created["id"], "pool": params["pool"], "provider": params["provider"],
+                             "machine_token": created["registration_token"]},
+                task_vars=task_vars)
+        except BaseException:  # unreachable, interrupted, anything: the record must not be left over
+            client.delete_machine(created["id"], params["pool"])
+            raise
+        if stored.get("failed"):
+            client.delete_machine(created["id"], params["pool"])
+            return {"failed": True, "changed": False,
+                    "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
+                           % (created["id"], stored.get("msg", "no reason given"))}
+        result = {"changed": True, "machine": stored["machine"], "diff": {"before": replaces, "after": stored["machine"]}}
+        if replaces.get("machine_id"):
+            client.delete_machine(replaces["machine_id"], replaces.get("pool") or params["pool"])
+            result["deleted"] = replaces["machine_id"]
+        return result

@@ -1,0 +1,119 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway_reachable
+short_description: Wait until the gateway answers on this host, and say why if it does not
+version_added: "0.1.0"
+description:
+  - Asks the gateway's health route, without a token, until it answers or the time is over.
+  - If it does not answer, looks at the tunnel's unit, its journal and who holds its port, and names the cause.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: The module never changes anything. In check mode it asks once and reports instead of failing.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+  idempotent:
+    support: full
+    description: The module never changes anything.
+options:
+  url:
+    description: The gateway's HTTP port as this host reaches it.
+    type: str
+    required: true
+  unit:
+    description: The tunnel's unit, if the way leads through one.
+    type: str
+  wait_seconds:
+    description: Longest time to wait.
+    type: int
+    default: 30
+  ca_path:
+    description: File of CA certificates to trust.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: See that the tunnel carries
+  beta9.workers.gateway_reachable:
+    url: http://127.0.0.1:1994
+    unit: beta9-tunnel.service
+"""
+
+RETURN = r"""
+reachable:
+  description: Whether the gateway answered that it is well.
+  returned: always
+  type: bool
+cause:
+  description: Why not, as far as can be told.
+  returned: when it did not
+  type: str
+"""
+
+import time
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, tunnel
+
+
+def ask(client):
+    """Return None when the gateway is well, else the problem."""
+    try:
+        client.health()
+        return None
+    except gateway.GatewayError as error:
+        return error.problem
+
+
+def why(module, problem):
+    """Return (cause, remedy) with what the host knows beyond the failed request."""
+    port = urlsplit(module.params["url"]).port
+    foreign = [entry for entry in host.listeners(port) if entry["process"] not in ("ssh", None)]
+    if module.params["unit"] and foreign:
+        return ("port %d is held by %s (pid %s), not by the tunnel" % (port, foreign[0]["process"], foreign[0]["pid"]),
+                "Stop that program, or choose another port in autossh_forwards.")
+    if module.params["unit"]:
+        _rc, journal, _err = module.run_command(["journalctl", "-u", module.params["unit"], "-n", "40", "--no-pager", "-o", "cat"])
+        known = tunnel.explain(journal)
+        if known:
+            return "%s (%s)" % (known[0], known[2]), known[1]
+    return problem.cause, problem.remedy
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "unit": {"type": "str"},
+            "wait_seconds": {"type": "int", "default": 30},
+            "ca_path": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    client = gateway.GatewayClient(module.params["url"], ca_path=module.params["ca_path"], timeout=5, retries=0)
+    deadline = time.monotonic() + (0 if module.check_mode else module.params["wait_seconds"])
+    problem = ask(client)
+    while problem and time.monotonic() < deadline:
+        time.sleep(0.3)
+        problem = ask(client)
+    if not problem:
+        module.exit_json(changed=False, reachable=True)
+    cause, remedy = why(module, problem)
+    if module.check_mode:
+        module.exit_json(changed=False, reachable=False, cause=cause, remedy=remedy)
+    module.fail_json(
+        msg="expected the gateway's health answer at %s within %d s, found: %s. %s" % (module.params["url"], module.params["wait_seconds"], cause, remedy),
+        reachable=False, code=problem.code, cause=cause, remedy=remedy)
+
+
+if __name__ == "__main__":
+    main()

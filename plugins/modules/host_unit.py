@@ -1,0 +1,140 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_unit
+short_description: Keep a systemd unit running with the configuration that is on disk
+version_added: "0.1.0"
+description:
+  - Reloads systemd if the unit file is newer, enables the unit, starts it, and restarts it if it has been running since before
+    one of its files changed.
+  - The need for a restart is read from the host, not from what earlier tasks changed. A run that was interrupted between
+    writing a file and restarting is so completed by the next one, which a handler can't do.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done. A unit that does not exist yet would be started.
+  diff_mode:
+    support: full
+    description: Shows the unit's state before and after.
+  idempotent:
+    support: full
+    description: A unit that runs with its current files is left alone.
+options:
+  name:
+    description: Name of the unit.
+    type: str
+    required: true
+  state:
+    description:
+      - V(started) restarts a unit that runs with older files.
+      - V(reloaded) lets a unit that was last loaded with older files read them again, without ending its work.
+      - V(absent) stops and disables the unit and is content if it does not exist.
+    type: str
+    choices: [started, reloaded, absent]
+    default: started
+  files:
+    description: Files (or links) that the unit reads when it starts.
+    type: list
+    elements: path
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Run the tunnel
+  beta9.workers.host_unit:
+    name: beta9-tunnel.service
+    files: [/etc/beta9/tunnel/ssh_config, /etc/beta9/tunnel/known_hosts]
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be.
+  returned: always
+  type: list
+  elements: str
+  sample: [daemon-reload, enable, restart]
+reason:
+  description: Why the unit was restarted.
+  returned: when it was
+  type: str
+"""
+
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic", "FragmentPath")
+
+
+def show(module, name):
+    """Return the unit's properties."""
+    _rc, out, _err = module.run_command(["systemctl", "show", name, "--property=" + ",".join(PROPERTIES)], check_rc=True)
+    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+
+def newer_than(unit, moment, paths):
+    """Return the first path that changed after a moment of the unit's life (a property), or None."""
+    started = int(unit.get(moment) or 0) / 1e6
+    if not started:
+        return None
+    start_epoch = time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - started)
+    for path in paths:
+        # ctime, not mtime: a file put in place by rename keeps the time at which it was written
+        if path and os.path.lexists(path) and os.lstat(path).st_ctime > start_epoch:
+            return path
+    return None
+
+
+def plan(params, unit):
+    """Return the verbs to run, in order, and the reason of a restart."""
+    if params["state"] == "absent":
+        gone = unit["ActiveState"] in ("inactive", "failed") and unit.get("UnitFileState") in ("", "disabled", None)
+        return ([] if gone or unit["LoadState"] == "not-found" else ["disable --now"]), None
+    verbs = []
+    if unit.get("NeedDaemonReload") == "yes" or unit["LoadState"] == "not-found":
+        verbs.append("daemon-reload")
+    if unit.get("UnitFileState") != "enabled":
+        verbs.append("enable")
+    if params["state"] == "reloaded":  # a reload keeps the main process, but passes through another state
+        newer = newer_than(unit, "StateChangeTimestampMonotonic", params["files"])
+    else:
+        newer = newer_than(unit, "ExecMainStartTimestampMonotonic", [unit.get("FragmentPath")] + params["files"])
+    if unit["ActiveState"] in ("inactive", "failed", "deactivating"):
+        verbs.append("start")
+    elif newer:
+        verbs.append("reload" if params["state"] == "reloaded" else "restart")
+    return verbs, "%s is newer than the running process" % newer if newer else None
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "reloaded", "absent"], "default": "started"},
+            "files": {"type": "list", "elements": "path", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    name = module.params["name"]
+    unit = show(module, name)
+    verbs, reason = plan(module.params, unit)
+    if not module.check_mode:
+        for verb in verbs:
+            # --no-block: a unit of Type=notify is only up when the gateway answered; who wants to wait for that, waits for it
+            command = ["systemctl"] + (["--no-block"] if verb in ("start", "restart") else []) + verb.split()
+            module.run_command(command + ([] if verb == "daemon-reload" else [name]), check_rc=True)
+    before = "%s, %s\n" % (unit["ActiveState"], unit.get("UnitFileState") or "not installed")
+    wish = "inactive, not enabled\n" if module.params["state"] == "absent" else "active, enabled, current\n"
+    module.exit_json(changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}),
+                     diff={"before": before, "after": wish if verbs else before})
+
+
+if __name__ == "__main__":
+    main()

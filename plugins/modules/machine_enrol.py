@@ -1,0 +1,65 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: machine_enrol
+short_description: Create a machine for a host and bring its credentials there in one step
+version_added: "0.1.0"
+description:
+  - Creates a machine at the gateway from the controller, writes its token and identity on the host, and then deletes the
+    machine that the host had before, if any. The token appears in no result.
+  - When the host can't take the credentials, the machine that was just made is deleted again, so that no record is left over.
+  - Always creates. Whether a machine is needed is decided by role P(beta9.workers.machine#role).
+author:
+  - beta9.workers authors (@beta9)
+extends_documentation_fragment:
+  - beta9.workers.gateway
+options:
+  pool:
+    description: Name of the pool.
+    type: str
+    required: true
+  provider:
+    description: Name of the provider.
+    type: str
+    default: generic
+  replaces:
+    description: The machine that this one takes the place of, as the host's fact has it, with C(machine_id) and C(pool).
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    support: full
+    description: Says that a machine would be created.
+  diff_mode:
+    support: full
+    description: Shows the identity before and after.
+  idempotent:
+    support: none
+    description: Every call creates a machine.
+notes:
+  - An action. The gateway is called from the controller. The admin token is never on the host.
+"""
+
+EXAMPLES = r"""
+- name: Create a machine and keep its credentials
+  beta9.workers.machine_enrol:
+    gateway_url: http://gateway.example.com:31994
+    token_file: /etc/beta9/admin_token
+    pool: gpu
+"""
+
+RETURN = r"""
+machine:
+  description: The identity that the host holds now, without secrets.
+  returned: success
+  type: dict
+  sample: {machine_id: 1165a9b6, pool: gpu, provider: generic}
+deleted:
+  description: Id of the machine that was deleted because this one replaces it.
+  returned: when there was one
+  type: str
+"""

@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Real test hosts on this machine: podman containers that boot systemd, run sshd, and reach each other by name.
+
+    testbed.py deps            install the Debian packages this needs (as root)
+    testbed.py up [--workers N]  build what is missing, start a gateway host and workers, write build/testbed/inventory.yml
+    testbed.py status          which hosts run
+    testbed.py exec HOST CMD   run a command in a host
+    testbed.py down            remove hosts and network (images stay cached)
+
+One gateway host (b9-gateway: Debian 12, sshd, Redis, the gateway double) and workers b9-worker1 (Debian 12, reached as root),
+b9-worker2 (Debian 13, reached as user ops with sudo), further ones alternating. Standard library only.
+"""
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import resource
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STATE = pathlib.Path(os.environ.get("B9_TESTBED_DIR", ROOT / "build" / "testbed"))
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "beta9-workers"
+NETWORK, SUBNET = "b9", "10.89.77"
+PACKAGES = ("podman runc conmon mmdebstrap containernetworking-plugins golang-github-containernetworking-plugin-dnsname iptables "
+            "iproute2 openssh-client redis-server python3-redis python3-venv jq").split()
+BARE = "systemd systemd-sysv dbus libpam-systemd openssh-server python3 sudo iproute2 ca-certificates procps".split()
+IMAGES = {
+    "debian12": ("bookworm", BARE),
+    "debian13": ("trixie", BARE),
+    "gateway": ("bookworm", BARE + ["redis-server", "python3-redis", "curl"]),
+}
+# Units that make no sense in a container and would leave it "degraded"
+MASKED = "systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-resolved.service getty.target console-getty.service".split()
+HOST_KEYS = r"[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n"
+
+
+def say(text):
+    print("testbed: " + text, flush=True)
+
+
+def run(*command, check=True, quiet=True, text_input=None, timeout=600):
+    """Run a command; return its output. Its errors are shown when it fails."""
+    done = subprocess.run(command, capture_output=quiet, text=True, check=False, input=text_input, timeout=timeout)
+    if check and done.returncode:
+        sys.exit("testbed: %s failed (%d)\n%s%s" % (" ".join(command), done.returncode, done.stdout or "", done.stderr or ""))
+    return (done.stdout or "").strip() if done.returncode == 0 else None
+
+
+def deps():
+    """Install the packages that are missing. Needs root and Debian."""
+    installed = run("dpkg-query", "-W", "-f", "${Package} ${Status}\n") or ""
+    missing = [name for name in PACKAGES if "\n%s install ok installed" % name not in "\n" + installed]
+    if not missing:
+        return
+    if os.geteuid():
+        sys.exit("testbed: expected root, to install: " + " ".join(missing))
+    say("installing " + " ".join(missing))
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=environment, stdout=subprocess.DEVNULL)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends"] + missing, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def image_tag(name):
+    """Return the tag of an image, which changes with its recipe."""
+    recipe = json.dumps([IMAGES[name], MASKED, HOST_KEYS, [path.read_text() for path in local_certificates()]])
+    return "localhost/beta9-testbed-%s:%s" % (name, hashlib.sha256(recipe.encode()).hexdigest()[:12])
+
+
+def local_certificates():
+    """Return the CA certificates that this machine adds to the distribution's: its package mirrors may need them."""
+    return sorted(pathlib.Path("/usr/local/share/ca-certificates").glob("*.crt"))
+
+
+def build(name):
+    """Build one image from Debian packages, unless it is there."""
+    tag = image_tag(name)
+    if run("podman", "image", "exists", tag, check=False) is not None:
+        return
+    suite, packages = IMAGES[name]
+    archive = CACHE / (tag.rpartition("/")[2].replace(":", "-") + ".tar")
+    if not archive.exists():
+        say("building image %s (%s) ..." % (name, suite))
+        start = time.monotonic()
+        CACHE.mkdir(parents=True, exist_ok=True)
+        hooks = ['--customize-hook=mkdir -p "$1/usr/local/share/ca-certificates"']
+        hooks += ['--customize-hook=copy-in %s /usr/local/share/ca-certificates' % path for path in local_certificates()]
+        hooks += [
+            '--customize-hook=chroot "$1" update-ca-certificates >/dev/null',
+            # every host makes its own
+            '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"',
+            '--customize-hook=printf "%s" > "$1/etc/systemd/system/ssh.service.d/host-keys.conf"' % HOST_KEYS,
+            '--customize-hook=chroot "$1" systemctl mask ' + " ".join(MASKED),
+            '--customize-hook=chroot "$1" useradd -m -s /bin/bash ops',
+            '--customize-hook=echo "ops ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/ops"',
+            '--customize-hook=rm -f "$1"/etc/machine-id "$1"/etc/hostname',
+        ]
+        partial = archive.with_suffix(".partial.tar")
+        run("mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(packages), *hooks, suite, str(partial))
+        partial.rename(archive)
+        say("image %s built in %d s" % (name, time.monotonic() - start))
+    run("podman", "import", str(archive), tag)
+
+
+def hosts(workers):
+    """Return the hosts as (name, image, address, user)."""
+    found = [("b9-gateway", "gateway", SUBNET + ".10", "root")]
+    for number in range(1, workers + 1):
+        even = number % 2 == 0
+        found.append(("b9-worker%d" % number, "debian13" if even else "debian12", "%s.%d" % (SUBNET, 10 + number), "ops" if even else "root"))
+    return found
+
+
+def start(name, image, address):
+    """Start one host, or make sure that it runs."""
+    if run("podman", "container", "exists", name, check=False) is None:
+        limits = []
+        for kind, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+            hard = resource.getrlimit(number)[1]
+            hard = 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
+            limits += ["--ulimit", "%s=%d:%d" % (kind, hard, hard)]
+        # crun refuses hybrid cgroups; where runc is installed it runs everywhere
+        runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
+        run("podman", *runtime, "run", "--detach", "--systemd=always", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address,
+            "--label", "beta9-testbed", *limits, image_tag(image), "/sbin/init")
+    elif run("podman", "inspect", "--format", "{{.State.Running}}", name) != "true":
+        run("podman", "start", name)
+
+
+def prepare(name, user, public_key):
+    """Wait for the host's init, give it host keys and let the controller in."""
+    deadline = time.monotonic() + 60
+    while run("podman", "exec", name, "systemctl", "is-active", "multi-user.target", check=False) != "active":
+        if time.monotonic() > deadline:
+            sys.exit("testbed: %s: systemd did not come up: %s" % (name, run("podman", "exec", name, "systemctl", "--failed", check=False)))
+        time.sleep(0.2)
+    script = """set -e
+    for _ in $(seq 100); do systemctl is-active -q ssh && break; sleep 0.2; done
+    home=$(getent passwd %(user)s | cut -d: -f6)
+    install -d -m 700 -o %(user)s -g %(user)s "$home/.ssh"
+    printf '%%s\\n' '%(key)s' > "$home/.ssh/authorized_keys"
+    chown %(user)s: "$home/.ssh/authorized_keys"; chmod 600 "$home/.ssh/authorized_keys"
+    """ % {"user": user, "key": public_key}
+    run("podman", "exec", "-i", name, "bash", text_input=script)
+
+
+def gateway_double():
+    """Install and start the gateway double on the gateway host, with the same admin token as before."""
+    source = ROOT / "tests" / "doubles" / "gateway"
+    token_file = STATE / "admin_token"
+    if not token_file.exists():
+        token_file.touch(mode=0o600)
+        token_file.write_text(secrets.token_urlsafe(32))
+    config = {
+        "listen": "0.0.0.0:31994", "redis": "redis://127.0.0.1:6379/0", "admin_token_file": "/etc/beta9-gateway-double.token",
+        "log": "/var/log/beta9-gateway-double.log",
+        "state_ttl_seconds": int(os.environ.get("B9_STATE_TTL_SECONDS", "300")), "pending_ttl_seconds": 3600, "hostname_mode": "direct",
+        "pools": [{"name": "gpu", "provider": "generic", "gpu": "A10G", "machine_creation": True},
+                  {"name": "cpu", "provider": "generic", "gpu": "", "machine_creation": True}],
+    }
+    archive = subprocess.run(["tar", "-C", str(source), "--exclude=__pycache__", "-c", "."], check=True, capture_output=True).stdout
+    digest = hashlib.sha256(archive + json.dumps(config).encode() + token_file.read_bytes()).hexdigest()
+    if run("podman", "exec", "b9-gateway", "cat", "/opt/beta9-gateway-double/.digest", check=False) == digest:
+        return
+    unpack = subprocess.run(["podman", "exec", "-i", "b9-gateway", "sh", "-c", "mkdir -p /opt/beta9-gateway-double && tar -C /opt/beta9-gateway-double -x"],
+                            input=archive, check=False)
+    if unpack.returncode:
+        sys.exit("testbed: the gateway double could not be copied")
+    for path, text in (("/etc/beta9-gateway-double.json", json.dumps(config)), ("/etc/beta9-gateway-double.token", token_file.read_text()),
+                       ("/opt/beta9-gateway-double/.digest", digest)):
+        run("podman", "exec", "-i", "b9-gateway", "sh", "-c", "umask 077; cat > " + path, text_input=text)
+    run("podman", "exec", "b9-gateway", "sh", "-c",
+        "systemctl enable -q --now redis-server; cp /opt/beta9-gateway-double/beta9-gateway-double.service /etc/systemd/system/ && "
+        "systemctl daemon-reload && systemctl enable -q beta9-gateway-double && systemctl restart beta9-gateway-double")
+
+
+def inventory(members):
+    """Return the inventory as YAML text (which JSON is)."""
+    key, known = STATE / "id_ed25519", STATE / "known_hosts"
+    workers = {}
+    for name, _image, address, user in members[1:]:
+        workers[name] = {"ansible_host": address, "ansible_user": user}
+        if user != "root":
+            workers[name]["ansible_become"] = True
+    return json.dumps({"all": {
+        "vars": {
+            "ansible_ssh_private_key_file": str(key), "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_ssh_common_args": "-o UserKnownHostsFile=%s -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes" % known,
+            "beta9_gateway_url": "http://%s:31994" % members[0][2], "beta9_admin_token_file": str(STATE / "admin_token"), "beta9_connection": "autossh",
+        },
+        "children": {
+            "beta9_gateway": {"hosts": {members[0][0]: {"ansible_host": members[0][2], "ansible_user": "root"}}},
+            "gpu-hosts": {"hosts": workers, "vars": {"beta9_pool": "gpu"}},
+        }}}, indent=2) + "\n"
+
+
+def up(workers):
+    """Start everything that is not running, and write how to reach it."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    members = hosts(workers)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(build, sorted({member[1] for member in members})))
+    if run("podman", "network", "exists", NETWORK, check=False) is None:
+        run("podman", "network", "create", "--subnet", SUBNET + ".0/24", NETWORK)
+    key = STATE / "id_ed25519"
+    if not key.exists():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "beta9-testbed", "-f", str(key))
+    public = (STATE / "id_ed25519.pub").read_text().strip()
+    for name, image, address, _user in members:
+        start(name, image, address)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda member: prepare(member[0], member[3], public), members))
+    lines = []
+    for name, _image, address, _user in members:
+        for host_key in run("podman", "exec", name, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").splitlines():
+            lines.append("%s,%s %s" % (name, address, " ".join(host_key.split()[:2])))
+    (STATE / "known_hosts").write_text("\n".join(lines) + "\n")
+    gateway_double()
+    (STATE / "inventory.yml").write_text(inventory(members))
+    say("%d hosts are up; inventory: %s" % (len(members), (STATE / "inventory.yml").relative_to(ROOT) if STATE.is_relative_to(ROOT) else STATE))
+
+
+def mine():
+    """Return the names of this testbed's containers."""
+    return (run("podman", "ps", "--all", "--filter", "label=beta9-testbed", "--format", "{{.Names}}") or "").split()
+
+
+def down():
+    """Remove the hosts and what belongs to them; cached images stay."""
+    names = mine()
+    if names:
+        run("podman", "rm", "--force", "--time", "2", *names)
+    if run("podman", "network", "exists", NETWORK, check=False) is not None:
+        run("podman", "network", "rm", NETWORK)
+    shutil.rmtree(STATE, ignore_errors=True)
+    say("removed %d hosts" % len(names))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("deps")
+    verbs.add_parser("up").add_argument("--workers", type=int, default=2)
+    verbs.add_parser("down")
+    verbs.add_parser("status")
+    execute = verbs.add_parser("exec")
+    execute.add_argument("host")
+    execute.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    if arguments.verb == "deps":
+        deps()
+    elif arguments.verb == "up":
+        up(arguments.workers)
+    elif arguments.verb == "down":
+        down()
+    elif arguments.verb == "status":
+        print(run("podman", "ps", "--all", "--filter", "label=beta9-testbed", "--format", "table {{.Names}}\t{{.Status}}"))
+    else:
+        sys.exit(subprocess.run(["podman", "exec", arguments.host] + arguments.command, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

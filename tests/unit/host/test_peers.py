@@ -1,0 +1,76 @@
+"""The gateway host's register of workers: text in, text out."""
+import pytest
+
+from ansible_collections.beta9.workers.plugins.module_utils import peers
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
+NETWORK = "127.77.0.0/16"
+
+
+def line(name, address):
+    return peers.render_line(name, KEY, address, 6443, ["localhost:31994"])
+
+
+def test_a_line_permits_its_own_forwards_and_nothing_else():
+    assert line("gpu-01", "127.77.0.9") == (
+        'restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.77.0.9:6443" ' + KEY + " beta9-worker:gpu-01")
+
+
+def test_what_is_written_is_read_back():
+    text = peers.with_line("", "gpu-01", line("gpu-01", "127.77.0.9"))
+    assert peers.parse(text) == {"gpu-01": {"line": line("gpu-01", "127.77.0.9"), "address": "127.77.0.9"}}
+
+
+def test_other_lines_are_kept_and_in_order():
+    foreign = "# by hand\nssh-ed25519 AAAA somebody\n"
+    text = peers.with_line(foreign + line("a", "127.77.0.1") + "\n" + line("b", "127.77.0.2") + "\n", "a", line("a", "127.77.0.3"))
+    assert text.splitlines() == foreign.splitlines() + [line("a", "127.77.0.3"), line("b", "127.77.0.2")]
+    assert peers.with_line(text, "a", None).splitlines() == foreign.splitlines() + [line("b", "127.77.0.2")]
+
+
+def test_a_name_that_contains_another_is_not_mistaken_for_it():
+    text = line("gpu-1", "127.77.0.1") + "\n" + line("gpu-11", "127.77.0.2") + "\n"
+    assert list(peers.parse(peers.with_line(text, "gpu-1", None))) == ["gpu-11"]
+
+
+def test_the_address_follows_from_the_name_and_stays():
+    first = peers.choose_address("gpu-01", {}, NETWORK)
+    assert first == peers.choose_address("gpu-01", {}, NETWORK)
+    held = {"gpu-01": {"line": "", "address": "127.77.200.1"}}
+    assert peers.choose_address("gpu-01", held, NETWORK) == "127.77.200.1"
+
+
+def test_a_hash_that_meets_a_used_address_takes_another_one():
+    first = peers.choose_address("gpu-01", {}, NETWORK)
+    assert peers.choose_address("gpu-01", {"other": {"line": "", "address": first}}, NETWORK) not in (first, None)
+
+
+def test_500_workers_get_500_addresses():
+    held = {}
+    for number in range(500):
+        name = "gpu-%d" % number
+        held[name] = {"line": "", "address": peers.choose_address(name, held, "127.77.0.0/22")}
+    assert len({peer["address"] for peer in held.values()}) == 500
+
+
+def test_a_wanted_address_of_another_worker_is_refused_by_name():
+    with pytest.raises(peers.PeerError, match="127.77.0.9 belongs to worker gpu-02"):
+        peers.choose_address("gpu-01", {"gpu-02": {"line": "", "address": "127.77.0.9"}}, NETWORK, wanted="127.77.0.9")
+
+
+@pytest.mark.parametrize("network, wanted, text", [
+    ("127.77.0.0/16", "127.77", "expected an IP address"), ("nonsense", None, "expected a network"), ("127.77.0.0/30", None, "no free address")])
+def test_wishes_that_can_not_be_granted(network, wanted, text):
+    held = {"a": {"line": "", "address": "127.77.0.1"}, "b": {"line": "", "address": "127.77.0.2"}}
+    with pytest.raises(peers.PeerError, match=text):
+        peers.choose_address("gpu-01", held, network, wanted)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "ssh-ed25519", KEY + "\n" + KEY, 'command="sh" ' + KEY, "ssh-dss AAAA"])
+def test_what_is_no_public_key_is_refused(text):
+    with pytest.raises(peers.PeerError, match="public_key"):
+        peers.public_key(text)
+
+
+def test_a_key_loses_its_comment():
+    assert peers.public_key(KEY + " root@gpu-01\n") == KEY
