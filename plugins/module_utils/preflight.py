@@ -19,15 +19,6 @@ def url_host(url):
         return ""
 
 
-def is_address(text):
-    """Return whether text is an IP address."""
-    try:
-        protocol.ip_address(text)
-    except protocol.InvalidField:
-        return False
-    return True
-
-
 def problem(what, expected, found, remedy):
     """Return one problem. what names the variable or the part of the host."""
     return {"what": what, "expected": expected, "found": str(found), "remedy": remedy}

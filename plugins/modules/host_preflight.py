@@ -145,7 +145,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import host, preflight, protocol
 
 
 def gather(params):
@@ -172,7 +172,7 @@ def gather(params):
         "resolved": resolved,
         "tunnel_listeners": host.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
         "commands": {name: shutil.which(name) for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale")},
-        "private_ip": host.source_address(gateway) if preflight.is_address(gateway) else host.source_address("192.0.2.1"),
+        "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
         "machine": host.machine_fact(),
         "has_token": os.path.exists(os.path.join(host.CREDENTIALS_DIR, "machine_token")),

@@ -1,0 +1,224 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""HTTP to a gateway through Ansible's own URL library.
+
+    GatewayError            .problem (protocol.Problem), .method, .url
+      TransportError        no answer: refused, reset, empty, timeout, TLS, DNS; or not a gateway's answer
+      AuthError             the token is refused (token_unknown, token_wrong_type, not_permitted)
+      NotFoundError         machine_not_found, route_missing
+      RequestError          the request is refused as it is
+      ServerError           the gateway failed
+
+No message contains a token or a body. Redirects are not followed, so a token goes to the named host only.
+"""
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import ssl
+import time
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode, urlsplit
+
+from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.urls import open_url
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+GATEWAY_ARGUMENT_SPEC = {
+    "gateway_url": {"type": "str", "fallback": (env_fallback, ["BETA9_GATEWAY_URL"])},
+    "token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["BETA9_TOKEN"])},
+    "token_file": {"type": "path", "no_log": False, "fallback": (env_fallback, ["BETA9_TOKEN_FILE"])},
+    "ca_path": {"type": "path", "fallback": (env_fallback, ["BETA9_CA_PATH"])},
+    "client_cert": {"type": "path", "fallback": (env_fallback, ["BETA9_CLIENT_CERT"])},
+    "client_key": {"type": "path", "no_log": False, "fallback": (env_fallback, ["BETA9_CLIENT_KEY"])},
+    "validate_certs": {"type": "bool", "default": True, "fallback": (env_fallback, ["BETA9_VALIDATE_CERTS"])},
+    "timeout": {"type": "int", "default": 10},
+    "retries": {"type": "int", "default": 2},
+}
+
+
+class GatewayError(Exception):
+    """A gateway call that did not succeed."""
+
+    def __init__(self, problem, method, url, message=""):
+        self.problem, self.method, self.url = problem, method, url
+        found = "no answer" if problem.status is None else "HTTP %d" % problem.status
+        super().__init__("%s %s: expected success, found %s%s: %s. %s" % (
+            method, url, found, " (%s)" % message if message else "", problem.cause, problem.remedy))
+
+
+class TransportError(GatewayError):
+    """No answer of a gateway arrived."""
+
+
+class AuthError(GatewayError):
+    """The token is refused."""
+
+
+class NotFoundError(GatewayError):
+    """The machine or the endpoint is not there."""
+
+
+class RequestError(GatewayError):
+    """The gateway refuses the request as it is."""
+
+
+class ServerError(GatewayError):
+    """The gateway failed."""
+
+
+KINDS = {
+    "token_unknown": AuthError, "token_wrong_type": AuthError, "not_permitted": AuthError,
+    "machine_not_found": NotFoundError, "route_missing": NotFoundError,
+    "gateway_unavailable": ServerError, "gateway_unhealthy": ServerError, "internal_error": ServerError,
+}
+
+
+def error_of(problem, method, url, message=""):
+    """Return the exception that fits a problem."""
+    fallback = TransportError if problem.status is None or problem.code == "not_gateway" else RequestError
+    return KINDS.get(problem.code, fallback)(problem, method, url, message)
+
+
+def transport_name(error):
+    """Return the key of protocol.TRANSPORT for an exception of the URL library."""
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "tls"
+    if isinstance(reason, socket.gaierror):
+        return "dns"
+    if isinstance(reason, (socket.timeout, TimeoutError)) or "timed out" in str(reason):
+        return "timeout"
+    if isinstance(reason, ConnectionRefusedError):
+        return "refused"
+    if isinstance(reason, (http.client.RemoteDisconnected, http.client.BadStatusLine, http.client.IncompleteRead)):
+        return "empty"
+    return "reset" if isinstance(reason, ConnectionError) else "other"
+
+
+class GatewayClient:
+    """The calls of one gateway. Each returns parsed safe data, or raises a GatewayError."""
+
+    def __init__(self, base_url, token=None, ca_path=None, client_cert=None, client_key=None, validate_certs=True, timeout=10, retries=2):
+        parts = urlsplit(base_url or "")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path.strip("/"):
+            raise protocol.InvalidField("gateway_url", "a URL like http://gateway.example.com:31994", repr(base_url) if base_url else "nothing")
+        self.base_url = base_url.rstrip("/")
+        self._token = protocol.token(token) if token else None
+        self._retries = retries
+        self._options = {
+            "validate_certs": validate_certs, "ca_path": ca_path, "client_cert": client_cert, "client_key": client_key,
+            "timeout": timeout, "follow_redirects": "none", "http_agent": "beta9.workers", "use_proxy": True,
+        }
+
+    # -- gateway API (operator) --
+
+    def health(self):
+        """Return when the gateway says that it and its stores are well."""
+        body = self._call("GET", protocol.HEALTH_PATH)
+        if not isinstance(body, dict) or body.get("status") != "ok":
+            raise error_of(protocol.classify(None, "not_json"), "GET", self.base_url + protocol.HEALTH_PATH)
+
+    def list_pools(self):
+        """Return protocol.parse_pools."""
+        return protocol.parse_pools(self._call("GET", protocol.GATEWAY_API + "/pools"))
+
+    def list_machines(self, pool=None):
+        """Return protocol.parse_machines, of one pool or of all."""
+        path = protocol.GATEWAY_API + "/machines?" + urlencode(dict({"pool_name": pool} if pool else {}, limit=10000))
+        body = self._call("GET", path)
+        if not protocol.is_operator_answer(body):
+            raise error_of(protocol.classify(200, {"ok": False, "errMsg": "This action is not permitted"}), "GET", self.base_url + path)
+        return protocol.parse_machines(body)
+
+    def create_machine(self, pool):
+        """Make a machine and return protocol.parse_created. Asked once only: every call that arrives makes another machine."""
+        return protocol.parse_created(self._call("POST", protocol.GATEWAY_API + "/machines", {"pool_name": protocol.pool_name(pool)}, retries=0))
+
+    def delete_machine(self, machine_id, pool):
+        """Delete a machine. One that is not there is a success."""
+        self._call("DELETE", "%s/machines/%s?%s" % (protocol.GATEWAY_API, quote(protocol.machine_id(machine_id)), urlencode({"pool_name": pool})))
+
+    # -- machine API (worker) --
+
+    def register(self, payload):
+        """Register a machine; payload from protocol.register_payload. Return its MachineState."""
+        return protocol.parse_machine_state(self._call("POST", protocol.MACHINE_API + "/register", payload))
+
+    def keepalive(self, payload):
+        """Send a keepalive; payload from protocol.keepalive_payload. Return the MachineState."""
+        return protocol.parse_machine_state(self._call("POST", protocol.MACHINE_API + "/keepalive", payload))
+
+    def list_ready(self, pool, provider=protocol.PROVIDER_DEFAULT):
+        """Return the ready machines of a pool, without the tokens that the gateway sends along."""
+        path = protocol.MACHINE_API + "/list?" + urlencode({"pool_name": pool, "provider_name": provider})
+        return protocol.parse_machine_list(self._call("GET", path))
+
+    # -- transport --
+
+    def _call(self, method, path, payload=None, retries=None):
+        """Return the parsed body of a success. Retries only what the classifier calls retryable."""
+        left = self._retries if retries is None else retries
+        pause = 0.5
+        while True:
+            try:
+                return self._once(method, path, payload)
+            except GatewayError as error:
+                if left <= 0 or not error.problem.retryable:
+                    raise
+            left -= 1
+            time.sleep(random.uniform(pause / 2, pause))
+            pause *= 2
+
+    def _once(self, method, path, payload):
+        url = self.base_url + path
+        headers = {"Accept": "application/json"}
+        if payload is not None:
+            headers["Content-Type"] = "application/json"
+        if self._token and path != protocol.HEALTH_PATH:
+            headers["Authorization"] = "Bearer " + self._token
+        data = None if payload is None else json.dumps(payload)
+        try:
+            with open_url(url, data=data, headers=headers, method=method, **self._options) as response:
+                status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
+        except HTTPError as error:
+            status, raw = error.code, error.read(MAX_BODY_BYTES + 1)
+        except (OSError, URLError, http.client.HTTPException, ssl.SSLError) as error:
+            raise error_of(protocol.classify(None, transport_name(error)), method, url) from None
+        if len(raw) > MAX_BODY_BYTES:
+            raise error_of(protocol.classify(None, "too_large"), method, url)
+        try:
+            body = json.loads(raw.decode("utf-8"))
+        except ValueError:
+            if status < 300:
+                raise error_of(protocol.classify(None, "not_json")._replace(status=status), method, url) from None
+            body = raw
+        problem = protocol.classify(status, body, path.partition("?")[0])
+        if problem:
+            raise error_of(problem, method, url, protocol.message_of(body))
+        return body
+
+
+def read_token(path):
+    """Return the token in a file, or raise InvalidField that names the file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return protocol.token(stream.read())
+    except OSError as error:
+        raise protocol.InvalidField("token_file", "a file with the token", "%s: %s" % (path, error.strerror)) from None
+
+
+def client_from_params(params):
+    """Return a client for parameters of GATEWAY_ARGUMENT_SPEC. A token given directly goes before one in a file."""
+    if not params.get("gateway_url"):
+        raise protocol.InvalidField("gateway_url", "a URL like http://gateway.example.com:31994 (parameter, or BETA9_GATEWAY_URL)", "nothing")
+    token = params.get("token") or (read_token(params["token_file"]) if params.get("token_file") else None)
+    if not token:
+        raise protocol.InvalidField("token", "a token (parameter token or token_file, or BETA9_TOKEN)", "nothing")
+    names = ("ca_path", "client_cert", "client_key", "validate_certs", "timeout", "retries")
+    return GatewayClient(params["gateway_url"], token, **{name: params[name] for name in names if params.get(name) is not None})

@@ -1,0 +1,430 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gateway's protocol: payloads, their validation, response shapes, and the one error classifier.
+
+Pure: standard library, no input or output, Python 3.8 and newer. The collection and the agent share this file.
+
+    request    register_payload, keepalive_payload        raise InvalidField before anything is sent
+    response   parse_machine_state, parse_machine_list    (machine API: snake_case)
+               parse_pools, parse_machines, parse_created (gateway API: proto JSON, int64 as strings)
+    error      classify(status, body) -> Problem | None
+
+Units: cpu in millicores, memory in MiB, times in seconds since 1970.
+"""
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from typing import NamedTuple
+
+PROVIDER_DEFAULT = "generic"
+KEEPALIVE_INTERVAL_SECONDS = 60
+KEEPALIVE_MAX_INTERVAL_SECONDS = 240
+STATE_TTL_SECONDS = 300
+PENDING_TTL_SECONDS = 3600
+K3S_API_PORT = 6443
+
+MACHINE_API = "/api/v1/machine"
+GATEWAY_API = "/api/v1/gateway"
+HEALTH_PATH = "/api/v1/health"
+
+INT_METRICS = (
+    "total_cpu_available", "total_memory_available", "total_disk_space_bytes", "total_disk_free_bytes",
+    "worker_count", "container_count", "free_gpu_count", "cache_capacity", "cache_memory_usage",
+)
+FLOAT_METRICS = ("cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage")
+
+# What may be read of a machine. Everything else in a state hash may be a secret.
+SAFE_STATE_FIELDS = (
+    "machine_id", "pool_name", "provider_name", "status", "hostname", "cpu", "memory", "gpu", "gpu_count", "private_ip",
+    "last_keepalive", "created", "agent_version", "last_worker_seen",
+)
+
+
+class InvalidField(ValueError):
+    """A value that the gateway would not take. Names the field, what was expected and what was found; never a token."""
+
+    def __init__(self, field, expected, found):
+        self.field, self.expected, self.found = field, expected, found
+        super().__init__("%s: expected %s, found %s" % (field, expected, found))
+
+
+class Problem(NamedTuple):
+    """One classified answer of the gateway, or of the way to it."""
+
+    code: str
+    cause: str
+    remedy: str
+    retryable: bool
+    status: int | None
+
+
+class MachineState(NamedTuple):
+    """What register and keepalive answer. ttl_seconds is None where the gateway does not say."""
+
+    machine_id: str
+    status: str
+    pool_name: str
+    ttl_seconds: int | None
+    last_keepalive: int | None
+    agent_version: str
+
+
+# --- validation -----------------------------------------------------------------------------------------------------
+
+def _text(field, value, pattern, expected):
+    text = value.strip() if isinstance(value, str) else value
+    if not isinstance(text, str) or not re.match(pattern + r"\Z", text):
+        raise InvalidField(field, expected, "nothing" if value in (None, "") else repr(value))
+    return text
+
+
+def machine_id(value):
+    """Return a machine id: 8 lower-case hexadecimal characters, as the gateway makes them."""
+    return _text("machine_id", value, r"[0-9a-f]{8}", "8 lower-case hexadecimal characters like 1165a9b6")
+
+
+def pool_name(value):
+    """Return the name of a pool. It becomes part of a Redis key, so colons and blanks can't be in it."""
+    return _text("pool_name", value, r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of letters, digits, '-', '_' or '.', like gpu")
+
+
+def provider_name(value):
+    """Return the name of a provider."""
+    return _text("provider_name", value, r"[a-z0-9][a-z0-9-]{0,62}", "a name of lower-case letters, digits or '-', like generic")
+
+
+def cpu(value):
+    """Return an amount of CPU in millicores, as "8000m"."""
+    return _text("cpu", value, r"[1-9][0-9]{0,8}m", "millicores like 8000m")
+
+
+def memory(value):
+    """Return an amount of memory in binary units, as "16Gi" or "32768Mi"."""
+    return _text("memory", value, r"[1-9][0-9]{0,8}(Gi|Mi)", "an amount like 16Gi or 32768Mi")
+
+
+def gpu_count(value):
+    """Return a number of GPUs as the string that the gateway wants."""
+    if isinstance(value, bool):
+        raise InvalidField("gpu_count", "a whole number from 0 to 64", repr(value))
+    text = _text("gpu_count", str(value), r"[0-9]{1,2}", "a whole number from 0 to 64")
+    if int(text) > 64:
+        raise InvalidField("gpu_count", "a whole number from 0 to 64", text)
+    return str(int(text))
+
+
+def ip_address(value, field="private_ip"):
+    """Return an IPv4 or IPv6 address in its usual form."""
+    try:
+        return str(ipaddress.ip_address(value.strip() if isinstance(value, str) else value))
+    except ValueError:
+        raise InvalidField(field, "an IP address like 192.168.1.100", "nothing" if not value else repr(value)) from None
+
+
+def is_ip(value):
+    """Return whether value is an IP address."""
+    try:
+        ip_address(value)
+    except InvalidField:
+        return False
+    return True
+
+
+def hostname(value):
+    """Return a host name or IP address: what the gateway puts between https:// and :6443."""
+    label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    try:
+        return ip_address(value, "hostname")
+    except InvalidField:
+        text = _text("hostname", value, r"%s(\.%s)*\.?" % (label, label), "a host name or an IP address")
+    if len(text) > 253:
+        raise InvalidField("hostname", "at most 253 characters", "%d" % len(text))
+    return text
+
+
+def token(value):
+    """Return a token without the blanks around it. The error never shows it."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
+        raise InvalidField("token", "a token", "nothing")
+    if not re.match(r"[\x21-\x7e]+\Z", text):
+        raise InvalidField("token", "printable characters without blanks", "something else (%d characters, not shown)" % len(text))
+    return text
+
+
+def cpu_millicores(value):
+    """Return "8000m" or 8000 as 8000 millicores."""
+    return int(str(value).rstrip("m") or 0)
+
+
+def memory_mib(value):
+    """Return "16Gi", "16384Mi" or 16384 as 16384 MiB."""
+    text = str(value)
+    return int(text[:-2]) * (1024 if text.endswith("Gi") else 1) if text.endswith("i") else int(text or 0)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+def register_payload(token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT):
+    """Return the body of POST /register: every value a string.
+
+    token is what the gateway will use as bearer token of this host's k3s: the service account's where there is one.
+    """
+    check = globals()  # the parameters have the names of the fields, and so of their validators
+    return {
+        "token": check["token"](token),
+        "machine_id": check["machine_id"](machine_id),
+        "hostname": check["hostname"](hostname),
+        "provider_name": check["provider_name"](provider_name),
+        "pool_name": check["pool_name"](pool_name),
+        "cpu": check["cpu"](cpu),
+        "memory": check["memory"](memory),
+        "gpu_count": check["gpu_count"](gpu_count),
+        "private_ip": ip_address(private_ip),
+    }
+
+
+def keepalive_payload(machine_id, pool_name, provider_name=PROVIDER_DEFAULT, agent_version="", metrics=None):
+    """Return the body of POST /keepalive. metrics are always there: some gateways crash without them."""
+    check = globals()
+    return {
+        "machine_id": check["machine_id"](machine_id),
+        "pool_name": check["pool_name"](pool_name),
+        "provider_name": check["provider_name"](provider_name),
+        "agent_version": str(agent_version),
+        "metrics": _metrics(metrics or {}),
+    }
+
+
+def _metrics(given):
+    checked = {}
+    for name, value in given.items():
+        if name in INT_METRICS:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InvalidField("metrics." + name, "a whole number, 0 or more", repr(value))
+        elif name in FLOAT_METRICS:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
+                raise InvalidField("metrics." + name, "a number, 0 or more", repr(value))
+            value = float(value)
+        else:
+            raise InvalidField("metrics", "one of %s" % ", ".join(INT_METRICS + FLOAT_METRICS), repr(name))
+        checked[name] = value
+    return checked
+
+
+# --- responses ------------------------------------------------------------------------------------------------------
+
+def _number(value):
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _dict(value):
+    return value if isinstance(value, dict) else {}
+
+
+def parse_machine_state(body):
+    """Return the MachineState of a register or keepalive answer. Older gateways send only "config": then "registered"."""
+    state = _dict(_dict(body).get("machine_state"))
+    return MachineState(
+        machine_id=str(state.get("machine_id") or ""),
+        status=str(state.get("status") or "registered"),
+        pool_name=str(state.get("pool_name") or ""),
+        ttl_seconds=_number(state.get("ttl_seconds")),
+        last_keepalive=_number(state.get("last_keepalive")),
+        agent_version=str(state.get("agent_version") or ""),
+    )
+
+
+def parse_machine_list(body):
+    """Return the ready machines of the machine API's /list, without the tokens that it leaks."""
+    machines = []
+    for entry in body if isinstance(body, list) else []:
+        state = {name: value for name, value in _dict(_dict(entry).get("state")).items() if name in SAFE_STATE_FIELDS}
+        machine = _machine(state, state.get("machine_id"), state.get("pool_name"), state.get("gpu_count"), state.get("last_keepalive"),
+                           state.get("agent_version"), _dict(entry).get("metrics"))
+        machine["provider"] = str(state.get("provider_name") or PROVIDER_DEFAULT)
+        machine["hostname"] = str(state.get("hostname") or "")
+        machine["private_ip"] = str(state.get("private_ip") or "")
+        machines.append(machine)
+    return machines
+
+
+def parse_machines(body):
+    """Return the machines of the gateway API's GET /machines."""
+    machines = []
+    for entry in _dict(body).get("machines") or []:
+        entry = _dict(entry)
+        machine = _machine(entry, entry.get("id"), entry.get("poolName"), entry.get("gpuCount"), entry.get("lastKeepalive"), entry.get("agentVersion"),
+                           entry.get("machineMetrics"))
+        machine["provider"] = str(entry.get("providerName") or "")
+        machines.append(machine)
+    return machines
+
+
+def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics):
+    return {
+        "id": str(identity or ""),
+        "pool": str(pool or ""),
+        "status": str(entry.get("status") or "unknown"),
+        "gpu": str(entry.get("gpu") or ""),
+        "gpu_count": _number(gpus) or 0,
+        "cpu_millicores": _number(entry.get("cpu")) or 0,
+        "memory_mib": _number(entry.get("memory")) or 0,
+        "last_keepalive": _number(last_keepalive),
+        "created": _number(entry.get("created")),
+        "agent_version": str(agent_version or ""),
+        "metrics": {_snake(name): _number(value) if _snake(name) in INT_METRICS else value
+                    for name, value in _dict(metrics).items() if _snake(name) in INT_METRICS + FLOAT_METRICS},
+    }
+
+
+def _snake(name):
+    return re.sub(r"([A-Z])", lambda match: "_" + match.group(1).lower(), name)
+
+
+def parse_created(body):
+    """Return the machine of POST /machines as {"id", "pool", "provider", "gpu", "registration_token"}. The last is a secret."""
+    entry = _dict(_dict(body).get("machine"))
+    return {
+        "id": machine_id(entry.get("id")),
+        "pool": str(entry.get("poolName") or ""),
+        "provider": str(entry.get("providerName") or PROVIDER_DEFAULT),
+        "gpu": str(entry.get("gpu") or ""),
+        "registration_token": token(entry.get("registrationToken")),
+    }
+
+
+def parse_pools(body):
+    """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "status"}."""
+    return [{
+        "name": str(pool.get("name") or ""),
+        "active": bool(pool.get("active")),
+        "gpu": str(pool.get("gpu") or ""),
+        "min_free_gpu": _number(pool.get("minFreeGpu")),
+        "status": str(_dict(pool.get("state")).get("status") or "unknown"),
+    } for pool in map(_dict, _dict(body).get("pools") or [])]
+
+
+def is_operator_answer(body):
+    """Return whether GET /machines answered an admin. Another token gets ok:true without the list, which reads as "none"."""
+    return isinstance(_dict(body).get("machines"), list)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+def _known(code, cause, remedy, retryable=False):
+    return {"code": code, "cause": cause, "remedy": remedy, "retryable": retryable}
+
+
+NOT_FOUND = _known(
+    "machine_not_found", "the machine's state expired (no keepalive for 5 minutes), or it was never registered, or pool or provider differ",
+    "Register the machine again, then send a keepalive at once. The agent does so by itself; onboard_worker.yml does it for a host.")
+NOT_PERMITTED = _known(
+    "not_permitted", "the token is known, but not a cluster admin's", "Use a cluster-admin token for the gateway API: BETA9_TOKEN or beta9_admin_token_file.")
+POOL_UNKNOWN = _known(
+    "pool_unknown", "the gateway's configuration has no pool of this name", "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools.")
+
+# (text in the message, what it means), tried in order whatever the status. The guide's spellings are among them.
+MESSAGES = (
+    ("machine_not_found", NOT_FOUND),
+    ("machine not found", NOT_FOUND),
+    ("machine state expired or never registered", NOT_FOUND),
+    ("invalid pool name", POOL_UNKNOWN),
+    ("does not currently support machine creation", _known(
+        "pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic.")),
+    ("this action is not permitted", NOT_PERMITTED),
+    ("unauthorized access", NOT_PERMITTED),
+    ("machine_id and pool_name are required", _known(
+        "field_missing", "machine_id or pool_name was missing from the keepalive", "Send both. From the agent this is a defect: report it.")),
+    ("invalid machine cpu", _known("cpu_invalid", "cpu is missing or not an amount like 8000m", "Correct cpu: millicores, like 8000m.")),
+    ("invalid machine memory", _known("memory_invalid", "memory is missing or not an amount like 16Gi", "Correct memory: like 16Gi or 32768Mi.")),
+    ("invalid gpu count", _known("gpu_count_invalid", "gpu_count is missing or not a whole number", "Correct gpu_count: a whole number, as a string.")),
+    ("invalid payload", _known(
+        "payload_invalid", "the body is not JSON, or a value has the wrong type (numbers of a register must be strings)",
+        "Send every value of a register as a string, and whole numbers in metrics.")),
+    ("invalid or missing token", _known(
+        "token_unknown", "the gateway does not know this token", "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file.")),
+    ("invalid token", _known(
+        "token_wrong_type", "the gateway knows the token, but it is not a machine's (the guide: expired, used by another machine, or a typo)",
+        "Use the token that came with this machine. onboard_worker.yml makes a new one where the host's is refused.")),
+)
+
+STATUSES = {
+    400: _known("payload_invalid", "the gateway did not understand the request", "Compare the versions of gateway and collection."),
+    401: _known("token_unknown", "the token is unknown to the gateway, deactivated, or mistyped",
+                "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused."),
+    403: _known("token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."),
+    404: _known("route_missing", "this gateway build does not have this endpoint, or something else answers at this address",
+                "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint."),
+    502: _known("gateway_unavailable", "a proxy before the gateway got no answer from it", "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway", True),
+    503: _known("gateway_unavailable", "the gateway is not ready", "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway", True),
+    504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway", True),
+}
+INTERNAL_ERROR = _known(
+    "internal_error", "the gateway failed inside; it does so, among others, for a request without an Authorization header",
+    "Read the gateway's log: kubectl logs -n beta9 -l app=gateway --tail=50", True)
+UNHEALTHY = _known(
+    "gateway_unhealthy", "the gateway runs, but its Redis or Postgres does not answer", "Check Redis and Postgres: kubectl get pods -n beta9", True)
+
+# What the way to the gateway can do, as the two HTTP clients name it: classify(None, NAME)
+TRANSPORT = {
+    "refused": _known("connection_refused", "nothing listens at this address and port (curl: 7)",
+                      "Start the tunnel (systemctl start beta9-tunnel) or the gateway, or correct the port.", True),
+    "reset": _known("connection_reset", "the connection was cut", "Look at the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
+    "empty": _known("empty_reply", "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
+                    "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport", True),
+    "timeout": _known("timeout", "no answer in time", "Check the way to the gateway, and its load.", True),
+    "tls": _known("tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."),
+    "dns": _known("name_unresolved", "the gateway's name has no address", "Correct the name, or mend DNS.", True),
+    "not_json": _known("not_gateway", "something answers there, but it is not a beta9 gateway",
+                       "Check the port: the gateway's HTTP port is 1994, its NodePort 31994 (1993 and 31993 are gRPC)."),
+    "too_large": _known("not_gateway", "the answer is larger than any of a gateway", "Check what listens at this address."),
+    "redirect": _known("not_gateway", "the answer sends elsewhere, which a gateway never does", "Use the address that it names, if you trust it."),
+    "other": _known("unexpected", "the request could not be made", "Run again with -vvv.", True),
+}
+
+
+def message_of(body):
+    """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 characters."""
+    if isinstance(body, bytes):
+        body = body[:65536].decode("utf-8", "replace")
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+        except ValueError:
+            return " ".join(body.split())[:300]
+    fields = _dict(body)
+    words = [str(fields[name]) for name in ("error_code", "message", "errMsg", "error") if fields.get(name)]
+    return " ".join(": ".join(words).split())[:300]
+
+
+def classify(status, body, url_path=""):
+    """Return the Problem of an answer, or None when it is a success.
+
+    status is the HTTP status, or None when no answer came; then body is a key of TRANSPORT. body may be bytes, text or
+    parsed JSON. Gateway-API errors come as 200 with ok:false.
+    """
+    if status is None:
+        return Problem(status=None, **TRANSPORT.get(body, TRANSPORT["other"]))
+    message = message_of(body)
+    if 200 <= status < 300:
+        if not (isinstance(body, dict) and body.get("ok") is False):
+            return None
+    elif 300 <= status < 400:
+        return Problem(status=status, **TRANSPORT["redirect"])
+    for text, known in MESSAGES:
+        if text in message.lower():
+            return Problem(status=status, **known)
+    if url_path == HEALTH_PATH and status == 500:
+        return Problem(status=status, **dict(UNHEALTHY, cause=UNHEALTHY["cause"] + (": " + message if message else "")))
+    if status in STATUSES:
+        return Problem(status=status, **STATUSES[status])
+    if status >= 500:
+        return Problem(status=status, **INTERNAL_ERROR)
+    return Problem("unexpected", "the gateway answered %d: %s" % (status, message or "(nothing)"), "Compare the versions of gateway and collection.", False, status)

@@ -1,0 +1,150 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: machine
+short_description: Create or delete a machine of a gateway
+version_added: "0.1.0"
+description:
+  - Runs where the gateway's admin token is, usually on the controller.
+  - Every create at the gateway makes another machine. Give O(machine_id) for a host that has one, and none is made.
+  - For a worker in an inventory use role P(beta9.workers.machine#role), which brings the credentials to the host as well.
+author:
+  - beta9.workers authors (@beta9)
+extends_documentation_fragment:
+  - beta9.workers.gateway
+attributes:
+  check_mode:
+    support: full
+    description: Says whether a machine would be created or deleted.
+  diff_mode:
+    support: full
+    description: Shows the machine before and after.
+  idempotent:
+    support: partial
+    description: With O(machine_id) only. Without it, O(state=present) creates a machine each time.
+options:
+  state:
+    description: Whether there shall be a machine.
+    type: str
+    choices: [present, absent]
+    default: present
+  pool:
+    description: Name of the pool.
+    type: str
+    required: true
+  machine_id:
+    description:
+      - Id of a machine that was created before. Required with O(state=absent).
+      - If the gateway does not list it, its state expired. It is not created again then, because registering brings it back
+        under the same id and token. Its status is C(absent) in the result.
+    type: str
+  provider:
+    description: Name of the provider.
+    type: str
+    default: generic
+seealso:
+  - module: beta9.workers.machine_enrol
+  - module: beta9.workers.machine_info
+"""
+
+EXAMPLES = r"""
+- name: Create a machine
+  beta9.workers.machine:
+    gateway_url: http://gateway.example.com:31994
+    token_file: ~/.beta9/admin_token
+    pool: gpu
+  register: created
+  no_log: true
+
+- name: Delete it
+  beta9.workers.machine:
+    gateway_url: http://gateway.example.com:31994
+    token_file: ~/.beta9/admin_token
+    pool: gpu
+    machine_id: 1165a9b6
+    state: absent
+"""
+
+RETURN = r"""
+machine:
+  description: The machine, without secrets. Empty when it was deleted.
+  returned: success
+  type: dict
+  sample: {id: 1165a9b6, pool: gpu, provider: generic, status: pending}
+registration_token:
+  description: The machine's token. Keep it; the gateway does not show it again. Use C(no_log) on the task.
+  returned: when a machine was created
+  type: str
+code:
+  description:
+    - Stable code of the failure, C(machine_not_found) for example.
+  returned: failure
+  type: str
+cause:
+  description: What the failure means.
+  returned: failure
+  type: str
+remedy:
+  description: What to do.
+  returned: failure
+  type: str
+retryable:
+  description: Whether the same call may succeed later without any change.
+  returned: failure
+  type: bool
+"""
+
+from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
+
+
+def plan(client, params):
+    """Return the plan: look for the machine in all pools, so that a wrong pool is an error and not another machine."""
+    wish = {"id": params["machine_id"] or "", "pool": protocol.pool_name(params["pool"]), "provider": protocol.provider_name(params["provider"])}
+    if not params["machine_id"]:
+        return _create(client, wish)
+    protocol.machine_id(params["machine_id"])
+    found = next((machine for machine in client.list_machines() if machine["id"] == params["machine_id"]), None)
+    if found and found["pool"] != wish["pool"]:
+        raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
+    if params["state"] == "absent":
+        return _delete(client, found)
+    machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])
+    return machine_runner.Plan(machine, machine, None, {"machine": machine})
+
+
+def _create(client, wish):
+    if wish["pool"] not in [pool["name"] for pool in client.list_pools()]:
+        raise protocol.InvalidField("pool", "one of the gateway's pools", wish["pool"])
+
+    def apply():
+        created = client.create_machine(wish["pool"])
+        token = created.pop("registration_token")
+        return {"machine": dict(created, pool=wish["pool"], status="pending"), "registration_token": token}
+
+    after = dict(wish, id="(given by the gateway)", status="pending")
+    return machine_runner.Plan({}, after, apply, {"machine": after})
+
+
+def _delete(client, found):
+    def apply():
+        client.delete_machine(found["id"], found["pool"])
+        return {}
+
+    return machine_runner.Plan(found or {}, {}, apply if found else None, {"machine": {}})
+
+
+def main():
+    machine_runner.run({
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "pool": {"type": "str", "required": True},
+        "machine_id": {"type": "str"},
+        "provider": {"type": "str", "default": "generic"},
+    }, plan, required_if=[("state", "absent", ["machine_id"])])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Import the collection by its real name, and the test helpers from the checkout's root."""
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+for path in (ROOT / "collections", ROOT / "agent_src", ROOT):
+    sys.path.insert(0, str(path))
+
+import pytest  # noqa: E402
+
+from tests.doubles.gateway.harness import GatewayHarness  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def _gateway(tmp_path_factory):
+    harness = GatewayHarness(tmp_path_factory.mktemp("gateway"))
+    yield harness.start()
+    harness.stop()
+
+
+@pytest.fixture
+def gateway(_gateway):
+    """An empty gateway double with a real Redis."""
+    _gateway.reset()
+    return _gateway

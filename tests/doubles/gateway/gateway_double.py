@@ -1,0 +1,499 @@
+#!/usr/bin/env python3
+"""A TEST DOUBLE of the beta9 gateway's HTTP port: behaves as the gateway does, quirks and leaks included.
+
+Its state is in a real Redis under the real key names and TTLs. It needs Python 3.9+ and the redis client only.
+
+    gateway_double.py --config FILE
+
+Config (JSON): listen "0.0.0.0:31994", redis "redis://127.0.0.1:6379/0", admin_token_file, log (one JSON line a request, no
+secrets), state_ttl_seconds 300, pending_ttl_seconds 3600, hostname_mode direct|tailnet, pools [{name, provider, gpu,
+machine_creation}], tls {cert, key, client_ca}. SIGHUP reads it again.
+
+Faults, while it runs, as JSON in Redis key double:fault, one or a list:
+    {"route": "keepalive"|"register"|"list"|"machines"|"pools"|"health"|"*", "mode": MODE, ...}
+    answer   status, body      any answer instead of the real one
+    empty                      close without a byte
+    slow     seconds           wait, then answer as usual
+    garbage                    200 with something that is not JSON
+    huge     bytes             200 with a body of that size
+    drip     seconds           a header line every tenth of a second, without end
+    redirect location          302
+    no_keepalive_route         404 on keepalive: the upstream build
+    no_metrics_crash           500 on a keepalive without metrics: some builds
+"""
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import secrets
+import signal
+import socket
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+
+INT_METRICS = {"total_cpu_available", "total_memory_available", "total_disk_space_bytes", "total_disk_free_bytes", "worker_count",
+               "container_count", "free_gpu_count", "cache_capacity", "cache_memory_usage"}
+FLOAT_METRICS = {"cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage"}
+REGISTER_FIELDS = ("token", "machine_id", "hostname", "provider_name", "pool_name", "cpu", "memory", "gpu_count", "private_ip")
+
+
+class Answer(Exception):
+    """The answer to a request."""
+
+    def __init__(self, status, body):
+        super().__init__(status)
+        self.status, self.body = status, body
+
+
+def machine_error(status, message):
+    return Answer(status, {"message": message})
+
+
+def gateway_error(message):
+    return Answer(200, {"ok": False, "errMsg": message})
+
+
+def quantity(text, suffixes):
+    """Return the number of a Kubernetes quantity, or None."""
+    match = re.match(r"([0-9]+)(%s)$" % "|".join(suffixes), text or "")
+    return int(match.group(1)) * suffixes[match.group(2)] if match else None
+
+
+def camel(name):
+    return re.sub(r"_([a-z])", lambda match: match.group(1).upper(), name)
+
+
+class Store:
+    """The gateway's Redis: real key names, real TTLs."""
+
+    def __init__(self, url):
+        self.db = redis.Redis.from_url(url, decode_responses=True, socket_timeout=2, socket_connect_timeout=2)
+
+    @staticmethod
+    def state_key(provider, pool, machine_id):
+        return "provider:machine:%s:%s:%s" % (provider, pool, machine_id)
+
+    @staticmethod
+    def index_key(provider, pool):
+        return "provider:machine:%s:%s:machine_index" % (provider, pool)
+
+    def token(self, text):
+        return self.db.hgetall("double:token:" + hashlib.sha256(text.encode()).hexdigest())
+
+    def add_token(self, text, kind, **fields):
+        self.db.hset("double:token:" + hashlib.sha256(text.encode()).hexdigest(), mapping=dict(fields, kind=kind, active="1"))
+
+    def deactivate(self, text):
+        self.db.hset("double:token:" + hashlib.sha256(text.encode()).hexdigest(), "active", "0")
+
+    def put(self, provider, pool, machine_id, fields, ttl):
+        key = self.state_key(provider, pool, machine_id)
+        with self.db.pipeline() as batch:
+            batch.hset(key, mapping=fields)
+            batch.expire(key, ttl)
+            batch.sadd(self.index_key(provider, pool), key)
+            batch.execute()
+
+    def get(self, provider, pool, machine_id):
+        return self.db.hgetall(self.state_key(provider, pool, machine_id))
+
+    def all(self, provider, pool):
+        """Return the states of a pool; entries of the index whose state expired are pruned now."""
+        index = self.index_key(provider, pool)
+        found = []
+        for key in sorted(self.db.smembers(index)):
+            state = self.db.hgetall(key)
+            if state:
+                found.append((state, self.db.hgetall(key + ":metrics")))
+            else:
+                self.db.srem(index, key)
+        return found
+
+    def delete(self, provider, pool, machine_id):
+        key = self.state_key(provider, pool, machine_id)
+        state = self.db.hgetall(key)
+        if state.get("registration_token"):
+            self.db.delete("double:token:" + hashlib.sha256(state["registration_token"].encode()).hexdigest())
+        else:  # the state expired: the token is still known by its machine
+            for name in self.db.scan_iter("double:token:*"):
+                if self.db.hget(name, "machine_id") == machine_id:
+                    self.db.delete(name)
+        self.db.delete(key, key + ":metrics", key + ":lock")
+        self.db.srem(self.index_key(provider, pool), key)
+
+
+class GatewayDouble:
+    """The gateway's answers. Each route returns by raising Answer."""
+
+    def __init__(self, config_path):
+        self.config_path = config_path
+        self.reload()
+
+    def reload(self):
+        with open(self.config_path, encoding="utf-8") as stream:
+            self.config = json.load(stream)
+        self.pools = {pool["name"]: pool for pool in self.config.get("pools", [])}
+        self.state_ttl = self.config.get("state_ttl_seconds", 300)
+        self.pending_ttl = self.config.get("pending_ttl_seconds", 3600)
+        self.store = Store(self.config.get("redis", "redis://127.0.0.1:6379/0"))
+        with open(self.config["admin_token_file"], encoding="utf-8") as stream:
+            self.admin_token = stream.read().strip()
+
+    # -- authorisation --
+
+    def who(self, token):
+        if token == self.admin_token:
+            return {"kind": "admin", "active": "1"}
+        known = self.store.token(token) if token else {}
+        if known.get("active") != "1":
+            return {}
+        if known.get("single_use") == "1":
+            self.store.deactivate(token)
+        return known
+
+    def machine_auth(self, header):
+        if header is None:
+            raise machine_error(500, "Internal Server Error")
+        known = self.who(header.partition("Bearer ")[2])
+        if not known:
+            raise machine_error(401, "Unauthorized")
+        if known["kind"] not in ("machine", "worker"):
+            raise machine_error(403, "Invalid token")
+
+    def gateway_auth(self, header):
+        """Return whether the caller is a cluster admin."""
+        known = self.who((header or "").partition("Bearer ")[2])
+        if not known:
+            raise Answer(401, {"code": 16, "message": "invalid or missing token", "details": []})
+        return known["kind"] == "admin"
+
+    # -- gateway API --
+
+    def get_pools(self, header, _query, _raw):
+        if not self.gateway_auth(header):
+            raise gateway_error("Unauthorized Access")
+        pools = []
+        for name, pool in sorted(self.pools.items()):
+            ready = any(state.get("status") == "ready" for state, _metrics in self.store.all(pool.get("provider", "generic"), name))
+            pools.append({"name": name, "active": True, "gpu": pool.get("gpu", ""), "minFreeGpu": "0", "minFreeCpu": "0", "minFreeMemory": "0",
+                          "defaultWorkerGpuCount": "0", "state": {"status": "healthy" if ready else "degraded", "freeGpu": "0"}})
+        raise Answer(200, {"ok": True, "errMsg": "", "pools": pools})
+
+    def post_machines(self, header, _query, raw):
+        if not self.gateway_auth(header):
+            raise gateway_error("This action is not permitted")
+        try:
+            body = json.loads(raw or b"{}")
+        except ValueError:
+            raise Answer(400, {"code": 3, "message": "invalid body", "details": []}) from None
+        pool = self.pools.get(body.get("pool_name") or body.get("poolName"))
+        if pool is None:
+            raise gateway_error("Invalid pool name")
+        if not pool.get("machine_creation", True):
+            raise gateway_error("This pool does not currently support machine creation")
+        provider = pool.get("provider", "generic")
+        machine_id, token = secrets.token_hex(4), secrets.token_urlsafe(48)
+        self.store.add_token(token, "machine", machine_id=machine_id)
+        self.store.put(provider, pool["name"], machine_id, {
+            "machine_id": machine_id, "pool_name": pool["name"], "provider_name": provider, "status": "pending", "hostname": "", "token": "",
+            "cpu": "0", "memory": "0", "gpu": pool.get("gpu", ""), "gpu_count": "0", "private_ip": "", "registration_token": token,
+            "created": str(int(time.time())), "last_keepalive": "0", "last_worker_seen": "0", "agent_version": ""}, self.pending_ttl)
+        raise Answer(200, {"ok": True, "errMsg": "", "agentUpstreamUrl": "", "machine": {
+            "id": machine_id, "registrationToken": token, "poolName": pool["name"], "providerName": provider, "gpu": pool.get("gpu", ""),
+            "tailscaleUrl": "", "tailscaleAuth": "", "userData": "", "cpu": "0", "memory": "0", "gpuCount": 0, "status": "pending",
+            "lastKeepalive": "", "created": "", "agentVersion": "", "machineMetrics": None}})
+
+    def get_machines(self, header, query, _raw):
+        admin = self.gateway_auth(header)
+        gpus = {pool["gpu"]: True for pool in self.pools.values() if pool.get("gpu")}
+        if not admin:
+            raise Answer(200, {"ok": True, "gpus": gpus})
+        wanted = query.get("pool_name") or query.get("poolName") or ""
+        if wanted and wanted not in self.pools:
+            raise gateway_error("Invalid pool name")
+        limit = int(query.get("limit") or 0) or 100000
+        machines = []
+        for name, pool in sorted(self.pools.items()):
+            if wanted in ("", name):
+                for state, metrics in self.store.all(pool.get("provider", "generic"), name):
+                    machines.append({
+                        "id": state["machine_id"], "cpu": state["cpu"], "memory": state["memory"], "gpu": state["gpu"],
+                        "gpuCount": int(state["gpu_count"]), "status": state["status"], "poolName": name, "providerName": state["provider_name"],
+                        "registrationToken": "", "tailscaleUrl": "", "tailscaleAuth": "", "userData": "",
+                        "lastKeepalive": state["last_keepalive"], "created": state["created"], "agentVersion": state["agent_version"],
+                        "machineMetrics": {camel(key): value if key in INT_METRICS else float(value) for key, value in metrics.items()} or None})
+        raise Answer(200, {"ok": True, "errMsg": "", "machines": machines[:limit], "gpus": gpus})
+
+    def delete_machine(self, header, query, machine_id):
+        if not self.gateway_auth(header):
+            raise gateway_error("This action is not permitted")
+        pool = self.pools.get(query.get("pool_name") or query.get("poolName"))
+        if pool is None:
+            raise gateway_error("Invalid pool name")
+        self.store.delete(pool.get("provider", "generic"), pool["name"], machine_id)
+        raise Answer(200, {"ok": True, "errMsg": ""})
+
+    def get_workers(self, header, _query, _raw):
+        if not self.gateway_auth(header):
+            raise gateway_error("This action is not permitted")
+        raise Answer(200, {"ok": True, "errMsg": "", "workers": []})
+
+    # -- machine API --
+
+    def post_register(self, header, _query, raw):
+        self.machine_auth(header)
+        body = self.json_object(raw)
+        if any(not isinstance(body.get(name, ""), str) for name in REGISTER_FIELDS):
+            raise machine_error(400, "Invalid payload")
+        cpu = quantity(body.get("cpu"), {"m": 1, "": 1000})
+        memory = quantity(body.get("memory"), {"Gi": 1024, "Mi": 1})
+        if cpu is None:
+            raise machine_error(500, "Invalid machine cpu value")
+        if memory is None:
+            raise machine_error(500, "Invalid machine memory value")
+        if not re.match(r"[0-9]+$", body.get("gpu_count", "")):
+            raise machine_error(500, "Invalid gpu count")
+        pool = self.pools.get(body.get("pool_name"))
+        if pool is None:
+            raise machine_error(500, "Invalid pool name")
+        provider = body.get("provider_name") or "generic"
+        machine_id = body.get("machine_id", "")
+        before = self.store.get(provider, pool["name"], machine_id)
+        hostname = body.get("hostname", "")
+        if self.config.get("hostname_mode") == "tailnet":
+            hostname = "%s.beta9.tailnet.example" % hostname
+        self.store.put(provider, pool["name"], machine_id, {
+            "machine_id": machine_id, "pool_name": pool["name"], "provider_name": provider, "status": "registered", "hostname": hostname,
+            "token": body.get("token", ""), "cpu": str(cpu), "memory": str(memory), "gpu": pool.get("gpu", ""), "gpu_count": body["gpu_count"],
+            "private_ip": body.get("private_ip", ""), "registration_token": before.get("registration_token", header.partition("Bearer ")[2]),
+            "created": before.get("created", str(int(time.time()))), "last_keepalive": str(int(time.time())),
+            "last_worker_seen": before.get("last_worker_seen", "0"), "agent_version": before.get("agent_version", "")}, self.state_ttl)
+        answer = {"config": None}
+        if not self.fault("register", "upstream"):
+            answer["machine_state"] = {"machine_id": machine_id, "status": "registered", "pool_name": pool["name"], "ttl_seconds": self.state_ttl}
+        raise Answer(200, answer)
+
+    def post_keepalive(self, header, _query, raw):
+        self.machine_auth(header)
+        if self.fault("keepalive", "no_keepalive_route") or self.fault("keepalive", "upstream"):
+            raise machine_error(404, "Not Found")
+        body = self.json_object(raw)
+        metrics = body.get("metrics")
+        texts = ("machine_id", "pool_name", "provider_name", "agent_version")
+        if any(not isinstance(body.get(name, ""), str) for name in texts) or not isinstance(metrics, (dict, type(None))):
+            raise machine_error(400, "Invalid payload")
+        for name, value in (metrics or {}).items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if (name in INT_METRICS and not isinstance(value, int)) or (name in FLOAT_METRICS and not number):
+                raise machine_error(400, "Invalid payload")
+        if not body.get("machine_id") or not body.get("pool_name"):
+            raise machine_error(400, "machine_id and pool_name are required")
+        if metrics is None and self.fault("keepalive", "no_metrics_crash"):
+            raise machine_error(500, "Internal Server Error")
+        provider = body.get("provider_name") or "generic"
+        state = self.store.get(provider, body["pool_name"], body["machine_id"])
+        if not state:
+            raise machine_error(500, "Failed to update keepalive: machine not found")
+        now = str(int(time.time()))
+        self.store.put(provider, body["pool_name"], body["machine_id"], {
+            "status": "ready", "last_keepalive": now, "agent_version": body.get("agent_version", "")}, self.state_ttl)
+        known = {name: str(value) for name, value in (metrics or {}).items() if name in INT_METRICS | FLOAT_METRICS}
+        if known:
+            key = self.store.state_key(provider, body["pool_name"], body["machine_id"]) + ":metrics"
+            self.store.db.hset(key, mapping=known)
+            self.store.db.expire(key, self.state_ttl)
+        raise Answer(200, {"status": "ok", "machine_state": {
+            "machine_id": body["machine_id"], "status": "ready", "last_keepalive": now, "last_worker_seen": state.get("last_worker_seen", "0"),
+            "ttl_seconds": self.state_ttl, "agent_version": body.get("agent_version", "")}})
+
+    def get_list(self, header, query, _raw):
+        """Only ready machines, and with every machine's tokens: the real one leaks them."""
+        self.machine_auth(header)
+        states = self.store.all(query.get("provider_name") or "generic", query.get("pool_name", ""))
+        raise Answer(200, [
+            {"state": dict(state, cpu=int(state["cpu"]), memory=int(state["memory"]), gpu_count=int(state["gpu_count"])),
+             "metrics": {name: json.loads(value) for name, value in metrics.items()}}
+            for state, metrics in states if state.get("status") == "ready"])
+
+    def get_config(self, header, _query, _raw):
+        self.machine_auth(header)
+        raise Answer(200, {"config": {"database": {"redis": {"password": "secret-of-the-gateway"}}}})
+
+    @staticmethod
+    def json_object(raw):
+        try:
+            body = json.loads(raw)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise machine_error(400, "Invalid payload")
+        return body
+
+    # -- health and faults --
+
+    def get_health(self, _header, _query, _raw):
+        try:
+            self.store.db.ping()
+        except redis.RedisError as error:
+            raise Answer(500, {"status": "not ok", "error": str(error)}) from None
+        raise Answer(200, {"status": "ok"})
+
+    def faults(self):
+        try:
+            text = self.store.db.get("double:fault")
+        except redis.RedisError:
+            return []
+        found = json.loads(text) if text else []
+        return found if isinstance(found, list) else [found]
+
+    def fault(self, route, mode=None):
+        """Return the fault that is switched on for a route, of one mode or of any that replaces the answer."""
+        for entry in self.faults():
+            if entry.get("route", "*") in ("*", route) and mode in (None, entry.get("mode")):
+                return entry
+        return None
+
+    def routes(self):
+        gateway, machine = "/api/v1/gateway", "/api/v1/machine"
+        return {
+            ("GET", "/api/v1/health"): ("health", self.get_health),
+            ("GET", gateway + "/pools"): ("pools", self.get_pools),
+            ("POST", gateway + "/machines"): ("machines", self.post_machines),
+            ("GET", gateway + "/machines"): ("machines", self.get_machines),
+            ("GET", gateway + "/workers"): ("workers", self.get_workers),
+            ("POST", machine + "/register"): ("register", self.post_register),
+            ("POST", machine + "/keepalive"): ("keepalive", self.post_keepalive),
+            ("GET", machine + "/list"): ("list", self.get_list),
+            ("GET", machine + "/config"): ("config", self.get_config),
+        }
+
+
+class Handler(BaseHTTPRequestHandler):
+    """HTTP/1.1 with persistent connections; every request is one line in the log, without secrets."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "beta9-gateway-double"
+    disable_nagle_algorithm = True
+
+    def handle_any(self):
+        double = self.server.double
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        route, action = double.routes().get((self.command, url.path), (None, None))
+        identity = re.search(r"/machines/([0-9a-f]+)$", url.path)
+        if self.command == "DELETE" and identity:
+            route, action, raw = "machines", double.delete_machine, identity.group(1)
+        fault = double.fault(route) if route else None
+        if fault and self.broken(fault, raw):
+            return
+        header = self.headers.get("Authorization")
+        try:
+            if action is None:
+                raise machine_error(404, "Not Found")
+            action(header, query, raw)
+        except Answer as answer:
+            self.reply(answer.status, answer.body, raw)
+        except redis.RedisError:
+            self.reply(500, {"message": "Internal Server Error"}, raw)
+
+    do_GET = do_POST = do_DELETE = do_PUT = handle_any
+
+    def broken(self, fault, raw):
+        """Answer as the fault says; return whether the request is done with."""
+        mode = fault.get("mode")
+        if mode == "slow":
+            time.sleep(fault["seconds"])
+            return False
+        if mode == "answer":
+            self.reply(fault["status"], fault.get("body", ""), raw)
+        elif mode == "garbage":
+            self.reply(200, "<html><body>It works!</body></html>", raw)
+        elif mode == "redirect":
+            self.reply(302, "", raw, {"Location": fault["location"]})
+        elif mode == "huge":
+            self.log(200, raw)
+            self.send_response(200)
+            self.send_header("Content-Length", str(fault["bytes"]))
+            self.end_headers()
+            for _block in range(fault["bytes"] // 65536):
+                self.wfile.write(b" " * 65536)
+        elif mode == "drip":
+            self.log(200, raw)
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(int(fault["seconds"] * 10)):
+                self.wfile.write(b"X-%d: drip\r\n" % number)
+                time.sleep(0.1)
+        elif mode == "empty":
+            self.log(0, raw)
+        else:
+            return False
+        self.close_connection = self.close_connection or mode in ("empty", "huge", "drip")
+        return True
+
+    def reply(self, status, body, raw, headers=None):
+        text = body if isinstance(body, str) else json.dumps(body)
+        data = text.encode()
+        self.log(status, raw)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log(self, status, raw):
+        found = re.search(rb'"machine_id"\s*:\s*"([^"]*)"', raw if isinstance(raw, bytes) else b"")
+        line = {"time": round(time.time(), 3), "method": self.command, "path": urlsplit(self.path).path, "status": status,
+                "machine_id": found.group(1).decode() if found else ""}
+        with self.server.log_lock, open(self.server.double.config["log"], "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def log_message(self, format, *args):  # pylint: disable=redefined-builtin
+        """Say nothing: the log is ours."""
+
+    def handle(self):
+        try:
+            super().handle()
+        except (ConnectionError, ssl.SSLError):
+            pass  # the client went away
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+    log_lock = threading.Lock()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    double = GatewayDouble(parser.parse_args().config)
+    address, _colon, port = double.config.get("listen", "127.0.0.1:31994").rpartition(":")
+    if ":" in address:
+        Server.address_family = socket.AF_INET6
+    server = Server((address.strip("[]"), int(port)), Handler)
+    server.double = double
+    tls = double.config.get("tls")
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls["cert"], tls["key"])
+        if tls.get("client_ca"):
+            context.load_verify_locations(tls["client_ca"])
+            context.verify_mode = ssl.CERT_REQUIRED
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    signal.signal(signal.SIGHUP, lambda *_args: double.reload())
+    print("gateway double listens on port %d" % server.server_address[1], flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
