@@ -68,9 +68,25 @@ def deps():
     subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends"] + missing, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
+def hooks():
+    """Return what is done to a new image."""
+    return ['--customize-hook=mkdir -p "$1/usr/local/share/ca-certificates"'] + [
+        "--customize-hook=copy-in %s /usr/local/share/ca-certificates" % path for path in local_certificates()] + [
+        '--customize-hook=chroot "$1" update-ca-certificates >/dev/null',
+        # every host makes its own
+        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"',
+        '--customize-hook=printf "%s" > "$1/etc/systemd/system/ssh.service.d/host-keys.conf"' % HOST_KEYS,
+        '--customize-hook=chroot "$1" systemctl mask ' + " ".join(MASKED),
+        '--customize-hook=chroot "$1" useradd -m -s /bin/bash ops',
+        '--customize-hook=echo "ops ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/ops"',
+        # an empty machine-id, not a missing one: with that the first boot would enable every unit
+        '--customize-hook=rm -f "$1"/etc/hostname; : > "$1/etc/machine-id"',
+    ]
+
+
 def image_tag(name):
     """Return the tag of an image, which changes with its recipe."""
-    recipe = json.dumps([IMAGES[name], MASKED, HOST_KEYS, [path.read_text() for path in local_certificates()]])
+    recipe = json.dumps([IMAGES[name], hooks(), [path.read_text() for path in local_certificates()]])
     return "localhost/beta9-testbed-%s:%s" % (name, hashlib.sha256(recipe.encode()).hexdigest()[:12])
 
 
@@ -90,20 +106,8 @@ def build(name):
         say("building image %s (%s) ..." % (name, suite))
         start = time.monotonic()
         CACHE.mkdir(parents=True, exist_ok=True)
-        hooks = ['--customize-hook=mkdir -p "$1/usr/local/share/ca-certificates"']
-        hooks += ['--customize-hook=copy-in %s /usr/local/share/ca-certificates' % path for path in local_certificates()]
-        hooks += [
-            '--customize-hook=chroot "$1" update-ca-certificates >/dev/null',
-            # every host makes its own
-            '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"',
-            '--customize-hook=printf "%s" > "$1/etc/systemd/system/ssh.service.d/host-keys.conf"' % HOST_KEYS,
-            '--customize-hook=chroot "$1" systemctl mask ' + " ".join(MASKED),
-            '--customize-hook=chroot "$1" useradd -m -s /bin/bash ops',
-            '--customize-hook=echo "ops ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/ops"',
-            '--customize-hook=rm -f "$1"/etc/machine-id "$1"/etc/hostname',
-        ]
         partial = archive.with_suffix(".partial.tar")
-        run("mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(packages), *hooks, suite, str(partial))
+        run("mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(packages), *hooks(), suite, str(partial))
         partial.rename(archive)
         say("image %s built in %d s" % (name, time.monotonic() - start))
     run("podman", "import", str(archive), tag)
@@ -120,6 +124,8 @@ def hosts(workers):
 
 def start(name, image, address):
     """Start one host, or make sure that it runs."""
+    if run("podman", "inspect", "--format", "{{.State.Running}}", name, check=False) == "true" and run("podman", "exec", name, "true", check=False) is None:
+        run("podman", "rm", "--force", "--time", "0", name)  # podman believes that it runs, but its processes are gone
     if run("podman", "container", "exists", name, check=False) is None:
         limits = []
         for kind, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
@@ -129,7 +135,10 @@ def start(name, image, address):
         # crun refuses hybrid cgroups; where runc is installed it runs everywhere
         runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
         run("podman", *runtime, "run", "--detach", "--systemd=always", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address,
-            "--label", "beta9-testbed", *limits, image_tag(image), "/sbin/init")
+            # as on a real host, so that systemd's sandboxing is real; systemd 257 refuses some of it otherwise
+            "--cap-add", "SYS_ADMIN,SYS_PTRACE", "--label", "beta9-testbed", *limits, image_tag(image),
+            # init does this itself except in a container, where systemd's credentials then stay invisible to their service
+            "/bin/sh", "-c", "mount --make-rshared /; exec /sbin/init")
     elif run("podman", "inspect", "--format", "{{.State.Running}}", name) != "true":
         run("podman", "start", name)
 

@@ -1,0 +1,159 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_bundle
+short_description: Build the agent once, with all it needs, for hosts without internet
+version_added: "0.1.0"
+description:
+  - Runs on the controller. Builds the agent's wheel, fetches the wheels that it needs with the versions and hashes of its
+    C(requirements.txt), and keeps both in one file per CPU architecture.
+  - The file is named by what went into it. What was built once is not built again, and needs no network.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Builds nothing, and tells the version that would be built.
+  diff_mode:
+    support: none
+    description: The result is a binary file.
+  idempotent:
+    support: full
+    description: Nothing is built twice. A build in the cache is not a change of any host, so C(changed) is always false.
+options:
+  source:
+    description: Directory of the agent's source.
+    type: path
+    required: true
+  architectures:
+    description: CPU architectures to build for, as C(uname -m) names them.
+    type: list
+    elements: str
+    required: true
+  cache:
+    description: Directory to keep the files in.
+    type: path
+    default: ~/.cache/beta9-workers/agent
+"""
+
+EXAMPLES = r"""
+- name: Build the agent
+  beta9.workers.agent_bundle:
+    source: agent_src
+    architectures: [x86_64]
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+bundles:
+  description: What was built, by architecture.
+  returned: success
+  type: dict
+  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path: /home/me/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, built: false}}
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+PLATFORMS = {"x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"], "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"]}
+
+
+def sources(directory):
+    """Return the files that decide what a bundle contains, sorted."""
+    package = os.path.join(directory, "beta9_agent")
+    files = [os.path.join(package, name) for name in os.listdir(package) if name.endswith(".py")]
+    return sorted(files) + [os.path.join(directory, name) for name in ("README.md", "pyproject.toml", "requirements.txt")]
+
+
+def version_of(directory):
+    """Return the agent's version with a digest of its sources: other sources are another version."""
+    digest = hashlib.sha256()
+    for path in sources(directory):
+        with open(path, "rb") as stream:
+            content = stream.read()
+        digest.update(os.path.basename(path).encode() + b"\0" + hashlib.sha256(content).digest())
+        if path.endswith("beta9_agent/__init__.py"):
+            version = re.search(rb'__version__ = "([^"]+)"', content).group(1).decode()
+    return "%s-%s" % (version, digest.hexdigest()[:12])
+
+
+def pip(module, *arguments):
+    """Run pip of this Python, and fail with its last words and what to do."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"] + list(arguments)
+    rc, out, err = module.run_command(command, environ_update={"SOURCE_DATE_EPOCH": "1700000000"})
+    if rc:
+        words = (err or out).strip().splitlines()[-3:]
+        module.fail_json(msg="the agent could not be built on the controller: expected '%s' to succeed, found: %s. The controller's Python needs pip, and a "
+                             "package index for the first build" % (" ".join(command[:6]), " ".join(words)), code="agent_not_built", rc=rc)
+
+
+def build(module, directory, architecture, path):
+    """Make one bundle: wheels/, requirements.txt. Written beside its place, then moved there."""
+    with tempfile.TemporaryDirectory() as work:
+        source, wheels = os.path.join(work, "source"), os.path.join(work, "bundle", "wheels")
+        os.makedirs(wheels)
+        os.makedirs(os.path.join(source, "beta9_agent"))
+        for name in sources(directory):  # copied, because protocol.py is a link and the source may be read-only
+            shutil.copyfile(name, os.path.join(source, os.path.relpath(name, directory)))
+        platforms = ["--platform=" + name for name in PLATFORMS[architecture]]
+        requirements = os.path.join(source, "requirements.txt")
+        pip(module, "download", "--quiet", "--only-binary=:all:", "--no-deps", "--require-hashes", "--python-version=3.10", "--implementation=cp",
+            "--abi=abi3", "--abi=none", "--dest", wheels, "--requirement", requirements, *platforms)
+        pip(module, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source)
+        shutil.copyfile(requirements, os.path.join(work, "bundle", "requirements.txt"))
+        partial = path + ".partial"
+        with tarfile.open(partial, "w") as archive:
+            for folder, _folders, names in sorted(os.walk(os.path.join(work, "bundle"))):
+                for name in sorted(names):
+                    full = os.path.join(folder, name)
+                    entry = archive.gettarinfo(full, os.path.relpath(full, os.path.join(work, "bundle")))
+                    entry.uid = entry.gid = entry.mtime = 0
+                    entry.uname = entry.gname = ""
+                    entry.mode = 0o644
+                    with open(full, "rb") as stream:
+                        archive.addfile(entry, stream)
+        os.replace(partial, path)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "source": {"type": "path", "required": True},
+            "architectures": {"type": "list", "elements": "str", "required": True},
+            "cache": {"type": "path", "default": "~/.cache/beta9-workers/agent"},
+        },
+        supports_check_mode=True,
+    )
+    directory, cache = module.params["source"], module.params["cache"]
+    unknown = sorted(set(module.params["architectures"]) - set(PLATFORMS))
+    if unknown:
+        module.fail_json(msg="architectures: expected %s, found %s" % (" or ".join(sorted(PLATFORMS)), ", ".join(unknown)), code="architecture_unknown")
+    version = version_of(directory)
+    bundles = {}
+    for architecture in module.params["architectures"]:
+        path = os.path.join(cache, "beta9-agent-%s-%s.tar" % (version, architecture))
+        missing = not os.path.exists(path)
+        if missing and not module.check_mode:
+            os.makedirs(cache, exist_ok=True)
+            with open(os.path.join(cache, ".lock"), "w", encoding="ascii") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not os.path.exists(path):
+                    build(module, directory, architecture, path)
+        bundles[architecture] = {"version": version, "path": path, "built": missing and not module.check_mode}
+    module.exit_json(changed=False, bundles=bundles)
+
+
+if __name__ == "__main__":
+    main()

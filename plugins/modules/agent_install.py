@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_install
+short_description: Install a version of the agent beside the others, and switch to it
+version_added: "0.1.0"
+description:
+  - Installs a bundle of M(beta9.workers.agent_bundle#module) into a virtual environment of its own, without internet and without
+    pip on the host, lets it check itself, and switches the link C(current) to it in one step.
+  - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the version would be installed or switched to.
+  diff_mode:
+    support: full
+    description: Shows the version before and after.
+  idempotent:
+    support: full
+    description: A version that is current is left alone.
+options:
+  version:
+    description: Version to have, as M(beta9.workers.agent_bundle#module) names it.
+    type: str
+    required: true
+  bundle:
+    description:
+      - File of the bundle on this host. Removed when it is installed.
+      - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts that
+        have the version.
+    type: path
+  directory:
+    description: Where the versions are.
+    type: path
+    default: /opt/beta9-agent
+"""
+
+EXAMPLES = r"""
+- name: Install the agent
+  beta9.workers.agent_install:
+    version: 0.1.0-1f0c5e9a7b21
+    bundle: /var/tmp/beta9-agent.tar
+"""
+
+RETURN = r"""
+bundle_needed:
+  description: Whether the version is not installed yet, and no bundle was given.
+  returned: success
+  type: bool
+previous:
+  description: The version that was current before.
+  returned: success
+  type: str
+"""
+
+import os
+import shutil
+import sys
+import tarfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+COMPLETE = ".complete"
+
+
+def current(directory):
+    """Return the version that the link points to, or an empty string."""
+    try:
+        return os.path.basename(os.readlink(os.path.join(directory, "current")))
+    except OSError:
+        return ""
+
+
+def run(module, what, command):
+    """Run one step of the installation, and fail with its last words."""
+    rc, out, err = module.run_command(command, environ_update={"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"})
+    if rc:
+        words = " ".join((err or out).strip().splitlines()[-3:])
+        module.fail_json(msg="the agent could not be installed: expected %s to succeed, found: %s" % (what, words), code="agent_not_installed", rc=rc)
+    return out
+
+
+def install(module, target, bundle):
+    """Fill the version's directory. The mark of completeness comes last: an interrupted installation is started again."""
+    shutil.rmtree(target, ignore_errors=True)
+    wheels = os.path.join(target, "wheels")
+    os.makedirs(wheels)
+    with tarfile.open(bundle) as archive:
+        for member in archive.getmembers():
+            if not member.isfile() or member.name.startswith("/") or ".." in member.name:
+                module.fail_json(msg="bundle: expected plain files, found %s" % member.name)
+        archive.extractall(target)
+    run(module, "making a virtual environment", [sys.executable, "-m", "venv", "--without-pip", target])
+    python = os.path.join(target, "bin", "python")
+    found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
+    pip = [python, os.path.join(found["pip"], "pip"), "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", os.path.join(target, "requirements.txt")])
+    run(module, "installing its own wheel", pip + [found["beta9_agent"]])
+    run(module, "its self-check", [python, "-m", "beta9_agent", "--version"])
+    run(module, "loading its packages", [python, "-c", "import httpx, psutil, pynvml, beta9_agent.agent"])
+    shutil.rmtree(wheels)
+    with open(os.path.join(target, COMPLETE), "w", encoding="ascii"):
+        pass
+
+
+def switch(directory, version, previous):
+    """Point current at the version in one step, and remove what is neither it nor the one before."""
+    link = os.path.join(directory, ".current.new")
+    if os.path.lexists(link):
+        os.unlink(link)
+    os.symlink(os.path.join("versions", version), link)
+    os.replace(link, os.path.join(directory, "current"))
+    for name in os.listdir(os.path.join(directory, "versions")):
+        if name not in (version, previous):
+            shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "bundle": {"type": "path"},
+            "directory": {"type": "path", "default": "/opt/beta9-agent"},
+        },
+        supports_check_mode=True,
+    )
+    version, directory = module.params["version"], module.params["directory"]
+    target = os.path.join(directory, "versions", version)
+    installed, previous = os.path.exists(os.path.join(target, COMPLETE)), current(directory)
+    needed = not installed and not module.params["bundle"]
+    result = {"bundle_needed": needed, "previous": previous, "diff": {"before": previous + "\n", "after": version + "\n"}}
+    if module.check_mode:
+        module.exit_json(changed=not installed or previous != version, **result)
+    if needed:
+        module.exit_json(changed=False, **dict(result, diff={}))
+    os.umask(0o022)
+    if not installed:
+        install(module, target, module.params["bundle"])
+    if previous != version:
+        switch(directory, version, previous)
+    if module.params["bundle"] and os.path.exists(module.params["bundle"]):
+        os.unlink(module.params["bundle"])
+    module.exit_json(changed=not installed or previous != version, **result)
+
+
+if __name__ == "__main__":
+    main()
