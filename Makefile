@@ -58,3 +58,7 @@ molecule: deps ## The whole path on real hosts: check, converge, idempotence, ve
 .PHONY: dist
 dist: $(VENV)/.installed ## Build the collection artefact into dist/
 	@mkdir -p dist && $(BIN)/ansible-galaxy collection build --force --output-path dist .
+
+.PHONY: agent-lock
+agent-lock: $(VENV)/.installed ## Fix versions and hashes of the agent's packages anew
+	@$(BIN)/python agent_src/lock.py

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Write requirements.txt from requirements.in: every wheel for both CPU architectures, with version and sha256."""
 import hashlib
 import pathlib

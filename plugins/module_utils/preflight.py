@@ -33,8 +33,7 @@ def _of_settings(settings, connections):
     if not settings.get("pool"):
         yield problem("beta9_pool", "the name of a pool", "nothing", "Set beta9_pool in the inventory; 'beta9 pool list' shows the names.")
     else:
-        for unfit in _invalid("beta9_pool", protocol.pool_name, settings["pool"]):
-            yield unfit
+        yield from _invalid("beta9_pool", protocol.pool_name, settings["pool"])
         pools = settings.get("pools")
         if pools is not None and settings["pool"] not in pools:
             near = difflib.get_close_matches(settings["pool"], pools, 1)
@@ -49,8 +48,7 @@ def _of_settings(settings, connections):
     for name, check in (("machine_id", protocol.machine_id), ("provider", protocol.provider_name), ("hostname", protocol.hostname),
                         ("cpu", protocol.cpu), ("memory", protocol.memory)):
         if settings.get(name):
-            for unfit in _invalid("beta9_" + name, check, settings[name]):
-                yield unfit
+            yield from _invalid("beta9_" + name, check, settings[name])
     if not 5 <= settings["keepalive_interval"] <= protocol.KEEPALIVE_MAX_INTERVAL_SECONDS:
         yield problem("agent_keepalive_interval", "5 to %d seconds" % protocol.KEEPALIVE_MAX_INTERVAL_SECONDS, settings["keepalive_interval"],
                       "Use 60: the gateway forgets a machine after 300 s without a keepalive.")

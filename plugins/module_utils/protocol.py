@@ -206,7 +206,7 @@ def _metrics(given):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise InvalidField("metrics." + name, "a whole number, 0 or more", repr(value))
         elif name in FLOAT_METRICS:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise InvalidField("metrics." + name, "a number, 0 or more", repr(value))
             value = float(value)
         else:
@@ -355,16 +355,18 @@ MESSAGES = (
         "Use the token that came with this machine. onboard_worker.yml makes a new one where the host's is refused.")),
 )
 
+CHECK_PODS = "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway"
 STATUSES = {
     400: _known("payload_invalid", "the gateway did not understand the request", "Compare the versions of gateway and collection."),
     401: _known("token_unknown", "the token is unknown to the gateway, deactivated, or mistyped",
                 "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused."),
-    403: _known("token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."),
+    403: _known("token_wrong_type", "the token is of another type than this API wants",
+                "Machine API: the machine's token. Gateway API: a cluster-admin token."),
     404: _known("route_missing", "this gateway build does not have this endpoint, or something else answers at this address",
                 "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint."),
-    502: _known("gateway_unavailable", "a proxy before the gateway got no answer from it", "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway", True),
-    503: _known("gateway_unavailable", "the gateway is not ready", "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway", True),
-    504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway", True),
+    502: _known("gateway_unavailable", "a proxy before the gateway got no answer from it", CHECK_PODS, True),
+    503: _known("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
+    504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
 }
 INTERNAL_ERROR = _known(
     "internal_error", "the gateway failed inside; it does so, among others, for a request without an Authorization header",
@@ -380,7 +382,8 @@ TRANSPORT = {
     "empty": _known("empty_reply", "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
                     "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport", True),
     "timeout": _known("timeout", "no answer in time", "Check the way to the gateway, and its load.", True),
-    "tls": _known("tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."),
+    "tls": _known("tls_failed", "the gateway's certificate could not be verified",
+                  "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."),
     "dns": _known("name_unresolved", "the gateway's name has no address", "Correct the name, or mend DNS.", True),
     "not_json": _known("not_gateway", "something answers there, but it is not a beta9 gateway",
                        "Check the port: the gateway's HTTP port is 1994, its NodePort 31994 (1993 and 31993 are gRPC)."),
@@ -427,4 +430,5 @@ def classify(status, body, url_path=""):
         return Problem(status=status, **STATUSES[status])
     if status >= 500:
         return Problem(status=status, **INTERNAL_ERROR)
-    return Problem("unexpected", "the gateway answered %d: %s" % (status, message or "(nothing)"), "Compare the versions of gateway and collection.", False, status)
+    cause = "the gateway answered %d: %s" % (status, message or "(nothing)")
+    return Problem("unexpected", cause, "Compare the versions of gateway and collection.", False, status)

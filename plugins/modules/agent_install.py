@@ -9,7 +9,7 @@ module: agent_install
 short_description: Install a version of the agent beside the others, and switch to it
 version_added: "0.1.0"
 description:
-  - Installs a bundle of M(beta9.workers.agent_bundle#module) into a virtual environment of its own, without internet and without
+  - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and without
     pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
 author:
@@ -26,7 +26,7 @@ attributes:
     description: A version that is current is left alone.
 options:
   version:
-    description: Version to have, as M(beta9.workers.agent_bundle#module) names it.
+    description: Version to have, as M(beta9.workers.agent_bundle) names it.
     type: str
     required: true
   bundle:
@@ -134,11 +134,12 @@ def main():
     target = os.path.join(directory, "versions", version)
     installed, previous = os.path.exists(os.path.join(target, COMPLETE)), current(directory)
     needed = not installed and not module.params["bundle"]
-    result = {"bundle_needed": needed, "previous": previous, "diff": {"before": previous + "\n", "after": version + "\n"}}
+    result = {"bundle_needed": needed, "previous": previous}
+    if needed and not module.check_mode:
+        module.exit_json(changed=False, **result)
+    result.update(changed=not installed or previous != version, diff={"before": previous + "\n", "after": version + "\n"})
     if module.check_mode:
-        module.exit_json(changed=not installed or previous != version, **result)
-    if needed:
-        module.exit_json(changed=False, **dict(result, diff={}))
+        module.exit_json(**result)
     os.umask(0o022)
     if not installed:
         install(module, target, module.params["bundle"])
@@ -146,7 +147,7 @@ def main():
         switch(directory, version, previous)
     if module.params["bundle"] and os.path.exists(module.params["bundle"]):
         os.unlink(module.params["bundle"])
-    module.exit_json(changed=not installed or previous != version, **result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic", "FragmentPath")
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "FragmentPath",
+              "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic")
 
 
 def show(module, name):

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Real test hosts on this machine: podman containers that boot systemd, run sshd, and reach each other by name.
 
     testbed.py deps            install the Debian packages this needs (as root)

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """A TEST DOUBLE of the beta9 gateway's HTTP port: behaves as the gateway does, quirks and leaks included.
 
 Its state is in a real Redis under the real key names and TTLs. It needs Python 3.9+ and the redis client only.
