@@ -22,7 +22,7 @@ class Agent:
 
     def __init__(self, config, machine=None, client=None, notifier=None):
         self.config = config
-        self.machine = machine or Machine()
+        self.machine = machine or Machine(max_cpu=config.max_cpu, max_memory=config.max_memory)
         self.client = client or Client(config.gateway_url, config.machine_token, config.ca_path)
         self.notifier = notifier or Notifier()
         self._wake, self._stopping, self._reloading, self._announced = threading.Event(), False, False, False

@@ -22,6 +22,8 @@ class Config:
     private_ip: str
     ca_path: str | None
     keepalive_interval: float
+    max_cpu: str | None
+    max_memory: str | None
     token: str | None = dataclasses.field(repr=False)
     token_file: str | None
     k3s_token: str | None = dataclasses.field(repr=False)
@@ -100,6 +102,8 @@ def parser():
     add("--private-ip", default=env("BETA9_PRIVATE_IP"), help="this host's address (default: the one used towards the gateway)")
     add("--k3s-token", default=env("BETA9_K3S_TOKEN"), help="service-account token for the gateway (rather use --k3s-token-file)")
     add("--k3s-token-file", default=env("BETA9_K3S_TOKEN_FILE") or _credential("k3s_token"), metavar="FILE")
+    add("--max-cpu", default=env("BETA9_MAX_CPU"), metavar="8000m", help="offer no more than this, in millicores (default: all)")
+    add("--max-memory", default=env("BETA9_MAX_MEMORY"), metavar="16Gi", help="offer no more than this (default: all)")
     add("--keepalive-interval", default=env("BETA9_KEEPALIVE_INTERVAL") or str(protocol.KEEPALIVE_INTERVAL_SECONDS), metavar="SECONDS",
         help="default: %(default)s; the gateway forgets a machine after 300 s")
     add("--state-file", default=env("BETA9_STATE_FILE") or _in("RUNTIME_DIRECTORY", "state.json"), metavar="FILE", help="where to say how things are")
@@ -129,7 +133,9 @@ def from_arguments(argv=None):
         provider_name=protocol.provider_name(given.provider_name),
         gateway_url="%s://%s:%s" % (given.gateway_scheme, "[%s]" % host if ":" in host else host, given.gateway_port),
         hostname=protocol.hostname(given.hostname), private_ip=protocol.ip_address(given.private_ip or own_address(host)),
-        ca_path=given.ca_path, keepalive_interval=interval, token=protocol.token(given.token) if given.token else None, token_file=given.token_file,
+        ca_path=given.ca_path, keepalive_interval=interval,
+        max_cpu=protocol.cpu(given.max_cpu) if given.max_cpu else None, max_memory=protocol.memory(given.max_memory) if given.max_memory else None,
+        token=protocol.token(given.token) if given.token else None, token_file=given.token_file,
         k3s_token=protocol.token(given.k3s_token) if given.k3s_token else None, k3s_token_file=given.k3s_token_file,
         state_file=given.state_file, registration_file=given.registration_file, debug=given.debug, once=given.once, dry_run=given.dry_run)
     config.machine_token()

@@ -11,6 +11,8 @@ import threading
 
 import psutil
 
+from . import protocol
+
 LOG = logging.getLogger("beta9_agent")
 NVML_SECONDS = 5.0
 
@@ -72,7 +74,10 @@ class Gpus:
 class Machine:
     """Capacity, asked at registration, and metrics, asked at every keepalive."""
 
-    def __init__(self, gpus=None, disk_paths=("/var/lib/rancher", "/var/lib")):
+    def __init__(self, gpus=None, disk_paths=("/var/lib/rancher", "/var/lib"), max_cpu=None, max_memory=None):
+        cpu, memory = 1000 * (psutil.cpu_count() or 1), psutil.virtual_memory().total // 2**20
+        self.cpu_millicores = min(cpu, protocol.cpu_millicores(max_cpu)) if max_cpu else cpu
+        self.memory_mib = min(memory, protocol.memory_mib(max_memory)) if max_memory else memory
         self.gpus = gpus or Gpus()
         self.disk_path = next((path for path in disk_paths if os.path.isdir(path)), "/")
         self.gpu_count = 0
@@ -83,15 +88,15 @@ class Machine:
         """Return {"cpu", "memory", "gpu_count"} as the register wants them."""
         gpus = self.gpus.read()
         self.gpu_count, self.free_gpu_count = gpus["count"], gpus["free"]
-        return {"cpu": "%dm" % (1000 * (psutil.cpu_count() or 1)), "memory": "%dMi" % (psutil.virtual_memory().total // 2**20), "gpu_count": gpus["count"]}
+        return {"cpu": "%dm" % self.cpu_millicores, "memory": "%dMi" % self.memory_mib, "gpu_count": gpus["count"]}
 
     def metrics(self):
         """Return the metrics of one keepalive."""
         gpus, memory, disk = self.gpus.read(), psutil.virtual_memory(), psutil.disk_usage(self.disk_path)
         self.gpu_count, self.free_gpu_count = gpus["count"], gpus["free"]
         return {
-            "total_cpu_available": 1000 * (psutil.cpu_count() or 1),
-            "total_memory_available": memory.total // 2**20,
+            "total_cpu_available": self.cpu_millicores,
+            "total_memory_available": self.memory_mib,
             "total_disk_space_bytes": disk.total,
             "total_disk_free_bytes": disk.free,
             "free_gpu_count": gpus["free"],

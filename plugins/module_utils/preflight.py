@@ -46,7 +46,7 @@ def _of_settings(settings, connections):
     if settings.get("connection") not in connections:
         yield problem("beta9_connection", "one of %s" % ", ".join(connections), settings.get("connection"), "Correct beta9_connection.")
     for name, check in (("machine_id", protocol.machine_id), ("provider", protocol.provider_name), ("hostname", protocol.hostname),
-                        ("cpu", protocol.cpu), ("memory", protocol.memory)):
+                        ("max_cpu", protocol.cpu), ("max_memory", protocol.memory)):
         if settings.get(name):
             yield from _invalid("beta9_" + name, check, settings[name])
     if not 5 <= settings["keepalive_interval"] <= protocol.KEEPALIVE_MAX_INTERVAL_SECONDS:

@@ -57,11 +57,11 @@ options:
       hostname:
         description: The name or address under which the gateway reaches this host's k3s, if set.
         type: str
-      cpu:
-        description: Capacity to register instead of the measured one, as C(8000m).
+      max_cpu:
+        description: CPU to offer at most, as C(8000m).
         type: str
-      memory:
-        description: Capacity to register instead of the measured one, as C(16Gi).
+      max_memory:
+        description: Memory to offer at most, as C(16Gi).
         type: str
   connections:
     description: The connection modes that exist.
@@ -192,8 +192,8 @@ def main():
                     "connection": {"type": "str"},
                     "keepalive_interval": {"type": "int", "default": 60},
                     "hostname": {"type": "str"},
-                    "cpu": {"type": "str"},
-                    "memory": {"type": "str"},
+                    "max_cpu": {"type": "str"},
+                    "max_memory": {"type": "str"},
                 },
             },
             "connections": {"type": "list", "elements": "str", "default": ["autossh", "direct"]},

@@ -131,6 +131,8 @@ def main():
             # --no-block: a unit of Type=notify is only up when the gateway answered; who wants to wait for that, waits for it
             command = ["systemctl"] + (["--no-block"] if verb in ("start", "restart") else []) + verb.split()
             module.run_command(command + ([] if verb == "daemon-reload" else [name]), check_rc=True)
+        if verbs and module.params["state"] == "absent":
+            module.run_command(["systemctl", "reset-failed", name])  # refused when it ended well, and then there is nothing to forget
     before = "%s, %s\n" % (unit["ActiveState"], unit.get("UnitFileState") or "not installed")
     wish = "inactive, not enabled\n" if module.params["state"] == "absent" else "active, enabled, current\n"
     module.exit_json(changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}),

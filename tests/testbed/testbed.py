@@ -7,7 +7,8 @@
     testbed.py down            remove hosts and network (images stay cached)
 
 One gateway host (b9-gateway: Debian 12, sshd, Redis, the gateway double) and workers b9-worker1 (Debian 12, reached as root),
-b9-worker2 (Debian 13, reached as user ops with sudo), further ones alternating. Standard library only.
+b9-worker2 (Debian 13, reached as user ops with sudo), further ones alternating. B9_TESTBED=NAME makes another set beside it,
+with names that start with NAME. Standard library only.
 """
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STATE = pathlib.Path(os.environ.get("B9_TESTBED_DIR", ROOT / "build" / "testbed"))
+NAME = os.environ.get("B9_TESTBED", "b9")  # several testbeds can stand side by side: b9 is the demo's
+SUBNET = "10.89.%d" % {"b9": 77, "b9m": 78, "b9t": 79}.get(NAME, 80 + zlib.crc32(NAME.encode()) % 100)
+STATE = ROOT / "build" / ("testbed" if NAME == "b9" else "testbed-" + NAME)
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "beta9-workers"
-NETWORK, SUBNET = "b9", "10.89.77"
+NETWORK, LABEL = NAME, "beta9-testbed=" + NAME
 PACKAGES = ("podman runc conmon mmdebstrap containernetworking-plugins golang-github-containernetworking-plugin-dnsname iptables "
             "iproute2 openssh-client redis-server python3-redis python3-venv jq").split()
 BARE = "systemd systemd-sysv dbus libpam-systemd openssh-server python3 sudo iproute2 ca-certificates procps".split()
@@ -114,10 +118,10 @@ def build(name):
 
 def hosts(workers):
     """Return the hosts as (name, image, address, user)."""
-    found = [("b9-gateway", "gateway", SUBNET + ".10", "root")]
+    found = [(NAME + "-gateway", "gateway", SUBNET + ".10", "root")]
     for number in range(1, workers + 1):
         even = number % 2 == 0
-        found.append(("b9-worker%d" % number, "debian13" if even else "debian12", "%s.%d" % (SUBNET, 10 + number), "ops" if even else "root"))
+        found.append(("%s-worker%d" % (NAME, number), "debian13" if even else "debian12", "%s.%d" % (SUBNET, 10 + number), "ops" if even else "root"))
     return found
 
 
@@ -135,7 +139,7 @@ def start(name, image, address):
         runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
         run("podman", *runtime, "run", "--detach", "--systemd=always", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address,
             # as on a real host, so that systemd's sandboxing is real; systemd 257 refuses some of it otherwise
-            "--cap-add", "SYS_ADMIN,SYS_PTRACE", "--label", "beta9-testbed", *limits, image_tag(image),
+            "--cap-add", "SYS_ADMIN,SYS_PTRACE", "--label", LABEL, *limits, image_tag(image),
             # init does this itself except in a container, where systemd's credentials then stay invisible to their service
             "/bin/sh", "-c", "mount --make-rshared /; exec /sbin/init")
     elif run("podman", "inspect", "--format", "{{.State.Running}}", name) != "true":
@@ -175,16 +179,16 @@ def gateway_double():
     }
     archive = subprocess.run(["tar", "-C", str(source), "--exclude=__pycache__", "-c", "."], check=True, capture_output=True).stdout
     digest = hashlib.sha256(archive + json.dumps(config).encode() + token_file.read_bytes()).hexdigest()
-    if run("podman", "exec", "b9-gateway", "cat", "/opt/beta9-gateway-double/.digest", check=False) == digest:
+    if run("podman", "exec", NAME + "-gateway", "cat", "/opt/beta9-gateway-double/.digest", check=False) == digest:
         return
-    unpack = subprocess.run(["podman", "exec", "-i", "b9-gateway", "sh", "-c", "mkdir -p /opt/beta9-gateway-double && tar -C /opt/beta9-gateway-double -x"],
+    unpack = subprocess.run(["podman", "exec", "-i", NAME + "-gateway", "sh", "-c", "mkdir -p /opt/beta9-gateway-double && tar -C /opt/beta9-gateway-double -x"],
                             input=archive, check=False)
     if unpack.returncode:
         sys.exit("testbed: the gateway double could not be copied")
     for path, text in (("/etc/beta9-gateway-double.json", json.dumps(config)), ("/etc/beta9-gateway-double.token", token_file.read_text()),
                        ("/opt/beta9-gateway-double/.digest", digest)):
-        run("podman", "exec", "-i", "b9-gateway", "sh", "-c", "umask 077; cat > " + path, text_input=text)
-    run("podman", "exec", "b9-gateway", "sh", "-c",
+        run("podman", "exec", "-i", NAME + "-gateway", "sh", "-c", "umask 077; cat > " + path, text_input=text)
+    run("podman", "exec", NAME + "-gateway", "sh", "-c",
         "systemctl enable -q --now redis-server; cp /opt/beta9-gateway-double/beta9-gateway-double.service /etc/systemd/system/ && "
         "systemctl daemon-reload && systemctl enable -q beta9-gateway-double && systemctl restart beta9-gateway-double")
 
@@ -237,7 +241,7 @@ def up(workers):
 
 def mine():
     """Return the names of this testbed's containers."""
-    return (run("podman", "ps", "--all", "--filter", "label=beta9-testbed", "--format", "{{.Names}}") or "").split()
+    return (run("podman", "ps", "--all", "--filter", "label=" + LABEL, "--format", "{{.Names}}") or "").split()
 
 
 def down():
@@ -269,7 +273,7 @@ def main():
     elif arguments.verb == "down":
         down()
     elif arguments.verb == "status":
-        print(run("podman", "ps", "--all", "--filter", "label=beta9-testbed", "--format", "table {{.Names}}\t{{.Status}}"))
+        print(run("podman", "ps", "--all", "--filter", "label=" + LABEL, "--format", "table {{.Names}}\t{{.Status}}"))
     else:
         sys.exit(subprocess.run(["podman", "exec", arguments.host] + arguments.command, check=False).returncode)
 
