@@ -224,6 +224,10 @@ def _number(value):
         return None
 
 
+def _list(value):
+    return value if isinstance(value, list) else []
+
+
 def _dict(value):
     return value if isinstance(value, dict) else {}
 
@@ -244,7 +248,7 @@ def parse_machine_state(body):
 def parse_machine_list(body):
     """Return the ready machines of the machine API's /list, without the tokens that it leaks."""
     machines = []
-    for entry in body if isinstance(body, list) else []:
+    for entry in _list(body):
         state = {name: value for name, value in _dict(_dict(entry).get("state")).items() if name in SAFE_STATE_FIELDS}
         machine = _machine(state, state.get("machine_id"), state.get("pool_name"), state.get("gpu_count"), state.get("last_keepalive"),
                            state.get("agent_version"), _dict(entry).get("metrics"))
@@ -258,7 +262,7 @@ def parse_machine_list(body):
 def parse_machines(body):
     """Return the machines of the gateway API's GET /machines."""
     machines = []
-    for entry in _dict(body).get("machines") or []:
+    for entry in _list(_dict(body).get("machines")):
         entry = _dict(entry)
         machine = _machine(entry, entry.get("id"), entry.get("poolName"), entry.get("gpuCount"), entry.get("lastKeepalive"), entry.get("agentVersion"),
                            entry.get("machineMetrics"))
@@ -308,7 +312,7 @@ def parse_pools(body):
         "gpu": str(pool.get("gpu") or ""),
         "min_free_gpu": _number(pool.get("minFreeGpu")),
         "status": str(_dict(pool.get("state")).get("status") or "unknown"),
-    } for pool in map(_dict, _dict(body).get("pools") or [])]
+    } for pool in map(_dict, _list(_dict(body).get("pools")))]
 
 
 def is_operator_answer(body):
