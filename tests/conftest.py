@@ -6,6 +6,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 for path in (ROOT / "collections", ROOT / "agent_src", ROOT):
     sys.path.insert(0, str(path))
 
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.doubles.gateway.harness import GatewayHarness  # noqa: E402
@@ -23,3 +24,8 @@ def gateway(_gateway):
     """An empty gateway double with a real Redis."""
     _gateway.reset()
     return _gateway
+
+
+# a busy machine must not make a property fail
+hypothesis.settings.register_profile("any-speed", deadline=None)
+hypothesis.settings.load_profile("any-speed")
