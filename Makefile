@@ -32,7 +32,7 @@ demo-down: ## Remove the demo's hosts
 	@$(TESTBED) down
 
 .PHONY: test
-test: deps ## Everything: lint, sanity, unit, integration, molecule
+test: deps ## Everything: lint, sanity, unit, integration, molecule, e2e
 	@tests/run
 
 .PHONY: lint
@@ -54,6 +54,10 @@ integration: deps ## Modules, agent and gateway double against a real Redis
 .PHONY: molecule
 molecule: deps ## The whole path on real hosts: check, converge, idempotence, verify
 	@tests/run molecule
+
+.PHONY: e2e
+e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on real hosts (long)
+	@tests/run e2e
 
 .PHONY: dist
 dist: $(VENV)/.installed ## Build the collection artefact into dist/

@@ -129,7 +129,7 @@ class Agent:
         document = {
             "agent_version": __version__, "pid": os.getpid(), "machine_id": self.config.machine_id, "pool": self.config.pool_name,
             "provider": self.config.provider_name, "gateway_url": self.config.gateway_url, "hostname": self.config.hostname,
-            "status": life.status, "problem": problem, "failures": life.failures, "registrations": life.registrations,
+            "status": life.status, "problem": problem, "failures": life.failures, "registration_epochs": [round(moment + wall, 3) for moment in life.registrations],
             "gpu_count": self.machine.gpu_count, "free_gpu_count": self.machine.free_gpu_count, "gpu_problem": self.machine.gpus.trouble,
             "keepalive_interval_seconds": self.config.keepalive_interval, "ttl_seconds": life.ttl, "next_action": life.action,
             "next_epoch": round(life.due + wall, 3), "last_keepalive_epoch": round(life.last_accepted + wall, 3) if life.last_accepted else None,

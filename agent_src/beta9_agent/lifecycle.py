@@ -12,6 +12,7 @@ It never ends by itself: a gateway that is away, or that refuses the token, is a
 """
 from __future__ import annotations
 
+import collections
 import hashlib
 
 from . import protocol
@@ -39,14 +40,14 @@ class Lifecycle:
         self.problem = None
         self.failures = 0
         self.last_accepted = None
-        self.registrations = 0
+        self.registrations = collections.deque(maxlen=8)  # when
         self._phase = phase_of(machine_id, interval)
         self._wall_offset = wall_offset  # wall clock minus monotonic clock at start: aligns the phases of a fleet
         self._refound = 0
 
     def registered(self, now, state):
         """The register was accepted: a keepalive follows at once."""
-        self.registrations += 1
+        self.registrations.append(now)
         self.status = "registered"
         self._accept_ttl(state)
         self.action, self.due = "keepalive", now

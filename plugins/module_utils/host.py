@@ -92,6 +92,20 @@ def _socket_owners(inodes):
     return owners
 
 
+def processes():
+    """Yield (pid, parent pid, argv) of every process that has an argv and may be read."""
+    for directory in glob.glob("/proc/[0-9]*"):
+        try:
+            with open(directory + "/cmdline", "rb") as stream:
+                words = stream.read(65536).decode("utf-8", "replace").split("\0")
+            with open(directory + "/stat", encoding="utf-8", errors="replace") as stream:
+                parent = int(stream.read().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue  # it ended meanwhile
+        if words[0]:
+            yield int(directory.rpartition("/")[2]), parent, [word for word in words if word]
+
+
 def nvidia_pci_count(root="/sys/bus/pci/devices"):
     """Return the number of NVIDIA display or 3D controllers on the PCI bus."""
     count = 0
