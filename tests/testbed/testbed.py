@@ -205,7 +205,7 @@ def inventory(members):
         "vars": {
             "ansible_ssh_private_key_file": str(key), "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_ssh_common_args": "-o UserKnownHostsFile=%s -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes" % known,
-            "beta9_gateway_url": "http://%s:31994" % members[0][2], "beta9_admin_token_file": str(STATE / "admin_token"), "beta9_connection": "autossh",
+            "beta9_gateway_url": "http://%s:31994" % members[0][2], "beta9_admin_token_file": str(STATE / "admin_token"), "beta9_connection": "autossh", "beta9_redis_url": "redis://127.0.0.1:6379/0",
         },
         "children": {
             "beta9_gateway": {"hosts": {members[0][0]: {"ansible_host": members[0][2], "ansible_user": "root"}}},

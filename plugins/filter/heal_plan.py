@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: heal_plan
+short_description: What may be healed on a host, and which checks tell whether it helped
+version_added: "0.1.0"
+description:
+  - Of a host's verdicts, the remedies of root causes that are safe, or that were asked for.
+author:
+  - beta9.workers authors (@beta9)
+positional: opt_in
+options:
+  _input:
+    description: RV(beta9.workers.health_report#module:health) of the host.
+    type: dict
+    required: true
+  opt_in:
+    description: Whether remedies that change the machine's registration or token may run.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+plan: "{{ health | beta9.workers.heal_plan }}"
+"""
+
+RETURN = r"""
+_value:
+  description: C(remedies) to run, C(checks) to look at afterwards, C(healing) and C(left) root causes.
+  type: dict
+"""
+
+
+def heal_plan(health, opt_in=False):
+    """Return the plan for one host."""
+    roots = [verdict for verdict in health["verdicts"] if verdict["root"]]
+    classes = ("safe", "opt_in") if opt_in else ("safe",)
+    healing = [verdict for verdict in roots if verdict["heal"] and verdict["heal_class"] in classes]
+    ids = {verdict["id"] for verdict in healing}
+    checks = [verdict["id"] for verdict in health["verdicts"] if verdict["id"] in ids or ids & set(verdict["because"])]
+    left = [{"id": verdict["id"], "cause": verdict["cause"], "remedy": verdict["remedy"]} for verdict in roots
+            if verdict["id"] not in ids and verdict["status"] == "fail"]
+    return {"remedies": sorted({verdict["heal"] for verdict in healing}), "checks": checks, "healing": sorted(ids), "left": left}
+
+
+def heal_outcome(plan, health, failure=""):
+    """Return one line: what was healed, and what needs a person."""
+    still = [verdict["id"] for verdict in health["verdicts"] if verdict["id"] in plan["healing"] and verdict["status"] not in ("pass", "not_applicable")]
+    healed = [name for name in plan["healing"] if name not in still]
+    parts = []
+    if healed:
+        parts.append("healed: %s" % ", ".join(healed))
+    if still:
+        parts.append("not healed: %s%s" % (", ".join(still), " (%s)" % failure if failure else ""))
+    parts += ["needs a person: %s %s. Do: %s" % (entry["id"], entry["cause"], entry["remedy"]) for entry in plan["left"]]
+    return "; ".join(parts) or "nothing to heal"
+
+
+class FilterModule:
+    """Filters of heal_worker."""
+
+    def filters(self):
+        """Return them."""
+        return {"heal_plan": heal_plan, "heal_outcome": heal_outcome}

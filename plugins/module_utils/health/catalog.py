@@ -1,0 +1,292 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue of checks: data, and the only place where meaning, cause and remedy are written down.
+
+Ids are never reused. From this file are generated: the per-check tasks of role health_check, docs/checks/, and the coverage of
+the guide (make generate). Order is the order of the report: from the inventory over tunnel, gateway and agent to the GPU.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+WORKER, CONTROL, GATEWAY, JOIN = "worker", "control", "gateway", "join"
+SIDES = {WORKER: "the worker", CONTROL: "the controller", GATEWAY: "the gateway's cluster", JOIN: "worker and gateway compared"}
+SAFE, OPT_IN, PERSON = "safe", "opt_in", "person"
+
+
+class Check(NamedTuple):
+    """One step of the guide.
+
+    causes maps a probe's failure code to (cause, remedy); the code "" is for any other. heal names a task file of role
+    health_check; heal_class says whether it may run by itself (safe), when asked for (opt_in), or not at all (person).
+    """
+
+    id: str
+    name: str
+    title: str
+    side: str
+    impact: str
+    causes: dict
+    requires: tuple = ()
+    explained_by: tuple = ()
+    modes: tuple = ("autossh", "tailscale", "direct")
+    component: str = ""
+    severity: str = "fail"
+    heal: str = ""
+    heal_codes: tuple = ()  # failures that it heals; () for all
+    heal_class: str = PERSON
+    active: bool = False
+    timeout_seconds: float = 5.0
+
+
+JOURNAL = "journalctl -u beta9-agent -n 50"
+ONBOARD = "ansible-playbook onboard_worker.yml -l HOST"
+START_TUNNEL = "systemctl restart beta9-tunnel"
+STATE_ANCESTORS = ("P01", "P02", "P05", "T04", "A01", "A02", "C03")
+
+CHECKS = (
+    Check("C01", "config.inputs", "Identity and settings of the worker are plausible", CONTROL,
+          "With a wrong id, pool, address or mode nothing that follows can work.",
+          {"": ("a setting is missing or mistyped", "Correct it in the inventory (beta9_pool, beta9_gateway_url, beta9_connection), then: " + ONBOARD),
+           "no_machine": ("this host was never onboarded: it holds no machine id", ONBOARD)}),
+    Check("T06", "tunnel.options", "The tunnel notices a dead link and comes back by itself", WORKER,
+          "A tunnel that does not notice a dead link, or is not supervised, stays down.",
+          {"": ("the tunnel's configuration lacks ServerAliveInterval (1 to 60), ServerAliveCountMax (up to 3) or ExitOnForwardFailure, or its unit "
+                "does not restart it", ONBOARD)}, ("C01",), modes=("autossh",), heal="onboard", heal_class=SAFE),
+    Check("T01", "tunnel.process", "Exactly one supervised tunnel runs", WORKER,
+          "Without the tunnel the worker can't reach the gateway, and the gateway can't reach its k3s.",
+          {"stopped": ("the tunnel's unit does not run", START_TUNNEL),
+           "failing": ("the tunnel's ssh ends again and again", "journalctl -u beta9-tunnel -n 50"),
+           "host_key": ("the gateway host shows another host key than the pinned one",
+                        "Compare fingerprints at the gateway host. If the change was intended: " + ONBOARD),
+           "refused_key": ("the gateway host does not accept the tunnel's key", ONBOARD),
+           "listen_taken": ("the worker's listen address on the gateway host is taken or not permitted",
+                            "On the gateway host: ss -ltnp 'sport = :6443'; a dead tunnel's sshd frees it within 45 s"),
+           "no_route": ("the gateway host can't be reached over SSH: name, route, firewall, or sshd",
+                        "ssh -F /etc/beta9/tunnel/ssh_config -v gateway; check autossh_gateway_address and the firewall"),
+           "duplicate": ("a second ssh forwards the same port beside the unit's", "Stop the one that was started by hand: pgrep -af 'ssh.*1994'"),
+           "": ("the tunnel's unit does not run", START_TUNNEL)}, ("C01",), modes=("autossh",), heal="tunnel_start",
+          heal_codes=("stopped", "failing"), heal_class=SAFE),
+    Check("T02", "tunnel.listener", "The tunnel's ssh listens on the local port", WORKER,
+          "Whatever else holds the port answers instead of the gateway.",
+          {"none": ("nothing listens on the tunnel's local port", START_TUNNEL),
+           "foreign": ("another program holds the tunnel's local port", "Stop that program, or choose another local_port in autossh_forwards"),
+           "": ("nothing listens on the tunnel's local port", START_TUNNEL)}, ("C01",), ("T01",), modes=("autossh",)),
+    Check("T03", "tunnel.connect", "The gateway's port takes connections", WORKER,
+          "curl: (7) Failed to connect: nothing behind the address takes connections.",
+          {"refused": ("nothing listens at the gateway's address and port (curl: 7)", "Start the tunnel or the gateway, or correct the port"),
+           "timeout": ("the gateway's address does not answer: routing or a firewall", "Check the way to it: ip route get ADDRESS; traceroute ADDRESS"),
+           "dns": ("the gateway's name has no address", "Correct beta9_worker_gateway_url, or mend the worker's DNS"),
+           "": ("the gateway's port does not take connections", START_TUNNEL)}, ("T02",), ("T01",)),
+    Check("T04", "gateway.health", "The gateway answers that it is well", WORKER,
+          "Register, keepalive and every other call fail.",
+          {"empty_reply": ("the connection is closed without an answer (curl: 52): wrong NodePort, gateway pod not ready, or service not exposed",
+                           "kubectl get svc -n beta9 beta9-gateway-nodeport; the tunnel's target must be that port of the gateway host"),
+           "gateway_unhealthy": ("the gateway runs, but its Redis or Postgres does not answer", "kubectl get pods -n beta9"),
+           "not_gateway": ("something else than a beta9 gateway answers", "Compare the tunnel's target with the gateway's NodePort (31994; gRPC is 31993)"),
+           "timeout": ("the gateway does not answer in time", "Check its load and its pods: kubectl get pods -n beta9 -l app=gateway"),
+           "tls_failed": ("the gateway's certificate can't be verified", "Set beta9_worker_ca_path to the CA that signed it"),
+           "gateway_unavailable": ("a proxy before the gateway gets no answer from it", "kubectl get pods -n beta9 -l app=gateway"),
+           "": ("the gateway's health route does not answer as it should", "curl http://localhost:1994/api/v1/health")},
+          ("T03",), ("G02", "G03", "G04", "G09"), timeout_seconds=8.0),
+    Check("T05", "tunnel.stability", "The way to the gateway is steady", WORKER,
+          "Keepalives get lost, and the machine expires now and then.",
+          {"probes": ("some of ten requests in a row failed", "ping -c 20 GATEWAY; journalctl -u beta9-tunnel --since -1h"),
+           "drops": ("the tunnel was lost more than three times in 24 hours", "journalctl -u beta9-tunnel --since -24h | grep -i 'exited\\|timeout'"),
+           "": ("the way to the gateway is not steady", "journalctl -u beta9-tunnel --since -24h")},
+          ("T04",), ("T06", "G02"), severity="warn", timeout_seconds=8.0, heal="onboard", heal_class=SAFE),
+    Check("C03", "clock.skew", "Clocks of worker and gateway agree", WORKER,
+          "Certificates and tokens look expired, and times in logs can't be compared.",
+          {"": ("the worker's clock is off by more than 30 s", "timedatectl set-ntp true")}, ("T04",), severity="warn", heal="time_sync", heal_class=SAFE),
+    Check("A01", "api.token", "The gateway accepts the machine's token", WORKER,
+          "Registration and keepalive are refused.",
+          {"missing": ("the machine's token is not on the host", ONBOARD),
+           "token_unknown": ("the token is unknown to the gateway, deactivated, expired, or mistyped", ONBOARD),
+           "token_wrong_type": ("the gateway knows the token, but it is not a machine's: expired, used by another machine, or a typo", ONBOARD),
+           "": ("the gateway does not accept the machine's token", ONBOARD)}, ("T04",), heal="onboard", heal_class=OPT_IN),
+    Check("A02", "api.keepalive_route", "The gateway has the keepalive endpoint", WORKER,
+          "The machine can register, but never becomes ready.",
+          {"": ("this gateway build has no keepalive endpoint", "Upgrade the gateway to a build that has POST /api/v1/machine/keepalive")}, ("A01",)),
+    Check("A03", "api.payload", "What the agent would register is well-formed", WORKER,
+          "The gateway answers 400 Invalid payload, or 500 for a single field.",
+          {"": ("a field of the registration is missing or has the wrong form", "Correct the setting that is named, then: " + ONBOARD)}, ("P04",)),
+    Check("A04", "api.register", "The gateway takes a registration", WORKER,
+          "The machine does not get a state, and keepalives are refused.",
+          {"pool_unknown": ("the gateway has no pool of this name", "beta9 pool list; correct beta9_pool"),
+           "": ("the gateway refuses the registration", JOURNAL)}, ("A01", "A03"), ("G06",), active=True, heal="agent_restart", heal_class=OPT_IN),
+    Check("A05", "api.keepalive", "The gateway takes a keepalive", WORKER,
+          "The machine's state expires after five minutes.",
+          {"machine_not_found": ("the machine's state expired (no keepalive for 5 minutes), or it never registered, or id or pool differ",
+                                 "systemctl reload beta9-agent registers again; then a keepalive follows at once"),
+           "": ("the gateway refuses the keepalive", JOURNAL)}, ("A02",), ("A04",), active=True, heal="agent_restart", heal_class=OPT_IN),
+    Check("P03", "agent.python", "The agent's Python is new enough", WORKER,
+          "The agent crashes on startup.",
+          {"missing": ("the agent is not installed: its Python is not there", ONBOARD),
+           "old": ("the agent's Python is older than 3.10", "Install Python 3.10 or newer, point ansible_python_interpreter at it, then: " + ONBOARD),
+           "": ("the agent's Python does not start", ONBOARD)}, heal="agent_install", heal_class=OPT_IN),
+    Check("P04", "agent.deps", "The agent's packages can be loaded", WORKER,
+          "The agent crashes on startup with a traceback.",
+          {"": ("a package of the agent is missing or broken", ONBOARD)}, ("P03",), timeout_seconds=10.0, heal="agent_install", heal_class=SAFE),
+    Check("P07", "agent.dryrun", "The agent's settings are valid", WORKER,
+          "The agent ends at once, and again after every restart.",
+          {"": ("the agent refuses its settings", "/opt/beta9-agent/current/bin/python -m beta9_agent --dry-run says which; then: " + ONBOARD)},
+          ("P04",), timeout_seconds=10.0),
+    Check("P01", "agent.process", "Exactly one agent runs for this machine", WORKER,
+          "Without an agent no keepalive is sent; two of them disturb each other.",
+          {"stopped": ("the agent's unit does not run", "systemctl restart beta9-agent"),
+           "failing": ("the agent ends again and again", JOURNAL),
+           "frozen": ("the agent's process is stopped or does not answer", "systemctl restart beta9-agent"),
+           "duplicate": ("a second agent runs for the same machine", "Stop the one that was started by hand: pgrep -af beta9_agent"),
+           "": ("the agent's unit does not run", "systemctl restart beta9-agent")},
+          ("C01",), ("P03", "P04", "P07"), heal="agent_start", heal_codes=("stopped", "failing", "frozen"), heal_class=SAFE),
+    Check("P02", "agent.restarts", "The agent does not crash", WORKER,
+          "Between a crash and the next start no keepalive is sent.",
+          {"traceback": ("the agent ended with a traceback", JOURNAL),
+           "": ("the agent was restarted more than three times within an hour", JOURNAL)},
+          ("P01",), ("P04", "P07"), severity="warn", heal="agent_install", heal_class=OPT_IN),
+    Check("P05", "agent.interval", "Keepalives come often enough", WORKER,
+          "A machine without a keepalive for 300 s is forgotten.",
+          {"": ("the keepalive interval is 240 s or more", "Remove agent_keepalive_interval from the inventory, then: " + ONBOARD),
+           "late": ("the last accepted keepalive is older than two intervals", JOURNAL)},
+          ("P01",), ("T01", "T04", "A01", "A02"), heal="onboard", heal_class=SAFE),
+    Check("P06", "agent.log", "The agent's log of the last hour knows no error that is going on", WORKER,
+          "The log names what the agent is waiting for.",
+          {"": ("the agent reports a problem", JOURNAL)}, ("P01",), ("T01", "T04", "A01", "A02", "A05", "G06", "U05"), severity="warn"),
+    Check("M01", "machine.listed", "The gateway lists the machine as ready", WORKER,
+          "The gateway schedules nothing on a machine that is not ready.",
+          {"": ("the gateway does not have the machine as ready", "systemctl reload beta9-agent; then see " + JOURNAL)},
+          ("A01",), STATE_ANCESTORS + ("A04", "A05", "P06", "G06", "M02"), heal="agent_restart", heal_class=OPT_IN),
+    Check("C02", "cli.machines", "The operator's machine list has it as ready", CONTROL,
+          "beta9 machine list shows what the scheduler sees.",
+          {"absent": ("the machine is not in the list: its state expired, or it was deleted", "systemctl reload beta9-agent on the worker; if that does not help: " + ONBOARD),
+           "pending": ("the machine was created, but never registered", JOURNAL),
+           "registered": ("the machine is registered, but no keepalive was accepted yet", JOURNAL),
+           "other_pool": ("the machine is listed in another pool", "Correct beta9_pool, then: " + ONBOARD),
+           "": ("the machine is not ready", JOURNAL)},
+          ("C01",), STATE_ANCESTORS + ("A04", "A05", "P06", "T01", "G06", "M01", "M02", "G09"), heal="agent_restart", heal_class=OPT_IN),
+    Check("M06", "machine.flapping", "The machine does not register again and again", WORKER,
+          "Each registration takes the machine out of the pool until its next keepalive.",
+          {"": ("the agent registered more than twice within 30 minutes", "journalctl -u beta9-agent --since -30min; look at the interval and at drops of the tunnel")},
+          ("P01",), STATE_ANCESTORS + ("T05", "M03"), severity="warn"),
+    Check("U01", "gpu.pci", "The expected NVIDIA devices are on the PCI bus", WORKER,
+          "A GPU that the bus does not show can't be used by any software.",
+          {"": ("fewer NVIDIA devices than expected are on the PCI bus", "lspci -d 10de:; check the VM's passthrough, power and seating")}, component="gpu"),
+    Check("U02", "gpu.driver", "The NVIDIA driver is loaded, in the version that is installed", WORKER,
+          "nvidia-smi and every container with a GPU fail.",
+          {"not_loaded": ("the NVIDIA kernel module is not loaded", "modprobe nvidia; dmesg | grep -i nvrm. If it is not installed: " + ONBOARD),
+           "nouveau": ("nouveau is loaded instead of the NVIDIA driver", "Blacklist nouveau, rebuild the initramfs, and reboot"),
+           "mismatch": ("the loaded driver is another version than the installed one: a reboot is pending", "reboot"),
+           "": ("the NVIDIA driver is not usable", ONBOARD)}, ("U01",), component="gpu", heal_class=OPT_IN),
+    Check("U03", "gpu.smi", "nvidia-smi answers and shows every GPU", WORKER,
+          "Agent and device plugin see what nvidia-smi sees.",
+          {"hang": ("nvidia-smi does not end: the driver hangs", "dmesg | grep -i xid; reboot"),
+           "missing": ("nvidia-smi is not installed", ONBOARD),
+           "count": ("nvidia-smi shows fewer GPUs than the PCI bus", "dmesg | grep -i xid; a GPU that fell off the bus needs a reboot or service"),
+           "": ("nvidia-smi fails", "nvidia-smi")}, ("U02",), component="gpu", timeout_seconds=10.0),
+    Check("U04", "gpu.cuda", "CUDA initialises", WORKER,
+          "Programs in containers fail even where nvidia-smi works.",
+          {"fabric": ("CUDA error 802: the fabric manager does not run, or is of another version than the driver",
+                      "systemctl status nvidia-fabricmanager; its version must be the driver's"),
+           "": ("cuInit fails", "nvidia-smi; dmesg | grep -i nvrm")}, ("U03",), component="gpu", timeout_seconds=15.0),
+    Check("U05", "gpu.nvml", "The agent's Python reaches NVML", WORKER,
+          "The agent registers the machine with gpu_count 0.",
+          {"package": ("nvidia-ml-py is missing from the agent's environment", ONBOARD), "": ("NVML does not answer to the agent's Python", "nvidia-smi")},
+          ("P03",), ("U01", "U02", "U03", "P04"), component="gpu", timeout_seconds=10.0, heal="agent_install", heal_class=SAFE),
+    Check("U06", "gpu.advertised", "The gateway knows as many GPUs as the host has", JOIN,
+          "The gateway schedules GPU work elsewhere, or sends more than there is.",
+          {"": ("the machine is registered with another number of GPUs than the host has", "systemctl reload beta9-agent registers what is there now")},
+          ("U03", "C02"), ("U05",), component="gpu", heal="agent_restart", heal_class=SAFE),
+    Check("U07", "gpu.allocatable", "Kubernetes can allocate the GPUs", WORKER,
+          "Pods that ask for a GPU stay pending.",
+          {"": ("the node offers fewer nvidia.com/gpu than expected: device plugin or runtime class", "k3s kubectl get pods -n kube-system; k3s kubectl describe node")},
+          ("U03", "K04"), component="gpu+k3s", heal_class=OPT_IN, timeout_seconds=10.0),
+    Check("U08", "gpu.xid", "The driver reported no Xid error since boot", WORKER,
+          "An Xid error tells of a failing GPU, driver or program.",
+          {"": ("the driver reported Xid errors", "dmesg | grep -i xid; NVIDIA's Xid table tells what each number asks for")}, ("U02",), component="gpu", severity="warn"),
+    Check("K01", "k3s.installed", "k3s is installed", WORKER,
+          "The gateway has nothing to start pods on.", {"": ("k3s is not installed", ONBOARD)}, component="k3s", heal_class=OPT_IN),
+    Check("K02", "k3s.active", "k3s runs", WORKER, "The gateway can't start pods.",
+          {"": ("the k3s unit does not run", "systemctl start k3s; journalctl -u k3s -n 50")}, ("K01",), component="k3s", heal="k3s_start", heal_class=SAFE),
+    Check("K03", "k3s.ready", "The k3s API is ready", WORKER, "The gateway can't start pods.",
+          {"": ("a part of the k3s API is not ready", "k3s kubectl get --raw '/readyz?verbose'")}, ("K02",), component="k3s", timeout_seconds=10.0),
+    Check("K04", "k3s.node", "The node is Ready", WORKER, "Pods are not scheduled on a node that is not Ready.",
+          {"": ("the node is not Ready", "k3s kubectl describe node")}, ("K03",), component="k3s", timeout_seconds=10.0),
+    Check("K05", "k3s.token", "The service account may do what the gateway does", WORKER, "The gateway's calls are refused by k3s.",
+          {"missing": ("the service account's token is not on the host", ONBOARD),
+           "invalid": ("k3s does not accept the service account's token", ONBOARD),
+           "": ("the service account may not create Jobs or list Pods in namespace default", ONBOARD)},
+          ("K03",), component="k3s", heal_class=OPT_IN, timeout_seconds=10.0),
+    Check("K06", "k3s.kernel", "The kernel has what k3s needs", WORKER, "Pods fail in ways that are hard to understand.",
+          {"": ("k3s check-config names missing kernel features", "k3s check-config")}, ("K01",), component="k3s", severity="warn", timeout_seconds=20.0),
+    Check("V01", "reverse.process", "The tunnel offers the worker's k3s to the gateway", WORKER,
+          "Workloads do not run on the worker: the gateway can't reach its k3s.",
+          {"": ("the tunnel has no -R forward of port 6443", ONBOARD)}, ("C01",), ("T01",), modes=("autossh",), heal="onboard", heal_class=SAFE),
+    Check("V03", "tailscale.state", "Tailscale is connected", WORKER, "The gateway can't reach the worker.",
+          {"login": ("the worker is logged out of the tailnet, or its key expired", ONBOARD),
+           "stopped": ("tailscaled does not run, or is down", "systemctl start tailscaled; tailscale up"),
+           "": ("Tailscale reports a problem", "tailscale status")}, ("C01",), modes=("tailscale",), heal_class=OPT_IN),
+    Check("G01", "kube.access", "The gateway's cluster can be asked", GATEWAY, "Without access, the gateway's side can't be judged.",
+          {"": ("kubectl is refused", "kubectl auth can-i get pods -n beta9; set health_check_kubeconfig")}, component="kube", severity="warn", timeout_seconds=10.0),
+    Check("G09", "redis.ping", "The gateway's Redis answers", GATEWAY, "The gateway is unhealthy and knows no machine.",
+          {"": ("Redis does not answer", "kubectl get pods -n beta9 -l app.kubernetes.io/name=redis; kubectl logs of that pod")}, component="redis", timeout_seconds=8.0),
+    Check("G02", "gateway.pods", "The gateway's pods are ready", GATEWAY, "The gateway does not answer, or now and then.",
+          {"none": ("there is no gateway pod", "kubectl get deploy,pods -n beta9"),
+           "": ("a gateway pod is not ready or restarts", "kubectl describe pod -n beta9 -l app=gateway; kubectl logs -n beta9 -l app=gateway --tail=50")},
+          ("G01",), component="kube", timeout_seconds=10.0),
+    Check("G03", "gateway.service", "The gateway's service has endpoints", GATEWAY, "Connections to the NodePort are closed without an answer.",
+          {"": ("the gateway's service is missing or has no ready endpoint", "kubectl get svc,endpoints -n beta9")}, ("G01",), ("G02",), component="kube", heal_class=OPT_IN, timeout_seconds=10.0),
+    Check("G04", "gateway.nodeport", "The tunnel leads to the gateway's NodePort", JOIN, "curl: (52) Empty reply from server, or another service's answer.",
+          {"": ("the tunnel's target port is not the NodePort of the gateway's HTTP port", "Correct the target in autossh_forwards, then: " + ONBOARD)},
+          (), ("G03",), modes=("autossh",), component="kube", heal="onboard", heal_class=SAFE),
+    Check("G05", "gateway.direct", "The gateway answers inside its cluster", GATEWAY, "Tells whether the gateway or the way to it is at fault.",
+          {"": ("the gateway does not answer even inside its cluster", "kubectl logs -n beta9 -l app=gateway --tail=50")}, ("G01",), ("G02", "G03", "G09"), component="kube", timeout_seconds=10.0),
+    Check("G06", "pool.config", "The pool is in the gateway's configuration, as an external one", GATEWAY, "Registration is answered with Invalid pool name.",
+          {"absent": ("the gateway's configuration has no pool of this name", "beta9 pool list; correct beta9_pool, or add the pool to worker.pools"),
+           "mode": ("the pool is not an external one", "Set mode: external and provider: generic for the pool in worker.pools"),
+           "": ("the pool's configuration is not usable", "kubectl get configmap -n beta9 gateway-config -o yaml")}, component="pools", timeout_seconds=10.0),
+    Check("M02", "redis.state", "Redis has the machine's state as ready", GATEWAY, "The gateway knows no more of the machine than this.",
+          {"absent": ("Redis has no state of the machine: it expired, or it never registered", "systemctl reload beta9-agent on the worker"),
+           "other_pool": ("the machine's state is under another pool or provider", "Correct beta9_pool, then: " + ONBOARD),
+           "": ("the machine's state is not ready", JOURNAL)},
+          ("G09",), STATE_ANCESTORS + ("A04", "A05", "P06", "T01", "G06"), component="redis", heal="agent_restart", heal_class=OPT_IN, timeout_seconds=8.0),
+    Check("M03", "redis.ttl", "The state's time to live is renewed", GATEWAY, "The machine expires when it reaches zero.",
+          {"": ("the state's time to live only falls: keepalives do not land", JOURNAL)}, ("M02",), STATE_ANCESTORS + ("T01", "P06"), component="redis", timeout_seconds=8.0),
+    Check("M04", "redis.index", "Index and state agree", GATEWAY, "A machine that is missing from the index is not scheduled.",
+          {"missing": ("the machine's state is not in the pool's index", "systemctl reload beta9-agent on the worker registers again"),
+           "": ("the index names states that do not exist: the gateway prunes them when it lists", "beta9 machine list")},
+          ("G09",), ("M02",), component="redis", severity="warn", timeout_seconds=8.0),
+    Check("M05", "token.owner", "The token on the host is this machine's", JOIN, "Invalid token: a token that is used by another machine.",
+          {"": ("the token on the host is not the one that the gateway made for this machine", ONBOARD)}, ("M02",), ("A01",), component="redis", heal="onboard", heal_class=OPT_IN),
+    Check("V05", "hostname.mode", "The gateway can resolve the worker's registered name", GATEWAY, "The gateway dials https://<hostname>:6443.",
+          {"": ("the registered host name does not resolve where the gateway runs", "Set beta9_hostname to what the gateway can resolve, then: " + ONBOARD)},
+          ("M02",), component="redis"),
+    Check("V02", "reverse.identity", "The gateway reaches this worker's k3s, and no other's", GATEWAY, "Workloads do not run, or run on another machine.",
+          {"refused": ("nothing answers at the worker's address on the gateway host", START_TUNNEL),
+           "other": ("another cluster's certificate is shown at the worker's address", "Give the worker its own listen address: autossh_listen_address"),
+           "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL)}, ("M02",), ("V01", "V03", "V05", "T01", "K02", "K03"), component="k3s+redis"),
+    Check("V04", "tailscale.peer", "The gateway reaches the worker over the tailnet", GATEWAY, "The gateway can't reach the worker's k3s.",
+          {"relayed": ("the way between both is relayed (DERP): it works, with a longer delay", "Open UDP 41641 between both for a direct way"),
+           "": ("the tailnet has no path between gateway and worker", "tailscale ping WORKER; check the tailnet's access rules")}, ("M02",), ("V03",), modes=("tailscale",), component="redis"),
+    Check("G07", "pool.status", "The pool is healthy", GATEWAY, "pool is degraded, skipping pool sizing: nothing is started in it.",
+          {"no_ready_machine": ("no machine of the pool is ready", "beta9 machine list; mend the machines that this report names"),
+           "pending_workers": ("too many workers of the pool are pending", "kubectl get pods on the workers; look at V02, K05 and U07"),
+           "": ("the gateway calls the pool degraded", "kubectl logs -n beta9 -l app=gateway | grep 'pool is'")},
+          ("G09",), ("M01", "M02", "C02", "U06", "G06"), component="redis", heal_class=OPT_IN, severity="warn", timeout_seconds=8.0),
+    Check("G08", "gateway.log", "The gateway's log names no error of this pool", GATEWAY, "The log tells what the gateway fails at.",
+          {"k3s": ("the gateway fails to reach the k3s of a worker", "See V02 and K05 of that worker"),
+           "provider": ("'provider not implemented' although a machine is ready: the gateway tries to provision the pool itself",
+                        "Expected for external pools without a ready machine. Otherwise check provider and mode in worker.pools"),
+           "": ("the gateway logs errors", "kubectl logs -n beta9 -l app=gateway --tail=50")},
+          ("G01",), ("V02", "K05", "G02", "G06", "G07", "G09"), component="kube", severity="warn", timeout_seconds=10.0),
+    Check("G10", "gateway.canary", "A Job started as the gateway starts them completes", GATEWAY, "The last proof that the machine can work.",
+          {"": ("the Job did not complete", "k3s kubectl get pods -n default; k3s kubectl describe pod of the Job")},
+          ("G07", "K05"), ("V02", "U07"), component="k3s+redis", active=True, heal_class=OPT_IN, timeout_seconds=120.0),
+)
+
+BY_ID = {check.id: check for check in CHECKS}
+
+
+def causes_of(check, code):
+    """Return (cause, remedy) of a failure code."""
+    return check.causes.get(code) or check.causes.get("") or next(iter(check.causes.values()))

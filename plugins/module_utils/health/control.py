@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the controller itself can tell of a host: its settings, and the operator's machine list. Pure."""
+from __future__ import annotations
+
+import re
+
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
+
+
+def _observation(identity, outcome, found, code="", **data):
+    return {"id": identity, "outcome": outcome, "code": code, "found": found, "evidence": "", "seconds": 0.0, "data": data}
+
+
+def observe(settings, identity, listed):
+    """Return the observations C01 and C02.
+
+    settings: pool, gateway_url, connection, hostname of the inventory. identity: what the host holds, {} for nothing, None when the
+    host could not be asked. listed: the operator's machine list, or None when it could not be had; "" in settings["list_error"] why.
+    """
+    return [_inputs(settings, identity), _machines(settings, identity, listed)]
+
+
+def _inputs(settings, identity):
+    faults = []
+    for name, check in (("pool", protocol.pool_name), ("hostname", protocol.hostname)):
+        if settings.get(name):
+            try:
+                check(settings[name])
+            except protocol.InvalidField as error:
+                faults.append("beta9_%s: expected %s, found %s" % (name, error.expected, error.found))
+    url = settings.get("gateway_url") or ""
+    if url and not re.match(r"https?://[^/]+/?$", url):
+        faults.append("beta9_gateway_url: expected http://host:port, found %s" % url)
+    if settings.get("connection") not in ("autossh", "tailscale", "direct"):
+        faults.append("beta9_connection: expected autossh, tailscale or direct, found %s" % settings.get("connection"))
+    if identity is None:
+        return _observation("C01", "bad" if faults else "unknown", "; ".join(faults) or "the host could not be asked")
+    if not identity.get("machine_id"):
+        return _observation("C01", "bad", "no machine id on the host", "no_machine")
+    for name, check in (("machine_id", protocol.machine_id), ("pool", protocol.pool_name), ("provider", protocol.provider_name)):
+        try:
+            check(identity.get(name))
+        except protocol.InvalidField as error:
+            faults.append("on the host, %s: expected %s, found %s" % (name, error.expected, error.found))
+    if settings.get("pool") and identity.get("pool") != settings["pool"]:
+        faults.append("the host's machine is of pool %s, the inventory says beta9_pool %s" % (identity.get("pool"), settings["pool"]))
+    if faults:
+        return _observation("C01", "bad", "; ".join(faults))
+    return _observation("C01", "ok", "machine %(machine_id)s of pool %(pool)s" % identity)
+
+
+def _machines(settings, identity, listed):
+    if listed is None or not (identity or {}).get("machine_id"):
+        why = settings.get("list_error") or "the machine's id is not known" if listed is not None else settings.get("list_error") or "no admin token was given"
+        return _observation("C02", "unknown", why)
+    mine = next((machine for machine in listed if machine["id"] == identity["machine_id"]), None)
+    if mine is None:
+        return _observation("C02", "bad", "not among %d machines" % len(listed), "absent")
+    if mine["pool"] != identity.get("pool"):
+        return _observation("C02", "bad", "listed in pool %s" % mine["pool"], "other_pool", gpu_count=mine["gpu_count"])
+    if mine["status"] != "ready":
+        return _observation("C02", "bad", "status %s" % mine["status"], mine["status"], gpu_count=mine["gpu_count"])
+    return _observation("C02", "ok", "ready", gpu_count=mine["gpu_count"])

@@ -1,0 +1,118 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From observations to verdicts and root causes. Pure: no clock, no input or output.
+
+    observation   what a probe saw: {"id", "outcome", "code", "found", "evidence", "seconds"}
+                  outcome: ok, bad, warn, not_applicable, unknown, crash
+    verdict       what it means: status pass, warn, fail, blocked, not_applicable, unknown, crash
+                  root: true for what has to be mended first; because: the roots of a consequence or of a blocked check
+
+requires: the probe means nothing without it, so the check is blocked. explained_by: it ran and failed, and an ancestor that
+failed as well explains it. What is not known explains nothing, but a failure further up is seen through it.
+"""
+from __future__ import annotations
+
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
+
+TROUBLE = ("fail", "warn")
+
+
+def order(checks):
+    """Return the checks so that ancestors come first. Raises ValueError on a cycle."""
+    by_id, done, path, result = {check.id: check for check in checks}, set(), [], []
+
+    def visit(check):
+        if check.id in done:
+            return
+        if check.id in path:
+            raise ValueError("cycle: " + " -> ".join(path + [check.id]))
+        path.append(check.id)
+        for ancestor in check.requires + check.explained_by:
+            if ancestor in by_id:
+                visit(by_id[ancestor])
+        path.pop()
+        done.add(check.id)
+        result.append(check)
+
+    for check in checks:
+        visit(check)
+    return result
+
+
+def diagnose(observations, checks=catalog.CHECKS, accept=()):
+    """Return the list of verdicts, in the catalogue's order, for observations by id.
+
+    A check without an observation is left out. accept: [{"id", "reason"}] turns a known failure into a warning that explains
+    nothing and is no root.
+    """
+    seen = {observation["id"]: observation for observation in observations}
+    accepted = {entry["id"]: entry.get("reason", "") for entry in accept}
+    verdicts = {}
+    for check in order(checks):
+        if check.id in seen:
+            verdicts[check.id] = _verdict(check, seen[check.id], verdicts, accepted)
+    return [verdicts[check.id] for check in checks if check.id in verdicts]
+
+
+def roots(verdicts):
+    """Return the verdicts of the root causes."""
+    return [verdict for verdict in verdicts if verdict["root"]]
+
+
+def outcome(verdicts):
+    """Return healthy, unhealthy or unknown: what a script wants to know."""
+    if any(verdict["status"] == "fail" for verdict in verdicts):
+        return "unhealthy"
+    judged = any(verdict["status"] == "pass" for verdict in verdicts)
+    return "healthy" if judged and not any(verdict["status"] in ("crash",) for verdict in verdicts) else "unknown"
+
+
+def _verdict(check, seen, verdicts, accepted):
+    verdict = {"id": check.id, "name": check.name, "title": check.title, "side": check.side, "status": "pass", "root": False, "because": [],
+               "code": "", "cause": "", "remedy": "", "heal": "", "heal_class": check.heal_class, "impact": check.impact,
+               "found": seen.get("found", ""), "evidence": seen.get("evidence", ""), "seconds": seen.get("seconds", 0.0)}
+    blocker = next((verdicts[name] for name in check.requires if name in verdicts and verdicts[name]["status"] in ("fail", "blocked")), None)
+    if seen["outcome"] == "not_applicable":
+        verdict["status"] = "not_applicable"
+    elif blocker:
+        verdict.update(status="blocked", blocked_by=blocker["id"], because=_origin(blocker), found="", evidence="")
+    elif seen["outcome"] in ("unknown", "crash"):
+        verdict["status"] = seen["outcome"]
+    elif seen["outcome"] in ("bad", "warn"):
+        cause, remedy = catalog.causes_of(check, seen.get("code", ""))
+        status = "warn" if seen["outcome"] == "warn" or check.severity == "warn" else "fail"
+        verdict.update(status=status, code=seen.get("code", ""), cause=cause, remedy=remedy)
+        if not check.heal_codes or verdict["code"] in check.heal_codes:
+            verdict["heal"] = check.heal
+        if check.id in accepted:
+            verdict.update(status="warn", accepted=accepted[check.id] or "accepted")
+        else:
+            verdict["because"] = _explanations(check, verdicts)
+            verdict["root"] = not verdict["because"]
+    # what did not fail itself lets a failure above it be seen, except where it looked and found all well
+    verdict["_above"] = sorted(set(verdict["because"]) | set(_explanations(check, verdicts))) if verdict["status"] not in ("pass",) else []
+    return verdict
+
+
+def _origin(verdict):
+    return verdict["because"] or [verdict["id"]]
+
+
+def _explanations(check, verdicts):
+    """Return the roots above a check: of ancestors that failed, and of those that could not be judged."""
+    found = []
+    for name in check.requires + check.explained_by:
+        ancestor = verdicts.get(name)
+        if ancestor is None or ancestor["status"] == "pass":
+            continue
+        if ancestor["status"] in TROUBLE and "accepted" not in ancestor:
+            found += _origin(ancestor)
+        else:
+            found += ancestor["_above"]
+    return sorted(set(found))
+
+
+def clean(verdicts):
+    """Return the verdicts without what only the computation needed."""
+    return [{key: value for key, value in verdict.items() if not key.startswith("_")} for verdict in verdicts]

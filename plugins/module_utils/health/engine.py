@@ -1,0 +1,202 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs probes side by side, each with a time limit, all within one deadline. A probe that hangs or crashes is one observation.
+
+A probe is a function of a Context that returns ok(), bad(), warn(), not_applicable() or unknown(). It says what it saw, never
+what that means.
+"""
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+import traceback
+
+EVIDENCE_BYTES = 4096
+OUTPUT_BYTES = 1024 * 1024
+MAX_THREADS = 24
+BEARER = re.compile(r"(Bearer |token[\"']?[:=] ?[\"']?)[A-Za-z0-9_.\-]{12,}", re.I)
+
+
+class Unknown(Exception):
+    """What the probe wants to see can't be seen: no permission, no tool, no access. The text says which."""
+
+
+def ok(found="", evidence="", **data):
+    """All is well."""
+    return {"outcome": "ok", "found": found, "evidence": evidence, "data": data}
+
+
+def bad(code, found, evidence="", **data):
+    """Something is wrong. code is a key of the check's causes."""
+    return {"outcome": "bad", "code": code, "found": found, "evidence": evidence, "data": data}
+
+
+def warn(code, found, evidence="", **data):
+    """Something is worth a look."""
+    return {"outcome": "warn", "code": code, "found": found, "evidence": evidence, "data": data}
+
+
+def not_applicable(found, **data):
+    """The host has no such part."""
+    return {"outcome": "not_applicable", "found": found, "evidence": "", "data": data}
+
+
+class Ran:
+    """A finished command: status is None when it was killed at its time limit; output is capped."""
+
+    def __init__(self, status, output, missing=False):
+        self.status, self.output, self.missing = status, output, missing
+
+
+def run_command(command, timeout_seconds, stdin=None):
+    """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait for ever."""
+    environment = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", PAGER="cat")
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   start_new_session=True, env=environment)
+    except (FileNotFoundError, PermissionError) as error:
+        return Ran(127, "%s: %s" % (command[0], error.strerror), missing=True)
+    if stdin:
+        process.stdin.write(stdin.encode())
+        process.stdin.close()
+    deadline, chunks, size = time.monotonic() + timeout_seconds, [], 0
+    handle = process.stdout.fileno()
+    killed = False
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or size > OUTPUT_BYTES:
+            killed = left <= 0
+            break
+        if select.select([handle], [], [], min(left, 0.5))[0]:
+            block = os.read(handle, 65536)
+            if not block:
+                break
+            chunks.append(block)
+            size += len(block)
+    status = _reap(process, max(0.0, deadline - time.monotonic()) if not killed and size <= OUTPUT_BYTES else 0.0)
+    return Ran(None if killed else status, b"".join(chunks).decode("utf-8", "replace"))
+
+
+def _reap(process, patience_seconds):
+    """Return the exit status. What does not end is killed; what can't be killed (a driver that hangs) is left behind."""
+    try:
+        return process.wait(timeout=patience_seconds)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    try:
+        return process.wait(timeout=0.5)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+class Context:
+    """What probes share: the settings, commands, and sources that are read once."""
+
+    def __init__(self, config):
+        self.config = config
+        self.secrets = []
+        self._shared, self._locks, self._guard = {}, {}, threading.Lock()
+        self.redis_lock = threading.RLock()
+
+    def narrowed(self, **config):
+        """Return a context with further settings that shares what was read, the connection, and the secrets."""
+        other = Context(dict(self.config, **config))
+        other._shared, other._locks, other._guard = self._shared, self._locks, self._guard
+        other.redis_lock, other.secrets = self.redis_lock, self.secrets
+        return other
+
+    def run(self, *command, timeout=4.0, stdin=None):
+        """Run a command; Unknown if there is no such program."""
+        ran = run_command(list(command), timeout, stdin)
+        if ran.missing:
+            raise Unknown("%s is not installed, or may not be run" % command[0])
+        return ran
+
+    def shared(self, name, read):
+        """Return read() of the first probe that asks for a name. An exception is shared as well."""
+        with self._guard:
+            lock = self._locks.setdefault(name, threading.RLock())
+        with lock:
+            if name not in self._shared:
+                try:
+                    self._shared[name] = (read(), None)
+                except Exception as error:  # pylint: disable=broad-except  # whatever it is, every probe that asks shall see it
+                    self._shared[name] = (None, error)
+        value, error = self._shared[name]
+        if error:
+            raise error
+        return value
+
+    def read(self, path):
+        """Return a file's text; Unknown if it may not be read; None if it does not exist."""
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                return stream.read(OUTPUT_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unknown("%s can't be read: %s" % (path, error.strerror)) from None
+
+    def redact(self, text):
+        """Return text without any secret, cut to EVIDENCE_BYTES."""
+        text = str(text)
+        for secret in self.secrets:
+            if len(secret) >= 8:
+                text = text.replace(secret, "********")
+        text = BEARER.sub(r"\1********", text)
+        return text if len(text) <= EVIDENCE_BYTES else text[:EVIDENCE_BYTES] + " [cut]"
+
+
+def observe(probes, context, deadline_seconds):
+    """Run probes [(check, function)] and return one observation each, in their order."""
+    deadline = time.monotonic() + deadline_seconds
+    slots = threading.Semaphore(MAX_THREADS)
+    boxes = [_Box(check, function, context, slots) for check, function in probes]
+    for box in boxes:
+        box.start()
+    return [box.result(deadline) for box in boxes]
+
+
+class _Box(threading.Thread):
+    """One probe in a thread of its own, which is abandoned when it hangs: a daemon thread holds no process."""
+
+    def __init__(self, check, function, context, slots):
+        super().__init__(daemon=True, name=check.id)
+        self.check, self.function, self.context, self.slots = check, function, context, slots
+        self.started_at, self.seen, self.finished = None, None, threading.Event()
+
+    def run(self):
+        with self.slots:
+            self.started_at = time.monotonic()
+            try:
+                seen = self.function(self.context)
+            except Unknown as reason:
+                seen = {"outcome": "unknown", "found": str(reason)}
+            except Exception as error:  # pylint: disable=broad-except  # a broken probe must not take the others with it
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                seen = {"outcome": "crash", "found": "%s: %s (%s:%d)" % (type(error).__name__, error, os.path.basename(last.filename), last.lineno)}
+            self.seen = dict(seen, seconds=round(time.monotonic() - self.started_at, 3))
+            self.finished.set()
+
+    def result(self, deadline):
+        while not self.finished.is_set():
+            now = time.monotonic()
+            end = min(deadline, self.started_at + self.check.timeout_seconds + 1.0) if self.started_at else deadline
+            if now >= end:
+                seen = {"outcome": "unknown", "found": "no result within %.0f s" % (now - (self.started_at or now)), "seconds": round(now - (self.started_at or now), 3)}
+                break
+            self.finished.wait(min(0.2, end - now))
+        else:
+            seen = self.seen
+        return {"id": self.check.id, "outcome": seen["outcome"], "code": seen.get("code", ""), "found": self.context.redact(seen.get("found", "")),
+                "evidence": self.context.redact(seen.get("evidence", "")), "seconds": seen.get("seconds", 0.0), "data": seen.get("data", {})}

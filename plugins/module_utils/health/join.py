@@ -1,0 +1,42 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks that compare what two sides saw. Pure: data of observations in, observations out."""
+from __future__ import annotations
+
+
+def _observation(identity, outcome, found, code=""):
+    return {"id": identity, "outcome": outcome, "code": code, "found": found, "evidence": "", "seconds": 0.0, "data": {}}
+
+
+def join(observations, settings):
+    """Return the observations of the checks that need both sides. settings: {"gpus", "connection", "tunnel_target_port"}."""
+    data = {observation["id"]: observation.get("data") or {} for observation in observations}
+    outcomes = {observation["id"]: observation["outcome"] for observation in observations}
+    return [_advertised(data, outcomes), _owner(data), _nodeport(data, settings)]
+
+
+def _advertised(data, outcomes):
+    if outcomes.get("U03") == "not_applicable":
+        return _observation("U06", "not_applicable", "no GPU")
+    here = data.get("U03", {}).get("gpu_count")
+    there = data.get("M02", {}).get("gpu_count", data.get("C02", {}).get("gpu_count"))
+    if here is None or there is None:
+        return _observation("U06", "unknown", "one side could not be read")
+    return _observation("U06", "ok" if here == there else "bad", "%d here, %d at the gateway" % (here, there))
+
+
+def _owner(data):
+    here, there = data.get("A01", {}).get("owner"), data.get("M02", {}).get("owner")
+    if not here or not there:
+        return _observation("M05", "unknown", "one side could not be read")
+    return _observation("M05", "ok" if here == there else "bad", "the same token" if here == there else "another token than the gateway made for this machine")
+
+
+def _nodeport(data, settings):
+    if settings.get("connection") != "autossh":
+        return _observation("G04", "not_applicable", "no tunnel")
+    there, here = data.get("nodeport", {}).get("nodeport"), data.get("T06", {}).get("target_port")
+    if not here or not there:
+        return _observation("G04", "unknown", "one side could not be read")
+    return _observation("G04", "ok" if here == there else "bad", "tunnel to %d, NodePort %d" % (here, there))

@@ -1,0 +1,374 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to look at the gateway's side: its Redis, and its cluster through kubectl. Once for all machines of a run.
+
+Probes of one machine take its identity from context.config["machine"]; what they share is read once. Only named, safe fields of
+a state are read: the rest of the hash are secrets. Where kubectl or Redis can't be had, the answer is unknown.
+"""
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import socket
+import ssl
+import time
+from urllib.parse import urlsplit
+
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
+
+LABELS = ("app=gateway", "app.kubernetes.io/component=gateway")
+SERVICES = ("gateway", "beta9-gateway")
+NODEPORTS = ("beta9-gateway-nodeport", "gateway", "beta9-gateway")
+CONFIGMAPS = ("gateway-config", "beta9-config")
+REDIS_LABEL = "app.kubernetes.io/name=redis"
+SAFE_FIELDS = ("machine_id", "pool_name", "provider_name", "status", "hostname", "gpu", "gpu_count", "last_keepalive", "created", "agent_version")
+
+
+class Redis:
+    """The few commands that are needed, over a socket (RESP). Read-only."""
+
+    def __init__(self, url, timeout=3.0):
+        parts = urlsplit(url)
+        self._socket = socket.create_connection((parts.hostname, parts.port or 6379), timeout=timeout)
+        if parts.scheme == "rediss":
+            self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=parts.hostname)
+        self._stream = self._socket.makefile("rb")
+        if parts.password:
+            self.call("AUTH", *([parts.username] if parts.username else []), parts.password)
+        if parts.path.strip("/"):
+            self.call("SELECT", parts.path.strip("/"))
+
+    def call(self, *words):
+        """Send one command; return its parsed reply."""
+        message = b"*%d\r\n" % len(words)
+        for word in words:
+            data = str(word).encode()
+            message += b"$%d\r\n%s\r\n" % (len(data), data)
+        self._socket.sendall(message)
+        return self._reply()
+
+    def _reply(self):
+        line = self._stream.readline().rstrip(b"\r\n")
+        if not line:
+            raise OSError("Redis closed the connection")
+        kind, rest = line[:1], line[1:].decode("utf-8", "replace")
+        if kind == b"-":
+            raise OSError("Redis: " + rest)
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            size = int(rest)
+            return None if size < 0 else self._stream.read(size + 2)[:-2].decode("utf-8", "replace")
+        if kind == b"*":
+            return [self._reply() for _entry in range(int(rest))]
+        return rest
+
+
+class RedisInPod:
+    """The same commands through redis-cli in the pod."""
+
+    def __init__(self, context, pod):
+        self._context, self._pod = context, pod
+
+    def call(self, *words):
+        """Run redis-cli with JSON output in the pod."""
+        ran = kubectl(self._context, "exec", self._pod, "--", "redis-cli", "--json", *map(str, words))
+        if ran.status != 0:
+            raise OSError("redis-cli: %s" % ran.output.strip()[:200])
+        try:
+            return json.loads(ran.output)
+        except ValueError:
+            raise OSError("redis-cli: %s" % ran.output.strip()[:200]) from None
+
+
+def kubectl(context, *words, timeout=8.0):
+    """Run kubectl in the gateway's namespace; Unknown where the cluster can't be asked."""
+    config = context.config
+    if not config.get("kube"):
+        raise Unknown("no access to the gateway's cluster was configured (health_check_kube)")
+    command = ["kubectl"] + (["--kubeconfig", config["kubeconfig"]] if config.get("kubeconfig") else [])
+    ran = context.run(*command, "--request-timeout=6s", "-n", config["namespace"], *words, timeout=timeout)
+    if re.search(r"Forbidden|Unauthorized|was refused|no configuration has been provided|Unable to connect|i/o timeout", ran.output):
+        raise Unknown("kubectl: %s" % ran.output.strip().splitlines()[-1][:200])
+    return ran
+
+
+def objects(context, kind, *selector):
+    """Return the items of a kubectl get, [] when there are none."""
+    def read():
+        ran = kubectl(context, "get", kind, *selector, "-o", "json")
+        if ran.status != 0:
+            return []
+        found = json.loads(ran.output)
+        return found.get("items", [found])
+    return context.shared("kubectl %s %s" % (kind, selector), read)
+
+
+def redis(context):
+    """Return a way to ask the gateway's Redis."""
+    def connect():
+        if context.config.get("redis_url"):
+            return Redis(context.config["redis_url"])
+        pods = objects(context, "pods", "-l", REDIS_LABEL)
+        if not pods:
+            raise Unknown("no Redis pod (%s) was found" % REDIS_LABEL)
+        return RedisInPod(context, pods[0]["metadata"]["name"])
+    return context.shared("redis", connect)
+
+
+def ask(context, *words):
+    """Ask Redis; Unknown if it does not answer, because G09 tells of that. One at a time: the connection is shared."""
+    def read():
+        try:
+            return redis(context).call(*words)
+        except OSError as error:
+            raise Unknown("Redis: %s" % error) from None
+    with context.redis_lock:
+        return context.shared("redis:%s" % (words,), read)
+
+
+def state_key(context, pool=None):
+    """Return the key of the machine's state."""
+    machine = context.config["machine"]
+    return "provider:machine:%s:%s:%s" % (machine["provider"], pool or machine["pool"], machine["machine_id"])
+
+
+def state_of(context):
+    """Return the machine's state, safe fields only; {} when there is none."""
+    values = ask(context, "HMGET", state_key(context), *SAFE_FIELDS)
+    return {name: value for name, value in zip(SAFE_FIELDS, values) if value is not None}
+
+
+def ping(context):
+    """G09: PING."""
+    try:
+        with context.redis_lock:
+            answer = redis(context).call("PING")
+    except OSError as error:
+        return bad("", str(error))
+    return ok("PONG") if answer == "PONG" else bad("", "PING is answered %r" % answer)
+
+
+def state(context):
+    """M02: the state under the machine's pool, else under another."""
+    found = state_of(context)
+    if found:
+        status = found.get("status")
+        data = {"gpu_count": int(found.get("gpu_count") or 0), "owner": owner_of(context)}
+        return ok("ready", **data) if status == "ready" else bad("", "status %s" % status, **data)
+    machine = context.config["machine"]
+    for pool in sorted(index_pools(context)):
+        if pool != machine["pool"] and ask(context, "EXISTS", state_key(context, pool)):
+            return bad("other_pool", "found in pool %s" % pool)
+    return bad("absent", "no key %s" % state_key(context))
+
+
+def index_pools(context):
+    """Return the names of all pools that have machines, by SCAN."""
+    cursor, pools = "0", set()
+    for _round in range(1000):
+        cursor, keys = ask(context, "SCAN", cursor, "MATCH", "provider:machine:*:machine_index", "COUNT", "500")
+        pools.update(key.split(":")[3] for key in keys)
+        if str(cursor) == "0":
+            break
+    return pools
+
+
+def owner_of(context):
+    """Return a keyed hash of the token that the gateway made for this machine. The token stays here."""
+    token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config.get("nonce")
+    if not token or not key:
+        return None
+    context.secrets.append(token)
+    return hmac.new(key.encode(), token.encode(), hashlib.sha256).hexdigest()
+
+
+def ttl(context):
+    """M03: the time to live, and the last keepalive in the state."""
+    left = ask(context, "TTL", state_key(context))
+    if left == -2:
+        raise Unknown("there is no state")
+    found = state_of(context)
+    age = time.time() - float(found.get("last_keepalive") or 0)
+    if found.get("status") == "ready" and age > 2.5 * protocol.KEEPALIVE_INTERVAL_SECONDS + 15:
+        return bad("", "%d s left, last keepalive %d s ago" % (left, age))
+    return ok("%d s left" % left)
+
+
+def index(context):
+    """M04: the pool's index and the states."""
+    machine = context.config["machine"]
+    keys = ask(context, "SMEMBERS", "provider:machine:%s:%s:machine_index" % (machine["provider"], machine["pool"])) or []
+    if state_of(context) and state_key(context) not in keys:
+        return bad("missing", "%s is not in the index" % state_key(context))
+    orphans = [key for key in keys if not ask(context, "EXISTS", key)]
+    return bad("", "%d of %d entries without a state" % (len(orphans), len(keys)), "\n".join(orphans[:10])) if orphans else ok("%d entries" % len(keys))
+
+
+def resolves(context):
+    """V05: the registered host name, where the gateway runs."""
+    name = state_of(context).get("hostname")
+    if not name:
+        raise Unknown("the machine has registered no host name")
+    try:
+        return ok("%s is %s" % (name, socket.getaddrinfo(name, protocol.K3S_API_PORT)[0][4][0]))
+    except OSError:
+        return bad("", "%s does not resolve here" % name)
+
+
+def identity(context):
+    """V02: the certificate at the worker's address is this worker's."""
+    machine = context.config["machine"]
+    if not machine.get("k3s"):
+        return not_applicable("k3s is not part of this worker's configuration")
+    name = state_of(context).get("hostname")
+    if not name:
+        raise Unknown("the machine has registered no host name")
+    try:
+        shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((name, protocol.K3S_API_PORT), timeout=4))).hexdigest()
+    except OSError as error:
+        return bad("refused", "%s:%d: %s" % (name, protocol.K3S_API_PORT, error))
+    own = machine.get("k3s_certificate")
+    if own and own != shown:
+        return bad("other", "the certificate is not this worker's")
+    return ok("this worker's certificate" if own else "a certificate; the worker's own is not known")
+
+
+def tailnet(context):
+    """V04: tailscale's own ping."""
+    if context.config["machine"].get("connection") != "tailscale":
+        return not_applicable("the connection is not tailscale")
+    name = state_of(context).get("hostname", "")
+    ran = context.run("tailscale", "ping", "-c", "3", "--until-direct=true", name.split(".")[0], timeout=8)
+    if ran.status != 0 and "pong" not in ran.output:
+        return bad("", (ran.output.strip().splitlines() or ["no answer"])[-1])
+    return warn("relayed", ran.output.strip().splitlines()[-1]) if "via DERP" in ran.output.splitlines()[-1] else ok(ran.output.strip().splitlines()[-1])
+
+
+def access(context):
+    """G01: whether pods, logs and exec are allowed."""
+    denied = []
+    for verb, resource in (("get", "pods"), ("get", "pods/log"), ("create", "pods/exec")):
+        ran = kubectl(context, "auth", "can-i", verb, resource)
+        if ran.output.strip().splitlines()[-1:] != ["yes"]:
+            denied.append("%s %s" % (verb, resource))
+    return bad("", "may not " + ", ".join(denied)) if denied else ok("allowed")
+
+
+def gateway_pods(context):
+    """Return the gateway's pods by the first label that finds any."""
+    for label in LABELS:
+        found = objects(context, "pods", "-l", label)
+        if found:
+            return label, found
+    return None, []
+
+
+def pods(context):
+    """G02: readiness and restarts."""
+    _label, found = gateway_pods(context)
+    if not found:
+        return bad("none", "no pod with label %s" % " or ".join(LABELS))
+    faults = []
+    for pod in found:
+        for container in pod["status"].get("containerStatuses", [{"ready": False, "state": {"waiting": {"reason": pod["status"].get("phase", "?")}}}]):
+            waiting = container.get("state", {}).get("waiting", {}).get("reason")
+            if not container.get("ready"):
+                faults.append("%s: %s" % (pod["metadata"]["name"], waiting or "not ready"))
+    return bad("", "; ".join(faults)) if faults else ok("%d ready" % len(found))
+
+
+def service(context):
+    """G03: the service and its endpoints."""
+    for name in SERVICES:
+        if objects(context, "service", name, "--ignore-not-found"):
+            ends = objects(context, "endpoints", name, "--ignore-not-found")
+            ready = [address for end in ends for subset in end.get("subsets") or [] for address in subset.get("addresses") or []]
+            return ok("%s: %d endpoints" % (name, len(ready))) if ready else bad("", "service %s has no ready endpoint" % name)
+    raise Unknown("no service of a known name (%s)" % ", ".join(SERVICES))
+
+
+def nodeport(context):
+    """Part of G04: the NodePort of the gateway's HTTP port."""
+    for name in NODEPORTS:
+        for found in objects(context, "service", name, "--ignore-not-found"):
+            for port in found.get("spec", {}).get("ports", []):
+                if port.get("nodePort") and port.get("port") == 1994:
+                    return ok("%d" % port["nodePort"], nodeport=port["nodePort"])
+    raise Unknown("no NodePort service of a known name has port 1994")
+
+
+def direct(context):
+    """G05: the health route through the API server's service proxy."""
+    for name in SERVICES:
+        if objects(context, "service", name, "--ignore-not-found"):
+            ran = kubectl(context, "get", "--raw", "/api/v1/namespaces/%s/services/%s:1994/proxy%s" % (context.config["namespace"], name, protocol.HEALTH_PATH))
+            return ok("ok") if '"ok"' in ran.output and ran.status == 0 else bad("", ran.output.strip()[:200])
+    raise Unknown("no service of a known name (%s)" % ", ".join(SERVICES))
+
+
+def pool(context):
+    """G06: by the operator's pool list where it was given, and by the ConfigMap."""
+    name = context.config["machine"]["pool"]
+    known = context.config.get("pools")
+    if known is not None and name not in known:
+        return bad("absent", "pools: %s" % (", ".join(sorted(known)) or "none"))
+    try:
+        text = "\n".join(value for config in CONFIGMAPS for entry in objects(context, "configmap", config, "--ignore-not-found") for value in (entry.get("data") or {}).values())
+    except Unknown:
+        if known is None:
+            raise
+        text = ""
+    block = re.search(r"^(\s*)[\"']?%s[\"']?:\s*(\{.*\})?\s*\n((?:\1\s+.*\n?)*)" % re.escape(name), text, re.M)
+    if text and not block and known is None:
+        return bad("absent", "no pool %s in the ConfigMap" % name)
+    if block and not re.search(r"mode[\"']?:\s*[\"']?external", block.group(0)):
+        return bad("mode", "pool %s is not mode external" % name)
+    return ok("pool %s is there" % name)
+
+
+def status(context):
+    """G07: the gateway's own word, and which of its triggers."""
+    name = context.config["machine"]["pool"]
+    values = dict(zip(("status", "pending_workers"), ask(context, "HMGET", "workerpool:%s:state" % name, "status", "pending_workers")))
+    word = (context.config.get("pools") or {}).get(name) or (values["status"] or "").lower()
+    if not word or word == "unknown":
+        raise Unknown("the gateway has no state of pool %s" % name)
+    if word != "degraded":
+        return ok(word)
+    ready = any(ask(context, "HGET", key, "status") == "ready" for key in
+                ask(context, "SMEMBERS", "provider:machine:%s:%s:machine_index" % (context.config["machine"]["provider"], name)) or [])
+    if not ready:
+        return bad("no_ready_machine", "degraded, no ready machine")
+    return bad("pending_workers" if int(values["pending_workers"] or 0) else "", "degraded")
+
+
+def log(context):
+    """G08: the last ten minutes of the gateway's log."""
+    label, found = gateway_pods(context)
+    if not found:
+        raise Unknown("no gateway pod")
+    text = context.shared("gateway log", lambda: kubectl(context, "logs", "-l", label, "--since=10m", "--tail=2000")).output
+    name = context.config["machine"]["pool"]
+    mine = [line for line in text.splitlines() if "pool_name=" not in line or "pool_name=%s" % name in line]
+    for pattern, code in ((r"ERR.*(:6443|k8s api|batch/v1|jobs)", "k3s"), (r"ERR(?!.*provider not implemented)", "")):
+        hits = [line for line in mine if re.search(pattern, line, re.I)]
+        if hits:
+            return bad(code, hits[-1].strip()[:300], "\n".join(hits[-5:]))
+    provider = [line for line in mine if "provider not implemented" in line]
+    if provider and context.config["machine"].get("ready"):
+        return bad("provider", provider[-1].strip()[:300])
+    return ok("no error" + (", 'provider not implemented' is expected for external pools" if provider else ""))
+
+
+def canary(context):
+    """G10 (active) is run by the role, because it starts a Job."""
+    raise Unknown("no Job was started: this needs active and the worker's k3s")
+
+
+ONCE = {"G01": access, "G09": ping, "G02": pods, "G03": service, "G05": direct, "nodeport": nodeport}
+PER_MACHINE = {"M02": state, "M03": ttl, "M04": index, "V05": resolves, "V02": identity, "V04": tailnet, "G06": pool, "G07": status, "G08": log, "G10": canary}

@@ -1,0 +1,288 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to look at the machine: its token, the gateway's answers to it, and the agent that keeps it."""
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import time
+
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
+
+UNIT = "beta9-agent.service"
+PYTHON = "/opt/beta9-agent/current/bin/python"
+TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
+STATE_FILE = "/run/beta9-agent/state.json"
+FLAPPING_SECONDS = 1800
+
+
+def token_of(context):
+    """Return the machine's token, which is a secret from here on; None when there is none."""
+    def read():
+        text = context.read(TOKEN_FILE)
+        if text is None and not os.access(host.CREDENTIALS_DIR, os.X_OK) and os.path.isdir(os.path.dirname(host.CREDENTIALS_DIR)) \
+                and os.path.exists(host.CREDENTIALS_DIR):
+            raise Unknown("%s may not be read: run with become" % host.CREDENTIALS_DIR)
+        token = (text or "").strip()
+        if token:
+            context.secrets.append(token)
+        return token or None
+    return context.shared("token", read)
+
+
+def state_of(context):
+    """Return what the running agent says of itself, {} when it says nothing."""
+    def read():
+        text = context.read(STATE_FILE)
+        try:
+            return json.loads(text) if text else {}
+        except ValueError:
+            return {}
+    return context.shared("agent state", read)
+
+
+def ready_list(context):
+    """Return the ready machines of the pool as the machine's own token sees them. Read-only."""
+    config = context.config
+    token = token_of(context)
+    if not token:
+        raise Unknown("the machine's token is not on this host")
+    return context.shared("ready list", lambda: tunnel.client_of(context, token=token).list_ready(config["pool"], config["provider"]))
+
+
+def token(context):
+    """A01: an authorised call that changes nothing."""
+    if not token_of(context):
+        return bad("missing", "%s does not exist or is empty" % TOKEN_FILE)
+    try:
+        ready_list(context)
+        return ok("accepted", owner=owner_of(context))
+    except gateway.GatewayError as error:
+        if error.problem.code in ("token_unknown", "token_wrong_type"):
+            return bad(error.problem.code, error.problem.cause, str(error), owner=owner_of(context))
+        raise Unknown("the gateway did not judge the token: %s" % error.problem.cause) from None
+
+
+def owner_of(context):
+    """Return a keyed hash of the token, to compare with the gateway's without showing either. The key is the run's."""
+    key = context.config.get("nonce")
+    return hmac.new(key.encode(), token_of(context).encode(), hashlib.sha256).hexdigest() if key and token_of(context) else None
+
+
+def keepalive_route(context):
+    """A02: an empty keepalive is refused by a gateway that has the route."""
+    value = token_of(context)
+    if not value:
+        raise Unknown("the machine's token is not on this host")
+    try:
+        tunnel.client_of(context, token=value).keepalive({})
+    except gateway.GatewayError as error:
+        if error.problem.code == "route_missing":
+            return bad("", "POST %s/keepalive is answered 404" % protocol.MACHINE_API)
+        if error.problem.code in ("field_missing", "payload_invalid", "internal_error"):
+            return ok("the route is there")
+        raise Unknown("could not tell: %s" % error.problem.cause) from None
+    return ok("the route is there")
+
+
+def dry_run(context):
+    """Return the agent's dry run: (exit status, output). Shared by A03, A04 and P07."""
+    def read():
+        environment = {}
+        for line in (context.read("/etc/beta9/agent.env") or "").splitlines():
+            name, equals, value = line.partition("=")
+            if equals and name.startswith("BETA9_"):
+                environment[name] = value
+        token_of(context)
+        words = ["%s=%s" % entry for entry in sorted(environment.items())]
+        if os.path.exists(TOKEN_FILE):
+            words.append("BETA9_TOKEN_FILE=" + TOKEN_FILE)
+        return context.run("env", *words, PYTHON, "-m", "beta9_agent", "--dry-run", timeout=9)
+    return context.shared("dry run", read)
+
+
+def payload(context):
+    """A03: the fields that the agent would register."""
+    ran = dry_run(context)
+    if ran.status != 0:
+        text = ran.output.strip().splitlines()
+        match = re.search(r"beta9-agent: (\w+): expected .*", ran.output)
+        if match:
+            return bad("", match.group(0), "\n".join(text[-3:]))
+        raise Unknown("the agent's dry run ended with %s" % ran.status)
+    try:
+        fields = json.loads(ran.output[ran.output.index("{"):])["register"]
+        protocol.register_payload(**dict(fields, token="not-shown"))
+    except ValueError as error:
+        return bad("", str(error))
+    return ok("%s, %s, %s GPUs" % (fields["cpu"], fields["memory"], fields["gpu_count"]))
+
+
+def settings(context):
+    """P07: the agent's own judgement of its settings."""
+    ran = dry_run(context)
+    if ran.status == 2:
+        return bad("", ran.output.strip().splitlines()[-1][:300], ran.output)
+    if ran.status != 0:
+        raise Unknown("the agent's dry run ended with %s: %s" % (ran.status, ran.output.strip()[-200:]))
+    return ok("valid")
+
+
+def register(context):
+    """A04 (active): a real registration, with the facts of the agent's dry run."""
+    try:
+        state = _register(context)
+    except gateway.GatewayError as error:
+        return bad(error.problem.code, error.problem.cause, str(error))
+    return ok(state.status)
+
+
+def _register(context):
+    def call():
+        ran = dry_run(context)
+        if ran.status != 0:
+            raise Unknown("the agent's dry run ended with %s" % ran.status)
+        fields = json.loads(ran.output[ran.output.index("{"):])["register"]
+        k3s = context.read(os.path.join(host.CREDENTIALS_DIR, "k3s_token"))
+        fields["token"] = (k3s or token_of(context) or "").strip()
+        return tunnel.client_of(context, token=token_of(context)).register(fields)
+    return context.shared("register", call)
+
+
+def keepalive(context):
+    """A05 (active): a real keepalive, after the registration of A04 where that is run as well."""
+    if "A04" in context.config["probes"]:
+        try:
+            _register(context)
+        except gateway.GatewayError:
+            pass  # A04 tells
+    config = context.config
+    body = protocol.keepalive_payload(config["machine_id"], config["pool"], config["provider"], state_of(context).get("agent_version", "health-check"))
+    try:
+        state = tunnel.client_of(context, token=token_of(context)).keepalive(body)
+    except gateway.GatewayError as error:
+        return bad(error.problem.code, error.problem.cause, str(error))
+    return ok(state.status) if state.status == "ready" else bad("", "status %s" % state.status)
+
+
+def listed(context):
+    """M01: the pool's ready machines have this one."""
+    config = context.config
+    try:
+        machines = ready_list(context)
+    except gateway.GatewayError as error:
+        raise Unknown("the gateway gave no list: %s" % error.problem.cause) from None
+    mine = next((machine for machine in machines if machine["id"] == config["machine_id"]), None)
+    if not mine:
+        return bad("", "machine %s is not among the %d ready ones of pool %s" % (config["machine_id"], len(machines), config["pool"]))
+    return ok("ready, last keepalive %s" % mine["last_keepalive"], gpu_count=mine["gpu_count"], hostname=mine["hostname"])
+
+
+def python(context):
+    """P03: the interpreter of the agent's environment."""
+    if not os.path.exists(PYTHON):
+        return bad("missing", "%s does not exist" % PYTHON)
+    ran = context.run(PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    match = re.match(r"(\d+)\.(\d+)$", ran.output.strip())
+    if ran.status != 0 or not match:
+        return bad("", "the interpreter ended with %s" % ran.status, ran.output)
+    return ok(match.group(0)) if (int(match.group(1)), int(match.group(2))) >= (3, 10) else bad("old", "Python %s" % match.group(0))
+
+
+def packages(context):
+    """P04: loading what the agent loads."""
+    if not os.path.exists(PYTHON):
+        raise Unknown("the agent is not installed")
+    ran = context.run(PYTHON, "-c", "import httpx, psutil, pynvml, beta9_agent.agent", timeout=9)
+    if ran.status != 0:
+        return bad("", (ran.output.strip().splitlines() or ["exit status %s" % ran.status])[-1], ran.output)
+    return ok("httpx, psutil, nvidia-ml-py")
+
+
+def agents(machine_id):
+    """Return the pids of long-running agents of a machine. One whose id can't be told counts as well."""
+    found = []
+    for pid, _parent, words in host.processes():
+        if "beta9_agent" in words and not {"--dry-run", "--once", "--version"} & set(words):
+            given = words[words.index("--machine-id") + 1] if "--machine-id" in words[:-1] else machine_id
+            if given == machine_id:
+                found.append(pid)
+    return found
+
+
+def process(context):
+    """P01: the unit, nothing beside it, and a loop that turns."""
+    unit = tunnel.unit_of(context, UNIT)
+    if unit.get("LoadState") == "not-found":
+        return bad("stopped", "beta9-agent.service is not installed")
+    main = int(unit.get("MainPID") or 0)
+    if not main:
+        failing = unit.get("ActiveState") == "activating"
+        journal = tunnel.journal_of(context, UNIT, "-10min", 60) if failing else ""
+        return bad("failing" if failing else "stopped", "the unit is %s" % unit.get("ActiveState"), tunnel.last_lines(journal))
+    others = [pid for pid in agents(context.config["machine_id"]) if pid != main]
+    if others:
+        return bad("duplicate", "pid %s beside the unit's %d" % (", ".join(map(str, others)), main))
+    status = context.read("/proc/%d/stat" % main) or ""
+    if status.rpartition(")")[2].split()[:1] == ["T"]:
+        return bad("frozen", "pid %d is stopped" % main)
+    late = time.time() - (state_of(context).get("next_epoch") or time.time())
+    if late > 60:
+        return bad("frozen", "what was due %.0f s ago was not done" % late)
+    return ok("pid %d, %s" % (main, state_of(context).get("status", "starting")))
+
+
+def restarts(context):
+    """P02: how often systemd had to start it again."""
+    unit = tunnel.unit_of(context, UNIT)
+    count = int(unit.get("NRestarts") or 0)
+    if not count:
+        return ok("no restart")
+    journal = tunnel.journal_of(context, UNIT, "-1h")
+    traces = re.findall(r"Traceback \(most recent call last\)", journal)
+    if traces:
+        return bad("traceback", "%d restarts" % count, tunnel.last_lines(journal[journal.rindex("Traceback"):], 12))
+    return bad("", "%d restarts" % count, tunnel.last_lines(journal)) if count > 3 else ok("%d restarts" % count)
+
+
+def interval(context):
+    """P05: the interval that runs, and the age of the last accepted keepalive."""
+    state = state_of(context)
+    seconds = state.get("keepalive_interval_seconds")
+    if seconds is None:
+        raise Unknown("the agent tells no interval")
+    if seconds >= protocol.KEEPALIVE_MAX_INTERVAL_SECONDS:
+        return bad("", "every %d s" % seconds)
+    last = state.get("last_keepalive_epoch")
+    age = time.time() - last if last else None
+    if age is not None and age > 2.5 * seconds + 15:
+        return bad("late", "the last keepalive was accepted %d s ago" % age)
+    return ok("every %d s%s" % (seconds, ", last %d s ago" % age if age is not None else ""))
+
+
+def log(context):
+    """P06: what the agent says is wrong now."""
+    state = state_of(context)
+    problem = state.get("problem")
+    if problem:
+        return bad("", "%s: %s" % (problem["code"], problem["cause"]), problem["remedy"])
+    return ok(state.get("status", "no state"))
+
+
+def flapping(context):
+    """M06: registrations of the last half hour."""
+    times = state_of(context).get("registration_epochs")
+    if times is None:
+        raise Unknown("the agent tells no registrations")
+    recent = [moment for moment in times if moment > time.time() - FLAPPING_SECONDS]
+    return bad("", "%d registrations in 30 minutes" % len(recent)) if len(recent) > 2 else ok("%d registrations in 30 minutes" % len(recent))
+
+
+PROBES = {"A01": token, "A02": keepalive_route, "A03": payload, "A04": register, "A05": keepalive, "M01": listed, "P01": process, "P02": restarts,
+          "P03": python, "P04": packages, "P05": interval, "P06": log, "P07": settings, "M06": flapping}

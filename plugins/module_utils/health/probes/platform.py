@@ -1,0 +1,221 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to look at GPU and k3s on the worker."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import ssl
+
+from ansible.module_utils.urls import open_url
+from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
+
+CUDA_INIT = "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); code = cuda.cuInit(0); count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
+NVML_COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
+K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
+K3S_CA = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
+K3S_API = "https://127.0.0.1:6443"
+
+
+def gpu(probe):
+    """Leave a host alone that has no GPU and is not expected to have one."""
+    def run(context):
+        expected, present = context.config["gpus"], context.shared("pci", host.nvidia_pci_count)
+        if not expected and not present:
+            return not_applicable("no NVIDIA device, and none expected")
+        return probe(context, expected if expected is not None else present, present)
+    run.__doc__ = probe.__doc__
+    return run
+
+
+def k3s(probe):
+    """Leave a host alone that shall have no k3s."""
+    def run(context):
+        if not context.config["k3s"]:
+            return not_applicable("k3s is not part of this host's configuration")
+        return probe(context)
+    run.__doc__ = probe.__doc__
+    return run
+
+
+@gpu
+def pci(_context, expected, present):
+    """U01: the bus."""
+    return ok("%d" % present, gpu_count=present) if present >= expected else bad("", "%d, expected %d" % (present, expected), gpu_count=present)
+
+
+@gpu
+def driver(context, _expected, _present):
+    """U02: loaded modules, and the installed version."""
+    modules = {line.split()[0] for line in (context.read("/proc/modules") or "").splitlines() if line}
+    if "nvidia" not in modules:
+        return bad("nouveau" if "nouveau" in modules else "not_loaded", "modules: %s" % (", ".join(sorted(modules & {"nouveau", "nvidia"})) or "neither nvidia nor nouveau"))
+    loaded = re.search(r"Kernel Module.*?(\d+\.\d+(?:\.\d+)?)", context.read("/proc/driver/nvidia/version") or "")
+    installed = context.run("modinfo", "-F", "version", "nvidia")
+    if loaded and installed.status == 0 and installed.output.strip() and installed.output.strip() != loaded.group(1):
+        return bad("mismatch", "loaded %s, installed %s" % (loaded.group(1), installed.output.strip()))
+    return ok(loaded.group(1) if loaded else "loaded")
+
+
+@gpu
+def smi(context, _expected, present):
+    """U03: nvidia-smi within ten seconds."""
+    try:
+        ran = context.run("nvidia-smi", "-L", timeout=9)
+    except Unknown:
+        return bad("missing", "nvidia-smi is not installed")
+    if ran.status is None:
+        return bad("hang", "nvidia-smi did not end within 9 s")
+    if ran.status != 0:
+        return bad("", "nvidia-smi ended with %d" % ran.status, ran.output)
+    count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
+    return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output) if count < present else ok("%d GPUs" % count, gpu_count=count)
+
+
+@gpu
+def cuda(context, _expected, _present):
+    """U04: cuInit in a child process: a driver that crashes takes only that with it."""
+    interpreter = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else "python3"
+    ran = context.run(interpreter, "-c", CUDA_INIT, timeout=12)
+    match = re.match(r"(\d+) (\d+)$", ran.output.strip())
+    if ran.status != 0 or not match:
+        return bad("", "cuInit can't be called: %s" % (ran.output.strip().splitlines() or ["exit status %s" % ran.status])[-1], ran.output)
+    if match.group(1) != "0":
+        return bad("fabric" if match.group(1) == "802" else "", "cuInit answers error %s" % match.group(1))
+    return ok("%s devices" % match.group(2))
+
+
+@gpu
+def nvml(context, _expected, _present):
+    """U05: NVML through the agent's own Python."""
+    if not os.path.exists(machine.PYTHON):
+        raise Unknown("the agent is not installed")
+    ran = context.run(machine.PYTHON, "-c", NVML_COUNT, timeout=9)
+    if ran.status != 0:
+        return bad("package" if "No module named" in ran.output else "", (ran.output.strip().splitlines() or ["no answer"])[-1], ran.output)
+    return ok("%s GPUs" % ran.output.strip())
+
+
+@gpu
+def xid(context, _expected, _present):
+    """U08: the kernel's log of this boot."""
+    ran = context.run("journalctl", "-k", "-b", "--no-pager", "-o", "cat", "-q", "-g", "NVRM: Xid")
+    found = re.findall(r"NVRM: Xid.*", ran.output)
+    return bad("", "%d Xid errors since boot" % len(found), "\n".join(found[-4:])) if found else ok("none since boot")
+
+
+@k3s
+def installed(context):
+    """K01: the binary."""
+    try:
+        ran = context.run("k3s", "--version")
+    except Unknown:
+        return bad("", "there is no k3s")
+    return ok(ran.output.splitlines()[0]) if ran.status == 0 and ran.output else bad("", ran.output.strip()[:200])
+
+
+@k3s
+def active(context):
+    """K02: the unit."""
+    state = tunnel.unit_of(context, "k3s.service").get("ActiveState")
+    return ok("active") if state == "active" else bad("", "the unit is %s" % state)
+
+
+def kubectl(context, *words, **options):
+    """Return the output of k3s kubectl; Unknown where it may not be run."""
+    ran = context.run("k3s", "kubectl", *words, timeout=options.get("timeout", 8))
+    if "permission denied" in ran.output:
+        raise Unknown("k3s kubectl: permission denied")
+    return ran
+
+
+@k3s
+def ready(context):
+    """K03: /readyz."""
+    ran = kubectl(context, "get", "--raw", "/readyz?verbose")
+    failing = re.findall(r"^\[-\]\S+", ran.output, re.M)
+    if ran.status != 0 or failing:
+        return bad("", ", ".join(failing) or (ran.output.strip().splitlines() or ["no answer"])[-1][:200], ran.output)
+    return ok("ok", certificate=certificate())
+
+
+def certificate():
+    """Return the SHA-256 of the certificate that k3s shows here, or None. The gateway's side compares it with what it is shown."""
+    try:
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", 6443), timeout=3))).hexdigest()
+    except (OSError, TypeError):  # Python before 3.10 takes no timeout here
+        return None
+
+
+def nodes(context):
+    """Return the nodes of the worker's cluster."""
+    def read():
+        ran = kubectl(context, "get", "nodes", "-o", "json")
+        try:
+            return json.loads(ran.output)["items"]
+        except (ValueError, KeyError):
+            raise Unknown("k3s kubectl get nodes: %s" % ran.output.strip()[:200]) from None
+    return context.shared("nodes", read)
+
+
+@k3s
+def node(context):
+    """K04: the Ready condition."""
+    for entry in nodes(context):
+        for condition in entry["status"].get("conditions", []):
+            if condition["type"] == "Ready" and condition["status"] != "True":
+                return bad("", "%s: %s" % (condition.get("reason", "not ready"), condition.get("message", "")))
+    return ok("%d node" % len(nodes(context))) if nodes(context) else bad("", "the cluster has no node")
+
+
+@k3s
+def service_account(context):
+    """K05: what the service account's own token may do, asked of k3s itself."""
+    value = (context.read(K3S_TOKEN) or "").strip()
+    if not value:
+        if not os.access(host.CREDENTIALS_DIR, os.X_OK):
+            raise Unknown("%s may not be read: run with become" % K3S_TOKEN)
+        return bad("missing", "%s does not exist" % K3S_TOKEN)
+    context.secrets.append(value)
+    denied = []
+    for verb, group, resource in (("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")):
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+                  "spec": {"resourceAttributes": {"namespace": "default", "verb": verb, "group": group, "resource": resource}}}
+        try:
+            with open_url(K3S_API + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", method="POST", data=json.dumps(review), timeout=4,
+                          headers={"Authorization": "Bearer " + value, "Content-Type": "application/json"}, ca_path=K3S_CA) as answer:
+                allowed = json.loads(answer.read())["status"]["allowed"]
+        except OSError as error:
+            if getattr(error, "code", None) == 401:
+                return bad("invalid", "k3s answers 401")
+            raise Unknown("k3s did not judge the token: %s" % error) from None
+        if not allowed:
+            denied.append("%s %s" % (verb, resource))
+    return bad("", "may not " + ", ".join(denied)) if denied else ok("may create, list and delete jobs, and list pods")
+
+
+@k3s
+def kernel(context):
+    """K06: k3s' own check."""
+    ran = context.run("k3s", "check-config", timeout=18)
+    missing = re.findall(r"^- (\S+?): .*missing.*(?:fail)", ran.output, re.M | re.I)
+    return bad("", ", ".join(missing) or "exit status %s" % ran.status, ran.output[-2000:]) if ran.status != 0 else ok("complete")
+
+
+@k3s
+def allocatable(context):
+    """U07: what the node offers."""
+    expected = context.config["gpus"] or context.shared("pci", host.nvidia_pci_count)
+    if not expected:
+        return not_applicable("no GPU expected")
+    offered = sum(int(entry["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for entry in nodes(context))
+    return ok("%d" % offered) if offered >= expected else bad("", "%d, expected %d" % (offered, expected))
+
+
+PROBES = {"U01": pci, "U02": driver, "U03": smi, "U04": cuda, "U05": nvml, "U08": xid, "U07": allocatable, "K01": installed, "K02": active, "K03": ready,
+          "K04": node, "K05": service_account, "K06": kernel}

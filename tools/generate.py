@@ -1,0 +1,124 @@
+"""Write everything that is made from the catalogue of checks: per-check tasks, a page a check, and the coverage of the guide.
+
+    python tools/generate.py           write
+    python tools/generate.py --check   say what differs, and fail
+"""
+from __future__ import annotations
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "collections"))
+
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog  # noqa: E402
+
+GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
+HEAL = {"safe": "✔ `heal_worker.yml` does it by itself", "opt_in": "○ `heal_worker.yml -e heal_opt_in=true` does it", "person": "– a person has to do it"}
+NOTE = "Made by tools/generate.py from the catalogue of checks. Do not edit."
+
+
+def tasks():
+    """Return the per-check tasks of role health_check."""
+    lines = ["---", "# " + NOTE]
+    for check in catalog.CHECKS:
+        title = check.title.replace("'", "''")
+        lines += ["- name: '%s %s'" % (check.id, title), "  beta9.workers.check_verdict:", "    id: %s" % check.id, '    health: "{{ health }}"',
+                  "  ignore_errors: true  # the gate at the end is what fails the host", ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def page(check):
+    """Return the page of one check."""
+    lines = ["# %s %s" % (check.id, check.name), "", "<!-- %s -->" % NOTE, "", "**%s.**" % check.title, "",
+             "| | |", "|---|---|", "| looked at from | %s |" % catalog.SIDES[check.side], "| connection modes | %s |" % ", ".join(check.modes),
+             "| needs | %s |" % (check.component or "–"), "| severity | %s |" % check.severity,
+             "| needs to pass first | %s |" % (links(check.requires) or "–"), "| may be explained by | %s |" % (links(check.explained_by) or "–"),
+             "| runs | %s |" % ("only with `health_check_active=true`: it changes the machine's state" if check.active else "always; read-only"), "",
+             "## Impact", "", check.impact, "", "## Causes and remedies", ""]
+    for code, (cause, remedy) in check.causes.items():
+        lines += ["### %s" % (code or "in general"), "", cause[0].upper() + cause[1:] + ".", "", "    " + remedy, ""]
+    lines += ["## Healing", "", HEAL[check.heal_class] + (" (`%s`)." % check.heal if check.heal else ".")]
+    return "\n".join(lines) + "\n"
+
+
+def links(ids):
+    """Return links to pages."""
+    return ", ".join("[%s](%s.md)" % (name, name) for name in ids)
+
+
+def index():
+    """Return the list of all checks."""
+    lines = ["# The checks", "", "<!-- %s -->" % NOTE, "", "| check | what passes | from | heals |", "|---|---|---|---|"]
+    for check in catalog.CHECKS:
+        lines.append("| [%s](%s.md) %s | %s | %s | %s |" % (check.id, check.id, check.name, check.title, check.side,
+                                                         HEAL[check.heal_class][0] if check.heal else "–"))
+    return "\n".join(lines) + "\n"
+
+
+def guide_items():
+    """Return [(heading, kind, text)]: every heading, symptom, cause, command and message of the guide."""
+    items, heading, section, fence = [], "", "", None
+    for line in GUIDE.read_text(encoding="utf-8").splitlines():
+        text = line.strip()
+        if text.startswith("```"):
+            fence = None if fence is not None else text[3:]
+        elif fence is not None:
+            if text and not text.startswith(("#", "{", "}", '"', "\\", "-H", "-d", "--")) and text not in ("}\"",):
+                items.append((heading, "message" if fence in ("", "json") else "command", text))
+            elif fence in ("", "json") and text and text not in "{}":
+                items.append((heading, "message", text))
+        elif text.startswith("#"):
+            heading = text.lstrip("# ")
+            if text.startswith("###"):
+                items.append((heading, "heading", heading))
+        elif re.match(r"\*\*(Symptoms|Causes|Solutions|Explanation)", text):
+            section = text.strip("*:").split(":")[0]
+        elif re.match(r"(\d+\.|-) ", text) and section in ("Symptoms", "Causes"):
+            items.append((heading, "symptom" if section == "Symptoms" else "cause", re.sub(r"^(\d+\.|-) ", "", text)))
+    return items
+
+
+def coverage():
+    """Return the matrix guide -> checks, and what is covered by nothing."""
+    from guide_map import MAP
+    lines = ["# The guide, step by step", "", "<!-- %s -->" % NOTE, "",
+             "Every heading, symptom, cause, command and message of the troubleshooting guide, and the check that does it.", "",
+             "| heading | kind | text | covered by |", "|---|---|---|---|"]
+    missing = []
+    for heading, kind, text in guide_items():
+        entry = next((value for (where, words), value in MAP if where in ("", heading) and words in text), None)
+        if entry is None:
+            missing.append("%s / %s: %s" % (heading, kind, text))
+            continue
+        unknown = [name for name in entry if re.match(r"[A-Z]\d\d$", name) and name not in catalog.BY_ID]
+        if unknown:
+            missing.append("unknown check %s for %s" % (unknown, text))
+        shown = ", ".join("[%s](checks/%s.md)" % (name, name) if name in catalog.BY_ID else name for name in entry)
+        lines.append("| %s | %s | `%s` | %s |" % (heading, kind, text.replace("|", "\\|"), shown))
+    return "\n".join(lines) + "\n", missing
+
+
+def main():
+    sys.path.insert(0, str(ROOT / "tools"))
+    matrix, missing = coverage()
+    files = {"roles/health_check/tasks/checks.yml": tasks(), "docs/checks/README.md": index(), "docs/guide-coverage.md": matrix}
+    files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
+    drift = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv:
+        for name in drift:
+            print("differs from the catalogue: %s (make generate)" % name)
+    else:
+        for name in drift:
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+            (ROOT / name).write_text(files[name], encoding="utf-8")
+            print("wrote", name)
+        drift = []
+    for entry in missing:
+        print("covered by no check and no reason:", entry)
+    return 1 if drift or missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
