@@ -1,4 +1,5 @@
 """Write requirements.txt from requirements.in: every wheel for both CPU architectures, with version and sha256."""
+
 import hashlib
 import pathlib
 import re
@@ -14,8 +15,22 @@ def main():
     hashes = {}
     for tags in PLATFORMS.values():
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--python-version=3.10", "--implementation=cp",
-                       "--abi=abi3", "--abi=none", "--dest", folder, "--requirement", str(HERE / "requirements.in")]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--only-binary=:all:",
+                "--python-version=3.10",
+                "--implementation=cp",
+                "--abi=abi3",
+                "--abi=none",
+                "--dest",
+                folder,
+                "--requirement",
+                str(HERE / "requirements.in"),
+            ]
             subprocess.run(command + ["--platform=" + tag for tag in tags], check=True)
             for wheel in sorted(pathlib.Path(folder).glob("*.whl")):
                 name, version = wheel.name.split("-")[:2]

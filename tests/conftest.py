@@ -1,4 +1,5 @@
 """Import the collection by its real name, and the test helpers from the checkout's root."""
+
 import pathlib
 import sys
 

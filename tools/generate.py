@@ -1,8 +1,9 @@
 """Write everything that is made from the catalogue of checks: per-check tasks, a page a check, and the coverage of the guide.
 
-    python tools/generate.py           write
-    python tools/generate.py --check   say what differs, and fail
+python tools/generate.py           write
+python tools/generate.py --check   say what differs, and fail
 """
+
 from __future__ import annotations
 
 import pathlib
@@ -24,19 +25,44 @@ def tasks():
     lines = ["---", "# " + NOTE]
     for check in catalog.CHECKS:
         title = check.title.replace("'", "''")
-        lines += ["- name: '%s %s'" % (check.id, title), "  beta9.workers.check_verdict:", "    id: %s" % check.id, '    health: "{{ health }}"',
-                  "  ignore_errors: true  # the gate at the end is what fails the host", ""]
+        lines += [
+            "- name: '%s %s'" % (check.id, title),
+            "  beta9.workers.check_verdict:",
+            "    id: %s" % check.id,
+            '    health: "{{ health_check_result }}"',
+            "  register: __health_check_shown",
+            "  ignore_errors: true  # the gate at the end is what fails the host",
+            "",
+        ]
     return "\n".join(lines[:-1]) + "\n"
 
 
 def page(check):
     """Return the page of one check."""
-    lines = ["# %s %s" % (check.id, check.name), "", "<!-- %s -->" % NOTE, "", "**%s.**" % check.title, "",
-             "| | |", "|---|---|", "| looked at from | %s |" % catalog.SIDES[check.side], "| connection modes | %s |" % ", ".join(check.modes),
-             "| needs | %s |" % (check.component or "–"), "| severity | %s |" % check.severity,
-             "| needs to pass first | %s |" % (links(check.requires) or "–"), "| may be explained by | %s |" % (links(check.explained_by) or "–"),
-             "| runs | %s |" % ("only with `health_check_active=true`: it changes the machine's state" if check.active else "always; read-only"), "",
-             "## Impact", "", check.impact, "", "## Causes and remedies", ""]
+    lines = [
+        "# %s %s" % (check.id, check.name),
+        "",
+        "<!-- %s -->" % NOTE,
+        "",
+        "**%s.**" % check.title,
+        "",
+        "| | |",
+        "|---|---|",
+        "| looked at from | %s |" % catalog.SIDES[check.side],
+        "| connection modes | %s |" % ", ".join(check.modes),
+        "| needs | %s |" % (check.component or "–"),
+        "| severity | %s |" % check.severity,
+        "| needs to pass first | %s |" % (links(check.requires) or "–"),
+        "| may be explained by | %s |" % (links(check.explained_by) or "–"),
+        "| runs | %s |" % ("only with `health_check_active=true`: it changes the machine's state" if check.active else "always; read-only"),
+        "",
+        "## Impact",
+        "",
+        check.impact,
+        "",
+        "## Causes and remedies",
+        "",
+    ]
     for code, (cause, remedy) in check.causes.items():
         lines += ["### %s" % (code or "in general"), "", cause[0].upper() + cause[1:] + ".", "", "    " + remedy, ""]
     lines += ["## Healing", "", HEAL[check.heal_class] + (" (`%s`)." % check.heal if check.heal else ".")]
@@ -52,8 +78,9 @@ def index():
     """Return the list of all checks."""
     lines = ["# The checks", "", "<!-- %s -->" % NOTE, "", "| check | what passes | from | heals |", "|---|---|---|---|"]
     for check in catalog.CHECKS:
-        lines.append("| [%s](%s.md) %s | %s | %s | %s |" % (check.id, check.id, check.name, check.title, check.side,
-                                                         HEAL[check.heal_class][0] if check.heal else "–"))
+        lines.append(
+            "| [%s](%s.md) %s | %s | %s | %s |" % (check.id, check.id, check.name, check.title, check.side, HEAL[check.heal_class][0] if check.heal else "–")
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -65,7 +92,7 @@ def guide_items():
         if text.startswith("```"):
             fence = None if fence is not None else text[3:]
         elif fence is not None:
-            if text and not text.startswith(("#", "{", "}", '"', "\\", "-H", "-d", "--")) and text not in ("}\"",):
+            if text and not text.startswith(("#", "{", "}", '"', "\\", "-H", "-d", "--")) and text not in ('}"',):
                 items.append((heading, "message" if fence in ("", "json") else "command", text))
             elif fence in ("", "json") and text and text not in "{}":
                 items.append((heading, "message", text))
@@ -83,9 +110,17 @@ def guide_items():
 def coverage():
     """Return the matrix guide -> checks, and what is covered by nothing."""
     from guide_map import MAP
-    lines = ["# The guide, step by step", "", "<!-- %s -->" % NOTE, "",
-             "Every heading, symptom, cause, command and message of the troubleshooting guide, and the check that does it.", "",
-             "| heading | kind | text | covered by |", "|---|---|---|---|"]
+
+    lines = [
+        "# The guide, step by step",
+        "",
+        "<!-- %s -->" % NOTE,
+        "",
+        "Every heading, symptom, cause, command and message of the troubleshooting guide, and the check that does it.",
+        "",
+        "| heading | kind | text | covered by |",
+        "|---|---|---|---|",
+    ]
     missing = []
     for heading, kind, text in guide_items():
         entry = next((value for (where, words), value in MAP if where in ("", heading) and words in text), None)

@@ -55,7 +55,7 @@ MAP = (
     (("", "SSH tunnel not running"), ["T01"]),
     (("", "Gateway not running"), ["G02", "T04"]),
     (("", "Wrong port"), ["T02", "G04"]),
-    (("", "ps aux | grep \"ssh"), ["T01"]),
+    (("", 'ps aux | grep "ssh'), ["T01"]),
     (("", "ssh -fNL"), ["T01"]),
     (("", "Tunnel Keeps Dropping"), ["T05", "T06"]),
     (("", "Intermittent connectivity"), ["T05"]),

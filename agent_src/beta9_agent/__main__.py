@@ -1,4 +1,5 @@
 """Command line. Exit status: 0 ready or stopped as asked, 1 --once without success, 2 wrong settings."""
+
 from __future__ import annotations
 
 import json
@@ -27,6 +28,7 @@ def main(argv=None):
     if config.token and not config.once and "--token" in " ".join(sys.argv if argv is None else argv):
         logging.getLogger("beta9_agent").warning("token_in_argv every user of this host can read it; use --token-file")
     from .agent import Agent  # after the settings: a wrong one is told without the time that httpx takes to load
+
     agent = Agent(config)
     if config.dry_run:
         dry_run(agent)

@@ -1,4 +1,5 @@
 """The loop: what the lifecycle says is due is done, and what came of it is told to systemd, the journal and the state file."""
+
 from __future__ import annotations
 
 import json
@@ -29,8 +30,9 @@ class Agent:
         payload = self.register_payload()
         known = state.remembered(config.registration_file) == self._fingerprint(payload)
         now = time.monotonic()
-        self.life = Lifecycle(config.machine_id, config.keepalive_interval, now, random.Random(), registered=known and not config.once,
-                              wall_offset=time.time() - now)
+        self.life = Lifecycle(
+            config.machine_id, config.keepalive_interval, now, random.Random(), registered=known and not config.once, wall_offset=time.time() - now
+        )
 
     # -- what is sent --
 
@@ -38,8 +40,14 @@ class Agent:
         """Return the register body. Contains a token."""
         config, capacity = self.config, self.machine.capacity()
         return protocol.register_payload(
-            token=config.cluster_token() or config.machine_token(), machine_id=config.machine_id, hostname=config.hostname,
-            pool_name=config.pool_name, provider_name=config.provider_name, private_ip=config.private_ip, **capacity)
+            token=config.cluster_token() or config.machine_token(),
+            machine_id=config.machine_id,
+            hostname=config.hostname,
+            pool_name=config.pool_name,
+            provider_name=config.provider_name,
+            private_ip=config.private_ip,
+            **capacity,
+        )
 
     def keepalive_payload(self):
         """Return the keepalive body. Contains no secret."""
@@ -127,13 +135,27 @@ class Agent:
         problem = life.problem._asdict() if life.problem else None
         wall = time.time() - time.monotonic()
         document = {
-            "agent_version": __version__, "pid": os.getpid(), "machine_id": self.config.machine_id, "pool": self.config.pool_name,
-            "provider": self.config.provider_name, "gateway_url": self.config.gateway_url, "hostname": self.config.hostname,
-            "status": life.status, "problem": problem, "failures": life.failures, "registration_epochs": [round(moment + wall, 3) for moment in life.registrations],
-            "gpu_count": self.machine.gpu_count, "free_gpu_count": self.machine.free_gpu_count, "gpu_problem": self.machine.gpus.trouble,
-            "keepalive_interval_seconds": self.config.keepalive_interval, "ttl_seconds": life.ttl, "next_action": life.action,
-            "next_epoch": round(life.due + wall, 3), "last_keepalive_epoch": round(life.last_accepted + wall, 3) if life.last_accepted else None,
-            "updated_epoch": round(time.time(), 3), "has_k3s_token": bool(self.config.k3s_token or self.config.k3s_token_file),
+            "agent_version": __version__,
+            "pid": os.getpid(),
+            "machine_id": self.config.machine_id,
+            "pool": self.config.pool_name,
+            "provider": self.config.provider_name,
+            "gateway_url": self.config.gateway_url,
+            "hostname": self.config.hostname,
+            "status": life.status,
+            "problem": problem,
+            "failures": life.failures,
+            "registration_epochs": [round(moment + wall, 3) for moment in life.registrations],
+            "gpu_count": self.machine.gpu_count,
+            "free_gpu_count": self.machine.free_gpu_count,
+            "gpu_problem": self.machine.gpus.trouble,
+            "keepalive_interval_seconds": self.config.keepalive_interval,
+            "ttl_seconds": life.ttl,
+            "next_action": life.action,
+            "next_epoch": round(life.due + wall, 3),
+            "last_keepalive_epoch": round(life.last_accepted + wall, 3) if life.last_accepted else None,
+            "updated_epoch": round(time.time(), 3),
+            "has_k3s_token": bool(self.config.k3s_token or self.config.k3s_token_file),
         }
         state.replace(self.config.state_file, json.dumps(document, indent=1) + "\n", 0o644)
         lines = ["STATUS=" + self.status_text()]

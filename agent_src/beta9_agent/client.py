@@ -1,4 +1,5 @@
 """The machine API over httpx: one client, one connection, bounded answers. Raises Refused with a classified problem."""
+
 from __future__ import annotations
 
 import json
@@ -41,8 +42,14 @@ def _causes(error):
 def transport_name(error):
     """Return the key of protocol.TRANSPORT for an httpx error."""
     causes = list(_causes(error))
-    for kinds, name in (((ssl.SSLError,), "tls"), ((socket.gaierror,), "dns"), ((httpx.TimeoutException,), "timeout"),
-                        ((ConnectionRefusedError,), "refused"), ((httpx.RemoteProtocolError,), "empty"), ((httpx.NetworkError, OSError), "reset")):
+    for kinds, name in (
+        ((ssl.SSLError,), "tls"),
+        ((socket.gaierror,), "dns"),
+        ((httpx.TimeoutException,), "timeout"),
+        ((ConnectionRefusedError,), "refused"),
+        ((httpx.RemoteProtocolError,), "empty"),
+        ((httpx.NetworkError, OSError), "reset"),
+    ):
         if any(isinstance(cause, kinds) for cause in causes):
             if name == "reset" and "refused" in str(error).lower():
                 return "refused"
@@ -56,9 +63,14 @@ class Client:
     def __init__(self, url, token, ca_path=None):
         self._token = token
         self._http = httpx.Client(
-            base_url=url, timeout=TIMEOUT_SECONDS, follow_redirects=False, verify=_tls(url, ca_path), trust_env=False,
+            base_url=url,
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+            verify=_tls(url, ca_path),
+            trust_env=False,
             limits=httpx.Limits(max_connections=1, keepalive_expiry=protocol.KEEPALIVE_MAX_INTERVAL_SECONDS),
-            headers={"User-Agent": "beta9-agent/" + __version__, "Accept": "application/json"})
+            headers={"User-Agent": "beta9-agent/" + __version__, "Accept": "application/json"},
+        )
 
     def register(self, payload):
         """Register; return the MachineState."""

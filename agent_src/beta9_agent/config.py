@@ -1,4 +1,5 @@
 """Settings: command line first, then BETA9_* environment variables, then defaults. Bad values are refused before anything runs."""
+
 from __future__ import annotations
 
 import argparse
@@ -85,9 +86,11 @@ def parser():
     """Return the command line's parser."""
     env = os.environ.get
     options = argparse.ArgumentParser(
-        prog="beta9-agent", description="Keep one external worker registered with a beta9 gateway and ready.",
+        prog="beta9-agent",
+        description="Keep one external worker registered with a beta9 gateway and ready.",
         epilog="Each option may be given as environment variable BETA9_<OPTION>, for example BETA9_POOL_NAME. A token in a command line can be "
-               "read by every user of the host: use --token-file, or systemd's LoadCredential=machine_token:FILE.")
+        "read by every user of the host: use --token-file, or systemd's LoadCredential=machine_token:FILE.",
+    )
     add = options.add_argument
     add("--token", default=env("BETA9_TOKEN"), help="the machine's token (rather use --token-file)")
     add("--token-file", default=env("BETA9_TOKEN_FILE") or _credential("machine_token"), metavar="FILE", help="file that holds the machine's token")
@@ -104,11 +107,19 @@ def parser():
     add("--k3s-token-file", default=env("BETA9_K3S_TOKEN_FILE") or _credential("k3s_token"), metavar="FILE")
     add("--max-cpu", default=env("BETA9_MAX_CPU"), metavar="8000m", help="offer no more than this, in millicores (default: all)")
     add("--max-memory", default=env("BETA9_MAX_MEMORY"), metavar="16Gi", help="offer no more than this (default: all)")
-    add("--keepalive-interval", default=env("BETA9_KEEPALIVE_INTERVAL") or str(protocol.KEEPALIVE_INTERVAL_SECONDS), metavar="SECONDS",
-        help="default: %(default)s; the gateway forgets a machine after 300 s")
+    add(
+        "--keepalive-interval",
+        default=env("BETA9_KEEPALIVE_INTERVAL") or str(protocol.KEEPALIVE_INTERVAL_SECONDS),
+        metavar="SECONDS",
+        help="default: %(default)s; the gateway forgets a machine after 300 s",
+    )
     add("--state-file", default=env("BETA9_STATE_FILE") or _in("RUNTIME_DIRECTORY", "state.json"), metavar="FILE", help="where to say how things are")
-    add("--registration-file", default=env("BETA9_REGISTRATION_FILE") or _in("STATE_DIRECTORY", "registration"), metavar="FILE",
-        help="where to remember what was registered, so that a restart does not register again")
+    add(
+        "--registration-file",
+        default=env("BETA9_REGISTRATION_FILE") or _in("STATE_DIRECTORY", "registration"),
+        metavar="FILE",
+        help="where to remember what was registered, so that a restart does not register again",
+    )
     add("--debug", action="store_true", default=env("BETA9_DEBUG", "") in ("1", "true", "yes"), help="log more")
     add("--once", action="store_true", help="register, send one keepalive, and end")
     add("--dry-run", action="store_true", help="check the settings, show what would be sent, send nothing")
@@ -129,14 +140,25 @@ def from_arguments(argv=None):
         raise protocol.InvalidField("gateway_port", "a port number", given.gateway_port)
     host = protocol.hostname(given.gateway_host)
     config = Config(
-        machine_id=protocol.machine_id(given.machine_id), pool_name=protocol.pool_name(given.pool_name),
+        machine_id=protocol.machine_id(given.machine_id),
+        pool_name=protocol.pool_name(given.pool_name),
         provider_name=protocol.provider_name(given.provider_name),
         gateway_url="%s://%s:%s" % (given.gateway_scheme, "[%s]" % host if ":" in host else host, given.gateway_port),
-        hostname=protocol.hostname(given.hostname), private_ip=protocol.ip_address(given.private_ip or own_address(host)),
-        ca_path=given.ca_path, keepalive_interval=interval,
-        max_cpu=protocol.cpu(given.max_cpu) if given.max_cpu else None, max_memory=protocol.memory(given.max_memory) if given.max_memory else None,
-        token=protocol.token(given.token) if given.token else None, token_file=given.token_file,
-        k3s_token=protocol.token(given.k3s_token) if given.k3s_token else None, k3s_token_file=given.k3s_token_file,
-        state_file=given.state_file, registration_file=given.registration_file, debug=given.debug, once=given.once, dry_run=given.dry_run)
+        hostname=protocol.hostname(given.hostname),
+        private_ip=protocol.ip_address(given.private_ip or own_address(host)),
+        ca_path=given.ca_path,
+        keepalive_interval=interval,
+        max_cpu=protocol.cpu(given.max_cpu) if given.max_cpu else None,
+        max_memory=protocol.memory(given.max_memory) if given.max_memory else None,
+        token=protocol.token(given.token) if given.token else None,
+        token_file=given.token_file,
+        k3s_token=protocol.token(given.k3s_token) if given.k3s_token else None,
+        k3s_token_file=given.k3s_token_file,
+        state_file=given.state_file,
+        registration_file=given.registration_file,
+        debug=given.debug,
+        once=given.once,
+        dry_run=given.dry_run,
+    )
     config.machine_token()
     return config

@@ -10,6 +10,7 @@
 
 It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
 """
+
 from __future__ import annotations
 
 import collections

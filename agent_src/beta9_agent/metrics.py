@@ -2,6 +2,7 @@
 
 Units are the protocol's: millicores, MiB, bytes, percent.
 """
+
 from __future__ import annotations
 
 import logging

@@ -1,4 +1,5 @@
 """systemd's notification protocol (sd_notify(3)). Does nothing where systemd does not listen."""
+
 from __future__ import annotations
 
 import os

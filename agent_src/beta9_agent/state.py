@@ -1,4 +1,5 @@
 """Files that tell others how things are, replaced in one step, without secrets."""
+
 from __future__ import annotations
 
 import hashlib

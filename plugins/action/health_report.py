@@ -17,10 +17,17 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _result, params = self.validate_argument_spec(argument_spec={
-            "worker": {"type": "dict", "required": True}, "gateway": {"type": "dict", "default": {}}, "listed": {"type": "dict", "default": {}},
-            "settings": {"type": "dict", "required": True}, "only": {"type": "list", "elements": "str", "default": []},
-            "skip": {"type": "list", "elements": "str", "default": []}, "accept": {"type": "list", "elements": "dict", "default": []}})
+        _result, params = self.validate_argument_spec(
+            argument_spec={
+                "worker": {"type": "dict", "required": True},
+                "gateway": {"type": "dict", "default": {}},
+                "listed": {"type": "dict", "default": {}},
+                "settings": {"type": "dict", "required": True},
+                "only": {"type": "list", "elements": "str", "default": []},
+                "skip": {"type": "list", "elements": "str", "default": []},
+                "accept": {"type": "list", "elements": "dict", "default": []},
+            }
+        )
         name = task_vars["inventory_hostname"]
         worker, gateway, listed = params["worker"], params["gateway"] or {}, params["listed"] or {}
         if worker.get("unreachable"):

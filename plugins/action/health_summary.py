@@ -20,8 +20,13 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _result, params = self.validate_argument_spec(argument_spec={
-            "results": {"type": "list", "elements": "dict", "required": True}, "started": {"type": "float", "required": True}, "directory": {"type": "path"}})
+        _result, params = self.validate_argument_spec(
+            argument_spec={
+                "results": {"type": "list", "elements": "dict", "required": True},
+                "started": {"type": "float", "required": True},
+                "directory": {"type": "path"},
+            }
+        )
         results = sorted(params["results"], key=lambda entry: entry["host"])
         run = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(params["started"])), "seconds": round(time.time() - params["started"], 1)}
         files = []
@@ -33,7 +38,14 @@ class ActionModule(ActionBase):
                     stream.write(text)
                 os.replace(path + ".new", path)
                 files.append(path)
-        roots = [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in health_reports.grouped_roots(results)]
+        roots = [
+            {"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in health_reports.grouped_roots(results)
+        ]
         artefact = {"outcome": {entry["host"]: entry["outcome"] for entry in results}, "roots": roots}
-        return {"changed": False, "msg": health_reports.table(results), "files": files, "health_summary": artefact,
-                "ansible_stats": {"data": {"beta9_health": artefact}, "per_host": False, "aggregate": True}}
+        return {
+            "changed": False,
+            "msg": health_reports.table(results),
+            "files": files,
+            "health_summary": artefact,
+            "ansible_stats": {"data": {"beta9_health": artefact}, "per_host": False, "aggregate": True},
+        }

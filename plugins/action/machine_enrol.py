@@ -17,8 +17,13 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         _result, params = self.validate_argument_spec(
-            argument_spec=dict(gateway.GATEWAY_ARGUMENT_SPEC, pool={"type": "str", "required": True},
-                               provider={"type": "str", "default": "generic"}, replaces={"type": "dict", "default": {}}))
+            argument_spec=dict(
+                gateway.GATEWAY_ARGUMENT_SPEC,
+                pool={"type": "str", "required": True},
+                provider={"type": "str", "default": "generic"},
+                replaces={"type": "dict", "default": {}},
+            )
+        )
         replaces = params["replaces"] or {}
         if self._task.check_mode:
             wish = {"machine_id": "(given by the gateway)", "pool": params["pool"], "provider": params["provider"]}
@@ -36,17 +41,25 @@ class ActionModule(ActionBase):
         try:
             stored = self._execute_module(
                 module_name="beta9.workers.machine_credentials",
-                module_args={"machine_id": created["id"], "pool": params["pool"], "provider": params["provider"],
-                             "machine_token": created["registration_token"]},
-                task_vars=task_vars)
+                module_args={
+                    "machine_id": created["id"],
+                    "pool": params["pool"],
+                    "provider": params["provider"],
+                    "machine_token": created["registration_token"],
+                },
+                task_vars=task_vars,
+            )
         except BaseException:  # unreachable, interrupted, anything: the record must not be left over
             client.delete_machine(created["id"], params["pool"])
             raise
         if stored.get("failed"):
             client.delete_machine(created["id"], params["pool"])
-            return {"failed": True, "changed": False,
-                    "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
-                           % (created["id"], stored.get("msg", "no reason given"))}
+            return {
+                "failed": True,
+                "changed": False,
+                "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
+                % (created["id"], stored.get("msg", "no reason given")),
+            }
         result = {"changed": True, "machine": stored["machine"], "diff": {"before": replaces, "after": stored["machine"]}}
         if replaces.get("machine_id"):
             client.delete_machine(replaces["machine_id"], replaces.get("pool") or params["pool"])

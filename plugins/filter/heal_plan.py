@@ -41,8 +41,11 @@ def heal_plan(health, opt_in=False):
     healing = [verdict for verdict in roots if verdict["heal"] and verdict["heal_class"] in classes]
     ids = {verdict["id"] for verdict in healing}
     checks = [verdict["id"] for verdict in health["verdicts"] if verdict["id"] in ids or ids & set(verdict["because"])]
-    left = [{"id": verdict["id"], "cause": verdict["cause"], "remedy": verdict["remedy"]} for verdict in roots
-            if verdict["id"] not in ids and verdict["status"] == "fail"]
+    left = [
+        {"id": verdict["id"], "cause": verdict["cause"], "remedy": verdict["remedy"]}
+        for verdict in roots
+        if verdict["id"] not in ids and verdict["status"] == "fail"
+    ]
     return {"remedies": sorted({verdict["heal"] for verdict in healing}), "checks": checks, "healing": sorted(ids), "left": left}
 
 

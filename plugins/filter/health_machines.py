@@ -55,9 +55,15 @@ def health_machines(names, hostvars, variable, listed=None):
         if not identity.get("machine_id"):
             continue
         data = {entry["id"]: entry.get("data") or {} for entry in seen.get("observations", [])}
-        entry = {"host": name, "machine_id": identity["machine_id"], "pool": identity.get("pool"), "provider": identity.get("provider", "generic"),
-                 "connection": variables["beta9_connection"] if "beta9_connection" in variables else "autossh",
-                 "k3s": bool(variables["beta9_k3s"]) if "beta9_k3s" in variables else False, "ready": identity["machine_id"] in ready}
+        entry = {
+            "host": name,
+            "machine_id": identity["machine_id"],
+            "pool": identity.get("pool"),
+            "provider": identity.get("provider", "generic"),
+            "connection": variables["beta9_connection"] if "beta9_connection" in variables else "autossh",
+            "k3s": bool(variables["beta9_k3s"]) if "beta9_k3s" in variables else False,
+            "ready": identity["machine_id"] in ready,
+        }
         certificate = data.get("K03", {}).get("certificate")
         found.append(dict(entry, k3s_certificate=certificate) if certificate else entry)
     return found

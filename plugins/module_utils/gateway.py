@@ -12,6 +12,7 @@
 
 No message contains a token or a body. Redirects are not followed, so a token goes to the named host only.
 """
+
 from __future__ import annotations
 
 import http.client
@@ -48,8 +49,9 @@ class GatewayError(Exception):
     def __init__(self, problem, method, url, message=""):
         self.problem, self.method, self.url = problem, method, url
         found = "no answer" if problem.status is None else "HTTP %d" % problem.status
-        super().__init__("%s %s: expected success, found %s%s: %s. %s" % (
-            method, url, found, " (%s)" % message if message else "", problem.cause, problem.remedy))
+        super().__init__(
+            "%s %s: expected success, found %s%s: %s. %s" % (method, url, found, " (%s)" % message if message else "", problem.cause, problem.remedy)
+        )
 
 
 class TransportError(GatewayError):
@@ -73,9 +75,14 @@ class ServerError(GatewayError):
 
 
 KINDS = {
-    "token_unknown": AuthError, "token_wrong_type": AuthError, "not_permitted": AuthError,
-    "machine_not_found": NotFoundError, "route_missing": NotFoundError,
-    "gateway_unavailable": ServerError, "gateway_unhealthy": ServerError, "internal_error": ServerError,
+    "token_unknown": AuthError,
+    "token_wrong_type": AuthError,
+    "not_permitted": AuthError,
+    "machine_not_found": NotFoundError,
+    "route_missing": NotFoundError,
+    "gateway_unavailable": ServerError,
+    "gateway_unhealthy": ServerError,
+    "internal_error": ServerError,
 }
 
 
@@ -112,8 +119,14 @@ class GatewayClient:
         self._token = protocol.token(token) if token else None
         self._retries = retries
         self._options = {
-            "validate_certs": validate_certs, "ca_path": ca_path, "client_cert": client_cert, "client_key": client_key,
-            "timeout": timeout, "follow_redirects": "none", "http_agent": "beta9.workers", "use_proxy": True,
+            "validate_certs": validate_certs,
+            "ca_path": ca_path,
+            "client_cert": client_cert,
+            "client_key": client_key,
+            "timeout": timeout,
+            "follow_redirects": "none",
+            "http_agent": "beta9.workers",
+            "use_proxy": True,
         }
 
     # -- gateway API (operator) --

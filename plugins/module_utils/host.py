@@ -5,6 +5,7 @@
 
 Each function returns a plain value or raises OSError / ValueError. Units are in the names.
 """
+
 from __future__ import annotations
 
 import glob
@@ -69,7 +70,7 @@ def listeners(port):
             fields = row.split()
             address, _colon, hex_port = fields[1].rpartition(":")
             if fields[3] == "0A" and int(hex_port, 16) == port:
-                words = [struct.pack("=I", int(address[i:i + 8], 16)) for i in range(0, len(address), 8)]
+                words = [struct.pack("=I", int(address[i : i + 8], 16)) for i in range(0, len(address), 8)]
                 sockets[fields[9]] = socket.inet_ntop(family, b"".join(words))
     owners = _socket_owners(set(sockets)) if sockets else {}
     return [dict(address=address, **owners.get(inode, {"process": None, "pid": None})) for inode, address in sorted(sockets.items())]
@@ -83,7 +84,7 @@ def _socket_owners(inodes):
         try:
             for handle in os.listdir(directory):
                 target = os.readlink(os.path.join(directory, handle))
-                inode = target[len("socket:["):-1] if target.startswith("socket:[") else None
+                inode = target[len("socket:[") : -1] if target.startswith("socket:[") else None
                 if inode in inodes:
                     with open("/proc/%s/comm" % pid, encoding="utf-8") as stream:
                         owners[inode] = {"process": stream.read().strip(), "pid": int(pid)}

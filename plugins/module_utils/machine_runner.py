@@ -6,6 +6,7 @@
 A module gives a plan. The runner makes the client, calls the plan (reads only), applies its change unless in check mode, and
 turns errors into one failure with a stable code.
 """
+
 from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
@@ -40,8 +41,9 @@ def run(argument_spec, make_plan, **constraints):
         problem = error.problem
         module.fail_json(msg=str(error), code=problem.code, cause=problem.cause, remedy=problem.remedy, retryable=problem.retryable)
     except protocol.InvalidField as error:
-        module.fail_json(msg=str(error), code="invalid_field", cause="%s is not %s" % (error.field, error.expected),
-                         remedy="Correct %s." % error.field, retryable=False)
+        module.fail_json(
+            msg=str(error), code="invalid_field", cause="%s is not %s" % (error.field, error.expected), remedy="Correct %s." % error.field, retryable=False
+        )
     module.exit_json(changed=plan.changed, diff={"before": plan.before, "after": plan.after}, **result)
 
 

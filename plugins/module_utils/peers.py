@@ -6,6 +6,7 @@
 The file itself is the register. A line reads
     restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.77.3.9:6443" ssh-ed25519 AAAA... beta9-worker:gpu-01
 """
+
 from __future__ import annotations
 
 import hashlib

@@ -12,6 +12,7 @@ Pure: standard library, no input or output, Python 3.8 and newer. The collection
 
 Units: cpu in millicores, memory in MiB, times in seconds since 1970.
 """
+
 from __future__ import annotations
 
 import ipaddress
@@ -31,15 +32,34 @@ GATEWAY_API = "/api/v1/gateway"
 HEALTH_PATH = "/api/v1/health"
 
 INT_METRICS = (
-    "total_cpu_available", "total_memory_available", "total_disk_space_bytes", "total_disk_free_bytes",
-    "worker_count", "container_count", "free_gpu_count", "cache_capacity", "cache_memory_usage",
+    "total_cpu_available",
+    "total_memory_available",
+    "total_disk_space_bytes",
+    "total_disk_free_bytes",
+    "worker_count",
+    "container_count",
+    "free_gpu_count",
+    "cache_capacity",
+    "cache_memory_usage",
 )
 FLOAT_METRICS = ("cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage")
 
 # What may be read of a machine. Everything else in a state hash may be a secret.
 SAFE_STATE_FIELDS = (
-    "machine_id", "pool_name", "provider_name", "status", "hostname", "cpu", "memory", "gpu", "gpu_count", "private_ip",
-    "last_keepalive", "created", "agent_version", "last_worker_seen",
+    "machine_id",
+    "pool_name",
+    "provider_name",
+    "status",
+    "hostname",
+    "cpu",
+    "memory",
+    "gpu",
+    "gpu_count",
+    "private_ip",
+    "last_keepalive",
+    "created",
+    "agent_version",
+    "last_worker_seen",
 )
 
 
@@ -73,6 +93,7 @@ class MachineState(NamedTuple):
 
 
 # --- validation -----------------------------------------------------------------------------------------------------
+
 
 def _text(field, value, pattern, expected):
     text = value.strip() if isinstance(value, str) else value
@@ -168,6 +189,7 @@ def memory_mib(value):
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
+
 def register_payload(token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT):
     """Return the body of POST /register: every value a string.
 
@@ -217,6 +239,7 @@ def _metrics(given):
 
 # --- responses ------------------------------------------------------------------------------------------------------
 
+
 def _number(value):
     try:
         return int(float(value))
@@ -250,8 +273,15 @@ def parse_machine_list(body):
     machines = []
     for entry in _list(body):
         state = {name: value for name, value in _dict(_dict(entry).get("state")).items() if name in SAFE_STATE_FIELDS}
-        machine = _machine(state, state.get("machine_id"), state.get("pool_name"), state.get("gpu_count"), state.get("last_keepalive"),
-                           state.get("agent_version"), _dict(entry).get("metrics"))
+        machine = _machine(
+            state,
+            state.get("machine_id"),
+            state.get("pool_name"),
+            state.get("gpu_count"),
+            state.get("last_keepalive"),
+            state.get("agent_version"),
+            _dict(entry).get("metrics"),
+        )
         machine["provider"] = str(state.get("provider_name") or PROVIDER_DEFAULT)
         machine["hostname"] = str(state.get("hostname") or "")
         machine["private_ip"] = str(state.get("private_ip") or "")
@@ -264,8 +294,15 @@ def parse_machines(body):
     machines = []
     for entry in _list(_dict(body).get("machines")):
         entry = _dict(entry)
-        machine = _machine(entry, entry.get("id"), entry.get("poolName"), entry.get("gpuCount"), entry.get("lastKeepalive"), entry.get("agentVersion"),
-                           entry.get("machineMetrics"))
+        machine = _machine(
+            entry,
+            entry.get("id"),
+            entry.get("poolName"),
+            entry.get("gpuCount"),
+            entry.get("lastKeepalive"),
+            entry.get("agentVersion"),
+            entry.get("machineMetrics"),
+        )
         machine["provider"] = str(entry.get("providerName") or "")
         machines.append(machine)
     return machines
@@ -283,8 +320,11 @@ def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics
         "last_keepalive": _number(last_keepalive),
         "created": _number(entry.get("created")),
         "agent_version": str(agent_version or ""),
-        "metrics": {_snake(name): _number(value) if _snake(name) in INT_METRICS else value
-                    for name, value in _dict(metrics).items() if _snake(name) in INT_METRICS + FLOAT_METRICS},
+        "metrics": {
+            _snake(name): _number(value) if _snake(name) in INT_METRICS else value
+            for name, value in _dict(metrics).items()
+            if _snake(name) in INT_METRICS + FLOAT_METRICS
+        },
     }
 
 
@@ -306,13 +346,16 @@ def parse_created(body):
 
 def parse_pools(body):
     """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "status"}."""
-    return [{
-        "name": str(pool.get("name") or ""),
-        "active": bool(pool.get("active")),
-        "gpu": str(pool.get("gpu") or ""),
-        "min_free_gpu": _number(pool.get("minFreeGpu")),
-        "status": str(_dict(pool.get("state")).get("status") or "unknown"),
-    } for pool in map(_dict, _list(_dict(body).get("pools")))]
+    return [
+        {
+            "name": str(pool.get("name") or ""),
+            "active": bool(pool.get("active")),
+            "gpu": str(pool.get("gpu") or ""),
+            "min_free_gpu": _number(pool.get("minFreeGpu")),
+            "status": str(_dict(pool.get("state")).get("status") or "unknown"),
+        }
+        for pool in map(_dict, _list(_dict(body).get("pools")))
+    ]
 
 
 def is_operator_answer(body):
@@ -322,17 +365,22 @@ def is_operator_answer(body):
 
 # --- errors ---------------------------------------------------------------------------------------------------------
 
+
 def _known(code, cause, remedy, retryable=False):
     return {"code": code, "cause": cause, "remedy": remedy, "retryable": retryable}
 
 
 NOT_FOUND = _known(
-    "machine_not_found", "the machine's state expired (no keepalive for 5 minutes), or it was never registered, or pool or provider differ",
-    "Register the machine again, then send a keepalive at once. The agent does so by itself; onboard_worker.yml does it for a host.")
+    "machine_not_found",
+    "the machine's state expired (no keepalive for 5 minutes), or it was never registered, or pool or provider differ",
+    "Register the machine again, then send a keepalive at once. The agent does so by itself; onboard_worker.yml does it for a host.",
+)
 NOT_PERMITTED = _known(
-    "not_permitted", "the token is known, but not a cluster admin's", "Use a cluster-admin token for the gateway API: BETA9_TOKEN or beta9_admin_token_file.")
+    "not_permitted", "the token is known, but not a cluster admin's", "Use a cluster-admin token for the gateway API: BETA9_TOKEN or beta9_admin_token_file."
+)
 POOL_UNKNOWN = _known(
-    "pool_unknown", "the gateway's configuration has no pool of this name", "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools.")
+    "pool_unknown", "the gateway's configuration has no pool of this name", "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools."
+)
 
 # (text in the message, what it means), tried in order whatever the status. The guide's spellings are among them.
 MESSAGES = (
@@ -340,57 +388,96 @@ MESSAGES = (
     ("machine not found", NOT_FOUND),
     ("machine state expired or never registered", NOT_FOUND),
     ("invalid pool name", POOL_UNKNOWN),
-    ("does not currently support machine creation", _known(
-        "pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic.")),
+    (
+        "does not currently support machine creation",
+        _known("pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic."),
+    ),
     ("this action is not permitted", NOT_PERMITTED),
     ("unauthorized access", NOT_PERMITTED),
-    ("machine_id and pool_name are required", _known(
-        "field_missing", "machine_id or pool_name was missing from the keepalive", "Send both. From the agent this is a defect: report it.")),
+    (
+        "machine_id and pool_name are required",
+        _known("field_missing", "machine_id or pool_name was missing from the keepalive", "Send both. From the agent this is a defect: report it."),
+    ),
     ("invalid machine cpu", _known("cpu_invalid", "cpu is missing or not an amount like 8000m", "Correct cpu: millicores, like 8000m.")),
     ("invalid machine memory", _known("memory_invalid", "memory is missing or not an amount like 16Gi", "Correct memory: like 16Gi or 32768Mi.")),
     ("invalid gpu count", _known("gpu_count_invalid", "gpu_count is missing or not a whole number", "Correct gpu_count: a whole number, as a string.")),
-    ("invalid payload", _known(
-        "payload_invalid", "the body is not JSON, or a value has the wrong type (numbers of a register must be strings)",
-        "Send every value of a register as a string, and whole numbers in metrics.")),
-    ("invalid or missing token", _known(
-        "token_unknown", "the gateway does not know this token", "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file.")),
-    ("invalid token", _known(
-        "token_wrong_type", "the gateway knows the token, but it is not a machine's (the guide: expired, used by another machine, or a typo)",
-        "Use the token that came with this machine. onboard_worker.yml makes a new one where the host's is refused.")),
+    (
+        "invalid payload",
+        _known(
+            "payload_invalid",
+            "the body is not JSON, or a value has the wrong type (numbers of a register must be strings)",
+            "Send every value of a register as a string, and whole numbers in metrics.",
+        ),
+    ),
+    (
+        "invalid or missing token",
+        _known("token_unknown", "the gateway does not know this token", "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file."),
+    ),
+    (
+        "invalid token",
+        _known(
+            "token_wrong_type",
+            "the gateway knows the token, but it is not a machine's (the guide: expired, used by another machine, or a typo)",
+            "Use the token that came with this machine. onboard_worker.yml makes a new one where the host's is refused.",
+        ),
+    ),
 )
 
 CHECK_PODS = "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway"
 STATUSES = {
     400: _known("payload_invalid", "the gateway did not understand the request", "Compare the versions of gateway and collection."),
-    401: _known("token_unknown", "the token is unknown to the gateway, deactivated, or mistyped",
-                "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused."),
-    403: _known("token_wrong_type", "the token is of another type than this API wants",
-                "Machine API: the machine's token. Gateway API: a cluster-admin token."),
-    404: _known("route_missing", "this gateway build does not have this endpoint, or something else answers at this address",
-                "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint."),
+    401: _known(
+        "token_unknown",
+        "the token is unknown to the gateway, deactivated, or mistyped",
+        "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused.",
+    ),
+    403: _known(
+        "token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."
+    ),
+    404: _known(
+        "route_missing",
+        "this gateway build does not have this endpoint, or something else answers at this address",
+        "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint.",
+    ),
     502: _known("gateway_unavailable", "a proxy before the gateway got no answer from it", CHECK_PODS, True),
     503: _known("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
     504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
 }
 INTERNAL_ERROR = _known(
-    "internal_error", "the gateway failed inside; it does so, among others, for a request without an Authorization header",
-    "Read the gateway's log: kubectl logs -n beta9 -l app=gateway --tail=50", True)
+    "internal_error",
+    "the gateway failed inside; it does so, among others, for a request without an Authorization header",
+    "Read the gateway's log: kubectl logs -n beta9 -l app=gateway --tail=50",
+    True,
+)
 UNHEALTHY = _known(
-    "gateway_unhealthy", "the gateway runs, but its Redis or Postgres does not answer", "Check Redis and Postgres: kubectl get pods -n beta9", True)
+    "gateway_unhealthy", "the gateway runs, but its Redis or Postgres does not answer", "Check Redis and Postgres: kubectl get pods -n beta9", True
+)
 
 # What the way to the gateway can do, as the two HTTP clients name it: classify(None, NAME)
 TRANSPORT = {
-    "refused": _known("connection_refused", "nothing listens at this address and port (curl: 7)",
-                      "Start the tunnel (systemctl start beta9-tunnel) or the gateway, or correct the port.", True),
+    "refused": _known(
+        "connection_refused",
+        "nothing listens at this address and port (curl: 7)",
+        "Start the tunnel (systemctl start beta9-tunnel) or the gateway, or correct the port.",
+        True,
+    ),
     "reset": _known("connection_reset", "the connection was cut", "Look at the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
-    "empty": _known("empty_reply", "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
-                    "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport", True),
+    "empty": _known(
+        "empty_reply",
+        "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
+        "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport",
+        True,
+    ),
     "timeout": _known("timeout", "no answer in time", "Check the way to the gateway, and its load.", True),
-    "tls": _known("tls_failed", "the gateway's certificate could not be verified",
-                  "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."),
+    "tls": _known(
+        "tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."
+    ),
     "dns": _known("name_unresolved", "the gateway's name has no address", "Correct the name, or mend DNS.", True),
-    "not_json": _known("not_gateway", "something answers there, but it is not a beta9 gateway",
-                       "Check the port: the gateway's HTTP port is 1994, its NodePort 31994 (1993 and 31993 are gRPC)."),
+    "not_json": _known(
+        "not_gateway",
+        "something answers there, but it is not a beta9 gateway",
+        "Check the port: the gateway's HTTP port is 1994, its NodePort 31994 (1993 and 31993 are gRPC).",
+    ),
     "too_large": _known("not_gateway", "the answer is larger than any of a gateway", "Check what listens at this address."),
     "redirect": _known("not_gateway", "the answer sends elsewhere, which a gateway never does", "Use the address that it names, if you trust it."),
     "other": _known("unexpected", "the request could not be made", "Run again with -vvv.", True),

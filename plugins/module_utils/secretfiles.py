@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files that only root may read: written whole or not at all. Return values say whether something changed."""
+
 from __future__ import annotations
 
 import os

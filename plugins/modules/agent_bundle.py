@@ -95,8 +95,12 @@ def pip(module, *arguments):
     rc, out, err = module.run_command(command, environ_update={"SOURCE_DATE_EPOCH": "1700000000"})
     if rc:
         words = (err or out).strip().splitlines()[-3:]
-        module.fail_json(msg="the agent could not be built on the controller: expected '%s' to succeed, found: %s. The controller's Python needs pip, and a "
-                             "package index for the first build" % (" ".join(command[:6]), " ".join(words)), code="agent_not_built", rc=rc)
+        module.fail_json(
+            msg="the agent could not be built on the controller: expected '%s' to succeed, found: %s. The controller's Python needs pip, and a "
+            "package index for the first build" % (" ".join(command[:6]), " ".join(words)),
+            code="agent_not_built",
+            rc=rc,
+        )
 
 
 def build(module, directory, architecture, path):
@@ -109,8 +113,23 @@ def build(module, directory, architecture, path):
             shutil.copyfile(name, os.path.join(source, os.path.relpath(name, directory)))
         platforms = ["--platform=" + name for name in PLATFORMS[architecture]]
         requirements = os.path.join(source, "requirements.txt")
-        pip(module, "download", "--quiet", "--only-binary=:all:", "--no-deps", "--require-hashes", "--python-version=3.10", "--implementation=cp",
-            "--abi=abi3", "--abi=none", "--dest", wheels, "--requirement", requirements, *platforms)
+        pip(
+            module,
+            "download",
+            "--quiet",
+            "--only-binary=:all:",
+            "--no-deps",
+            "--require-hashes",
+            "--python-version=3.10",
+            "--implementation=cp",
+            "--abi=abi3",
+            "--abi=none",
+            "--dest",
+            wheels,
+            "--requirement",
+            requirements,
+            *platforms,
+        )
         pip(module, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source)
         shutil.copyfile(requirements, os.path.join(work, "bundle", "requirements.txt"))
         partial = path + ".partial"

@@ -123,11 +123,7 @@ def switch(directory, version, previous):
 
 def main():
     module = AnsibleModule(
-        argument_spec={
-            "version": {"type": "str", "required": True},
-            "bundle": {"type": "path"},
-            "directory": {"type": "path", "default": "/opt/beta9-agent"},
-        },
+        argument_spec={"version": {"type": "str", "required": True}, "bundle": {"type": "path"}, "directory": {"type": "path", "default": "/opt/beta9-agent"}},
         supports_check_mode=True,
     )
     version, directory = module.params["version"], module.params["directory"]

@@ -125,13 +125,19 @@ def main():
     if (result["status"] == "ready" and settled) or module.check_mode:
         module.exit_json(changed=False, **result)
     if not state:
-        result.update(code="agent_not_running", cause="the agent does not run: %s, %s" % (unit.get("ActiveState"), last_words(module)),
-                      remedy="Read its journal: journalctl -u %s -n 50" % module.params["unit"])
+        result.update(
+            code="agent_not_running",
+            cause="the agent does not run: %s, %s" % (unit.get("ActiveState"), last_words(module)),
+            remedy="Read its journal: journalctl -u %s -n 50" % module.params["unit"],
+        )
     result.setdefault("code", "agent_not_ready")
     result.setdefault("cause", "no keepalive was accepted yet")
     result.setdefault("remedy", "Read its journal: journalctl -u %s -n 50" % module.params["unit"])
-    module.fail_json(msg="expected the agent to be ready within %d s, found %s: %s. %s" % (
-        module.params["wait_seconds"], result["status"], result["cause"], result["remedy"]), **result)
+    module.fail_json(
+        msg="expected the agent to be ready within %d s, found %s: %s. %s"
+        % (module.params["wait_seconds"], result["status"], result["cause"], result["remedy"]),
+        **result,
+    )
 
 
 if __name__ == "__main__":

@@ -79,8 +79,10 @@ def why(module, problem):
     port = urlsplit(module.params["url"]).port
     foreign = [entry for entry in host.listeners(port) if entry["process"] not in ("ssh", None)]
     if module.params["unit"] and foreign:
-        return ("port %d is held by %s (pid %s), not by the tunnel" % (port, foreign[0]["process"], foreign[0]["pid"]),
-                "Stop that program, or choose another port in autossh_forwards.")
+        return (
+            "port %d is held by %s (pid %s), not by the tunnel" % (port, foreign[0]["process"], foreign[0]["pid"]),
+            "Stop that program, or choose another port in autossh_forwards.",
+        )
     if module.params["unit"]:
         _rc, journal, _err = module.run_command(["journalctl", "-u", module.params["unit"], "-n", "40", "--no-pager", "-o", "cat"])
         known = tunnel.explain(journal)
@@ -112,7 +114,11 @@ def main():
         module.exit_json(changed=False, reachable=False, cause=cause, remedy=remedy)
     module.fail_json(
         msg="expected the gateway's health answer at %s within %d s, found: %s. %s" % (module.params["url"], module.params["wait_seconds"], cause, remedy),
-        reachable=False, code=problem.code, cause=cause, remedy=remedy)
+        reachable=False,
+        code=problem.code,
+        cause=cause,
+        remedy=remedy,
+    )
 
 
 if __name__ == "__main__":

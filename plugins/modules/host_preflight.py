@@ -183,7 +183,9 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "settings": {
-                "type": "dict", "required": True, "options": {
+                "type": "dict",
+                "required": True,
+                "options": {
                     "pool": {"type": "str"},
                     "pools": {"type": "list", "elements": "str"},
                     "provider": {"type": "str", "default": "generic"},

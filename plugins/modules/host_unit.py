@@ -70,8 +70,15 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "FragmentPath",
-              "ExecMainStartTimestampMonotonic", "StateChangeTimestampMonotonic")
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "ExecMainStartTimestampMonotonic",
+    "StateChangeTimestampMonotonic",
+)
 
 
 def show(module, name):
@@ -135,8 +142,7 @@ def main():
             module.run_command(["systemctl", "reset-failed", name])  # refused when it ended well, and then there is nothing to forget
     before = "%s, %s\n" % (unit["ActiveState"], unit.get("UnitFileState") or "not installed")
     wish = "inactive, not enabled\n" if module.params["state"] == "absent" else "active, enabled, current\n"
-    module.exit_json(changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}),
-                     diff={"before": before, "after": wish if verbs else before})
+    module.exit_json(changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}), diff={"before": before, "after": wish if verbs else before})
 
 
 if __name__ == "__main__":

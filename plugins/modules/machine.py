@@ -138,12 +138,16 @@ def _delete(client, found):
 
 
 def main():
-    machine_runner.run({
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "pool": {"type": "str", "required": True},
-        "machine_id": {"type": "str"},
-        "provider": {"type": "str", "default": "generic"},
-    }, plan, required_if=[("state", "absent", ["machine_id"])])
+    machine_runner.run(
+        {
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "pool": {"type": "str", "required": True},
+            "machine_id": {"type": "str"},
+            "provider": {"type": "str", "default": "generic"},
+        },
+        plan,
+        required_if=[("state", "absent", ["machine_id"])],
+    )
 
 
 if __name__ == "__main__":

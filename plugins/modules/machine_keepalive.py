@@ -89,25 +89,39 @@ def plan(client, params):
     """Return the plan. A keepalive of a ready machine is sent as well, and changes nothing that counts."""
     payload = protocol.keepalive_payload(params["machine_id"], params["pool"], params["provider"], params["agent_version"], params["metrics"])
     ready = any(machine["id"] == payload["machine_id"] for machine in client.list_ready(payload["pool_name"], payload["provider_name"]))
-    return machine_runner.Plan({"status": "ready" if ready else "not ready"}, {"status": "ready"}, lambda: send(client, payload),
-                               {"machine": {"id": payload["machine_id"], "pool": payload["pool_name"], "status": "ready"}})
+    return machine_runner.Plan(
+        {"status": "ready" if ready else "not ready"},
+        {"status": "ready"},
+        lambda: send(client, payload),
+        {"machine": {"id": payload["machine_id"], "pool": payload["pool_name"], "status": "ready"}},
+    )
 
 
 def send(client, payload):
     """Send it and return the machine as the gateway has it now."""
     state = client.keepalive(payload)
-    return {"machine": {"id": payload["machine_id"], "pool": payload["pool_name"], "status": state.status, "ttl_seconds": state.ttl_seconds,
-                        "last_keepalive": state.last_keepalive}}
+    return {
+        "machine": {
+            "id": payload["machine_id"],
+            "pool": payload["pool_name"],
+            "status": state.status,
+            "ttl_seconds": state.ttl_seconds,
+            "last_keepalive": state.last_keepalive,
+        }
+    }
 
 
 def main():
-    machine_runner.run({
-        "machine_id": {"type": "str", "required": True},
-        "pool": {"type": "str", "required": True},
-        "provider": {"type": "str", "default": "generic"},
-        "agent_version": {"type": "str", "default": "ansible"},
-        "metrics": {"type": "dict", "default": {}},
-    }, plan)
+    machine_runner.run(
+        {
+            "machine_id": {"type": "str", "required": True},
+            "pool": {"type": "str", "required": True},
+            "provider": {"type": "str", "default": "generic"},
+            "agent_version": {"type": "str", "default": "ansible"},
+            "metrics": {"type": "dict", "default": {}},
+        },
+        plan,
+    )
 
 
 if __name__ == "__main__":

@@ -116,16 +116,26 @@ def payload_of(params):
     token = params["token"] or gateway.read_token(params["token_file"])
     return protocol.register_payload(
         token=gateway.read_token(params["k3s_token_file"]) if params["k3s_token_file"] else token,
-        machine_id=params["machine_id"], hostname=params["hostname"], pool_name=params["pool"], provider_name=params["provider"],
-        cpu=params["cpu"] or "%dm" % (1000 * (os.cpu_count() or 1)), memory=params["memory"] or "%dMi" % host.memory_mib(),
+        machine_id=params["machine_id"],
+        hostname=params["hostname"],
+        pool_name=params["pool"],
+        provider_name=params["provider"],
+        cpu=params["cpu"] or "%dm" % (1000 * (os.cpu_count() or 1)),
+        memory=params["memory"] or "%dMi" % host.memory_mib(),
         gpu_count=host.nvidia_pci_count() if params["gpu_count"] is None else params["gpu_count"],
-        private_ip=params["private_ip"] or host.source_address(peer if protocol.is_ip(peer) else "192.0.2.1"))
+        private_ip=params["private_ip"] or host.source_address(peer if protocol.is_ip(peer) else "192.0.2.1"),
+    )
 
 
 def facts_of(payload):
     """Return the comparable facts of a payload."""
-    return {"hostname": payload["hostname"], "cpu_millicores": protocol.cpu_millicores(payload["cpu"]),
-            "memory_mib": protocol.memory_mib(payload["memory"]), "gpu_count": int(payload["gpu_count"]), "private_ip": payload["private_ip"]}
+    return {
+        "hostname": payload["hostname"],
+        "cpu_millicores": protocol.cpu_millicores(payload["cpu"]),
+        "memory_mib": protocol.memory_mib(payload["memory"]),
+        "gpu_count": int(payload["gpu_count"]),
+        "private_ip": payload["private_ip"],
+    }
 
 
 def plan(client, params):
@@ -148,18 +158,21 @@ def plan(client, params):
 
 
 def main():
-    machine_runner.run({
-        "machine_id": {"type": "str", "required": True},
-        "pool": {"type": "str", "required": True},
-        "provider": {"type": "str", "default": "generic"},
-        "hostname": {"type": "str", "required": True},
-        "cpu": {"type": "str"},
-        "memory": {"type": "str"},
-        "gpu_count": {"type": "int"},
-        "private_ip": {"type": "str"},
-        "k3s_token_file": {"type": "path", "no_log": False},
-        "force": {"type": "bool", "default": False},
-    }, plan)
+    machine_runner.run(
+        {
+            "machine_id": {"type": "str", "required": True},
+            "pool": {"type": "str", "required": True},
+            "provider": {"type": "str", "default": "generic"},
+            "hostname": {"type": "str", "required": True},
+            "cpu": {"type": "str"},
+            "memory": {"type": "str"},
+            "gpu_count": {"type": "int"},
+            "private_ip": {"type": "str"},
+            "k3s_token_file": {"type": "path", "no_log": False},
+            "force": {"type": "bool", "default": False},
+        },
+        plan,
+    )
 
 
 if __name__ == "__main__":

@@ -162,8 +162,12 @@ def main():
     directory = os.path.dirname(params["path"])
     if not os.path.isdir(directory):
         if module.check_mode or params["state"] == "absent":
-            module.exit_json(changed=params["state"] == "present", host_keys=host_keys(), listen_address=None,
-                             msg="%s does not exist yet: playbook prepare_gateway makes it" % directory)
+            module.exit_json(
+                changed=params["state"] == "present",
+                host_keys=host_keys(),
+                listen_address=None,
+                msg="%s does not exist yet: playbook prepare_gateway makes it" % directory,
+            )
         module.fail_json(msg="%s does not exist: expected a prepared gateway host. Run: ansible-playbook beta9.workers.prepare_gateway" % directory)
     if params["state"] == "present" and not params["public_key"] and not module.check_mode:
         module.fail_json(msg="public_key: expected the worker's public key, found nothing")
@@ -186,7 +190,8 @@ def apply(module, params):
         if busy:
             raise peers.PeerError(
                 "port %d of %s on the gateway host: expected free, found %s. Bind that program to its own address "
-                "(k3s: bind-address), or set autossh_listen_address" % (params["listen_port"], address, busy))
+                "(k3s: bind-address), or set autossh_listen_address" % (params["listen_port"], address, busy)
+            )
         key = peers.public_key(params["public_key"]) if params["public_key"] else "(key not made yet)"
         line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
     after = peers.with_line(before, params["name"], line)

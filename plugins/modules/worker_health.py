@@ -173,8 +173,11 @@ def look_at_worker(params):
     """Return the observations of this worker."""
     identity = host.machine_fact()
     config = dict(params, machine_id=identity.get("machine_id", ""), pool=identity.get("pool", ""), provider=identity.get("provider", "generic"))
-    probes = [(catalog.BY_ID[name], function) for name, function in WORKER_PROBES.items()
-              if wanted(params, catalog.BY_ID[name]) and params["connection"] in catalog.BY_ID[name].modes]
+    probes = [
+        (catalog.BY_ID[name], function)
+        for name, function in WORKER_PROBES.items()
+        if wanted(params, catalog.BY_ID[name]) and params["connection"] in catalog.BY_ID[name].modes
+    ]
     config["probes"] = [check.id for check, _function in probes]
     if not identity.get("machine_id"):
         return {"observations": [], "identity": {}}
@@ -190,16 +193,26 @@ def look_at_gateway(params):
     result = {}
     for entry in params["machines"]:
         context = shared.narrowed(machine=entry)
-        probes = [(catalog.BY_ID[name], function) for name, function in gateway_side.PER_MACHINE.items()
-                  if wanted(params, catalog.BY_ID[name]) and entry["connection"] in catalog.BY_ID[name].modes]
+        probes = [
+            (catalog.BY_ID[name], function)
+            for name, function in gateway_side.PER_MACHINE.items()
+            if wanted(params, catalog.BY_ID[name]) and entry["connection"] in catalog.BY_ID[name].modes
+        ]
         result[entry["host"]] = engine.observe(probes, context, max(1.0, deadline - time.monotonic())) if entry.get("machine_id") else []
     return {"observations": common, "machines": result}
 
 
 def main():
     machine_options = {
-        "host": {"type": "str", "required": True}, "machine_id": {"type": "str"}, "pool": {"type": "str"}, "provider": {"type": "str", "default": "generic"},
-        "connection": {"type": "str", "default": "autossh"}, "k3s": {"type": "bool", "default": False}, "k3s_certificate": {"type": "str"}, "ready": {"type": "bool", "default": False}}
+        "host": {"type": "str", "required": True},
+        "machine_id": {"type": "str"},
+        "pool": {"type": "str"},
+        "provider": {"type": "str", "default": "generic"},
+        "connection": {"type": "str", "default": "autossh"},
+        "k3s": {"type": "bool", "default": False},
+        "k3s_certificate": {"type": "str"},
+        "ready": {"type": "bool", "default": False},
+    }
     module = AnsibleModule(
         argument_spec={
             "side": {"type": "str", "choices": ["worker", "gateway"], "default": "worker"},

@@ -5,6 +5,7 @@
 
 A result is {"host", "outcome": healthy|unhealthy|unknown|unreachable, "message", "verdicts": [...]}.
 """
+
 from __future__ import annotations
 
 import html
@@ -32,8 +33,7 @@ def grouped_roots(results):
         for verdict in result["verdicts"]:
             if verdict["root"]:
                 groups.setdefault((verdict["id"], verdict["cause"]), []).append((result["host"], verdict))
-    return [(key[0], key[1], hosts) for key, hosts in
-            sorted(groups.items(), key=lambda item: (item[1][0][1]["status"] != "fail", -len(item[1]), item[0]))]
+    return [(key[0], key[1], hosts) for key, hosts in sorted(groups.items(), key=lambda item: (item[1][0][1]["status"] != "fail", -len(item[1]), item[0]))]
 
 
 def names(hosts, limit=5):
@@ -49,15 +49,24 @@ def table(results):
     for result in results:
         number = counts(result["verdicts"])
         roots = [verdict["id"] for verdict in result["verdicts"] if verdict["root"]]
-        rows.append([result["host"], result["outcome"]] + [str(number.get(status, 0)) for status in ("pass", "warn", "fail", "blocked")]
-                    + [str(number.get("unknown", 0) + number.get("crash", 0)), ", ".join(roots) or "-"])
+        rows.append(
+            [result["host"], result["outcome"]]
+            + [str(number.get(status, 0)) for status in ("pass", "warn", "fail", "blocked")]
+            + [str(number.get("unknown", 0) + number.get("crash", 0)), ", ".join(roots) or "-"]
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     for identity, cause, hosts in grouped_roots(results):
         verdict = hosts[0][1]
         consequences = sorted({other["id"] for result in results for other in result["verdicts"] if identity in other["because"]})
-        lines += ["", "%s %s  %s" % (verdict["status"].upper(), identity, names([host for host, _verdict in hosts])), "  what    %s" % verdict["title"],
-                  "  cause   %s" % cause, "  found   %s" % verdict["found"], "  do      %s" % verdict["remedy"]]
+        lines += [
+            "",
+            "%s %s  %s" % (verdict["status"].upper(), identity, names([host for host, _verdict in hosts])),
+            "  what    %s" % verdict["title"],
+            "  cause   %s" % cause,
+            "  found   %s" % verdict["found"],
+            "  do      %s" % verdict["remedy"],
+        ]
         if verdict["heal"]:
             lines.append("          (%s)" % CLASSES[verdict["heal_class"]])
         if consequences:
@@ -70,8 +79,13 @@ def table(results):
 
 def document(results, run):
     """Return the JSON document (docs/health.schema.json)."""
-    return {"version": 1, "started": run["started"], "seconds": run["seconds"], "hosts": results,
-            "roots": [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in grouped_roots(results)]}
+    return {
+        "version": 1,
+        "started": run["started"],
+        "seconds": run["seconds"],
+        "hosts": results,
+        "roots": [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in grouped_roots(results)],
+    }
 
 
 def junit(results, run):
@@ -83,12 +97,20 @@ def junit(results, run):
             case = ElementTree.SubElement(suite, "testcase", classname="beta9.health.host", name="reachable")
             ElementTree.SubElement(case, "error", message=result["message"])
         for verdict in result["verdicts"]:
-            case = ElementTree.SubElement(suite, "testcase", classname="beta9.health." + verdict["name"].split(".")[0],
-                                          name="%s %s" % (verdict["id"], verdict["name"]), time="%.3f" % verdict["seconds"])
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                classname="beta9.health." + verdict["name"].split(".")[0],
+                name="%s %s" % (verdict["id"], verdict["name"]),
+                time="%.3f" % verdict["seconds"],
+            )
             if verdict["status"] in ("fail", "crash"):
                 kind = "failure" if verdict["status"] == "fail" else "error"
                 ElementTree.SubElement(case, kind, message=verdict["cause"] or verdict["found"]).text = "%s\n%s\n%s" % (
-                    verdict["found"], verdict["remedy"], verdict["evidence"])
+                    verdict["found"],
+                    verdict["remedy"],
+                    verdict["evidence"],
+                )
             elif verdict["status"] != "pass":
                 ElementTree.SubElement(case, "skipped", message="%s: %s" % (verdict["status"], verdict.get("blocked_by") or verdict["found"]))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
@@ -130,18 +152,26 @@ def chain(verdicts):
 def page(results, run):
     """Return one self-contained HTML page: the fleet, then each host."""
     cell = html.escape
-    out = ["<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>beta9.workers health</title><style>%s</style>" % STYLE,
-           "<h1>Health of %d workers</h1><p>%s, %.1f s</p>" % (len(results), cell(run["started"]), run["seconds"])]
+    out = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>beta9.workers health</title><style>%s</style>"
+        % STYLE,
+        "<h1>Health of %d workers</h1><p>%s, %.1f s</p>" % (len(results), cell(run["started"]), run["seconds"]),
+    ]
     roots = grouped_roots(results)
     out.append("<h2>Root causes</h2>" if roots else "<p class=healthy>No root cause: nothing is to be mended.</p>")
     for identity, cause, hosts in roots:
         verdict = hosts[0][1]
-        out.append("<p class=%s><b>%s</b> %s: %s<br>found: %s<br>do: <code>%s</code></p>" % (
-            verdict["status"], identity, cell(names([host for host, _verdict in hosts], 20)), cell(cause), cell(verdict["found"]), cell(verdict["remedy"])))
+        out.append(
+            "<p class=%s><b>%s</b> %s: %s<br>found: %s<br>do: <code>%s</code></p>"
+            % (verdict["status"], identity, cell(names([host for host, _verdict in hosts], 20)), cell(cause), cell(verdict["found"]), cell(verdict["remedy"]))
+        )
     out.append("<h2>Fleet</h2><table><tr><th>Host<th>Health<th>Root causes</tr>")
     for result in results:
         found = ", ".join(verdict["id"] for verdict in result["verdicts"] if verdict["root"])
-        out.append("<tr><td><a href='#%s'>%s</a><td class=%s>%s<td>%s</tr>" % (cell(result["host"]), cell(result["host"]), result["outcome"], result["outcome"], found or "–"))
+        out.append(
+            "<tr><td><a href='#%s'>%s</a><td class=%s>%s<td>%s</tr>"
+            % (cell(result["host"]), cell(result["host"]), result["outcome"], result["outcome"], found or "–")
+        )
     out.append("</table>")
     for result in results:
         out.append("<h2 id='%s'>%s <span class=%s>%s</span></h2>" % (cell(result["host"]), cell(result["host"]), result["outcome"], result["outcome"]))
@@ -149,21 +179,27 @@ def page(results, run):
             out.append("<p>%s</p>" % cell(result["message"]))
             continue
         out.append(chain(result["verdicts"]))
-        out.append("<details%s><summary>%d checks</summary><table><tr><th>Check<th>Status<th>Found<th>Cause and remedy</tr>" % (
-            "" if result["outcome"] == "healthy" else " open", len(result["verdicts"])))
+        out.append(
+            "<details%s><summary>%d checks</summary><table><tr><th>Check<th>Status<th>Found<th>Cause and remedy</tr>"
+            % ("" if result["outcome"] == "healthy" else " open", len(result["verdicts"]))
+        )
         for verdict in result["verdicts"]:
             why = "because of %s" % ", ".join(verdict["because"]) if verdict["because"] else ""
             remedy = "%s<br><code>%s</code>" % (cell(verdict["cause"]), cell(verdict["remedy"])) if verdict["cause"] else ""
             evidence = "<pre>%s</pre>" % cell(verdict["evidence"]) if verdict["evidence"] and verdict["status"] in ("fail", "warn") else ""
-            out.append("<tr><td>%s %s<td class=%s>%s<td>%s%s<td>%s %s</tr>" % (
-                verdict["id"], cell(verdict["title"]), verdict["status"], verdict["status"], cell(verdict["found"]), evidence, remedy, why))
+            out.append(
+                "<tr><td>%s %s<td class=%s>%s<td>%s%s<td>%s %s</tr>"
+                % (verdict["id"], cell(verdict["title"]), verdict["status"], verdict["status"], cell(verdict["found"]), evidence, remedy, why)
+            )
         out.append("</table></details>")
     return "\n".join(out) + "</html>\n"
 
 
 def render(results, run):
     """Return {file name: text} of every report."""
-    return {"health.json": json.dumps(document(results, run), indent=1, sort_keys=True) + "\n", "health.junit.xml": junit(results, run),
-            "health.html": page(results, run), "health.txt": table(results) + "\n"}
-
-
+    return {
+        "health.json": json.dumps(document(results, run), indent=1, sort_keys=True) + "\n",
+        "health.junit.xml": junit(results, run),
+        "health.html": page(results, run),
+        "health.txt": table(results) + "\n",
+    }

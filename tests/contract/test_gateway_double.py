@@ -1,4 +1,5 @@
 """The double against every line of the gateway's contract, over raw HTTP, independent of the product's client."""
+
 from __future__ import annotations
 
 import json
@@ -8,8 +9,17 @@ import urllib.request
 import pytest
 
 M, G = "/api/v1/machine", "/api/v1/gateway"
-FULL = {"token": "k3s", "machine_id": "0a1b2c3d", "hostname": "w1", "provider_name": "generic", "pool_name": "gpu", "cpu": "8000m", "memory": "16Gi",
-        "gpu_count": "1", "private_ip": "10.0.0.1"}
+FULL = {
+    "token": "k3s",
+    "machine_id": "0a1b2c3d",
+    "hostname": "w1",
+    "provider_name": "generic",
+    "pool_name": "gpu",
+    "cpu": "8000m",
+    "memory": "16Gi",
+    "gpu_count": "1",
+    "private_ip": "10.0.0.1",
+}
 BEAT = {"machine_id": "0a1b2c3d", "pool_name": "gpu", "metrics": {}}
 
 
@@ -30,32 +40,35 @@ def less(body, *names, **changes):
     return dict({key: value for key, value in body.items() if key not in names}, **changes)
 
 
-@pytest.mark.parametrize(("method", "path", "token", "body", "status", "expected"), [
-    ("POST", M + "/register", None, FULL, 500, {"message": "Internal Server Error"}),
-    ("POST", M + "/register", "unknown", FULL, 401, {"message": "Unauthorized"}),
-    ("POST", M + "/register", "ADMIN", FULL, 403, {"message": "Invalid token"}),
-    ("POST", M + "/register", "WORKSPACE", FULL, 403, {"message": "Invalid token"}),
-    ("POST", M + "/register", "MACHINE", b"{not json", 400, {"message": "Invalid payload"}),
-    ("POST", M + "/register", "MACHINE", dict(FULL, gpu_count=1), 400, {"message": "Invalid payload"}),
-    ("POST", M + "/register", "MACHINE", less(FULL, "cpu"), 500, {"message": "Invalid machine cpu value"}),
-    ("POST", M + "/register", "MACHINE", dict(FULL, memory="16GB"), 500, {"message": "Invalid machine memory value"}),
-    ("POST", M + "/register", "MACHINE", dict(FULL, gpu_count="one"), 500, {"message": "Invalid gpu count"}),
-    ("POST", M + "/register", "MACHINE", dict(FULL, pool_name="gqu"), 500, {"message": "Invalid pool name"}),
-    ("POST", M + "/keepalive", None, BEAT, 500, {"message": "Internal Server Error"}),
-    ("POST", M + "/keepalive", "ADMIN", BEAT, 403, {"message": "Invalid token"}),
-    ("POST", M + "/keepalive", "MACHINE", {}, 400, {"message": "machine_id and pool_name are required"}),
-    ("POST", M + "/keepalive", "MACHINE", BEAT, 500, {"message": "Failed to update keepalive: machine not found"}),
-    ("POST", M + "/keepalive", "MACHINE", dict(BEAT, metrics={"worker_count": 1.5}), 400, {"message": "Invalid payload"}),
-    ("GET", M + "/nothing", "MACHINE", None, 404, {"message": "Not Found"}),
-    ("GET", G + "/pools", None, None, 401, {"code": 16, "message": "invalid or missing token", "details": []}),
-    ("GET", G + "/pools", "MACHINE", None, 200, {"ok": False, "errMsg": "Unauthorized Access"}),
-    ("POST", G + "/machines", "WORKSPACE", {"pool_name": "gpu"}, 200, {"ok": False, "errMsg": "This action is not permitted"}),
-    ("POST", G + "/machines", "ADMIN", {"pool_name": "gqu"}, 200, {"ok": False, "errMsg": "Invalid pool name"}),
-    ("POST", G + "/machines", "ADMIN", {"pool_name": "cloud"}, 200, {"ok": False, "errMsg": "This pool does not currently support machine creation"}),
-    ("GET", G + "/machines", "WORKSPACE", None, 200, {"ok": True, "gpus": {"A10G": True, "T4": True}}),
-    ("DELETE", G + "/machines/ffffffff?pool_name=gpu", "ADMIN", None, 200, {"ok": True, "errMsg": ""}),
-    ("GET", "/api/v1/health", None, None, 200, {"status": "ok"}),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "token", "body", "status", "expected"),
+    [
+        ("POST", M + "/register", None, FULL, 500, {"message": "Internal Server Error"}),
+        ("POST", M + "/register", "unknown", FULL, 401, {"message": "Unauthorized"}),
+        ("POST", M + "/register", "ADMIN", FULL, 403, {"message": "Invalid token"}),
+        ("POST", M + "/register", "WORKSPACE", FULL, 403, {"message": "Invalid token"}),
+        ("POST", M + "/register", "MACHINE", b"{not json", 400, {"message": "Invalid payload"}),
+        ("POST", M + "/register", "MACHINE", dict(FULL, gpu_count=1), 400, {"message": "Invalid payload"}),
+        ("POST", M + "/register", "MACHINE", less(FULL, "cpu"), 500, {"message": "Invalid machine cpu value"}),
+        ("POST", M + "/register", "MACHINE", dict(FULL, memory="16GB"), 500, {"message": "Invalid machine memory value"}),
+        ("POST", M + "/register", "MACHINE", dict(FULL, gpu_count="one"), 500, {"message": "Invalid gpu count"}),
+        ("POST", M + "/register", "MACHINE", dict(FULL, pool_name="gqu"), 500, {"message": "Invalid pool name"}),
+        ("POST", M + "/keepalive", None, BEAT, 500, {"message": "Internal Server Error"}),
+        ("POST", M + "/keepalive", "ADMIN", BEAT, 403, {"message": "Invalid token"}),
+        ("POST", M + "/keepalive", "MACHINE", {}, 400, {"message": "machine_id and pool_name are required"}),
+        ("POST", M + "/keepalive", "MACHINE", BEAT, 500, {"message": "Failed to update keepalive: machine not found"}),
+        ("POST", M + "/keepalive", "MACHINE", dict(BEAT, metrics={"worker_count": 1.5}), 400, {"message": "Invalid payload"}),
+        ("GET", M + "/nothing", "MACHINE", None, 404, {"message": "Not Found"}),
+        ("GET", G + "/pools", None, None, 401, {"code": 16, "message": "invalid or missing token", "details": []}),
+        ("GET", G + "/pools", "MACHINE", None, 200, {"ok": False, "errMsg": "Unauthorized Access"}),
+        ("POST", G + "/machines", "WORKSPACE", {"pool_name": "gpu"}, 200, {"ok": False, "errMsg": "This action is not permitted"}),
+        ("POST", G + "/machines", "ADMIN", {"pool_name": "gqu"}, 200, {"ok": False, "errMsg": "Invalid pool name"}),
+        ("POST", G + "/machines", "ADMIN", {"pool_name": "cloud"}, 200, {"ok": False, "errMsg": "This pool does not currently support machine creation"}),
+        ("GET", G + "/machines", "WORKSPACE", None, 200, {"ok": True, "gpus": {"A10G": True, "T4": True}}),
+        ("DELETE", G + "/machines/ffffffff?pool_name=gpu", "ADMIN", None, 200, {"ok": True, "errMsg": ""}),
+        ("GET", "/api/v1/health", None, None, 200, {"status": "ok"}),
+    ],
+)
 def test_answer(gateway, method, path, token, body, status, expected):
     names = {"ADMIN": gateway.admin_token, "MACHINE": gateway.token("machine"), "WORKSPACE": gateway.token("workspace")}
     assert call(gateway, method, path, names.get(token, token), body) == (status, expected)
@@ -75,7 +88,9 @@ def test_life_of_a_machine(gateway):
     assert 3590 <= gateway.db.ttl("provider:machine:generic:gpu:" + identity) <= 3600
     body = dict(FULL, machine_id=identity)
     assert call(gateway, "POST", M + "/register", token, body) == (
-        200, {"config": None, "machine_state": {"machine_id": identity, "status": "registered", "pool_name": "gpu", "ttl_seconds": 300}})
+        200,
+        {"config": None, "machine_state": {"machine_id": identity, "status": "registered", "pool_name": "gpu", "ttl_seconds": 300}},
+    )
     assert 290 <= gateway.db.ttl("provider:machine:generic:gpu:" + identity) <= 300
     assert call(gateway, "GET", M + "/list?pool_name=gpu&provider_name=generic", token) == (200, [])
     beat = dict(BEAT, machine_id=identity, metrics={"free_gpu_count": 1, "cpu_utilization_pct": 2.5})

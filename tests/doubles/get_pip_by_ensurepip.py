@@ -1,4 +1,5 @@
 """A double of pip's bootstrap script, for ansible-test where that script can't be fetched: ensurepip brings pip."""
+
 import os
 import subprocess
 import sys

@@ -1,4 +1,5 @@
 """Real hosts for the end-to-end tests: a gateway host and two workers of their own, beside the demo's."""
+
 from __future__ import annotations
 
 import json
@@ -43,15 +44,27 @@ class Testbed:
 
     def play(self, playbook, *arguments, **environment):
         """Run a playbook; return (exit status, output)."""
-        done = subprocess.run(self.command(playbook, *arguments), cwd=ROOT, env=self.environment(**environment), text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        done = subprocess.run(
+            self.command(playbook, *arguments),
+            cwd=ROOT,
+            env=self.environment(**environment),
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
         return done.returncode, done.stdout
 
     def machines(self, pool="gpu"):
         """Return {machine id: status} straight from Redis."""
-        lines = self.sh(self.gateway, """
+        lines = self.sh(
+            self.gateway,
+            """
             for key in $(redis-cli smembers provider:machine:generic:%s:machine_index); do redis-cli hmget $key machine_id status | tr '\\n' ' '; echo; done
-        """ % pool).splitlines()
+        """
+            % pool,
+        ).splitlines()
         return {fields[0]: fields[1] for fields in map(str.split, lines) if len(fields) == 2}
 
     def requests(self):
@@ -70,10 +83,13 @@ class Testbed:
     def clean(self):
         """Make the workers bare again, except for installed packages, and empty the gateway."""
         for worker in self.workers:
-            self.sh(worker, """
+            self.sh(
+                worker,
+                """
                 systemctl disable --now beta9-agent beta9-tunnel 2>/dev/null
                 rm -rf /etc/beta9 /etc/ansible/facts.d/beta9.fact /etc/systemd/system/beta9-*.service /var/lib/private/beta9-agent /var/lib/beta9-agent
-                systemctl daemon-reload; userdel beta9-tunnel 2>/dev/null; true""")
+                systemctl daemon-reload; userdel beta9-tunnel 2>/dev/null; true""",
+            )
         self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
 
 

@@ -1,4 +1,5 @@
 """From bare hosts to ready machines, in every way that the path may be walked. In the order of the file: hosts are expensive."""
+
 from __future__ import annotations
 
 import os
@@ -86,7 +87,9 @@ def test_no_token_anywhere(onboarded):
     assert not [name for name, secret in secrets.items() if secret in output]
     pattern = "\n".join(secrets.values())
     for host in (onboarded.gateway,) + onboarded.workers:
-        found = onboarded.sh(host, """
+        found = onboarded.sh(
+            host,
+            """
             cat > /dev/shm/secrets <<'END'
 %s
 END
@@ -95,7 +98,9 @@ END
             cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' ' | grep -acF -f /dev/shm/secrets
             grep -rlaF -f /dev/shm/secrets /etc /opt /run /tmp /var /root /home 2>/dev/null |
                 grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/var/lib/redis/|^/etc/beta9-gateway-double.token' | wc -l
-            rm /dev/shm/secrets; true""" % pattern).split()
+            rm /dev/shm/secrets; true"""
+            % pattern,
+        ).split()
         assert found == ["0", "0", "0", "0"], (host, found)
 
 
@@ -123,9 +128,13 @@ def test_state_that_expired_comes_back_without_a_run(onboarded):
 def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
     worker = onboarded.workers[0]
     before = onboarded.machine_id(worker)
-    onboarded.sh(onboarded.gateway, """
+    onboarded.sh(
+        onboarded.gateway,
+        """
         for key in $(redis-cli --scan --pattern 'double:token:*'); do
-            [ "$(redis-cli hget $key machine_id)" = %s ] && redis-cli hset $key active 0; done; true""" % before)
+            [ "$(redis-cli hget $key machine_id)" = %s ] && redis-cli hset $key active 0; done; true"""
+        % before,
+    )
     onboarded.sh(worker, "systemctl restart --no-block beta9-agent; sleep 1")
     status, output = onboarded.play("onboard_worker.yml")
     assert status == 0, output
@@ -134,9 +143,19 @@ def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
 
 
 KILL_AFTER = [
-    "Ask for the pools", "Look at the host", "Make the tunnel's user", "Keep a key for the tunnel", "Let the key in on the gateway host",
-    "Write the tunnel's settings", "Run the tunnel", "See that the tunnel carries", "Create a machine and keep its credentials",
-    "Install the agent, or see that it is installed", "Copy the agent", "Write the agent's settings", "Run the agent",
+    "Ask for the pools",
+    "Look at the host",
+    "Make the tunnel's user",
+    "Keep a key for the tunnel",
+    "Let the key in on the gateway host",
+    "Write the tunnel's settings",
+    "Run the tunnel",
+    "See that the tunnel carries",
+    "Create a machine and keep its credentials",
+    "Install the agent, or see that it is installed",
+    "Copy the agent",
+    "Write the agent's settings",
+    "Run the agent",
     "Wait until the agent says that its keepalive was accepted",
 ]
 
@@ -147,8 +166,15 @@ def test_killed_run_is_finished_by_the_next(testbed, task):
     testbed.clean()
     if task == "Copy the agent":
         testbed.sh(testbed.workers[0], "rm -rf /opt/beta9-agent")
-    process = subprocess.Popen(testbed.command("onboard_worker.yml"), cwd=ROOT, env=testbed.environment(PYTHONUNBUFFERED="1"), text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = subprocess.Popen(
+        testbed.command("onboard_worker.yml"),
+        cwd=ROOT,
+        env=testbed.environment(PYTHONUNBUFFERED="1"),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     seen = False
     for line in process.stdout:
         if line.startswith("TASK [") and seen:
@@ -170,8 +196,11 @@ def test_offboard_leaves_nothing(onboarded):
     status, output = onboarded.play("offboard_worker.yml", "-l", worker)
     assert status == 0, output
     assert onboarded.machines() == {onboarded.machine_id(onboarded.workers[0]): "ready"}
-    left = onboarded.sh(worker, """ls -d /etc/beta9 /etc/ansible/facts.d/beta9.fact /opt/beta9-agent /etc/systemd/system/beta9-* /var/lib/private/beta9-agent 2>/dev/null
-                                   systemctl list-units --all --plain --no-legend 'beta9-*'; getent passwd beta9-tunnel; true""")
+    left = onboarded.sh(
+        worker,
+        """ls -d /etc/beta9 /etc/ansible/facts.d/beta9.fact /opt/beta9-agent /etc/systemd/system/beta9-* /var/lib/private/beta9-agent 2>/dev/null
+                                   systemctl list-units --all --plain --no-legend 'beta9-*'; getent passwd beta9-tunnel; true""",
+    )
     assert left == ""
     assert worker not in onboarded.sh(onboarded.gateway, "cat /etc/ssh/beta9-tunnel/authorized_keys")
     status, output = onboarded.play("offboard_worker.yml", "-l", worker)

@@ -1,4 +1,5 @@
 """What must not work does not, and says why: restricted keys, and bad input of every kind."""
+
 from __future__ import annotations
 
 import json
@@ -12,10 +13,15 @@ from tests.e2e.test_1_onboard import recap
 def ssh(bed, worker, *options):
     """Try something with a worker's own tunnel key; return what ssh says."""
     listed = " ".join("'%s'" % option for option in options)
-    return bed.sh(worker, """
+    return bed.sh(
+        worker,
+        """
         umask 077; cp /etc/beta9/credentials/tunnel_key /dev/shm/key
         sed '/Forward/d' /etc/beta9/tunnel/ssh_config > /dev/shm/config
-        timeout 8 ssh -F /dev/shm/config -i /dev/shm/key %s 2>&1; echo "status $?"; rm /dev/shm/key /dev/shm/config""" % listed, check=False)
+        timeout 8 ssh -F /dev/shm/config -i /dev/shm/key %s 2>&1; echo "status $?"; rm /dev/shm/key /dev/shm/config"""
+        % listed,
+        check=False,
+    )
 
 
 def test_key_opens_no_shell_and_runs_no_command(onboarded):
@@ -50,18 +56,21 @@ def unchanged(onboarded):
     assert onboarded.machines() == machines
 
 
-@pytest.mark.parametrize(("variables", "words"), [
-    ({"beta9_pool": "gqu"}, ["beta9_pool", "expected one of the gateway's pools: cpu, gpu", "found gqu", "Did you mean 'gpu'?"]),
-    ({"beta9_pool": ""}, ["beta9_pool", "Set beta9_pool"]),
-    ({"beta9_gateway_url": ""}, ["beta9_gateway_url", "http://gateway.example.com:31994"]),
-    ({"beta9_gateway_url": "gateway:31994"}, ["beta9_gateway_url"]),
-    ({"beta9_gateway_url": "http://127.0.0.1:9"}, ["http://127.0.0.1:9", "nothing listens"]),
-    ({"beta9_connection": "carrier-pigeon"}, ["beta9_connection", "autossh, direct"]),
-    ({"beta9_machine_id": "XYZ"}, ["beta9_machine_id", "8 lower-case hexadecimal"]),
-    ({"beta9_max_memory": "16GB"}, ["beta9_max_memory", "16Gi", "'16GB'"]),
-    ({"beta9_max_cpu": "8"}, ["beta9_max_cpu", "8000m"]),
-    ({"agent_keepalive_interval": 600}, ["agent_keepalive_interval", "5 to 240"]),
-])
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"beta9_pool": "gqu"}, ["beta9_pool", "expected one of the gateway's pools: cpu, gpu", "found gqu", "Did you mean 'gpu'?"]),
+        ({"beta9_pool": ""}, ["beta9_pool", "Set beta9_pool"]),
+        ({"beta9_gateway_url": ""}, ["beta9_gateway_url", "http://gateway.example.com:31994"]),
+        ({"beta9_gateway_url": "gateway:31994"}, ["beta9_gateway_url"]),
+        ({"beta9_gateway_url": "http://127.0.0.1:9"}, ["http://127.0.0.1:9", "nothing listens"]),
+        ({"beta9_connection": "carrier-pigeon"}, ["beta9_connection", "autossh, direct"]),
+        ({"beta9_machine_id": "XYZ"}, ["beta9_machine_id", "8 lower-case hexadecimal"]),
+        ({"beta9_max_memory": "16GB"}, ["beta9_max_memory", "16Gi", "'16GB'"]),
+        ({"beta9_max_cpu": "8"}, ["beta9_max_cpu", "8000m"]),
+        ({"agent_keepalive_interval": 600}, ["agent_keepalive_interval", "5 to 240"]),
+    ],
+)
 def test_bad_variable_is_named_before_anything_is_changed(unchanged, variables, words):
     status, output = unchanged.play("onboard_worker.yml", "-e", json.dumps(variables))
     assert status != 0
@@ -116,10 +125,13 @@ def test_port_taken_by_another_program(onboarded):
 
 def test_changed_host_key_of_the_gateway(onboarded):
     worker = onboarded.workers[0]
-    onboarded.sh(worker, """cp /etc/beta9/tunnel/known_hosts /dev/shm/known
+    onboarded.sh(
+        worker,
+        """cp /etc/beta9/tunnel/known_hosts /dev/shm/known
         ssh-keygen -q -t ed25519 -N '' -f /dev/shm/fake
         sed -i "s#ssh-ed25519 .*#$(cut -d' ' -f1,2 /dev/shm/fake.pub)#; /ecdsa/d; /ssh-rsa/d" /etc/beta9/tunnel/known_hosts
-        systemctl restart --no-block beta9-tunnel; sleep 3""")
+        systemctl restart --no-block beta9-tunnel; sleep 3""",
+    )
     journal = onboarded.sh(worker, "journalctl -u beta9-tunnel -n 20 --no-pager; rm /dev/shm/fake*")
     assert "Host key verification failed" in journal or "IDENTIFICATION HAS CHANGED" in journal, journal
     status, output = onboarded.play("onboard_worker.yml", "-l", worker)  # pins what Ansible itself verified
@@ -133,8 +145,11 @@ def test_controller_refuses_a_gateway_with_another_host_key(onboarded, tmp_path)
     text = known.read_text()
     machines = onboarded.machines()
     keys = {line.split()[0].split(",")[0]: line.split()[2] for line in text.splitlines() if "ssh-ed25519" in line}
-    fake = "\n".join(line.replace(keys[onboarded.gateway], keys[onboarded.workers[0]]) for line in text.splitlines()
-                     if onboarded.gateway not in line or "ssh-ed25519" in line)
+    fake = "\n".join(
+        line.replace(keys[onboarded.gateway], keys[onboarded.workers[0]])
+        for line in text.splitlines()
+        if onboarded.gateway not in line or "ssh-ed25519" in line
+    )
     try:
         known.write_text(fake + "\n")
         status, output = onboarded.play("onboard_worker.yml", ANSIBLE_SSH_CONTROL_PATH_DIR=str(tmp_path))

@@ -1,4 +1,5 @@
 """The built artefact alone, without the checkout, does the same."""
+
 from __future__ import annotations
 
 import os
@@ -34,10 +35,19 @@ def test_contains_what_it_needs_and_nothing_else(installed):
 def test_onboards_by_its_full_name(onboarded, installed):
     folder, _artefact = installed
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    environment.update(ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]), XDG_CACHE_HOME=str(folder))
+    environment.update(
+        ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]), XDG_CACHE_HOME=str(folder)
+    )
     for playbook in ("beta9.workers.prepare_gateway", "beta9.workers.onboard_worker"):
-        done = subprocess.run([BIN / "ansible-playbook", "-i", onboarded.inventory, playbook], cwd=folder, env=environment, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [BIN / "ansible-playbook", "-i", onboarded.inventory, playbook],
+            cwd=folder,
+            env=environment,
+            text=True,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert done.returncode == 0 and all(row["changed"] == 0 for row in recap(done.stdout).values()), done.stdout
     assert len(re.findall(r" gpu +ready ", done.stdout)) == 2
 

@@ -1,4 +1,5 @@
 """Run a module as Ansible does: a process of its own, arguments as JSON in a file."""
+
 from __future__ import annotations
 
 import json

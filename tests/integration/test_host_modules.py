@@ -1,4 +1,5 @@
 """Modules that keep files on a host: change, no change, check, diff; secrets stay in their files."""
+
 from __future__ import annotations
 
 import json
@@ -15,7 +16,13 @@ def mode(path):
 
 @pytest.fixture
 def wish(tmp_path):
-    return {"machine_id": "1165a9b6", "pool": "gpu", "machine_token": TOKEN, "directory": str(tmp_path / "etc/credentials"), "fact_path": str(tmp_path / "facts.d/beta9.fact")}
+    return {
+        "machine_id": "1165a9b6",
+        "pool": "gpu",
+        "machine_token": TOKEN,
+        "directory": str(tmp_path / "etc/credentials"),
+        "fact_path": str(tmp_path / "facts.d/beta9.fact"),
+    }
 
 
 def test_credentials(run_module, wish, tmp_path):

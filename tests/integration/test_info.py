@@ -1,4 +1,5 @@
 """pool_info and machine_info: tables of facts, never a token; another token is an error, not an empty list."""
+
 from __future__ import annotations
 
 import pytest
@@ -19,7 +20,13 @@ def test_machines(gateway, run_module, admin, created):
     result = run_module("machine_info", **admin)
     assert [(machine["pool"], machine["status"]) for machine in result["machines"]] == [("cpu", "pending"), ("gpu", "ready")]
     machine = result["machines"][1]
-    assert (machine["cpu_millicores"], machine["memory_mib"], machine["gpu"], machine["gpu_count"], machine["agent_version"]) == (8000, 16384, "A10G", 1, "0.1.0")
+    assert (machine["cpu_millicores"], machine["memory_mib"], machine["gpu"], machine["gpu_count"], machine["agent_version"]) == (
+        8000,
+        16384,
+        "A10G",
+        1,
+        "0.1.0",
+    )
     assert machine["metrics"] == {"free_gpu_count": 1} and machine["last_keepalive"] > 1
     assert [entry["id"] for entry in run_module("machine_info", pool="cpu", **admin)["machines"]] == [other]
     assert [entry["id"] for entry in run_module("machine_info", machine_id=other, **admin)["machines"]] == [other]

@@ -1,4 +1,5 @@
 """machine: create and delete, seen in Redis and on the wire."""
+
 from __future__ import annotations
 
 import pytest
@@ -45,10 +46,15 @@ def test_wrong_pool_of_a_known_machine_is_an_error(run_module, admin, created):
     assert result["failed"] and "pool: expected gpu" in result["msg"]
 
 
-@pytest.mark.parametrize(("params", "code", "word"), [
-    ({"pool": "gqu"}, "invalid_field", "gqu"), ({"pool": "cloud"}, "pool_no_create", "does not make machines"),
-    ({"pool": "gpu", "machine_id": "XYZ"}, "invalid_field", "machine_id"), ({"pool": "a:b"}, "invalid_field", "pool_name"),
-])
+@pytest.mark.parametrize(
+    ("params", "code", "word"),
+    [
+        ({"pool": "gqu"}, "invalid_field", "gqu"),
+        ({"pool": "cloud"}, "pool_no_create", "does not make machines"),
+        ({"pool": "gpu", "machine_id": "XYZ"}, "invalid_field", "machine_id"),
+        ({"pool": "a:b"}, "invalid_field", "pool_name"),
+    ],
+)
 def test_bad_input(gateway, run_module, admin, params, code, word):
     result = run_module("machine", **dict(admin, **params))
     assert result["failed"] and result["code"] == code and word in result["msg"], result
@@ -68,8 +74,15 @@ def test_gateway_that_is_down(run_module, admin):
     assert result["code"] == "connection_refused" and result["retryable"] and "127.0.0.1" in result["msg"]
 
 
-@pytest.mark.parametrize(("change", "word"), [({"token": None}, "BETA9_TOKEN"), ({"gateway_url": None}, "BETA9_GATEWAY_URL"), ({"gateway_url": "gw:1"}, "gateway_url"),
-                                              ({"token": None, "token_file": "/nowhere"}, "/nowhere")])
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"token": None}, "BETA9_TOKEN"),
+        ({"gateway_url": None}, "BETA9_GATEWAY_URL"),
+        ({"gateway_url": "gw:1"}, "gateway_url"),
+        ({"token": None, "token_file": "/nowhere"}, "/nowhere"),
+    ],
+)
 def test_missing_credentials_are_named(run_module, admin, change, word):
     params = {key: value for key, value in dict(admin, **change).items() if value is not None}
     result = run_module("machine", pool="gpu", **params)

@@ -1,4 +1,5 @@
 """machine_keepalive: changed only when the status changes."""
+
 from __future__ import annotations
 
 import pytest
@@ -31,14 +32,25 @@ def test_forgotten_machine_has_its_own_code(gateway, run_module, created):
     assert result["failed"] and result["code"] == "machine_not_found" and "Register" in result["remedy"]
 
 
-@pytest.mark.parametrize(("fault", "code"), [
-    ({"mode": "no_keepalive_route"}, "route_missing"), ({"mode": "garbage"}, "not_gateway"), ({"mode": "empty"}, "empty_reply"),
-    ({"mode": "answer", "status": 503, "body": ""}, "gateway_unavailable"), ({"mode": "answer", "status": 500, "body": '{"message":"Internal Server Error"}'}, "internal_error"),
-    ({"mode": "answer", "status": 400, "body": '{"message":"Invalid payload"}'}, "payload_invalid"),
-    ({"mode": "answer", "status": 400, "body": '{"message":"machine_id and pool_name are required"}'}, "field_missing"),
-    ({"mode": "answer", "status": 500, "body": '{"error_code":"machine_not_found","message":"Machine state expired or never registered"}'}, "machine_not_found"),
-    ({"mode": "slow", "seconds": 3}, "timeout"), ({"mode": "huge", "bytes": 20_000_000}, "not_gateway"), ({"mode": "redirect", "location": "http://127.0.0.1:9/"}, "not_gateway"),
-])
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ({"mode": "no_keepalive_route"}, "route_missing"),
+        ({"mode": "garbage"}, "not_gateway"),
+        ({"mode": "empty"}, "empty_reply"),
+        ({"mode": "answer", "status": 503, "body": ""}, "gateway_unavailable"),
+        ({"mode": "answer", "status": 500, "body": '{"message":"Internal Server Error"}'}, "internal_error"),
+        ({"mode": "answer", "status": 400, "body": '{"message":"Invalid payload"}'}, "payload_invalid"),
+        ({"mode": "answer", "status": 400, "body": '{"message":"machine_id and pool_name are required"}'}, "field_missing"),
+        (
+            {"mode": "answer", "status": 500, "body": '{"error_code":"machine_not_found","message":"Machine state expired or never registered"}'},
+            "machine_not_found",
+        ),
+        ({"mode": "slow", "seconds": 3}, "timeout"),
+        ({"mode": "huge", "bytes": 20_000_000}, "not_gateway"),
+        ({"mode": "redirect", "location": "http://127.0.0.1:9/"}, "not_gateway"),
+    ],
+)
 def test_codes(gateway, run_module, created, fault, code):
     gateway.fault(dict(fault, route="keepalive"))
     result = run_module("machine_keepalive", **dict(created, timeout=1, retries=0))

@@ -1,4 +1,5 @@
 """machine_register: only what is not ready with the same facts is registered."""
+
 from __future__ import annotations
 
 import pytest
@@ -76,10 +77,18 @@ def test_suffix_of_the_tailnet_is_the_same_name(tmp_path, run_module):
         other.stop()
 
 
-@pytest.mark.parametrize(("change", "code"), [
-    ({"token": "canary-nobody-knows-this"}, "token_unknown"), ({"token": "ADMIN"}, "token_wrong_type"), ({"pool": "gqu"}, "pool_unknown"),
-    ({"memory": "16GB"}, "invalid_field"), ({"cpu": "8"}, "invalid_field"), ({"private_ip": "x"}, "invalid_field"), ({"machine_id": "XYZ"}, "invalid_field"),
-])
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"token": "canary-nobody-knows-this"}, "token_unknown"),
+        ({"token": "ADMIN"}, "token_wrong_type"),
+        ({"pool": "gqu"}, "pool_unknown"),
+        ({"memory": "16GB"}, "invalid_field"),
+        ({"cpu": "8"}, "invalid_field"),
+        ({"private_ip": "x"}, "invalid_field"),
+        ({"machine_id": "XYZ"}, "invalid_field"),
+    ],
+)
 def test_refusals(gateway, run_module, created, change, code):
     if change.get("token") == "ADMIN":
         change = {"token": gateway.admin_token}

@@ -1,4 +1,5 @@
 """TLS is verified; a CA of one's own and a client certificate work; turning verification off is a choice."""
+
 from __future__ import annotations
 
 import subprocess
@@ -19,8 +20,23 @@ def pki(tmp_path_factory):
     for name in ("server", "client"):
         (folder / "ext").write_text("subjectAltName=IP:127.0.0.1\n")
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / (name + ".key"), "-out", folder / (name + ".csr"), "-subj", "/CN=" + name)
-        openssl("x509", "-req", "-in", folder / (name + ".csr"), "-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial", "-days", "2",
-                "-extfile", folder / "ext", "-out", folder / (name + ".pem"))
+        openssl(
+            "x509",
+            "-req",
+            "-in",
+            folder / (name + ".csr"),
+            "-CA",
+            folder / "ca.pem",
+            "-CAkey",
+            folder / "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            folder / "ext",
+            "-out",
+            folder / (name + ".pem"),
+        )
     return folder
 
 

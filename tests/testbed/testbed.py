@@ -10,6 +10,7 @@ One gateway host (b9-gateway: Debian 12, sshd, Redis, the gateway double) and wo
 b9-worker2 (Debian 13, reached as user ops with sudo), further ones alternating. B9_TESTBED=NAME makes another set beside it,
 with names that start with NAME. Standard library only.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -32,14 +33,12 @@ SUBNET = "10.89.%d" % {"b9": 77, "b9m": 78, "b9t": 79}.get(NAME, 80 + zlib.crc32
 STATE = ROOT / "build" / ("testbed" if NAME == "b9" else "testbed-" + NAME)
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "beta9-workers"
 NETWORK, LABEL = NAME, "beta9-testbed=" + NAME
-PACKAGES = ("podman runc conmon mmdebstrap containernetworking-plugins golang-github-containernetworking-plugin-dnsname iptables "
-            "iproute2 openssh-client redis-server python3-redis python3-venv jq").split()
+PACKAGES = (
+    "podman runc conmon mmdebstrap containernetworking-plugins golang-github-containernetworking-plugin-dnsname iptables "
+    "iproute2 openssh-client redis-server python3-redis python3-venv jq"
+).split()
 BARE = "systemd systemd-sysv dbus libpam-systemd openssh-server python3 sudo iproute2 ca-certificates procps".split()
-IMAGES = {
-    "debian12": ("bookworm", BARE),
-    "debian13": ("trixie", BARE),
-    "gateway": ("bookworm", BARE + ["redis-server", "python3-redis", "curl"]),
-}
+IMAGES = {"debian12": ("bookworm", BARE), "debian13": ("trixie", BARE), "gateway": ("bookworm", BARE + ["redis-server", "python3-redis", "curl"])}
 # Units that make no sense in a container and would leave it "degraded"
 MASKED = "systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-resolved.service getty.target console-getty.service".split()
 HOST_KEYS = r"[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n"
@@ -73,18 +72,21 @@ def deps():
 
 def hooks():
     """Return what is done to a new image."""
-    return ['--customize-hook=mkdir -p "$1/usr/local/share/ca-certificates"'] + [
-        "--customize-hook=copy-in %s /usr/local/share/ca-certificates" % path for path in local_certificates()] + [
-        '--customize-hook=chroot "$1" update-ca-certificates >/dev/null',
-        # every host makes its own
-        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"',
-        '--customize-hook=printf "%s" > "$1/etc/systemd/system/ssh.service.d/host-keys.conf"' % HOST_KEYS,
-        '--customize-hook=chroot "$1" systemctl mask ' + " ".join(MASKED),
-        '--customize-hook=chroot "$1" useradd -m -s /bin/bash ops',
-        '--customize-hook=echo "ops ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/ops"',
-        # an empty machine-id, not a missing one: with that the first boot would enable every unit
-        '--customize-hook=rm -f "$1"/etc/hostname; : > "$1/etc/machine-id"',
-    ]
+    return (
+        ['--customize-hook=mkdir -p "$1/usr/local/share/ca-certificates"']
+        + ["--customize-hook=copy-in %s /usr/local/share/ca-certificates" % path for path in local_certificates()]
+        + [
+            '--customize-hook=chroot "$1" update-ca-certificates >/dev/null',
+            # every host makes its own
+            '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*; mkdir -p "$1/etc/systemd/system/ssh.service.d"',
+            '--customize-hook=printf "%s" > "$1/etc/systemd/system/ssh.service.d/host-keys.conf"' % HOST_KEYS,
+            '--customize-hook=chroot "$1" systemctl mask ' + " ".join(MASKED),
+            '--customize-hook=chroot "$1" useradd -m -s /bin/bash ops',
+            '--customize-hook=echo "ops ALL=(ALL) NOPASSWD: ALL" > "$1/etc/sudoers.d/ops"',
+            # an empty machine-id, not a missing one: with that the first boot would enable every unit
+            '--customize-hook=rm -f "$1"/etc/hostname; : > "$1/etc/machine-id"',
+        ]
+    )
 
 
 def image_tag(name):
@@ -137,11 +139,32 @@ def start(name, image, address):
             limits += ["--ulimit", "%s=%d:%d" % (kind, hard, hard)]
         # crun refuses hybrid cgroups; where runc is installed it runs everywhere
         runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
-        run("podman", *runtime, "run", "--detach", "--systemd=always", "--name", name, "--hostname", name, "--network", NETWORK, "--ip", address,
+        run(
+            "podman",
+            *runtime,
+            "run",
+            "--detach",
+            "--systemd=always",
+            "--name",
+            name,
+            "--hostname",
+            name,
+            "--network",
+            NETWORK,
+            "--ip",
+            address,
             # as on a real host, so that systemd's sandboxing is real; systemd 257 refuses some of it otherwise
-            "--cap-add", "SYS_ADMIN,SYS_PTRACE", "--label", LABEL, *limits, image_tag(image),
+            "--cap-add",
+            "SYS_ADMIN,SYS_PTRACE",
+            "--label",
+            LABEL,
+            *limits,
+            image_tag(image),
             # init does this itself except in a container, where systemd's credentials then stay invisible to their service
-            "/bin/sh", "-c", "mount --make-rshared /; exec /sbin/init")
+            "/bin/sh",
+            "-c",
+            "mount --make-rshared /; exec /sbin/init",
+        )
     elif run("podman", "inspect", "--format", "{{.State.Running}}", name) != "true":
         run("podman", "start", name)
 
@@ -171,26 +194,44 @@ def gateway_double():
         token_file.touch(mode=0o600)
         token_file.write_text(secrets.token_urlsafe(32))
     config = {
-        "listen": "0.0.0.0:31994", "redis": "redis://127.0.0.1:6379/0", "admin_token_file": "/etc/beta9-gateway-double.token",
+        "listen": "0.0.0.0:31994",
+        "redis": "redis://127.0.0.1:6379/0",
+        "admin_token_file": "/etc/beta9-gateway-double.token",
         "log": "/var/log/beta9-gateway-double.log",
-        "state_ttl_seconds": int(os.environ.get("B9_STATE_TTL_SECONDS", "300")), "pending_ttl_seconds": 3600, "hostname_mode": "direct",
-        "pools": [{"name": "gpu", "provider": "generic", "gpu": "A10G", "machine_creation": True},
-                  {"name": "cpu", "provider": "generic", "gpu": "", "machine_creation": True}],
+        "state_ttl_seconds": int(os.environ.get("B9_STATE_TTL_SECONDS", "300")),
+        "pending_ttl_seconds": 3600,
+        "hostname_mode": "direct",
+        "pools": [
+            {"name": "gpu", "provider": "generic", "gpu": "A10G", "machine_creation": True},
+            {"name": "cpu", "provider": "generic", "gpu": "", "machine_creation": True},
+        ],
     }
     archive = subprocess.run(["tar", "-C", str(source), "--exclude=__pycache__", "-c", "."], check=True, capture_output=True).stdout
     digest = hashlib.sha256(archive + json.dumps(config).encode() + token_file.read_bytes()).hexdigest()
     if run("podman", "exec", NAME + "-gateway", "cat", "/opt/beta9-gateway-double/.digest", check=False) == digest:
         return
-    unpack = subprocess.run(["podman", "exec", "-i", NAME + "-gateway", "sh", "-c", "mkdir -p /opt/beta9-gateway-double && tar -C /opt/beta9-gateway-double -x"],
-                            input=archive, check=False)
+    unpack = subprocess.run(
+        ["podman", "exec", "-i", NAME + "-gateway", "sh", "-c", "mkdir -p /opt/beta9-gateway-double && tar -C /opt/beta9-gateway-double -x"],
+        input=archive,
+        check=False,
+    )
     if unpack.returncode:
         sys.exit("testbed: the gateway double could not be copied")
-    for path, text in (("/etc/beta9-gateway-double.json", json.dumps(config)), ("/etc/beta9-gateway-double.token", token_file.read_text()),
-                       ("/opt/beta9-gateway-double/.digest", digest)):
+    for path, text in (
+        ("/etc/beta9-gateway-double.json", json.dumps(config)),
+        ("/etc/beta9-gateway-double.token", token_file.read_text()),
+        ("/opt/beta9-gateway-double/.digest", digest),
+    ):
         run("podman", "exec", "-i", NAME + "-gateway", "sh", "-c", "umask 077; cat > " + path, text_input=text)
-    run("podman", "exec", NAME + "-gateway", "sh", "-c",
+    run(
+        "podman",
+        "exec",
+        NAME + "-gateway",
+        "sh",
+        "-c",
         "systemctl enable -q --now redis-server; cp /opt/beta9-gateway-double/beta9-gateway-double.service /etc/systemd/system/ && "
-        "systemctl daemon-reload && systemctl enable -q beta9-gateway-double && systemctl restart beta9-gateway-double")
+        "systemctl daemon-reload && systemctl enable -q beta9-gateway-double && systemctl restart beta9-gateway-double",
+    )
 
 
 def inventory(members):
@@ -201,16 +242,29 @@ def inventory(members):
         workers[name] = {"ansible_host": address, "ansible_user": user}
         if user != "root":
             workers[name]["ansible_become"] = True
-    return json.dumps({"all": {
-        "vars": {
-            "ansible_ssh_private_key_file": str(key), "ansible_python_interpreter": "/usr/bin/python3",
-            "ansible_ssh_common_args": "-o UserKnownHostsFile=%s -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes" % known,
-            "beta9_gateway_url": "http://%s:31994" % members[0][2], "beta9_admin_token_file": str(STATE / "admin_token"), "beta9_connection": "autossh", "beta9_redis_url": "redis://127.0.0.1:6379/0",
-        },
-        "children": {
-            "beta9_gateway": {"hosts": {members[0][0]: {"ansible_host": members[0][2], "ansible_user": "root"}}},
-            "gpu-hosts": {"hosts": workers, "vars": {"beta9_pool": "gpu"}},
-        }}}, indent=2) + "\n"
+    return (
+        json.dumps(
+            {
+                "all": {
+                    "vars": {
+                        "ansible_ssh_private_key_file": str(key),
+                        "ansible_python_interpreter": "/usr/bin/python3",
+                        "ansible_ssh_common_args": "-o UserKnownHostsFile=%s -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes" % known,
+                        "beta9_gateway_url": "http://%s:31994" % members[0][2],
+                        "beta9_admin_token_file": str(STATE / "admin_token"),
+                        "beta9_connection": "autossh",
+                        "beta9_redis_url": "redis://127.0.0.1:6379/0",
+                    },
+                    "children": {
+                        "beta9_gateway": {"hosts": {members[0][0]: {"ansible_host": members[0][2], "ansible_user": "root"}}},
+                        "gpu-hosts": {"hosts": workers, "vars": {"beta9_pool": "gpu"}},
+                    },
+                }
+            },
+            indent=2,
+        )
+        + "\n"
+    )
 
 
 def up(workers):

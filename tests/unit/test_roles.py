@@ -1,4 +1,5 @@
 """Every role's defaults are its documented defaults."""
+
 from __future__ import annotations
 
 import pytest

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the controller itself can tell of a host: its settings, and the operator's machine list. Pure."""
+
 from __future__ import annotations
 
 import re

@@ -11,6 +11,7 @@
 requires: the probe means nothing without it, so the check is blocked. explained_by: it ran and failed, and an ancestor that
 failed as well explains it. What is not known explains nothing, but a failure further up is seen through it.
 """
+
 from __future__ import annotations
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
@@ -69,9 +70,24 @@ def outcome(verdicts):
 
 
 def _verdict(check, seen, verdicts, accepted):
-    verdict = {"id": check.id, "name": check.name, "title": check.title, "side": check.side, "status": "pass", "root": False, "because": [],
-               "code": "", "cause": "", "remedy": "", "heal": "", "heal_class": check.heal_class, "impact": check.impact,
-               "found": seen.get("found", ""), "evidence": seen.get("evidence", ""), "seconds": seen.get("seconds", 0.0)}
+    verdict = {
+        "id": check.id,
+        "name": check.name,
+        "title": check.title,
+        "side": check.side,
+        "status": "pass",
+        "root": False,
+        "because": [],
+        "code": "",
+        "cause": "",
+        "remedy": "",
+        "heal": "",
+        "heal_class": check.heal_class,
+        "impact": check.impact,
+        "found": seen.get("found", ""),
+        "evidence": seen.get("evidence", ""),
+        "seconds": seen.get("seconds", 0.0),
+    }
     blocker = next((verdicts[name] for name in check.requires if name in verdicts and verdicts[name]["status"] in ("fail", "blocked")), None)
     if seen["outcome"] == "not_applicable":
         verdict["status"] = "not_applicable"

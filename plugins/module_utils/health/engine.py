@@ -6,6 +6,7 @@
 A probe is a function of a Context that returns ok(), bad(), warn(), not_applicable() or unknown(). It says what it saw, never
 what that means.
 """
+
 from __future__ import annotations
 
 import os
@@ -58,8 +59,14 @@ def run_command(command, timeout_seconds, stdin=None):
     """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait for ever."""
     environment = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", PAGER="cat")
     try:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   start_new_session=True, env=environment)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
     except (FileNotFoundError, PermissionError) as error:
         return Ran(127, "%s: %s" % (command[0], error.strerror), missing=True)
     if stdin:
@@ -193,10 +200,21 @@ class _Box(threading.Thread):
             now = time.monotonic()
             end = min(deadline, self.started_at + self.check.timeout_seconds + 1.0) if self.started_at else deadline
             if now >= end:
-                seen = {"outcome": "unknown", "found": "no result within %.0f s" % (now - (self.started_at or now)), "seconds": round(now - (self.started_at or now), 3)}
+                seen = {
+                    "outcome": "unknown",
+                    "found": "no result within %.0f s" % (now - (self.started_at or now)),
+                    "seconds": round(now - (self.started_at or now), 3),
+                }
                 break
             self.finished.wait(min(0.2, end - now))
         else:
             seen = self.seen
-        return {"id": self.check.id, "outcome": seen["outcome"], "code": seen.get("code", ""), "found": self.context.redact(seen.get("found", "")),
-                "evidence": self.context.redact(seen.get("evidence", "")), "seconds": seen.get("seconds", 0.0), "data": seen.get("data", {})}
+        return {
+            "id": self.check.id,
+            "outcome": seen["outcome"],
+            "code": seen.get("code", ""),
+            "found": self.context.redact(seen.get("found", "")),
+            "evidence": self.context.redact(seen.get("evidence", "")),
+            "seconds": seen.get("seconds", 0.0),
+            "data": seen.get("data", {}),
+        }

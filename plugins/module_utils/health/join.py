@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Checks that compare what two sides saw. Pure: data of observations in, observations out."""
+
 from __future__ import annotations
 
 

@@ -17,9 +17,11 @@ Faults, while it runs, as JSON in Redis key double:fault, one or a list:
     huge     bytes             200 with a body of that size
     drip     seconds           a header line every tenth of a second, without end
     redirect location          302
+    date     offset            answer as usual, with a clock that is off by so many seconds
     no_keepalive_route         404 on keepalive: the upstream build
     no_metrics_crash           500 on a keepalive without metrics: some builds
 """
+
 from __future__ import annotations
 
 import argparse
@@ -37,8 +39,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import redis
 
-INT_METRICS = {"total_cpu_available", "total_memory_available", "total_disk_space_bytes", "total_disk_free_bytes", "worker_count",
-               "container_count", "free_gpu_count", "cache_capacity", "cache_memory_usage"}
+INT_METRICS = {
+    "total_cpu_available",
+    "total_memory_available",
+    "total_disk_space_bytes",
+    "total_disk_free_bytes",
+    "worker_count",
+    "container_count",
+    "free_gpu_count",
+    "cache_capacity",
+    "cache_memory_usage",
+}
 FLOAT_METRICS = {"cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage"}
 REGISTER_FIELDS = ("token", "machine_id", "hostname", "provider_name", "pool_name", "cpu", "memory", "gpu_count", "private_ip")
 
@@ -181,8 +192,18 @@ class GatewayDouble:
         pools = []
         for name, pool in sorted(self.pools.items()):
             ready = any(state.get("status") == "ready" for state, _metrics in self.store.all(pool.get("provider", "generic"), name))
-            pools.append({"name": name, "active": True, "gpu": pool.get("gpu", ""), "minFreeGpu": "0", "minFreeCpu": "0", "minFreeMemory": "0",
-                          "defaultWorkerGpuCount": "0", "state": {"status": "healthy" if ready else "degraded", "freeGpu": "0"}})
+            pools.append(
+                {
+                    "name": name,
+                    "active": True,
+                    "gpu": pool.get("gpu", ""),
+                    "minFreeGpu": "0",
+                    "minFreeCpu": "0",
+                    "minFreeMemory": "0",
+                    "defaultWorkerGpuCount": "0",
+                    "state": {"status": "healthy" if ready else "degraded", "freeGpu": "0"},
+                }
+            )
         raise Answer(200, {"ok": True, "errMsg": "", "pools": pools})
 
     def post_machines(self, header, _query, raw):
@@ -200,14 +221,56 @@ class GatewayDouble:
         provider = pool.get("provider", "generic")
         machine_id, token = secrets.token_hex(4), secrets.token_urlsafe(48)
         self.store.add_token(token, "machine", machine_id=machine_id)
-        self.store.put(provider, pool["name"], machine_id, {
-            "machine_id": machine_id, "pool_name": pool["name"], "provider_name": provider, "status": "pending", "hostname": "", "token": "",
-            "cpu": "0", "memory": "0", "gpu": pool.get("gpu", ""), "gpu_count": "0", "private_ip": "", "registration_token": token,
-            "created": str(int(time.time())), "last_keepalive": "0", "last_worker_seen": "0", "agent_version": ""}, self.pending_ttl)
-        raise Answer(200, {"ok": True, "errMsg": "", "agentUpstreamUrl": "", "machine": {
-            "id": machine_id, "registrationToken": token, "poolName": pool["name"], "providerName": provider, "gpu": pool.get("gpu", ""),
-            "tailscaleUrl": "", "tailscaleAuth": "", "userData": "", "cpu": "0", "memory": "0", "gpuCount": 0, "status": "pending",
-            "lastKeepalive": "", "created": "", "agentVersion": "", "machineMetrics": None}})
+        self.store.put(
+            provider,
+            pool["name"],
+            machine_id,
+            {
+                "machine_id": machine_id,
+                "pool_name": pool["name"],
+                "provider_name": provider,
+                "status": "pending",
+                "hostname": "",
+                "token": "",
+                "cpu": "0",
+                "memory": "0",
+                "gpu": pool.get("gpu", ""),
+                "gpu_count": "0",
+                "private_ip": "",
+                "registration_token": token,
+                "created": str(int(time.time())),
+                "last_keepalive": "0",
+                "last_worker_seen": "0",
+                "agent_version": "",
+            },
+            self.pending_ttl,
+        )
+        raise Answer(
+            200,
+            {
+                "ok": True,
+                "errMsg": "",
+                "agentUpstreamUrl": "",
+                "machine": {
+                    "id": machine_id,
+                    "registrationToken": token,
+                    "poolName": pool["name"],
+                    "providerName": provider,
+                    "gpu": pool.get("gpu", ""),
+                    "tailscaleUrl": "",
+                    "tailscaleAuth": "",
+                    "userData": "",
+                    "cpu": "0",
+                    "memory": "0",
+                    "gpuCount": 0,
+                    "status": "pending",
+                    "lastKeepalive": "",
+                    "created": "",
+                    "agentVersion": "",
+                    "machineMetrics": None,
+                },
+            },
+        )
 
     def get_machines(self, header, query, _raw):
         admin = self.gateway_auth(header)
@@ -222,12 +285,26 @@ class GatewayDouble:
         for name, pool in sorted(self.pools.items()):
             if wanted in ("", name):
                 for state, metrics in self.store.all(pool.get("provider", "generic"), name):
-                    machines.append({
-                        "id": state["machine_id"], "cpu": state["cpu"], "memory": state["memory"], "gpu": state["gpu"],
-                        "gpuCount": int(state["gpu_count"]), "status": state["status"], "poolName": name, "providerName": state["provider_name"],
-                        "registrationToken": "", "tailscaleUrl": "", "tailscaleAuth": "", "userData": "",
-                        "lastKeepalive": state["last_keepalive"], "created": state["created"], "agentVersion": state["agent_version"],
-                        "machineMetrics": {camel(key): value if key in INT_METRICS else float(value) for key, value in metrics.items()} or None})
+                    machines.append(
+                        {
+                            "id": state["machine_id"],
+                            "cpu": state["cpu"],
+                            "memory": state["memory"],
+                            "gpu": state["gpu"],
+                            "gpuCount": int(state["gpu_count"]),
+                            "status": state["status"],
+                            "poolName": name,
+                            "providerName": state["provider_name"],
+                            "registrationToken": "",
+                            "tailscaleUrl": "",
+                            "tailscaleAuth": "",
+                            "userData": "",
+                            "lastKeepalive": state["last_keepalive"],
+                            "created": state["created"],
+                            "agentVersion": state["agent_version"],
+                            "machineMetrics": {camel(key): value if key in INT_METRICS else float(value) for key, value in metrics.items()} or None,
+                        }
+                    )
         raise Answer(200, {"ok": True, "errMsg": "", "machines": machines[:limit], "gpus": gpus})
 
     def delete_machine(self, header, query, machine_id):
@@ -268,12 +345,30 @@ class GatewayDouble:
         hostname = body.get("hostname", "")
         if self.config.get("hostname_mode") == "tailnet":
             hostname = "%s.beta9.tailnet.example" % hostname
-        self.store.put(provider, pool["name"], machine_id, {
-            "machine_id": machine_id, "pool_name": pool["name"], "provider_name": provider, "status": "registered", "hostname": hostname,
-            "token": body.get("token", ""), "cpu": str(cpu), "memory": str(memory), "gpu": pool.get("gpu", ""), "gpu_count": body["gpu_count"],
-            "private_ip": body.get("private_ip", ""), "registration_token": before.get("registration_token", header.partition("Bearer ")[2]),
-            "created": before.get("created", str(int(time.time()))), "last_keepalive": str(int(time.time())),
-            "last_worker_seen": before.get("last_worker_seen", "0"), "agent_version": before.get("agent_version", "")}, self.state_ttl)
+        self.store.put(
+            provider,
+            pool["name"],
+            machine_id,
+            {
+                "machine_id": machine_id,
+                "pool_name": pool["name"],
+                "provider_name": provider,
+                "status": "registered",
+                "hostname": hostname,
+                "token": body.get("token", ""),
+                "cpu": str(cpu),
+                "memory": str(memory),
+                "gpu": pool.get("gpu", ""),
+                "gpu_count": body["gpu_count"],
+                "private_ip": body.get("private_ip", ""),
+                "registration_token": before.get("registration_token", header.partition("Bearer ")[2]),
+                "created": before.get("created", str(int(time.time()))),
+                "last_keepalive": str(int(time.time())),
+                "last_worker_seen": before.get("last_worker_seen", "0"),
+                "agent_version": before.get("agent_version", ""),
+            },
+            self.state_ttl,
+        )
         answer = {"config": None}
         if not self.fault("register", "upstream"):
             answer["machine_state"] = {"machine_id": machine_id, "status": "registered", "pool_name": pool["name"], "ttl_seconds": self.state_ttl}
@@ -301,25 +396,48 @@ class GatewayDouble:
         if not state:
             raise machine_error(500, "Failed to update keepalive: machine not found")
         now = str(int(time.time()))
-        self.store.put(provider, body["pool_name"], body["machine_id"], {
-            "status": "ready", "last_keepalive": now, "agent_version": body.get("agent_version", "")}, self.state_ttl)
+        self.store.put(
+            provider,
+            body["pool_name"],
+            body["machine_id"],
+            {"status": "ready", "last_keepalive": now, "agent_version": body.get("agent_version", "")},
+            self.state_ttl,
+        )
         known = {name: str(value) for name, value in (metrics or {}).items() if name in INT_METRICS | FLOAT_METRICS}
         if known:
             key = self.store.state_key(provider, body["pool_name"], body["machine_id"]) + ":metrics"
             self.store.db.hset(key, mapping=known)
             self.store.db.expire(key, self.state_ttl)
-        raise Answer(200, {"status": "ok", "machine_state": {
-            "machine_id": body["machine_id"], "status": "ready", "last_keepalive": now, "last_worker_seen": state.get("last_worker_seen", "0"),
-            "ttl_seconds": self.state_ttl, "agent_version": body.get("agent_version", "")}})
+        raise Answer(
+            200,
+            {
+                "status": "ok",
+                "machine_state": {
+                    "machine_id": body["machine_id"],
+                    "status": "ready",
+                    "last_keepalive": now,
+                    "last_worker_seen": state.get("last_worker_seen", "0"),
+                    "ttl_seconds": self.state_ttl,
+                    "agent_version": body.get("agent_version", ""),
+                },
+            },
+        )
 
     def get_list(self, header, query, _raw):
         """Only ready machines, and with every machine's tokens: the real one leaks them."""
         self.machine_auth(header)
         states = self.store.all(query.get("provider_name") or "generic", query.get("pool_name", ""))
-        raise Answer(200, [
-            {"state": dict(state, cpu=int(state["cpu"]), memory=int(state["memory"]), gpu_count=int(state["gpu_count"])),
-             "metrics": {name: json.loads(value) for name, value in metrics.items()}}
-            for state, metrics in states if state.get("status") == "ready"])
+        raise Answer(
+            200,
+            [
+                {
+                    "state": dict(state, cpu=int(state["cpu"]), memory=int(state["memory"]), gpu_count=int(state["gpu_count"])),
+                    "metrics": {name: json.loads(value) for name, value in metrics.items()},
+                }
+                for state, metrics in states
+                if state.get("status") == "ready"
+            ],
+        )
 
     def get_config(self, header, _query, _raw):
         self.machine_auth(header)
@@ -380,6 +498,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "beta9-gateway-double"
     disable_nagle_algorithm = True
+    date_offset = 0
+
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((timestamp or time.time()) + self.date_offset)
 
     def handle_any(self):
         double = self.server.double
@@ -408,6 +530,9 @@ class Handler(BaseHTTPRequestHandler):
     def broken(self, fault, raw):
         """Answer as the fault says; return whether the request is done with."""
         mode = fault.get("mode")
+        if mode == "date":
+            self.date_offset = fault["offset"]
+            return False
         if mode == "slow":
             time.sleep(fault["seconds"])
             return False
@@ -451,8 +576,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log(self, status, raw):
         found = re.search(rb'"machine_id"\s*:\s*"([^"]*)"', raw if isinstance(raw, bytes) else b"")
-        line = {"time": round(time.time(), 3), "method": self.command, "path": urlsplit(self.path).path, "status": status,
-                "machine_id": found.group(1).decode() if found else ""}
+        line = {
+            "time": round(time.time(), 3),
+            "method": self.command,
+            "path": urlsplit(self.path).path,
+            "status": status,
+            "machine_id": found.group(1).decode() if found else "",
+        }
         with self.server.log_lock, open(self.server.double.config["log"], "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 

@@ -1,4 +1,5 @@
 """Run the gateway double with a real Redis of its own, for one test session, on free loopback ports."""
+
 from __future__ import annotations
 
 import hashlib
@@ -51,9 +52,17 @@ class GatewayHarness:
         self.log_path = self.directory / "requests.log"
         self.admin_token_file = self.directory / "admin_token"
         self.admin_token_file.write_text(self.admin_token)
-        self.config = dict({
-            "listen": "127.0.0.1:%d" % self.port, "redis": "redis://127.0.0.1:%d/0" % self.redis_port, "log": str(self.log_path),
-            "admin_token_file": str(self.admin_token_file), "pools": POOLS, "hostname_mode": "direct"}, **config)
+        self.config = dict(
+            {
+                "listen": "127.0.0.1:%d" % self.port,
+                "redis": "redis://127.0.0.1:%d/0" % self.redis_port,
+                "log": str(self.log_path),
+                "admin_token_file": str(self.admin_token_file),
+                "pools": POOLS,
+                "hostname_mode": "direct",
+            },
+            **config,
+        )
         self.redis_process = self.process = None
         self.db = redis.Redis(port=self.redis_port, decode_responses=True)
 

@@ -1,4 +1,5 @@
 """Command line before environment before default, and bad values refused."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,6 +11,7 @@ BASE = ["--machine-id", "1165a9b6", "--pool-name", "gpu", "--token", "canary-tok
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch):
     import os
+
     for name in list(os.environ):
         if name.startswith("BETA9_") or name.endswith("_DIRECTORY"):
             monkeypatch.delenv(name)
@@ -40,11 +42,20 @@ def test_tokens_are_not_shown():
     assert "canary" not in repr(config.from_arguments(BASE + ["--k3s-token", "canary-k3s"]))
 
 
-@pytest.mark.parametrize(("extra", "word"), [
-    (["--machine-id", "XYZ"], "machine_id"), (["--pool-name", ""], "pool_name"), (["--keepalive-interval", "600"], "keepalive_interval"),
-    (["--keepalive-interval", "soon"], "keepalive_interval"), (["--gateway-port", "0"], "gateway_port"), (["--gateway-host", "a b"], "hostname"),
-    (["--max-memory", "16GB"], "memory"), (["--max-cpu", "8"], "cpu"), (["--private-ip", "x"], "private_ip"),
-])
+@pytest.mark.parametrize(
+    ("extra", "word"),
+    [
+        (["--machine-id", "XYZ"], "machine_id"),
+        (["--pool-name", ""], "pool_name"),
+        (["--keepalive-interval", "600"], "keepalive_interval"),
+        (["--keepalive-interval", "soon"], "keepalive_interval"),
+        (["--gateway-port", "0"], "gateway_port"),
+        (["--gateway-host", "a b"], "hostname"),
+        (["--max-memory", "16GB"], "memory"),
+        (["--max-cpu", "8"], "cpu"),
+        (["--private-ip", "x"], "private_ip"),
+    ],
+)
 def test_bad_value_is_named(extra, word):
     with pytest.raises(protocol.InvalidField, match=word):
         config.from_arguments(BASE + extra)

@@ -1,4 +1,5 @@
 """The state machine and the schedule, on a clock of the test's own."""
+
 from __future__ import annotations
 
 import random

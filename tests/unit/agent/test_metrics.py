@@ -1,4 +1,5 @@
 """Metrics with a stand-in for the NVML library's module: the hardware is what can't be had here."""
+
 from __future__ import annotations
 
 import sys

@@ -1,4 +1,5 @@
 """The gateway host's register of workers: text in, text out."""
+
 import pytest
 
 from ansible_collections.beta9.workers.plugins.module_utils import peers
@@ -13,7 +14,8 @@ def line(name, address):
 
 def test_a_line_permits_its_own_forwards_and_nothing_else():
     assert line("gpu-01", "127.77.0.9") == (
-        'restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.77.0.9:6443" ' + KEY + " beta9-worker:gpu-01")
+        'restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.77.0.9:6443" ' + KEY + " beta9-worker:gpu-01"
+    )
 
 
 def test_what_is_written_is_read_back():
@@ -58,8 +60,10 @@ def test_a_wanted_address_of_another_worker_is_refused_by_name():
         peers.choose_address("gpu-01", {"gpu-02": {"line": "", "address": "127.77.0.9"}}, NETWORK, wanted="127.77.0.9")
 
 
-@pytest.mark.parametrize("network, wanted, text", [
-    ("127.77.0.0/16", "127.77", "expected an IP address"), ("nonsense", None, "expected a network"), ("127.77.0.0/30", None, "no free address")])
+@pytest.mark.parametrize(
+    "network, wanted, text",
+    [("127.77.0.0/16", "127.77", "expected an IP address"), ("nonsense", None, "expected a network"), ("127.77.0.0/30", None, "no free address")],
+)
 def test_wishes_that_can_not_be_granted(network, wanted, text):
     held = {"a": {"line": "", "address": "127.77.0.1"}, "b": {"line": "", "address": "127.77.0.2"}}
     with pytest.raises(peers.PeerError, match=text):

@@ -1,4 +1,5 @@
 """What the tunnel's journal means."""
+
 from __future__ import annotations
 
 import pytest

@@ -6,6 +6,7 @@
 Probes of one machine take its identity from context.config["machine"]; what they share is read once. Only named, safe fields of
 a state are read: the rest of the hash are secrets. Where kubectl or Redis can't be had, the answer is unknown.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -99,17 +100,20 @@ def kubectl(context, *words, timeout=8.0):
 
 def objects(context, kind, *selector):
     """Return the items of a kubectl get, [] when there are none."""
+
     def read():
         ran = kubectl(context, "get", kind, *selector, "-o", "json")
-        if ran.status != 0:
+        if ran.status != 0 or not ran.output.strip():
             return []
         found = json.loads(ran.output)
         return found.get("items", [found])
+
     return context.shared("kubectl %s %s" % (kind, selector), read)
 
 
 def redis(context):
     """Return a way to ask the gateway's Redis."""
+
     def connect():
         if context.config.get("redis_url"):
             return Redis(context.config["redis_url"])
@@ -117,16 +121,19 @@ def redis(context):
         if not pods:
             raise Unknown("no Redis pod (%s) was found" % REDIS_LABEL)
         return RedisInPod(context, pods[0]["metadata"]["name"])
+
     return context.shared("redis", connect)
 
 
 def ask(context, *words):
     """Ask Redis; Unknown if it does not answer, because G09 tells of that. One at a time: the connection is shared."""
+
     def read():
         try:
             return redis(context).call(*words)
         except OSError as error:
             raise Unknown("Redis: %s" % error) from None
+
     with context.redis_lock:
         return context.shared("redis:%s" % (words,), read)
 
@@ -206,7 +213,7 @@ def index(context):
     if state_of(context) and state_key(context) not in keys:
         return bad("missing", "%s is not in the index" % state_key(context))
     orphans = [key for key in keys if not ask(context, "EXISTS", key)]
-    return bad("", "%d of %d entries without a state" % (len(orphans), len(keys)), "\n".join(orphans[:10])) if orphans else ok("%d entries" % len(keys))
+    return warn("", "%d of %d entries without a state" % (len(orphans), len(keys)), "\n".join(orphans[:10])) if orphans else ok("%d entries" % len(keys))
 
 
 def resolves(context):
@@ -318,7 +325,12 @@ def pool(context):
     if known is not None and name not in known:
         return bad("absent", "pools: %s" % (", ".join(sorted(known)) or "none"))
     try:
-        text = "\n".join(value for config in CONFIGMAPS for entry in objects(context, "configmap", config, "--ignore-not-found") for value in (entry.get("data") or {}).values())
+        text = "\n".join(
+            value
+            for config in CONFIGMAPS
+            for entry in objects(context, "configmap", config, "--ignore-not-found")
+            for value in (entry.get("data") or {}).values()
+        )
     except Unknown:
         if known is None:
             raise
@@ -340,8 +352,10 @@ def status(context):
         raise Unknown("the gateway has no state of pool %s" % name)
     if word != "degraded":
         return ok(word)
-    ready = any(ask(context, "HGET", key, "status") == "ready" for key in
-                ask(context, "SMEMBERS", "provider:machine:%s:%s:machine_index" % (context.config["machine"]["provider"], name)) or [])
+    ready = any(
+        ask(context, "HGET", key, "status") == "ready"
+        for key in ask(context, "SMEMBERS", "provider:machine:%s:%s:machine_index" % (context.config["machine"]["provider"], name)) or []
+    )
     if not ready:
         return bad("no_ready_machine", "degraded, no ready machine")
     return bad("pending_workers" if int(values["pending_workers"] or 0) else "", "degraded")

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to look at the machine: its token, the gateway's answers to it, and the agent that keeps it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -20,30 +21,39 @@ PYTHON = "/opt/beta9-agent/current/bin/python"
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
+PAYLOAD_FIELDS = ("machine_id", "hostname", "pool_name", "provider_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
 def token_of(context):
     """Return the machine's token, which is a secret from here on; None when there is none."""
+
     def read():
         text = context.read(TOKEN_FILE)
-        if text is None and not os.access(host.CREDENTIALS_DIR, os.X_OK) and os.path.isdir(os.path.dirname(host.CREDENTIALS_DIR)) \
-                and os.path.exists(host.CREDENTIALS_DIR):
+        if (
+            text is None
+            and not os.access(host.CREDENTIALS_DIR, os.X_OK)
+            and os.path.isdir(os.path.dirname(host.CREDENTIALS_DIR))
+            and os.path.exists(host.CREDENTIALS_DIR)
+        ):
             raise Unknown("%s may not be read: run with become" % host.CREDENTIALS_DIR)
         token = (text or "").strip()
         if token:
             context.secrets.append(token)
         return token or None
+
     return context.shared("token", read)
 
 
 def state_of(context):
     """Return what the running agent says of itself, {} when it says nothing."""
+
     def read():
         text = context.read(STATE_FILE)
         try:
             return json.loads(text) if text else {}
         except ValueError:
             return {}
+
     return context.shared("agent state", read)
 
 
@@ -93,6 +103,7 @@ def keepalive_route(context):
 
 def dry_run(context):
     """Return the agent's dry run: (exit status, output). Shared by A03, A04 and P07."""
+
     def read():
         environment = {}
         for line in (context.read("/etc/beta9/agent.env") or "").splitlines():
@@ -104,6 +115,7 @@ def dry_run(context):
         if os.path.exists(TOKEN_FILE):
             words.append("BETA9_TOKEN_FILE=" + TOKEN_FILE)
         return context.run("env", *words, PYTHON, "-m", "beta9_agent", "--dry-run", timeout=9)
+
     return context.shared("dry run", read)
 
 
@@ -113,11 +125,11 @@ def payload(context):
     if ran.status != 0:
         text = ran.output.strip().splitlines()
         match = re.search(r"beta9-agent: (\w+): expected .*", ran.output)
-        if match:
+        if match and match.group(1) in PAYLOAD_FIELDS:
             return bad("", match.group(0), "\n".join(text[-3:]))
-        raise Unknown("the agent's dry run ended with %s" % ran.status)
+        raise Unknown("the agent's dry run ended with %s: %s" % (ran.status, (text or [""])[-1][:200]))
     try:
-        fields = json.loads(ran.output[ran.output.index("{"):])["register"]
+        fields = json.loads(ran.output[ran.output.index("{") :])["register"]
         protocol.register_payload(**dict(fields, token="not-shown"))
     except ValueError as error:
         return bad("", str(error))
@@ -148,10 +160,11 @@ def _register(context):
         ran = dry_run(context)
         if ran.status != 0:
             raise Unknown("the agent's dry run ended with %s" % ran.status)
-        fields = json.loads(ran.output[ran.output.index("{"):])["register"]
+        fields = json.loads(ran.output[ran.output.index("{") :])["register"]
         k3s = context.read(os.path.join(host.CREDENTIALS_DIR, "k3s_token"))
         fields["token"] = (k3s or token_of(context) or "").strip()
         return tunnel.client_of(context, token=token_of(context)).register(fields)
+
     return context.shared("register", call)
 
 
@@ -247,7 +260,7 @@ def restarts(context):
     journal = tunnel.journal_of(context, UNIT, "-1h")
     traces = re.findall(r"Traceback \(most recent call last\)", journal)
     if traces:
-        return bad("traceback", "%d restarts" % count, tunnel.last_lines(journal[journal.rindex("Traceback"):], 12))
+        return bad("traceback", "%d restarts" % count, tunnel.last_lines(journal[journal.rindex("Traceback") :], 12))
     return bad("", "%d restarts" % count, tunnel.last_lines(journal)) if count > 3 else ok("%d restarts" % count)
 
 
@@ -284,5 +297,19 @@ def flapping(context):
     return bad("", "%d registrations in 30 minutes" % len(recent)) if len(recent) > 2 else ok("%d registrations in 30 minutes" % len(recent))
 
 
-PROBES = {"A01": token, "A02": keepalive_route, "A03": payload, "A04": register, "A05": keepalive, "M01": listed, "P01": process, "P02": restarts,
-          "P03": python, "P04": packages, "P05": interval, "P06": log, "P07": settings, "M06": flapping}
+PROBES = {
+    "A01": token,
+    "A02": keepalive_route,
+    "A03": payload,
+    "A04": register,
+    "A05": keepalive,
+    "M01": listed,
+    "P01": process,
+    "P02": restarts,
+    "P03": python,
+    "P04": packages,
+    "P05": interval,
+    "P06": log,
+    "P07": settings,
+    "M06": flapping,
+}

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to look at GPU and k3s on the worker."""
+
 from __future__ import annotations
 
 import hashlib
@@ -15,7 +16,10 @@ from ansible_collections.beta9.workers.plugins.module_utils import host
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
 
-CUDA_INIT = "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); code = cuda.cuInit(0); count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
+CUDA_INIT = (
+    "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); code = cuda.cuInit(0); "
+    "count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
+)
 NVML_COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
 K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
 K3S_CA = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
@@ -24,21 +28,25 @@ K3S_API = "https://127.0.0.1:6443"
 
 def gpu(probe):
     """Leave a host alone that has no GPU and is not expected to have one."""
+
     def run(context):
         expected, present = context.config["gpus"], context.shared("pci", host.nvidia_pci_count)
         if not expected and not present:
             return not_applicable("no NVIDIA device, and none expected")
         return probe(context, expected if expected is not None else present, present)
+
     run.__doc__ = probe.__doc__
     return run
 
 
 def k3s(probe):
     """Leave a host alone that shall have no k3s."""
+
     def run(context):
         if not context.config["k3s"]:
             return not_applicable("k3s is not part of this host's configuration")
         return probe(context)
+
     run.__doc__ = probe.__doc__
     return run
 
@@ -52,14 +60,17 @@ def pci(_context, expected, present):
 @gpu
 def driver(context, _expected, _present):
     """U02: loaded modules, and the installed version."""
-    modules = {line.split()[0] for line in (context.read("/proc/modules") or "").splitlines() if line}
+    modules = [name for name in ("nvidia", "nouveau") if os.path.isdir("/sys/module/" + name)]
     if "nvidia" not in modules:
-        return bad("nouveau" if "nouveau" in modules else "not_loaded", "modules: %s" % (", ".join(sorted(modules & {"nouveau", "nvidia"})) or "neither nvidia nor nouveau"))
-    loaded = re.search(r"Kernel Module.*?(\d+\.\d+(?:\.\d+)?)", context.read("/proc/driver/nvidia/version") or "")
-    installed = context.run("modinfo", "-F", "version", "nvidia")
-    if loaded and installed.status == 0 and installed.output.strip() and installed.output.strip() != loaded.group(1):
-        return bad("mismatch", "loaded %s, installed %s" % (loaded.group(1), installed.output.strip()))
-    return ok(loaded.group(1) if loaded else "loaded")
+        return bad("nouveau" if modules else "not_loaded", "loaded: %s" % (modules[0] if modules else "neither nvidia nor nouveau"))
+    loaded = (context.read("/sys/module/nvidia/version") or "").strip()
+    try:
+        found = context.run("modinfo", "-F", "version", "nvidia").output.strip()
+    except Unknown:
+        found = ""
+    if loaded and re.match(r"\d+\.", found) and found != loaded:
+        return bad("mismatch", "loaded %s, installed %s" % (loaded, found))
+    return ok(loaded or "loaded")
 
 
 @gpu
@@ -154,12 +165,14 @@ def certificate():
 
 def nodes(context):
     """Return the nodes of the worker's cluster."""
+
     def read():
         ran = kubectl(context, "get", "nodes", "-o", "json")
         try:
             return json.loads(ran.output)["items"]
         except (ValueError, KeyError):
             raise Unknown("k3s kubectl get nodes: %s" % ran.output.strip()[:200]) from None
+
     return context.shared("nodes", read)
 
 
@@ -184,11 +197,20 @@ def service_account(context):
     context.secrets.append(value)
     denied = []
     for verb, group, resource in (("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")):
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-                  "spec": {"resourceAttributes": {"namespace": "default", "verb": verb, "group": group, "resource": resource}}}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {"namespace": "default", "verb": verb, "group": group, "resource": resource}},
+        }
         try:
-            with open_url(K3S_API + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", method="POST", data=json.dumps(review), timeout=4,
-                          headers={"Authorization": "Bearer " + value, "Content-Type": "application/json"}, ca_path=K3S_CA) as answer:
+            with open_url(
+                K3S_API + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+                method="POST",
+                data=json.dumps(review),
+                timeout=4,
+                headers={"Authorization": "Bearer " + value, "Content-Type": "application/json"},
+                ca_path=K3S_CA,
+            ) as answer:
                 allowed = json.loads(answer.read())["status"]["allowed"]
         except OSError as error:
             if getattr(error, "code", None) == 401:
@@ -217,5 +239,18 @@ def allocatable(context):
     return ok("%d" % offered) if offered >= expected else bad("", "%d, expected %d" % (offered, expected))
 
 
-PROBES = {"U01": pci, "U02": driver, "U03": smi, "U04": cuda, "U05": nvml, "U08": xid, "U07": allocatable, "K01": installed, "K02": active, "K03": ready,
-          "K04": node, "K05": service_account, "K06": kernel}
+PROBES = {
+    "U01": pci,
+    "U02": driver,
+    "U03": smi,
+    "U04": cuda,
+    "U05": nvml,
+    "U08": xid,
+    "U07": allocatable,
+    "K01": installed,
+    "K02": active,
+    "K03": ready,
+    "K04": node,
+    "K05": service_account,
+    "K06": kernel,
+}

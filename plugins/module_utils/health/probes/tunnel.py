@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to look at the way from the worker to the gateway: process, listener, connection, health, options."""
+
 from __future__ import annotations
 
 import email.utils
@@ -10,34 +11,47 @@ import re
 import socket
 import time
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
+from ansible.module_utils.urls import open_url
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
-CAUSE_CODES = (("another host key", "host_key"), ("not the pinned one", "host_key"), ("does not accept", "refused_key"), ("listen address", "listen_taken"),
-               ("SSH port", "no_route"), ("no route", "no_route"), ("can't be resolved", "no_route"))
+CAUSE_CODES = (
+    ("another host key", "host_key"),
+    ("not the pinned one", "host_key"),
+    ("does not accept", "refused_key"),
+    ("listen address", "listen_taken"),
+    ("SSH port", "no_route"),
+    ("no route", "no_route"),
+    ("can't be resolved", "no_route"),
+)
 
 
 def unit_of(context, name):
     """Return the properties of a systemd unit."""
+
     def read():
-        ran = context.run("systemctl", "show", name, "--property=LoadState,ActiveState,SubState,MainPID,NRestarts,Restart,ExecMainStartTimestampMonotonic,Result")
+        ran = context.run(
+            "systemctl", "show", name, "--property=LoadState,ActiveState,SubState,MainPID,NRestarts,Restart,ExecMainStartTimestampMonotonic,Result"
+        )
         if ran.status != 0:
             raise Unknown("systemctl does not answer: %s" % ran.output.strip()[:200])
         return dict(line.split("=", 1) for line in ran.output.splitlines() if "=" in line)
+
     return context.shared("unit:" + name, read)
 
 
 def journal_of(context, name, since="-24h", lines=2000):
     """Return a unit's journal as text, one message a line."""
+
     def read():
         ran = context.run("journalctl", "-u", name, "--since", since, "-n", str(lines), "--no-pager", "-o", "short-unix", "-q")
         if "insufficient permissions" in ran.output or "not seeing messages" in ran.output:
             raise Unknown("the journal of %s may not be read" % name)
         return ran.output
+
     return context.shared("journal:%s:%s" % (name, since), read)
 
 
@@ -48,6 +62,7 @@ def last_lines(text, count=4):
 
 def options_of(context):
     """Return what ssh itself makes of the tunnel's configuration: option in lower case -> list of values."""
+
     def read():
         ran = context.run("ssh", "-G", "-F", SSH_CONFIG, "gateway")
         if context.read(SSH_CONFIG) is None:
@@ -59,6 +74,7 @@ def options_of(context):
             name, _blank, value = line.partition(" ")
             found.setdefault(name.lower(), []).append(value)
         return found
+
     return context.shared("ssh options", read)
 
 
@@ -86,8 +102,11 @@ def options(context):
     restart = unit_of(context, UNIT).get("Restart")
     if restart != "always":
         faults.append("the unit's Restart=%s" % restart)
-    return bad("", ", ".join(faults)) if faults else ok(
-        "ServerAliveInterval %d, ServerAliveCountMax %d, supervised" % (interval, count), target_port=target_port(context))
+    return (
+        bad("", ", ".join(faults))
+        if faults
+        else ok("ServerAliveInterval %d, ServerAliveCountMax %d, supervised" % (interval, count), target_port=target_port(context))
+    )
 
 
 def forwarding_processes(port):
@@ -108,6 +127,9 @@ def process(context):
         return bad("stopped", "beta9-tunnel.service is not installed")
     journal = journal_of(context, UNIT, "-10min", 60)
     starts = sum(1 for _pid, _parent, program in clients if program == "ssh")
+    foreign = [entry for entry in host.listeners(local_port(context)) if entry["process"] not in ("ssh", None)]
+    if foreign:
+        raise Unknown("the tunnel can't run while %(process)s (pid %(pid)s) holds its port" % foreign[0])  # T02 is the one to tell
     main = int(unit.get("MainPID") or 0)
     if not main:
         return _why(journal, "stopped" if unit.get("ActiveState") in ("inactive", "failed") else "failing", "the unit is %s" % unit.get("ActiveState"))
@@ -188,7 +210,9 @@ def stability(context):
         return bad("probes", "%d of 10 requests failed: %s" % (failed, last))
     if context.config["connection"] != "autossh":
         return ok("10 of 10 requests")
-    lost = re.findall(r"Timeout, server .* not responding|Connection to .* closed by remote host|client_loop: send disconnect|Connection reset by", journal_of(context, UNIT))
+    lost = re.findall(
+        r"Timeout, server .* not responding|Connection to .* closed by remote host|client_loop: send disconnect|Connection reset by", journal_of(context, UNIT)
+    )
     if len(lost) > 3:
         return bad("drops", "the tunnel was lost %d times in 24 hours" % len(lost), "\n".join(lost[-4:]))
     return ok("10 of 10 requests, %d losses in 24 hours" % len(lost))
@@ -199,7 +223,7 @@ def clock(context):
     url = context.config["gateway_url"].rstrip("/") + protocol.HEALTH_PATH
     before = time.time()
     try:
-        with urlopen(Request(url, headers={"User-Agent": "beta9.workers"}), timeout=4) as answer:  # a Date header is all that is wanted of it
+        with open_url(url, timeout=4, http_agent="beta9.workers", ca_path=context.config.get("ca_path")) as answer:  # a Date header is all that is wanted of it
             stamp = answer.headers.get("Date")
     except OSError as error:
         raise Unknown("the gateway gave no Date header: %s" % error) from None

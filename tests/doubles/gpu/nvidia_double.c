@@ -1,0 +1,32 @@
+/* A TEST DOUBLE of libnvidia-ml and libcuda: the few calls that the agent and the health check make.
+   /etc/beta9-gpu-double holds lines "gpus=2", "busy=1", "nvml=0" (an NVML error code, 999 hangs), "cuda=0" (a CUDA error code). */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int setting(const char *name, int otherwise) {
+    char line[64];
+    int value = otherwise;
+    FILE *file = fopen("/etc/beta9-gpu-double", "r");
+    if (!file) return otherwise;
+    while (fgets(line, sizeof line, file))
+        if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == '=') sscanf(line + strlen(name) + 1, "%d", &value);
+    fclose(file);
+    return value;
+}
+
+int nvmlInitWithFlags(unsigned flags) { int code = setting("nvml", 0); if (code == 999) sleep(3600); return code; }
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+int nvmlShutdown(void) { return 0; }
+const char *nvmlErrorString(int code) { return code == 9 ? "Driver Not Loaded" : "Unknown Error"; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = setting("gpus", 0); return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)(long)(index + 1); return 0; }
+int nvmlDeviceGetName(void *device, char *name, unsigned length) { snprintf(name, length, "NVIDIA TEST DOUBLE"); return 0; }
+int nvmlDeviceGetComputeRunningProcesses_v3(void *device, unsigned *count, void *infos) {
+    int busy = (long)device <= setting("busy", 0);
+    int room = *count > 0;
+    *count = busy;
+    return busy && !room ? 7 : 0; /* insufficient size: the caller asks again with room */
+}
+int cuInit(unsigned flags) { return setting("cuda", 0); }
+int cuDeviceGetCount(int *count) { *count = setting("gpus", 0); return 0; }

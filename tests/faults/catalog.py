@@ -1,0 +1,576 @@
+"""The faults: how each is made and undone on real hosts, and the one root cause that must be named.
+
+inject and restore are shell scripts, {"worker": ..., "gateway": ...}. {machine}, {key}, {other_address} and so on are filled in.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must mend it by itself."""
+
+    name: str
+    root: str
+    guide: str
+    inject: dict
+    restore: dict
+    variables: dict = {}
+    code: str = ""
+    wait_seconds: float = 0.5
+    heals: bool = False
+
+
+SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
+KEEP = "cp -a {0} /root/kept-$(basename {0})"
+BACK = "cp -a /root/kept-$(basename {0}) {0}"
+RESTART_TUNNEL = "systemctl restart beta9-tunnel"
+AGENT_ENV = "/etc/beta9/agent.env"
+TOKEN = "/etc/beta9/credentials/machine_token"
+K3S = "/etc/beta9-k3s-double.json"
+KUBE = "/etc/beta9-kubectl-double.json"
+GPU = "/etc/beta9-gpu-double"
+VENV = "/opt/beta9-agent/current"
+# the agent notices the end of a fault by itself, but the next fault need not wait for that
+AGENT_NOW = "timeout 20 systemctl restart beta9-agent"
+ASK = "import urllib.request as u; u.urlopen('http://127.0.0.1:1994/api/v1/health', timeout=2)"
+TUNNEL_UP = RESTART_TUNNEL + '; for n in $(seq 40); do python3 -c "%s" 2>/dev/null && break; sleep 0.1; done' % ASK
+
+
+def edit(path, expression, after=""):
+    """Return (inject, restore) scripts that edit a file with sed and put it back."""
+    return KEEP.format(path) + "; sed -i %s %s; " % (expression, path) + after, BACK.format(path) + "; " + after
+
+
+def worker_edit(name, root, guide, path, expression, after="", settle="", **options):
+    """Return a fault that is an edited file on the worker."""
+    inject, restore = edit(path, expression, after)
+    return Fault(name, root, guide, {"worker": inject}, {"worker": restore + settle}, **options)
+
+
+def state(path, change):
+    """Return a script that changes a double's JSON state, keeping the old one."""
+    return "cp -a {0} /root/kept-$(basename {0}); python3 -c \"import json; s = json.load(open('{0}')); {1}; json.dump(s, open('{0}', 'w'))\"".format(
+        path, change
+    )
+
+
+def redis_fault(text):
+    """Return a script that switches a fault of the gateway double on."""
+    return "redis-cli set double:fault '%s' >/dev/null" % text
+
+
+NO_FAULT = "redis-cli del double:fault >/dev/null"
+ONLY_REDIS = {}
+
+FAULTS = [
+    # tunnel
+    Fault("tunnel stopped", "T01", "Tunnel Connection Refused", {"worker": "systemctl stop beta9-tunnel"}, {"worker": TUNNEL_UP}, code="stopped", heals=True),
+    Fault(
+        "tunnel's key not let in",
+        "T01",
+        "Tunnel Connection Refused",
+        {
+            "gateway": "cp -a /etc/ssh/beta9-tunnel/authorized_keys /root/kept-keys; "
+            "sed -i /{worker}$/d /etc/ssh/beta9-tunnel/authorized_keys; pkill -u beta9-tunnel || true"
+        },
+        {"gateway": "cp -a /root/kept-keys /etc/ssh/beta9-tunnel/authorized_keys", "worker": TUNNEL_UP},
+        code="refused_key",
+        wait_seconds=4,
+    ),
+    Fault(
+        "gateway host shows another key",
+        "T01",
+        "Tunnel Connection Refused",
+        {
+            "worker": KEEP.format("/etc/beta9/tunnel/known_hosts") + "; ssh-keygen -q -t ed25519 -N '' -f /root/fake; "
+            "printf '%s %s\\n' {gateway_address} \"$(cut -d' ' -f1,2 /root/fake.pub)\" > /etc/beta9/tunnel/known_hosts; rm /root/fake*; " + RESTART_TUNNEL
+        },
+        {"worker": BACK.format("/etc/beta9/tunnel/known_hosts") + "; " + TUNNEL_UP},
+        code="host_key",
+        wait_seconds=3,
+    ),
+    worker_edit(
+        "gateway host's SSH port is wrong",
+        "T01",
+        "Tunnel Connection Refused",
+        SSH_CONFIG,
+        "'s/Port .*/Port 2222/'",
+        RESTART_TUNNEL,
+        "; " + TUNNEL_UP,
+        code="no_route",
+        wait_seconds=3,
+    ),
+    Fault(
+        "second tunnel by hand",
+        "T01",
+        "Tunnel Connection Refused",
+        {
+            "worker": "install -m 600 /etc/beta9/credentials/tunnel_key /root/key; sed '/Forward/d' " + SSH_CONFIG + " > /root/config; "
+            "systemd-run -q --unit by-hand ssh -F /root/config -i /root/key -N -L 127.0.0.1:1994:localhost:31994 gateway; sleep 1"
+        },
+        {"worker": "systemctl stop by-hand; rm -f /root/key /root/config"},
+        code="duplicate",
+    ),
+    Fault(
+        "another program on the tunnel's port",
+        "T02",
+        "Tunnel Connection Refused",
+        {"worker": "systemctl stop beta9-tunnel; systemd-run -q --unit squatter python3 -m http.server 1994 --bind 127.0.0.1; sleep 0.7"},
+        {"worker": "systemctl stop squatter; " + TUNNEL_UP},
+        code="foreign",
+    ),
+    Fault(
+        "wrong port of a direct gateway",
+        "T03",
+        "Tunnel Connection Refused",
+        {},
+        {},
+        {"health_check_connection": "direct", "health_check_gateway_url": "http://{gateway_address}:9"},
+        code="refused",
+    ),
+    Fault(
+        "gateway's name does not resolve",
+        "T03",
+        "Tunnel Connection Refused",
+        {},
+        {},
+        {"health_check_connection": "direct", "health_check_gateway_url": "http://no-such-gateway.invalid:31994"},
+        code="dns",
+    ),
+    Fault(
+        "health is answered by something else",
+        "T04",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": redis_fault('{"route": "health", "mode": "garbage"}')},
+        {"gateway": NO_FAULT},
+        code="not_gateway",
+    ),
+    Fault(
+        "empty reply",
+        "T04",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": redis_fault('{"route": "health", "mode": "empty"}')},
+        {"gateway": NO_FAULT},
+        code="empty_reply",
+    ),
+    Fault(
+        "tunnel keeps dropping",
+        "T05",
+        "Tunnel Keeps Dropping",
+        {"gateway": "for n in 1 2 3 4 5; do pkill -u beta9-tunnel sshd; sleep 2.5; done; true"},
+        {"worker": "journalctl -q --rotate --vacuum-time=1s 2>/dev/null; true"},
+        code="drops",
+        wait_seconds=3,
+    ),
+    worker_edit("tunnel without keepalive options", "T06", "Tunnel Keeps Dropping", SSH_CONFIG, "/ServerAlive/d", heals=True),
+    Fault("clocks differ", "C03", "Registration Issues", {"gateway": redis_fault('{"route": "*", "mode": "date", "offset": 7200}')}, {"gateway": NO_FAULT}),
+    worker_edit(
+        "no reverse forward",
+        "V01",
+        "Gateway Can't Reach Worker k3s",
+        SSH_CONFIG,
+        "/RemoteForward/d",
+        RESTART_TUNNEL,
+        "; " + TUNNEL_UP,
+        wait_seconds=2,
+        heals=True,
+    ),
+    worker_edit(
+        "tunnel to the wrong NodePort",
+        "G04",
+        "Gateway Unreachable from Tunnel",
+        SSH_CONFIG,
+        "'s/localhost:31994/localhost:31993/'",
+        RESTART_TUNNEL,
+        "; " + TUNNEL_UP,
+        wait_seconds=2,
+        heals=True,
+    ),
+    # token and machine API
+    Fault(
+        "token missing on the host",
+        "A01",
+        'Error: "Invalid token" (403)',
+        {"worker": "mv " + TOKEN + " /root/token"},
+        {"worker": "mv /root/token " + TOKEN},
+        code="missing",
+    ),
+    Fault(
+        "token deactivated",
+        "A01",
+        'Error: "Invalid token" (403)',
+        {"gateway": "redis-cli hset {token_key} active 0"},
+        {"gateway": "redis-cli hset {token_key} active 1", "worker": AGENT_NOW},
+        code="token_unknown",
+    ),
+    Fault(
+        "token of another type",
+        "A01",
+        'Error: "Invalid token" (403)',
+        {"gateway": "redis-cli hset {token_key} kind workspace"},
+        {"gateway": "redis-cli hset {token_key} kind machine", "worker": AGENT_NOW},
+        code="token_wrong_type",
+    ),
+    Fault(
+        "token of another machine",
+        "M05",
+        'Error: "Invalid token" (403)',
+        {
+            "gateway": "redis-cli hset double:token:$(printf %s canary-of-another-machine | sha256sum | cut -d' ' -f1) kind machine active 1",
+            "worker": KEEP.format(TOKEN) + "; printf %s canary-of-another-machine > " + TOKEN,
+        },
+        {"worker": BACK.format(TOKEN)},
+    ),
+    Fault(
+        "gateway without keepalive endpoint",
+        "A02",
+        'Error: "machine_not_found" (500)',
+        {"gateway": redis_fault('{"route": "keepalive", "mode": "no_keepalive_route"}')},
+        {"gateway": NO_FAULT},
+    ),
+    worker_edit("memory in the wrong form", "A03", 'Error: "Invalid payload" (400)', AGENT_ENV, "'$aBETA9_MAX_MEMORY=16GB'"),
+    Fault(
+        "registration refused",
+        "A04",
+        'Error: "Invalid payload" (400)',
+        {"gateway": redis_fault('{"route": "register", "mode": "answer", "status": 400, "body": "{\\"message\\": \\"Invalid payload\\"}"}')},
+        {"gateway": NO_FAULT},
+        {"health_check_active": True},
+    ),
+    Fault(
+        "keepalive refused",
+        "A05",
+        'Error: "machine_not_found" (500)',
+        {"gateway": redis_fault('{"route": "keepalive", "mode": "answer", "status": 500, "body": "{\\"message\\": \\"Internal Server Error\\"}"}')},
+        {"gateway": NO_FAULT, "worker": AGENT_NOW},
+        {"health_check_active": True},
+    ),
+    # machine
+    Fault("state expired", "M02", 'Error: "machine_not_found" (500)', {"gateway": "redis-cli del {key}"}, {"worker": AGENT_NOW}, code="absent"),
+    Fault(
+        "state expired, no access to Redis",
+        "M01",
+        "Machine Keeps Expiring",
+        {"gateway": "redis-cli del {key}"},
+        {"worker": AGENT_NOW},
+        {"health_check_gateway_host": ""},
+    ),
+    Fault(
+        "state expired, operator's list alone",
+        "C02",
+        "Machine Keeps Expiring",
+        {"gateway": "redis-cli del {key}"},
+        {"worker": AGENT_NOW},
+        {"health_check_only": ["C01", "C02"]},
+        code="absent",
+    ),
+    Fault("keepalives do not land", "M03", "Machine Keeps Expiring", {"gateway": "redis-cli hset {key} last_keepalive 1700000000"}, {"worker": AGENT_NOW}),
+    Fault(
+        "machine missing from the index",
+        "M04",
+        'Pool Shows "Degraded"',
+        {"gateway": "redis-cli srem provider:machine:generic:gpu:machine_index {key}"},
+        {"gateway": "redis-cli sadd provider:machine:generic:gpu:machine_index {key}"},
+        code="missing",
+    ),
+    Fault(
+        "repeated registrations",
+        "M06",
+        "Machine Keeps Expiring",
+        {"worker": "for n in 1 2 3; do systemctl reload beta9-agent; sleep 1; done"},
+        {"worker": AGENT_NOW},
+        wait_seconds=1,
+    ),
+    worker_edit(
+        "host in another pool than the inventory says", "C01", 'Error: "Invalid pool name" (500)', "/etc/ansible/facts.d/beta9.fact", '\'s/"gpu"/"cpu"/\''
+    ),
+    Fault(
+        "host never onboarded",
+        "C01",
+        'Error: "machine_not_found" (500)',
+        {"worker": "mv /etc/ansible/facts.d/beta9.fact /root/fact"},
+        {"worker": "mv /root/fact /etc/ansible/facts.d/beta9.fact"},
+        code="no_machine",
+    ),
+    # agent
+    Fault("agent stopped", "P01", "Agent Crashes on Startup", {"worker": "systemctl stop beta9-agent"}, {"worker": AGENT_NOW}, code="stopped", heals=True),
+    Fault(
+        "agent frozen",
+        "P01",
+        "Machine Keeps Expiring",
+        {"worker": "systemctl kill -s STOP beta9-agent"},
+        {"worker": "systemctl kill -s KILL beta9-agent; " + AGENT_NOW},
+        code="frozen",
+        heals=True,
+    ),
+    Fault(
+        "second agent by hand",
+        "P01",
+        "Machine Keeps Expiring",
+        {
+            "worker": "systemd-run -q --unit second -p EnvironmentFile="
+            + AGENT_ENV
+            + " -p Environment=BETA9_TOKEN_FILE="
+            + TOKEN
+            + " "
+            + VENV
+            + "/bin/python -m beta9_agent; sleep 1.5"
+        },
+        {"worker": "systemctl stop second"},
+        code="duplicate",
+    ),
+    Fault(
+        "agent killed again and again",
+        "P02",
+        "Machine Keeps Expiring",
+        {"worker": "for n in 1 2 3 4; do systemctl kill -s KILL beta9-agent; sleep 6.5; done"},
+        {"worker": "systemctl reset-failed beta9-agent; " + AGENT_NOW},
+    ),
+    Fault(
+        "agent's Python is gone",
+        "P03",
+        "Agent Crashes on Startup",
+        {"worker": "mv " + VENV + "/bin/python " + VENV + "/bin/python.away"},
+        {"worker": "mv " + VENV + "/bin/python.away " + VENV + "/bin/python"},
+        code="missing",
+    ),
+    Fault(
+        "agent's package is gone",
+        "P04",
+        "Agent Crashes on Startup",
+        {"worker": "mv " + VENV + "/lib/python3*/site-packages/httpx /root/httpx"},
+        {
+            "worker": "[ ! -d /root/httpx ] || { rm -rf "
+            + VENV
+            + "/lib/python3*/site-packages/httpx; mv /root/httpx "
+            + VENV
+            + "/lib/python3*/site-packages/; }"
+        },
+        heals=True,
+    ),
+    worker_edit(
+        "keepalive interval too long",
+        "P05",
+        "Machine Keeps Expiring",
+        AGENT_ENV,
+        "'s/KEEPALIVE_INTERVAL=.*/KEEPALIVE_INTERVAL=240/'",
+        AGENT_NOW,
+        heals=True,
+        wait_seconds=1,
+    ),
+    Fault(
+        "agent's keepalives are refused",
+        "P06",
+        "Tunnel Keeps Dropping",
+        {
+            "gateway": redis_fault('{"route": "keepalive", "mode": "answer", "status": 400, "body": "{\\"message\\": \\"Invalid payload\\"}"}'),
+            "worker": "systemctl restart --no-block beta9-agent; sleep 1.5",
+        },
+        {"gateway": NO_FAULT, "worker": AGENT_NOW},
+    ),
+    worker_edit("agent's settings are refused", "P07", "Agent Crashes on Startup", AGENT_ENV, "'s/GATEWAY_PORT=.*/GATEWAY_PORT=0/'"),
+    # GPU
+    Fault(
+        "GPU missing on the bus",
+        "U01",
+        "Agent Can't Detect GPUs",
+        {"worker": "mv /sys/bus/pci/devices/0000:02:00.0 /root/device"},
+        {"worker": "mv /root/device /sys/bus/pci/devices/0000:02:00.0"},
+    ),
+    Fault(
+        "driver not loaded",
+        "U02",
+        "Agent Can't Detect GPUs",
+        {"worker": "mv /sys/module/nvidia /sys/module/.away"},
+        {"worker": "mv /sys/module/.away /sys/module/nvidia"},
+        code="not_loaded",
+    ),
+    Fault(
+        "nouveau instead of the driver",
+        "U02",
+        "Agent Can't Detect GPUs",
+        {"worker": "mv /sys/module/nvidia /sys/module/nouveau"},
+        {"worker": "mv /sys/module/nouveau /sys/module/nvidia"},
+        code="nouveau",
+    ),
+    Fault(
+        "driver updated, not rebooted",
+        "U02",
+        "Agent Can't Detect GPUs",
+        {"worker": "echo 570.1.1 > /etc/beta9-modinfo-double"},
+        {"worker": "echo 550.1.1 > /etc/beta9-modinfo-double"},
+        code="mismatch",
+    ),
+    worker_edit("nvidia-smi hangs", "U03", "Agent Can't Detect GPUs", GPU, "s/smi=.*/smi=hang/", code="hang"),
+    worker_edit("nvidia-smi fails", "U03", "Agent Can't Detect GPUs", GPU, "s/smi=.*/smi=fail/"),
+    worker_edit("GPU fell off the bus", "U03", "Agent Can't Detect GPUs", GPU, "s/smi=.*/smi=1/", code="count"),
+    worker_edit("fabric manager is not running", "U04", "Agent Can't Detect GPUs", GPU, "s/cuda=.*/cuda=802/", code="fabric"),
+    worker_edit("NVML does not answer", "U05", "Agent Can't Detect GPUs", GPU, "s/nvml=.*/nvml=9/", AGENT_NOW),
+    Fault(
+        "gateway has another GPU count",
+        "U06",
+        "Agent Can't Detect GPUs",
+        {"gateway": "redis-cli hset {key} gpu_count 0"},
+        {"gateway": "redis-cli hset {key} gpu_count 2"},
+        heals=True,
+    ),
+    Fault(
+        "Xid errors",
+        "U08",
+        "Agent Can't Detect GPUs",
+        {"worker": "echo 'NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.' > /etc/beta9-kernel-log-double"},
+        {"worker": ": > /etc/beta9-kernel-log-double"},
+    ),
+    # k3s
+    Fault(
+        "k3s is not installed",
+        "K01",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": "mv /usr/local/bin/k3s /root/k3s"},
+        {"worker": "mv /root/k3s /usr/local/bin/k3s"},
+    ),
+    Fault("k3s stopped", "K02", "Gateway Can't Reach Worker k3s", {"worker": "systemctl stop k3s"}, {"worker": "systemctl start k3s; sleep 1"}, heals=True),
+    Fault("k3s is not ready", "K03", "Gateway Can't Reach Worker k3s", {"worker": state(K3S, "s['readyz'] = ['etcd']")}, {"worker": BACK.format(K3S)}),
+    Fault("node is not ready", "K04", "Gateway Can't Reach Worker k3s", {"worker": state(K3S, "s['node_ready'] = False")}, {"worker": BACK.format(K3S)}),
+    Fault(
+        "service account may not create Jobs",
+        "K05",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": state(K3S, "s['allowed'].remove('create jobs')")},
+        {"worker": BACK.format(K3S)},
+    ),
+    Fault(
+        "service account's token is refused",
+        "K05",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": state(K3S, "s['token'] = 'another-canary-0123456789'")},
+        {"worker": BACK.format(K3S)},
+        code="invalid",
+    ),
+    Fault(
+        "kernel lacks a feature",
+        "K06",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": state(K3S, "s['kernel_missing'] = ['CONFIG_VXLAN']")},
+        {"worker": BACK.format(K3S)},
+    ),
+    Fault("no allocatable GPU", "U07", "Agent Can't Detect GPUs", {"worker": state(K3S, "s['allocatable'] = 0")}, {"worker": BACK.format(K3S)}),
+    Fault(
+        "another worker's k3s at the address",
+        "V02",
+        "Gateway Can't Reach Worker k3s",
+        {"gateway": "redis-cli hset {key} hostname {other_address}"},
+        {"gateway": "redis-cli hset {key} hostname {address}"},
+        code="other",
+    ),
+    Fault(
+        "registered name does not resolve",
+        "V05",
+        "Gateway Can't Reach Worker k3s",
+        {"gateway": "redis-cli hset {key} hostname no-such-worker.invalid"},
+        {"gateway": "redis-cli hset {key} hostname {address}"},
+    ),
+    Fault(
+        "logged out of the tailnet",
+        "V03",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": "echo NeedsLogin > /etc/beta9-tailscale-double"},
+        {"worker": "echo Running > /etc/beta9-tailscale-double"},
+        {"health_check_connection": "tailscale", "beta9_connection": "tailscale", "health_check_gateway_url": "http://{gateway_address}:31994"},
+        code="login",
+    ),
+    Fault(
+        "no path in the tailnet",
+        "V04",
+        "Gateway Can't Reach Worker k3s",
+        {"gateway": "echo none > /etc/beta9-tailscale-double"},
+        {"gateway": "echo Running > /etc/beta9-tailscale-double"},
+        {"health_check_connection": "tailscale", "beta9_connection": "tailscale", "health_check_gateway_url": "http://{gateway_address}:31994"},
+    ),
+    # gateway's cluster
+    Fault("kubectl may not read logs", "G01", "Gateway Issues", {"gateway": state(KUBE, "s['denied'] = ['get pods/log']")}, {"gateway": BACK.format(KUBE)}),
+    Fault(
+        "gateway pod not ready",
+        "G02",
+        "Gateway Unreachable from Tunnel",
+        {
+            "gateway": state(
+                KUBE, "s['pods']['app=gateway'][0]['status']['containerStatuses'] = [{'ready': False, 'state': {'waiting': {'reason': 'CrashLoopBackOff'}}}]"
+            )
+            + "; systemctl stop beta9-gateway-double"
+        },
+        {"gateway": BACK.format(KUBE) + "; systemctl start beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+    ),
+    Fault(
+        "service has no endpoint",
+        "G03",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": state(KUBE, "s['endpoints'] = {}") + "; systemctl stop beta9-gateway-double"},
+        {"gateway": BACK.format(KUBE) + "; systemctl start beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+    ),
+    Fault(
+        "gateway does not answer inside its cluster",
+        "G05",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": state(KUBE, "s['health'] = {'status': 'not ok'}")},
+        {"gateway": BACK.format(KUBE)},
+    ),
+    Fault(
+        "pool is not in the configuration",
+        "G06",
+        'Error: "Invalid pool name" (500)',
+        {"gateway": state(KUBE, "s['configmaps']['gateway-config']['data']['config.yaml'] = 'worker:\\n  pools:\\n    cpu:\\n      mode: external\\n'")},
+        {"gateway": BACK.format(KUBE)},
+        code="absent",
+    ),
+    Fault(
+        "pool is not external",
+        "G06",
+        'Pool Shows "Degraded"',
+        {"gateway": state(KUBE, "s['configmaps']['gateway-config']['data']['config.yaml'] = 'worker:\\n  pools:\\n    gpu:\\n      mode: local\\n'")},
+        {"gateway": BACK.format(KUBE)},
+        code="mode",
+    ),
+    Fault(
+        "pool is degraded by pending workers",
+        "G07",
+        'Pool Shows "Degraded"',
+        {"gateway": "redis-cli hset workerpool:gpu:state status DEGRADED pending_workers 9"},
+        {"gateway": "redis-cli del workerpool:gpu:state"},
+        code="pending_workers",
+    ),
+    Fault(
+        "gateway logs k8s API errors",
+        "G08",
+        "Gateway Can't Reach Worker k3s",
+        {"gateway": state(KUBE, "s['log'] = 'ERR failed to create job error=\\\"dial tcp 127.77.1.1:6443: connect: connection refused\\\" pool_name=gpu'")},
+        {"gateway": BACK.format(KUBE)},
+        code="k3s",
+    ),
+    Fault(
+        "provider not implemented with a ready machine",
+        "G08",
+        '"provider not implemented" Error',
+        {"gateway": state(KUBE, "s['log'] = 'ERR failed to add worker error=\\\"provider not implemented\\\" pool_name=gpu'")},
+        {"gateway": BACK.format(KUBE)},
+        code="provider",
+    ),
+    Fault(
+        "Redis stopped",
+        "G09",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": "systemctl stop redis-server"},
+        {"gateway": "systemctl start redis-server; sleep 1", "worker": AGENT_NOW},
+    ),
+]
+
+# Two faults that have nothing to do with each other: exactly these two roots
+PAIRS = [
+    ("tunnel without keepalive options", "node is not ready"),
+    ("agent's package is gone", "fabric manager is not running"),
+    ("agent stopped", "pool is not in the configuration"),
+    ("tunnel stopped", "GPU missing on the bus"),
+    ("token missing on the host", "kernel lacks a feature"),
+]

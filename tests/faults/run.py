@@ -1,0 +1,335 @@
+"""make faults: inject real faults on real hosts, run health_check.yml through ansible-runner, and compare the root cause it names.
+
+Writes build/faults.json: {"faults": [{fault, expected_root, reported_roots, wrong_roots, seconds, healed}], "totals": {...}}.
+
+    run.py [--only WORDS] [--healthy N] [--no-heal] [--keep]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "collections"))
+
+import ansible_runner  # noqa: E402
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog as checks  # noqa: E402
+
+from tests.faults.catalog import FAULTS, PAIRS  # noqa: E402
+
+NAME = "b9f"
+STATE = ROOT / "build" / ("testbed-" + NAME)
+WORKER, OTHER, GATEWAY = NAME + "-worker1", NAME + "-worker2", NAME + "-gateway"
+REPORT = ROOT / "build" / "faults"
+K3S_TOKEN = "canary-k3s-token-0123456789"
+# what no fault can be made for here, and why
+NOT_INJECTED = {"G10": "starts a Job on a real k3s, which can't be had here"}
+
+
+def sh(host, script, check=True):
+    """Run a script in a host; return its output."""
+    done = subprocess.run(["podman", "exec", "-i", host, "sh"], input=script, capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        sys.exit("%s: %s\n%s%s" % (host, script, done.stdout, done.stderr))
+    return done.stdout.strip()
+
+
+def put(host, source, target, mode="755"):
+    """Copy a file into a host."""
+    subprocess.run(["podman", "cp", str(source), "%s:%s" % (host, target)], check=True, capture_output=True)
+    sh(host, "chmod %s %s" % (mode, target))
+
+
+def wrap(host, script, command):
+    """Make a Python file a command."""
+    sh(host, "printf '#!/bin/sh\\nexec /usr/bin/python3 %s \"$@\"\\n' > %s; chmod 755 %s" % (script, command, command))
+
+
+def play(playbook, limit=WORKER, **variables):
+    """Run a playbook through ansible-runner; return (exit status, output)."""
+    private = REPORT / "runner"
+    shutil.rmtree(private, ignore_errors=True)
+    private.mkdir(parents=True)
+    environment = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"), "ANSIBLE_NOCOLOR": "1"}
+    done = ansible_runner.run(
+        private_data_dir=str(private),
+        project_dir=str(ROOT),
+        playbook=playbook,
+        inventory=str(STATE / "inventory.yml"),
+        limit=limit,
+        extravars=variables,
+        envvars=environment,
+        quiet=True,
+    )
+    return done.rc, done.stdout.read()
+
+
+def equip():
+    """Give the hosts what can't be had here: a GPU, k3s and kubectl, as doubles."""
+    folder = REPORT / "doubles"
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / "libnvidia-double.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, ROOT / "tests/doubles/gpu/nvidia_double.c"], check=True)
+    for worker in (WORKER, OTHER):
+        pem = folder / (worker + ".pem")
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-keyout",
+                folder / "key",
+                "-out",
+                folder / "crt",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=" + worker,
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        pem.write_text((folder / "key").read_text() + (folder / "crt").read_text())
+        put(worker, ROOT / "tests/doubles/k3s/k3s_double.py", "/opt/k3s_double.py")
+        wrap(worker, "/opt/k3s_double.py", "/usr/local/bin/k3s")
+        put(worker, pem, "/etc/beta9-k3s-double.pem", "600")
+        sh(worker, "mkdir -p /var/lib/rancher/k3s/server/tls")
+        put(worker, folder / "crt", "/var/lib/rancher/k3s/server/tls/server-ca.crt", "644")
+        put(worker, ROOT / "tests/doubles/gpu/nvidia-smi", "/usr/local/bin/nvidia-smi")
+        put(worker, library, "/usr/local/lib/libnvidia-ml.so.1")
+        put(worker, library, "/usr/local/lib/libcuda.so.1")
+        allowed = ["create jobs", "list jobs", "delete jobs", "list pods"]
+        k3s = {"readyz": [], "node_ready": True, "allocatable": 2, "token": K3S_TOKEN, "allowed": allowed, "kernel_missing": []}
+        (folder / "k3s.json").write_text(json.dumps(k3s))
+        (folder / "k3s_token").write_text(K3S_TOKEN)
+        sh(worker, "mkdir -p /etc/beta9/credentials; chmod 700 /etc/beta9/credentials")
+        put(worker, folder / "k3s.json", "/etc/beta9-k3s-double.json", "644")
+        put(worker, folder / "k3s_token", "/etc/beta9/credentials/k3s_token", "600")
+        sh(worker, (ROOT / "tests/faults/equip_worker.sh").read_text())
+    put(GATEWAY, ROOT / "tests/doubles/kubectl/kubectl_double.py", "/opt/kubectl_double.py")
+    wrap(GATEWAY, "/opt/kubectl_double.py", "/usr/local/bin/kubectl")
+    pod = {
+        "metadata": {"name": "gateway-0"},
+        "status": {"phase": "Running", "containerStatuses": [{"ready": True, "restartCount": 0, "state": {"running": {}}}]},
+    }
+    service = {"metadata": {"name": "gateway"}, "spec": {"ports": [{"port": 1993, "nodePort": 31993}, {"port": 1994, "nodePort": 31994}]}}
+    kube = {
+        "denied": [],
+        "pods": {"app=gateway": [pod]},
+        "services": {"gateway": service, "beta9-gateway-nodeport": service},
+        "endpoints": {"gateway": {"subsets": [{"addresses": [{"ip": "10.42.0.5"}]}]}},
+        "health": {"status": "ok"},
+        "log": "INF pool is healthy, resuming pool sizing pool_name=gpu",
+        "configmaps": {
+            "gateway-config": {
+                "data": {"config.yaml": "worker:\n  pools:\n    cpu:\n      mode: external\n    gpu:\n      mode: external\n      provider: generic\n"}
+            }
+        },
+    }
+    (folder / "kube.json").write_text(json.dumps(kube))
+    put(GATEWAY, folder / "kube.json", "/etc/beta9-kubectl-double.json", "644")
+    tailscale = (
+        "#!/bin/sh\n# TEST DOUBLE of tailscale ping\n"
+        '[ "$(cat /etc/beta9-tailscale-double)" = Running ] || { echo "no reply"; exit 1; }\n'
+        'echo "pong from worker via 10.0.0.1:41641 in 1ms"\n'
+    )
+    (folder / "tailscale").write_text(tailscale)
+    put(GATEWAY, folder / "tailscale", "/usr/local/bin/tailscale")
+    sh(GATEWAY, "echo Running > /etc/beta9-tailscale-double")
+
+
+class Bed:
+    """The hosts, and the values that faults name."""
+
+    variables = {"beta9_gpus": 2, "beta9_k3s": True, "health_check_kube": True}
+
+    def start(self):
+        environment = dict(os.environ, B9_TESTBED=NAME)
+        testbed = [sys.executable, str(ROOT / "tests/testbed/testbed.py")]
+        subprocess.run(testbed + ["deps"], check=True, env=environment)
+        subprocess.run(testbed + ["up", "--workers", "2"], check=True, env=environment)
+        equip()
+        for playbook, limit in (("prepare_gateway.yml", GATEWAY), ("onboard_worker.yml", "all")):
+            status, output = play(playbook, limit=limit, beta9_onboard_health=False)
+            if status:
+                sys.exit(output)
+        time.sleep(1)
+        self.learn()
+
+    def learn(self):
+        """Read what the hosts hold now."""
+        identity = json.loads(sh(WORKER, "cat /etc/ansible/facts.d/beta9.fact"))
+        token = sh(WORKER, "cat /etc/beta9/credentials/machine_token")
+        lines = sh(GATEWAY, "cat /etc/ssh/beta9-tunnel/authorized_keys").splitlines()
+        addresses = {line.rpartition(":")[2]: line.split('permitlisten="')[1].split(":")[0] for line in lines}
+        hosts = json.loads((STATE / "inventory.yml").read_text())["all"]["children"]["beta9_gateway"]["hosts"]
+        self.values = {
+            "worker": WORKER,
+            "key": "provider:machine:generic:gpu:" + identity["machine_id"],
+            "machine": identity["machine_id"],
+            "token_key": "double:token:" + hashlib.sha256(token.encode()).hexdigest(),
+            "address": addresses[WORKER],
+            "other_address": addresses[OTHER],
+            "gateway_address": hosts[GATEWAY]["ansible_host"],
+        }
+        self.secrets = [token, K3S_TOKEN, (STATE / "admin_token").read_text()]
+
+    def fill(self, value):
+        if isinstance(value, dict):
+            return {key: self.fill(entry) for key, entry in value.items()}
+        if isinstance(value, str):
+            for name, text in self.values.items():
+                value = value.replace("{%s}" % name, text)
+        return value
+
+    def run(self, scripts):
+        for host, script in scripts.items():
+            sh({"worker": WORKER, "gateway": GATEWAY}[host], self.fill(script), check=False)
+
+    def check(self, variables=None, limit=WORKER):
+        """Return (roots, seconds, whether a secret was shown)."""
+        start = time.monotonic()
+        shutil.rmtree(REPORT / "health", ignore_errors=True)
+        _status, output = play(
+            "health_check.yml", limit=limit, **dict(self.variables, health_check_directory=str(REPORT / "health"), **self.fill(variables or {}))
+        )
+        seconds = time.monotonic() - start
+        path = REPORT / "health" / "health.json"
+        if not path.exists():
+            return ["no report: " + output[-400:]], {}, seconds, False
+        text = "".join(file.read_text() for file in (REPORT / "health").iterdir()) + output
+        document = json.loads(path.read_text())
+        verdicts = [verdict for host in document["hosts"] for verdict in host["verdicts"]]
+        roots = sorted({verdict["id"] for verdict in verdicts if verdict["root"]} | {verdict["id"] for verdict in verdicts if verdict["status"] == "crash"})
+        return roots, {verdict["id"]: verdict for verdict in verdicts}, seconds, any(secret in text for secret in self.secrets)
+
+
+def one(bed, name, expected, faults, heal):
+    """Inject, look, perhaps heal, restore; return the row."""
+    for fault in faults:
+        bed.run(fault.inject)
+    time.sleep(max(fault.wait_seconds for fault in faults))
+    variables = {key: value for fault in faults for key, value in fault.variables.items()}
+    roots, verdicts, seconds, leaked = bed.check(variables)
+    row = {
+        "fault": name,
+        "guide": faults[0].guide,
+        "expected_root": expected if len(faults) > 1 else expected[0],
+        "reported_roots": roots,
+        "wrong_roots": sorted(set(roots) - set(expected)),
+        "seconds": round(seconds, 2),
+        "healed": None,
+        "secret_shown": leaked,
+    }
+    row["right"] = roots == sorted(expected) and not leaked
+    for fault in faults:
+        if fault.code and verdicts.get(fault.root, {}).get("code") != fault.code:
+            row["right"] = False
+            row["code"] = "expected %s, found %s" % (fault.code, verdicts.get(fault.root, {}).get("code"))
+    if heal and all(fault.heals for fault in faults):
+        status, output = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=20))
+        again, _verdicts, _seconds, _leaked = bed.check(variables)
+        _status, second = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=5))
+        row["healed"] = status == 0 and not again and "changed=0" in second
+        if not row["healed"]:
+            row["heal_output"] = "%s\n%s" % (again, output[-1500:])
+    for fault in faults:
+        bed.run(fault.restore)
+    settle(bed)
+    return row
+
+
+def settle(bed):
+    """Wait until the machine is ready again: the unit is started when a keepalive was accepted. Forget the journal of the fault."""
+    sh(WORKER, "timeout 30 systemctl restart beta9-agent; journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
+    if sh(GATEWAY, "redis-cli hget %s status" % bed.values["key"], check=False) != "ready":
+        print("      the machine is not ready after this fault", flush=True)
+
+
+def healthy(bed, number):
+    """Look at healthy hosts: fresh, busy, and just rebooted. Return the rows of those that were not called healthy."""
+    wrong = []
+    for count in range(number):
+        kind = ("quiet", "busy", "rebooted")[0 if count < number * 0.6 else 1 if count < number * 0.8 else 2]
+        if kind == "busy":
+            sh(WORKER, "systemd-run -q --collect -p RuntimeMaxSec=20 sh -c 'while :; do :; done'", check=False)
+        if kind == "rebooted" and count % 5 == 0:
+            subprocess.run(["podman", "restart", "--time", "5", WORKER], check=True, capture_output=True)
+            equip()
+            bed.run({"worker": 'for n in $(seq 300); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'})
+        roots, _verdicts, seconds, leaked = bed.check(limit="all")
+        if roots or leaked:
+            wrong.append({"run": count, "kind": kind, "reported_roots": roots, "seconds": round(seconds, 2), "secret_shown": leaked})
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="faults whose name or root contains this")
+    parser.add_argument("--healthy", type=int, default=50)
+    parser.add_argument("--no-heal", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="leave the hosts running")
+    options = parser.parse_args()
+    REPORT.mkdir(parents=True, exist_ok=True)
+    bed = Bed()
+    bed.start()
+    started, rows = time.monotonic(), []
+    chosen = [fault for fault in FAULTS if options.only.lower() in (fault.name + " " + fault.root).lower()]
+    by_name = {fault.name: fault for fault in FAULTS}
+    jobs = [(fault.name, [fault.root], [fault]) for fault in chosen]
+    if not options.only:
+        jobs += [(" + ".join(pair), [by_name[name].root for name in pair], [by_name[name] for name in pair]) for pair in PAIRS]
+    for name, expected, faults in jobs:
+        row = one(bed, name, expected, faults, not options.no_heal)
+        rows.append(row)
+        print(
+            "%-5s %-52s %-10s %s %s %.1f s"
+            % (
+                "ok" if row["right"] else "WRONG",
+                name[:52],
+                "+".join(expected),
+                ",".join(row["reported_roots"]),
+                row.get("code", "") + {True: " healed", False: " NOT HEALED", None: ""}[row["healed"]],
+                row["seconds"],
+            ),
+            flush=True,
+        )
+    wrong = healthy(bed, options.healthy)
+    for row in wrong:
+        print("WRONG healthy run", row, flush=True)
+    covered = {fault.root for fault in FAULTS}
+    totals = {
+        "faults": len(rows),
+        "right": sum(row["right"] for row in rows),
+        "wrong_roots": sum(len(row["wrong_roots"]) for row in rows),
+        "to_heal": sum(row["healed"] is not None for row in rows),
+        "healed": sum(row["healed"] is True for row in rows),
+        "healthy_runs": options.healthy,
+        "false_alarms": len(wrong),
+        "seconds": round(time.monotonic() - started, 1),
+        "checks_without_fault": {check.id: NOT_INJECTED.get(check.id, "") for check in checks.CHECKS if check.id not in covered},
+        "median_seconds": sorted(row["seconds"] for row in rows)[len(rows) // 2] if rows else None,
+    }
+    (ROOT / "build" / "faults.json").write_text(json.dumps({"faults": rows, "healthy": wrong, "totals": totals}, indent=1) + "\n")
+    print(json.dumps(totals, indent=1))
+    if not options.keep:
+        subprocess.run([sys.executable, str(ROOT / "tests/testbed/testbed.py"), "down"], check=True, env=dict(os.environ, B9_TESTBED=NAME))
+    return 0 if totals["right"] == totals["faults"] and totals["healed"] == totals["to_heal"] and not wrong else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
