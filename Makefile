@@ -59,6 +59,14 @@ molecule: deps ## The whole path on real hosts: check, converge, idempotence, ve
 e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on real hosts (long)
 	@tests/run e2e
 
+.PHONY: generate
+generate: $(VENV)/.installed ## Write what is made from the catalogue of checks: tasks, pages, coverage of the guide
+	@$(BIN)/python tools/generate.py
+
+.PHONY: faults
+faults: deps ## Real faults on real hosts: is the right root cause named? -> build/faults.json (long)
+	@$(BIN)/python tests/faults/run.py
+
 .PHONY: dist
 dist: $(VENV)/.installed ## Build the collection artefact into dist/
 	@mkdir -p dist && $(BIN)/ansible-galaxy collection build --force --output-path dist .

@@ -28,5 +28,5 @@ def gateway(_gateway):
 
 
 # a busy machine must not make a property fail
-hypothesis.settings.register_profile("any-speed", deadline=None)
+hypothesis.settings.register_profile("any-speed", deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 hypothesis.settings.load_profile("any-speed")

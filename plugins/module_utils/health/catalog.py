@@ -783,7 +783,7 @@ CHECKS = (
             "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL),
         },
         ("M02",),
-        ("V01", "V03", "V05", "T01", "K02", "K03"),
+        ("V01", "V03", "V05", "T01", "T02", "K02", "K03"),
         component="k3s+redis",
     ),
     Check(

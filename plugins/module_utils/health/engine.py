@@ -186,7 +186,7 @@ class _Box(threading.Thread):
         with self.slots:
             self.started_at = time.monotonic()
             try:
-                seen = self.function(self.context)
+                seen = dict(self.function(self.context))
             except Unknown as reason:
                 seen = {"outcome": "unknown", "found": str(reason)}
             except Exception as error:  # pylint: disable=broad-except  # a broken probe must not take the others with it
