@@ -56,6 +56,8 @@ def heal_outcome(plan, health, failure=""):
     parts = []
     if healed:
         parts.append("healed: %s" % ", ".join(healed))
+    if failure and not still:
+        parts.append("a remedy did not run to its end: %s" % failure)
     if still:
         parts.append("not healed: %s%s" % (", ".join(still), " (%s)" % failure if failure else ""))
     parts += ["needs a person: %s %s. Do: %s" % (entry["id"], entry["cause"], entry["remedy"]) for entry in plan["left"]]

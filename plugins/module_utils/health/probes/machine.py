@@ -17,6 +17,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 
 UNIT = "beta9-agent.service"
+# always called with -I: the current directory must not lend a package that the service would not find
 PYTHON = "/opt/beta9-agent/current/bin/python"
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
@@ -114,7 +115,7 @@ def dry_run(context):
         words = ["%s=%s" % entry for entry in sorted(environment.items())]
         if os.path.exists(TOKEN_FILE):
             words.append("BETA9_TOKEN_FILE=" + TOKEN_FILE)
-        return context.run("env", *words, PYTHON, "-m", "beta9_agent", "--dry-run", timeout=9)
+        return context.run("env", *words, PYTHON, "-I", "-m", "beta9_agent", "--dry-run", timeout=9)
 
     return context.shared("dry run", read)
 
@@ -201,7 +202,7 @@ def python(context):
     """P03: the interpreter of the agent's environment."""
     if not os.path.exists(PYTHON):
         return bad("missing", "%s does not exist" % PYTHON)
-    ran = context.run(PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
+    ran = context.run(PYTHON, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
     match = re.match(r"(\d+)\.(\d+)$", ran.output.strip())
     if ran.status != 0 or not match:
         return bad("", "the interpreter ended with %s" % ran.status, ran.output)
@@ -212,7 +213,7 @@ def packages(context):
     """P04: loading what the agent loads."""
     if not os.path.exists(PYTHON):
         raise Unknown("the agent is not installed")
-    ran = context.run(PYTHON, "-c", "import httpx, psutil, pynvml, beta9_agent.agent", timeout=9)
+    ran = context.run(PYTHON, "-I", "-c", "import httpx, psutil, pynvml, beta9_agent.agent", timeout=9)
     if ran.status != 0:
         return bad("", (ran.output.strip().splitlines() or ["exit status %s" % ran.status])[-1], ran.output)
     return ok("httpx, psutil, nvidia-ml-py")

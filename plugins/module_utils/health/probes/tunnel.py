@@ -114,7 +114,8 @@ def forwarding_processes(port):
     found = []
     for pid, parent, words in host.processes():
         program = words[0].rpartition("/")[2]
-        if program in ("ssh", "autossh") and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:])):
+        # `ssh -G` only shows options: it is how another probe, or a person, looks at the configuration
+        if program in ("ssh", "autossh") and "-G" not in words and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:])):
             found.append((pid, parent, program))
     return found
 
