@@ -153,7 +153,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, join
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_side, machine, platform, tunnel
 
 WORKER_PROBES = dict(tunnel.PROBES, **dict(machine.PROBES, **platform.PROBES))
@@ -162,11 +162,12 @@ NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 def wanted(params, check):
     """Return whether a check is part of this run."""
+    only = set(params["only"]).union(*(join.SOURCES.get(name, ()) for name in params["only"]))
     if check.id == "nodeport":
-        return not params["only"] or "G04" in params["only"]
+        return not only or "nodeport" in only
     if check.active and not params["active"]:
         return False
-    return check.id not in params["skip"] and (not params["only"] or check.id in params["only"])
+    return check.id not in params["skip"] and (not only or check.id in only)
 
 
 def look_at_worker(params):
