@@ -256,6 +256,7 @@ def one(bed, name, expected, faults, heal):
 def settle(bed):
     """Wait until the machine is ready again: the unit is started when a keepalive was accepted. Forget the journal of the fault."""
     sh(WORKER, "timeout 30 systemctl restart beta9-agent; journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
+    sh(OTHER, "journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
     if sh(GATEWAY, "redis-cli hget %s status" % bed.values["key"], check=False) != "ready":
         print("      the machine is not ready after this fault", flush=True)
 
