@@ -209,11 +209,12 @@ class Bed:
         )
         seconds = time.monotonic() - start
         path = REPORT / "health" / "health.json"
+        self.all_verdicts = []
         if not path.exists():
             return ["no report: " + output[-400:]], {}, seconds, False
         text = "".join(file.read_text() for file in (REPORT / "health").iterdir()) + output
         document = json.loads(path.read_text())
-        verdicts = [verdict for host in document["hosts"] for verdict in host["verdicts"]]
+        self.all_verdicts = verdicts = [verdict for host in document["hosts"] for verdict in host["verdicts"]]
         roots = sorted({verdict["id"] for verdict in verdicts if verdict["root"]} | {verdict["id"] for verdict in verdicts if verdict["status"] == "crash"})
         return roots, {verdict["id"]: verdict for verdict in verdicts}, seconds, any(secret in text for secret in self.secrets)
 
@@ -268,13 +269,14 @@ def healthy(bed, number):
         kind = ("quiet", "busy", "rebooted")[0 if count < number * 0.6 else 1 if count < number * 0.8 else 2]
         if kind == "busy":
             sh(WORKER, "systemd-run -q --collect -p RuntimeMaxSec=20 sh -c 'while :; do :; done'", check=False)
-        if kind == "rebooted" and count % 5 == 0:
+        if kind == "rebooted":
             subprocess.run(["podman", "restart", "--time", "5", WORKER], check=True, capture_output=True)
             equip()
             bed.run({"worker": 'for n in $(seq 300); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'})
         roots, _verdicts, seconds, leaked = bed.check(limit="all")
-        if roots or leaked:
-            wrong.append({"run": count, "kind": kind, "reported_roots": roots, "seconds": round(seconds, 2), "secret_shown": leaked})
+        found = sorted({"%s %s" % (verdict["id"], verdict["status"]) for verdict in bed.all_verdicts if verdict["status"] not in ("pass", "not_applicable")})
+        if roots or found or leaked:
+            wrong.append({"run": count, "kind": kind, "reported_roots": roots, "found": found, "seconds": round(seconds, 2), "secret_shown": leaked})
     return wrong
 
 
