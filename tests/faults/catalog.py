@@ -538,7 +538,7 @@ FAULTS = [
         "G07",
         'Pool Shows "Degraded"',
         {"gateway": "redis-cli hset workerpool:gpu:state status DEGRADED pending_workers 9"},
-        {"gateway": "redis-cli del workerpool:gpu:state"},
+        {"gateway": "redis-cli hset workerpool:gpu:state status HEALTHY pending_workers 0"},
         code="pending_workers",
     ),
     Fault(

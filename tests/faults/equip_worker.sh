@@ -25,7 +25,8 @@ ExecStart=/usr/local/bin/k3s server
 WantedBy=multi-user.target
 UNIT
 systemctl daemon-reload
-systemctl enable -q --now k3s
+systemctl enable -q k3s
+systemctl restart k3s
 for n in 1 2; do
     device=/opt/pci-double/pci/devices/0000:0$n:00.0
     mkdir -p "$device"

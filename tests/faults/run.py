@@ -81,28 +81,9 @@ def equip():
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, ROOT / "tests/doubles/gpu/nvidia_double.c"], check=True)
     for worker in (WORKER, OTHER):
         pem = folder / (worker + ".pem")
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-keyout",
-                folder / "key",
-                "-out",
-                folder / "crt",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=" + worker,
-                "-addext",
-                "subjectAltName=IP:127.0.0.1",
-            ],
-            check=True,
-            capture_output=True,
-        )
+        make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+        make += ["-keyout", folder / "key", "-out", folder / "crt", "-subj", "/CN=" + worker, "-addext", "subjectAltName=IP:127.0.0.1"]
+        subprocess.run(make, check=True, capture_output=True)
         pem.write_text((folder / "key").read_text() + (folder / "crt").read_text())
         put(worker, ROOT / "tests/doubles/k3s/k3s_double.py", "/opt/k3s_double.py")
         wrap(worker, "/opt/k3s_double.py", "/usr/local/bin/k3s")
@@ -149,7 +130,7 @@ def equip():
     )
     (folder / "tailscale").write_text(tailscale)
     put(GATEWAY, folder / "tailscale", "/usr/local/bin/tailscale")
-    sh(GATEWAY, "echo Running > /etc/beta9-tailscale-double")
+    sh(GATEWAY, "echo Running > /etc/beta9-tailscale-double; redis-cli hset workerpool:gpu:state status HEALTHY pending_workers 0")
 
 
 class Bed:
@@ -271,7 +252,7 @@ def healthy(bed, number):
             sh(WORKER, "systemd-run -q --collect -p RuntimeMaxSec=20 sh -c 'while :; do :; done'", check=False)
         if kind == "rebooted":
             subprocess.run(["podman", "restart", "--time", "5", WORKER], check=True, capture_output=True)
-            equip()
+            sh(WORKER, (ROOT / "tests/faults/equip_worker.sh").read_text())
             bed.run({"worker": 'for n in $(seq 300); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'})
         roots, _verdicts, seconds, leaked = bed.check(limit="all")
         found = sorted({"%s %s" % (verdict["id"], verdict["status"]) for verdict in bed.all_verdicts if verdict["status"] not in ("pass", "not_applicable")})
