@@ -67,6 +67,10 @@ generate: $(VENV)/.installed ## Write what is made from the catalogue of checks:
 faults: deps ## Real faults on real hosts: is the right root cause named? -> build/faults.json (long)
 	@$(BIN)/python tests/faults/run.py
 
+.PHONY: bench
+bench: deps ## How long a health check takes, against separate tasks, and on 20 hosts -> build/bench.json
+	@$(BIN)/python tests/bench/run.py
+
 .PHONY: dist
 dist: $(VENV)/.installed ## Build the collection artefact into dist/
 	@mkdir -p dist && $(BIN)/ansible-galaxy collection build --force --output-path dist .

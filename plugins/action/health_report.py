@@ -30,21 +30,33 @@ class ActionModule(ActionBase):
         )
         name = task_vars["inventory_hostname"]
         worker, gateway, listed = params["worker"], params["gateway"] or {}, params["listed"] or {}
-        if worker.get("unreachable"):
-            return {"changed": False, "health": {"host": name, "outcome": "unreachable", "message": str(worker.get("msg", "")).strip(), "verdicts": []}}
+        health = {"host": name, "outcome": "unreachable", "message": "", "verdicts": []}
+        if worker.get("unreachable") or worker.get("timedout"):
+            lost = "the host stopped answering during the check: nothing came back within %s s" % (worker.get("timedout") or {}).get("period", "?")
+            return dict(health, changed=False, message=str(worker.get("msg", "")).strip() if worker.get("unreachable") else lost)
         if "observations" not in worker:
-            message = "expected the worker's observations, found: %s" % worker.get("msg", "nothing")
-            return {"changed": False, "health": {"host": name, "outcome": "unknown", "message": message, "verdicts": []}}
-        settings = dict(params["settings"], list_error=listed.get("msg"))
-        missing = gateway.get("msg") if "observations" not in gateway else None
-        observations = self._unknown(missing) if missing is not None or not gateway else []
-        observations += list(worker["observations"]) + list(gateway.get("observations") or []) + list((gateway.get("machines") or {}).get(name) or [])
+            message = "expected the worker's observations, found: %s" % (worker.get("msg") or worker.get("module_stderr") or "nothing")
+            return dict(health, changed=False, outcome="unknown", message=message)
+        settings = dict(params["settings"], list_error=listed.get("why"))
+        observations = list(worker["observations"]) + self._gateway(gateway, name, worker.get("identity"), listed)
         observations += control.observe(settings, worker.get("identity"), listed.get("machines"))
         if worker.get("identity"):
             observations += join.join(observations, settings)
         wanted = [entry for entry in observations if entry["id"] not in params["skip"] and (not params["only"] or entry["id"] in params["only"])]
         verdicts = diagnose.clean(diagnose.diagnose(wanted, accept=params["accept"]))
-        return {"changed": False, "health": {"host": name, "outcome": diagnose.outcome(verdicts), "message": "", "verdicts": verdicts}}
+        return dict(health, changed=False, outcome=diagnose.outcome(verdicts), message=worker.get("limited", ""), verdicts=verdicts)
+
+    def _gateway(self, gateway, name, identity, listed):
+        """Return what the gateway's side saw. What it could not see, the operator's list of pools may tell."""
+        if "observations" in gateway:
+            seen = list(gateway["observations"]) + list((gateway.get("machines") or {}).get(name) or [])
+        else:
+            seen = self._unknown(gateway.get("msg") if gateway else None)
+        if not (identity or {}).get("pool") or listed.get("pools") is None:
+            return seen
+        told = {entry["id"]: entry for entry in control.pools(identity["pool"], listed["pools"])}
+        known = {entry["id"] for entry in seen if entry["outcome"] != "unknown"}
+        return [entry for entry in seen if entry["id"] in known or entry["id"] not in told] + [told[name] for name in sorted(set(told) - known)]
 
     @staticmethod
     def _unknown(why):

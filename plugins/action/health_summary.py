@@ -27,7 +27,8 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path"},
             }
         )
-        results = sorted(params["results"], key=lambda entry: entry["host"])
+        results = [{name: entry[name] for name in ("host", "outcome", "message", "verdicts")} for entry in params["results"]]
+        results.sort(key=lambda entry: entry["host"])
         run = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(params["started"])), "seconds": round(time.time() - params["started"], 1)}
         files = []
         if params["directory"]:

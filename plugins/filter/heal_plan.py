@@ -14,7 +14,7 @@ author:
 positional: opt_in
 options:
   _input:
-    description: RV(beta9.workers.health_report#module:health) of the host.
+    description: What M(beta9.workers.health_report) returned of the host.
     type: dict
     required: true
   opt_in:

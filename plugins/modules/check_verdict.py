@@ -18,7 +18,7 @@ options:
     type: str
     required: true
   health:
-    description: RV(beta9.workers.health_report#module:health) of the host.
+    description: What M(beta9.workers.health_report) returned of the host.
     type: dict
     required: true
 attributes:

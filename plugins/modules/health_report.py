@@ -67,9 +67,23 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-health:
-  description: The host's outcome (healthy, unhealthy, unknown or unreachable) and its verdicts.
+host:
+  description: Inventory name.
   returned: always
-  type: dict
-  sample: {host: gpu-07, outcome: healthy, message: "", verdicts: []}
+  type: str
+outcome:
+  description: V(healthy), V(unhealthy), V(unknown) where it could not tell, or V(unreachable).
+  returned: always
+  type: str
+message:
+  description: Why it could not tell, or could tell less.
+  returned: always
+  type: str
+verdicts:
+  description: What each check means, root causes marked.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {id: T01, status: fail, root: true, because: [], cause: no tunnel runs, remedy: systemctl restart beta9-tunnel, found: the unit is inactive}
 """

@@ -15,7 +15,7 @@ author:
   - beta9.workers authors (@beta9)
 options:
   results:
-    description: RV(beta9.workers.health_report#module:health) of each host.
+    description: What M(beta9.workers.health_report) returned of each host.
     type: list
     elements: dict
     required: true

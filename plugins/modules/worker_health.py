@@ -12,6 +12,7 @@ description:
   - Runs the probes of one side side by side, each with its own time limit, all within one deadline, and returns what each saw.
   - What it means is decided by the action M(beta9.workers.health_report). Use role P(beta9.workers.health_check#role) for both.
   - A probe that hangs, crashes, or is not allowed to look is reported as such. The others go on.
+  - Where the account may not become root, the probes run with its own rights, and RV(limited) says so.
 author:
   - beta9.workers authors (@beta9)
 attributes:
@@ -41,9 +42,15 @@ options:
     elements: str
     default: []
   active:
-    description: Also run probes that register the machine and send a keepalive.
+    description:
+      - Also run probes that register the machine, send a keepalive, and have k3s run a Job that does nothing. The Job has 60 seconds
+        beyond O(deadline_seconds).
     type: bool
     default: false
+  canary_image:
+    description: Image of that Job. It has to have the program C(true).
+    type: str
+    default: busybox:stable
   deadline_seconds:
     description: Longest time for all probes together.
     type: float
@@ -105,9 +112,6 @@ options:
         description: Whether the operator's list has the machine as ready.
         type: bool
         default: false
-  pools:
-    description: With O(side=gateway), the gateway's pools and their status, as M(beta9.workers.pool_info) returns them.
-    type: dict
   redis_url:
     description: With O(side=gateway), address of the gateway's Redis as C(redis://host:port/database). By default asked through its pod.
     type: str
@@ -143,6 +147,10 @@ machines:
   description: With O(side=gateway), the observations of each machine, by inventory name.
   returned: with O(side=gateway)
   type: dict
+limited:
+  description: Why the probes ran without root's rights.
+  returned: when they did
+  type: str
 identity:
   description: The machine's identity as the worker holds it.
   returned: with O(side=worker)
@@ -182,7 +190,14 @@ def look_at_worker(params):
     config["probes"] = [check.id for check, _function in probes]
     if not identity.get("machine_id"):
         return {"observations": [], "identity": {}}
-    return {"observations": engine.observe(probes, engine.Context(config), params["deadline_seconds"]), "identity": identity}
+    context = engine.Context(config)
+    for read in (machine.token_of, platform.k3s_token):  # before any probe may show them
+        try:
+            read(context)
+        except engine.Unknown:
+            pass
+    seconds = params["deadline_seconds"] + (platform.CANARY_SECONDS if "G10" in config["probes"] else 0)
+    return {"observations": engine.observe(probes, context, seconds), "identity": identity}
 
 
 def look_at_gateway(params):
@@ -220,6 +235,7 @@ def main():
             "only": {"type": "list", "elements": "str", "default": []},
             "skip": {"type": "list", "elements": "str", "default": []},
             "active": {"type": "bool", "default": False},
+            "canary_image": {"type": "str", "default": "busybox:stable"},
             "deadline_seconds": {"type": "float", "default": 20},
             "nonce": {"type": "str"},
             "connection": {"type": "str", "choices": ["autossh", "tailscale", "direct"], "default": "autossh"},
@@ -228,7 +244,6 @@ def main():
             "gpus": {"type": "int"},
             "k3s": {"type": "bool", "default": False},
             "machines": {"type": "list", "elements": "dict", "default": [], "options": machine_options},
-            "pools": {"type": "dict"},
             "redis_url": {"type": "str", "no_log": True},
             "kube": {"type": "bool", "default": False},
             "kubeconfig": {"type": "path"},

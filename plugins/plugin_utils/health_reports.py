@@ -71,10 +71,27 @@ def table(results):
             lines.append("          (%s)" % CLASSES[verdict["heal_class"]])
         if consequences:
             lines.append("  leads to %s" % ", ".join(consequences))
+    lines += [""] if any(result["message"] for result in results) else []
     for result in results:
-        if result["outcome"] == "unreachable":
-            lines += ["", "UNREACHABLE  %s: %s" % (result["host"], result["message"])]
+        if result["message"]:
+            label = {"unreachable": "UNREACHABLE", "unknown": "COULD NOT TELL"}.get(result["outcome"], "NOTE")
+            lines.append("%s  %s: %s" % (label, result["host"], " ".join(result["message"].split())))
+    lines += [""] + unknowns(results) if unknowns(results) else []
     return "\n".join(lines)
+
+
+def unknowns(results, limit=6):
+    """Return a line for each reason why checks could not look, the most frequent first."""
+    reasons = {}
+    for result in results:
+        for verdict in result["verdicts"]:
+            if verdict["status"] in ("unknown", "crash"):
+                reasons.setdefault((verdict["status"], verdict["found"]), {}).setdefault(verdict["id"], set()).add(result["host"])
+    lines = []
+    for (status, found), checks in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
+        hosts = sorted(set().union(*checks.values()))
+        lines.append("%s %s  %s: %s" % (status.upper(), ", ".join(sorted(checks)), names(hosts), found))
+    return lines[:limit] + (["... and %d other reasons" % (len(lines) - limit)] if len(lines) > limit else [])
 
 
 def document(results, run):

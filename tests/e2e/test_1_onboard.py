@@ -33,7 +33,7 @@ def mark(testbed):
 def test_check_on_fresh_hosts_runs_through_and_writes_nothing(testbed):
     mark(testbed)
     writes = testbed.writes()
-    status, output = testbed.play("onboard_worker.yml", "--check", "--diff")
+    status, output = testbed.play("onboard_worker.yml", "--check", "--diff", health=True)
     assert status == 0, output
     assert all(row["changed"] > 5 for row in recap(output).values())
     assert testbed.writes() == writes and not testbed.machines()
@@ -41,7 +41,7 @@ def test_check_on_fresh_hosts_runs_through_and_writes_nothing(testbed):
 
 
 def test_onboard_shows_one_table(testbed):
-    status, output = testbed.play("onboard_worker.yml")
+    status, output = testbed.play("onboard_worker.yml", health=True)
     assert status == 0, output
     assert sorted(testbed.machines().values()) == ["ready", "ready"]
     for worker in testbed.workers:
@@ -61,7 +61,7 @@ def test_second_run_changes_nothing(onboarded):
 
 
 def test_check_on_converged_hosts_tells_of_no_change(onboarded):
-    status, output = onboarded.play("onboard_worker.yml", "--check", "--diff")
+    status, output = onboarded.play("onboard_worker.yml", "--check", "--diff", health=True)
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
 
 
@@ -78,7 +78,7 @@ def test_no_token_anywhere(onboarded):
         secrets[worker + " key"] = onboarded.sh(worker, "sed -n 3p /etc/beta9/credentials/tunnel_key")
     secrets["admin"] = (onboarded.inventory.parent / "admin_token").read_text()
     onboarded.clean()
-    status, output = onboarded.play("onboard_worker.yml", "-vvvv", "--diff")
+    status, output = onboarded.play("onboard_worker.yml", "-vvvv", "--diff", health=True)
     assert status == 0, output[-3000:]
     for worker in onboarded.workers:
         secrets[worker + " new token"] = onboarded.sh(worker, "cat /etc/beta9/credentials/machine_token")

@@ -31,8 +31,6 @@ STATE = ROOT / "build" / ("testbed-" + NAME)
 WORKER, OTHER, GATEWAY = NAME + "-worker1", NAME + "-worker2", NAME + "-gateway"
 REPORT = ROOT / "build" / "faults"
 K3S_TOKEN = "canary-k3s-token-0123456789"
-# what no fault can be made for here, and why
-NOT_INJECTED = {"G10": "starts a Job on a real k3s, which can't be had here"}
 
 
 def sh(host, script, check=True):
@@ -305,7 +303,7 @@ def main():
         "healthy_runs": options.healthy,
         "false_alarms": len(wrong),
         "seconds": round(time.monotonic() - started, 1),
-        "checks_without_fault": {check.id: NOT_INJECTED.get(check.id, "") for check in checks.CHECKS if check.id not in covered},
+        "checks_without_fault": [check.id for check in checks.CHECKS if check.id not in covered],
         "median_seconds": sorted(row["seconds"] for row in rows)[len(rows) // 2] if rows else None,
     }
     (ROOT / "build" / "faults.json").write_text(json.dumps({"faults": rows, "healthy": wrong, "totals": totals}, indent=1) + "\n")

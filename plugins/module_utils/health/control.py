@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the controller itself can tell of a host: its settings, and the operator's machine list. Pure."""
+"""What the controller itself can tell of a host: its settings, and the operator's lists of machines and pools. Pure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ def observe(settings, identity, listed):
     host could not be asked. listed: the operator's machine list, or None when it could not be had; "" in settings["list_error"] why.
     """
     return [_inputs(settings, identity), _machines(settings, identity, listed)]
+
+
+def pools(name, listed):
+    """Return the observations G06 and G07 of a pool by the operator's pool list, for when the gateway's side could not be asked."""
+    mine = next((pool for pool in listed if pool["name"] == name), None)
+    if mine is None:
+        return [_observation("G06", "bad", "pools: %s" % (", ".join(sorted(pool["name"] for pool in listed)) or "none"), "absent")]
+    found = [_observation("G06", "ok", "pool %s is there" % name)]
+    word = mine["status"].lower()
+    if word != "unknown":
+        found.append(_observation("G07", "bad" if word == "degraded" else "ok", word))
+    return found
 
 
 def _inputs(settings, identity):

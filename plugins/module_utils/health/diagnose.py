@@ -17,6 +17,7 @@ from __future__ import annotations
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
 
 TROUBLE = ("fail", "warn")
+READY = ("C02", "M01", "M02")  # the checks that see the machine ready
 
 
 def order(checks):
@@ -62,11 +63,12 @@ def roots(verdicts):
 
 
 def outcome(verdicts):
-    """Return healthy, unhealthy or unknown: what a script wants to know."""
-    if any(verdict["status"] == "fail" for verdict in verdicts):
+    """Return healthy, unhealthy or unknown: what a script wants to know. Nobody is healthy whom nobody saw ready."""
+    statuses = [verdict["status"] for verdict in verdicts]
+    if "fail" in statuses:
         return "unhealthy"
-    judged = any(verdict["status"] == "pass" for verdict in verdicts)
-    return "healthy" if judged and not any(verdict["status"] in ("crash",) for verdict in verdicts) else "unknown"
+    ready = [verdict["status"] for verdict in verdicts if verdict["id"] in READY]
+    return "healthy" if "pass" in (ready or statuses) and "crash" not in statuses else "unknown"
 
 
 def _verdict(check, seen, verdicts, accepted):

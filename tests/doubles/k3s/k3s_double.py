@@ -1,7 +1,7 @@
 """A TEST DOUBLE of the k3s program and its API: enough for what the health check and the gateway ask.
 
 State is read from /etc/beta9-k3s-double.json at every call: {"readyz": [failing parts], "node_ready": true, "allocatable": 2,
-"token": "...", "allowed": ["create jobs", ...], "kernel_missing": []}. `k3s server` serves the API with the certificate
+"token": "...", "allowed": ["create jobs", ...], "kernel_missing": [], "pods": "complete"|"image"|"unschedulable"|"pending"}. `k3s server` serves the API with the certificate
 /etc/beta9-k3s-double.pem on port 6443 of the loopback address.
 """
 
@@ -19,12 +19,52 @@ def state():
 
 
 class Api(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    jobs = {}
+
+    def refused(self, wish):
+        """Answer as k3s does where the token is unknown or may not do this; return whether that was the case."""
         if self.headers.get("Authorization") != "Bearer " + state()["token"]:
-            return self.answer(401, {"kind": "Status", "message": "Unauthorized"})
-        wish = json.loads(raw)["spec"]["resourceAttributes"]
-        return self.answer(201, {"status": {"allowed": "%s %s" % (wish["verb"], wish["resource"]) in state()["allowed"]}})
+            self.answer(401, {"kind": "Status", "message": "Unauthorized"})
+        elif wish and wish not in state()["allowed"]:
+            self.answer(403, {"kind": "Status", "message": "%s is forbidden" % wish})
+        else:
+            return False
+        return True
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        if self.path.endswith("/jobs"):
+            if not self.refused("create jobs"):
+                self.jobs[body["metadata"]["name"]] = body
+                self.answer(201, body)
+        elif not self.refused(""):
+            wish = body["spec"]["resourceAttributes"]
+            self.answer(201, {"status": {"allowed": "%s %s" % (wish["verb"], wish["resource"]) in state()["allowed"]}})
+
+    def do_GET(self):
+        path, _mark, query = self.path.partition("?")
+        kind = path.rpartition("/")[2]
+        if self.refused("list " + kind):
+            return
+        name = query.rpartition("%3D")[2]
+        fate = state().get("pods", "complete")
+        items = []
+        if name in self.jobs:
+            waiting = {"reason": "ErrImagePull", "message": "failed to pull image: i/o timeout"}
+            unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}
+            status = {
+                "complete": {"phase": "Succeeded"},
+                "image": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": waiting}}]},
+                "unschedulable": {"phase": "Pending", "conditions": [unscheduled]},
+                "pending": {"phase": "Pending"},
+            }[fate]
+            items = [{"status": status if kind == "pods" else {"succeeded": 1} if fate == "complete" else {"active": 1}}]
+        self.answer(200, {"items": items})
+
+    def do_DELETE(self):
+        if not self.refused("delete jobs"):
+            self.jobs.pop(self.path.partition("?")[0].rpartition("/")[2], None)
+            self.answer(200, {"status": "Success"})
 
     def answer(self, status, body):
         data = json.dumps(body).encode()

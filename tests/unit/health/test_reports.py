@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from xml.etree import ElementTree
 
+import jsonschema
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_reports
 
@@ -36,6 +38,23 @@ def test_document_and_junit():
     assert len(suites) == 14 and suites[13][0].find("error").get("message") == "No route to host"
     cases = {case.get("name").split()[0]: case for case in suites[0]}
     assert len(cases) == len(catalog.CHECKS) and cases["G02"].find("failure") is not None and cases["A01"].find("skipped") is not None
+
+
+def test_document_keeps_its_schema():
+    schema = json.loads((pathlib.Path(__file__).parents[3] / "docs" / "health.schema.json").read_text(encoding="utf-8"))
+    odd = [result("gpu-20", T01="bad", U03="not_applicable", A01="crash", G08="warn", K01="unknown"), dict(result("gpu-21", A01="unknown"), message="less")]
+    document = json.loads(health_reports.render(RESULTS + odd, RUN)["health.json"])
+    jsonschema.validate(document, schema)
+    statuses = {verdict["status"] for host in document["hosts"] for verdict in host["verdicts"]}
+    assert statuses == set(schema["$defs"]["verdict"]["properties"]["status"]["enum"])
+    # every field that the schema tells is really there
+    assert set(schema["$defs"]["verdict"]["required"]) <= set(document["hosts"][0]["verdicts"][0])
+
+
+def test_reasons_for_not_knowing_are_told_once():
+    seen = [{"id": identity, "outcome": "unknown", "found": "no kubectl"} for identity in ("G01", "G02")]
+    results = [{"host": "gpu-%d" % number, "outcome": "unknown", "message": "", "verdicts": diagnose.clean(diagnose.diagnose(seen))} for number in range(9)]
+    assert health_reports.unknowns(results) == ["UNKNOWN G01, G02  9 hosts (gpu-0, gpu-1, gpu-2, ...): no kubectl"]
 
 
 def test_page_is_self_contained_and_escaped():

@@ -319,24 +319,13 @@ def direct(context):
 
 
 def pool(context):
-    """G06: by the operator's pool list where it was given, and by the ConfigMap."""
+    """G06: the pool in the gateway's ConfigMap."""
     name = context.config["machine"]["pool"]
-    known = context.config.get("pools")
-    if known is not None and name not in known:
-        return bad("absent", "pools: %s" % (", ".join(sorted(known)) or "none"))
-    try:
-        text = "\n".join(
-            value
-            for config in CONFIGMAPS
-            for entry in objects(context, "configmap", config, "--ignore-not-found")
-            for value in (entry.get("data") or {}).values()
-        )
-    except Unknown:
-        if known is None:
-            raise
-        text = ""
+    text = "\n".join(
+        value for config in CONFIGMAPS for entry in objects(context, "configmap", config, "--ignore-not-found") for value in (entry.get("data") or {}).values()
+    )
     block = re.search(r"^(\s*)[\"']?%s[\"']?:\s*(\{.*\})?\s*\n((?:\1\s+.*\n?)*)" % re.escape(name), text, re.M)
-    if text and not block and known is None:
+    if text and not block:
         return bad("absent", "no pool %s in the ConfigMap" % name)
     if block and not re.search(r"mode[\"']?:\s*[\"']?external", block.group(0)):
         return bad("mode", "pool %s is not mode external" % name)
@@ -347,7 +336,7 @@ def status(context):
     """G07: the gateway's own word, and which of its triggers."""
     name = context.config["machine"]["pool"]
     values = dict(zip(("status", "pending_workers"), ask(context, "HMGET", "workerpool:%s:state" % name, "status", "pending_workers")))
-    word = (context.config.get("pools") or {}).get(name) or (values["status"] or "").lower()
+    word = (values["status"] or "").lower()
     if not word or word == "unknown":
         raise Unknown("the gateway has no state of pool %s" % name)
     if word != "degraded":
@@ -379,10 +368,5 @@ def log(context):
     return ok("no error" + (", 'provider not implemented' is expected for external pools" if provider else ""))
 
 
-def canary(context):
-    """G10 (active) is run by the role, because it starts a Job."""
-    raise Unknown("no Job was started: this needs active and the worker's k3s")
-
-
 ONCE = {"G01": access, "G09": ping, "G02": pods, "G03": service, "G05": direct, "nodeport": nodeport}
-PER_MACHINE = {"M02": state, "M03": ttl, "M04": index, "V05": resolves, "V02": identity, "V04": tailnet, "G06": pool, "G07": status, "G08": log, "G10": canary}
+PER_MACHINE = {"M02": state, "M03": ttl, "M04": index, "V05": resolves, "V02": identity, "V04": tailnet, "G06": pool, "G07": status, "G08": log}

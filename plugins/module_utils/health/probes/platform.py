@@ -10,6 +10,8 @@ import json
 import os
 import re
 import ssl
+import time
+import uuid
 
 from ansible.module_utils.urls import open_url
 from ansible_collections.beta9.workers.plugins.module_utils import host
@@ -24,6 +26,8 @@ NVML_COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount(
 K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
 K3S_CA = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
 K3S_API = "https://127.0.0.1:6443"
+JOBS = "/apis/batch/v1/namespaces/default/jobs"
+CANARY_SECONDS = 60
 
 
 def gpu(probe):
@@ -186,15 +190,40 @@ def node(context):
     return ok("%d node" % len(nodes(context))) if nodes(context) else bad("", "the cluster has no node")
 
 
+def k3s_token(context):
+    """Return the service account's token, which is a secret from here on; None when there is none."""
+
+    def read():
+        value = (context.read(K3S_TOKEN) or "").strip()
+        if not value and os.path.isdir(host.CREDENTIALS_DIR) and not os.access(host.CREDENTIALS_DIR, os.X_OK):
+            raise Unknown("%s may not be read: run with become" % K3S_TOKEN)
+        if value:
+            context.secrets.append(value)
+        return value or None
+
+    return context.shared("k3s token", read)
+
+
+def ask_k3s(context, method, path, body=None):
+    """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does not answer."""
+    headers = {"Authorization": "Bearer %s" % k3s_token(context), "Content-Type": "application/json"}
+    try:
+        with open_url(K3S_API + path, method=method, data=json.dumps(body) if body else None, timeout=4, headers=headers, ca_path=K3S_CA) as answer:
+            return answer.getcode(), json.loads(answer.read())
+    except OSError as error:
+        if not hasattr(error, "code"):
+            raise Unknown("k3s did not judge the token: %s" % error) from None
+        try:
+            return error.code, json.loads(error.read())
+        except ValueError:
+            return error.code, {}
+
+
 @k3s
 def service_account(context):
     """K05: what the service account's own token may do, asked of k3s itself."""
-    value = (context.read(K3S_TOKEN) or "").strip()
-    if not value:
-        if not os.access(host.CREDENTIALS_DIR, os.X_OK):
-            raise Unknown("%s may not be read: run with become" % K3S_TOKEN)
+    if not k3s_token(context):
         return bad("missing", "%s does not exist" % K3S_TOKEN)
-    context.secrets.append(value)
     denied = []
     for verb, group, resource in (("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")):
         review = {
@@ -202,23 +231,76 @@ def service_account(context):
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": {"namespace": "default", "verb": verb, "group": group, "resource": resource}},
         }
-        try:
-            with open_url(
-                K3S_API + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
-                method="POST",
-                data=json.dumps(review),
-                timeout=4,
-                headers={"Authorization": "Bearer " + value, "Content-Type": "application/json"},
-                ca_path=K3S_CA,
-            ) as answer:
-                allowed = json.loads(answer.read())["status"]["allowed"]
-        except OSError as error:
-            if getattr(error, "code", None) == 401:
-                return bad("invalid", "k3s answers 401")
-            raise Unknown("k3s did not judge the token: %s" % error) from None
-        if not allowed:
+        status, answer = ask_k3s(context, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        if status == 401:
+            return bad("invalid", "k3s answers 401")
+        if status not in (200, 201):
+            raise Unknown("k3s did not judge the token: HTTP %s" % status)
+        if not answer["status"]["allowed"]:
             denied.append("%s %s" % (verb, resource))
     return bad("", "may not " + ", ".join(denied)) if denied else ok("may create, list and delete jobs, and list pods")
+
+
+def job(name, image, gpus):
+    """Return a Job that does nothing, made as the gateway makes its own: host network, a GPU where the worker has one."""
+    container = {"name": "canary", "image": image, "command": ["true"]}
+    if gpus:
+        container["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
+    pod = {"restartPolicy": "Never", "hostNetwork": True, "containers": [container]}
+    spec = {"backoffLimit": 0, "ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": CANARY_SECONDS}
+    labels = {"app": "beta9-canary", "beta9-canary": name}
+    spec["template"] = {"metadata": {"labels": labels}, "spec": pod}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+def reached(pod):
+    """Return (code, text): how far a pod came, and why no further."""
+    status = pod.get("status") or {}
+    for entry in status.get("containerStatuses") or []:
+        waiting = (entry.get("state") or {}).get("waiting") or {}
+        if "Image" in waiting.get("reason", ""):
+            return "image", "%s: %s" % (waiting["reason"], waiting.get("message", ""))
+        if waiting:
+            return "", "waiting: %s %s" % (waiting.get("reason"), waiting.get("message", ""))
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return "unschedulable", "%s: %s" % (condition.get("reason"), condition.get("message", ""))
+    return "", "its pod is %s" % status.get("phase", "unknown")
+
+
+@k3s
+def canary(context):
+    """G10 (active): start a Job as the gateway would, wait for its end, delete it."""
+    if not k3s_token(context):
+        raise Unknown("%s does not exist" % K3S_TOKEN)
+    name = "beta9-canary-%s" % uuid.uuid4().hex[:8]
+    gpus = context.config["gpus"] or context.shared("pci", host.nvidia_pci_count)
+    status, answer = ask_k3s(context, "POST", JOBS, job(name, context.config["canary_image"], gpus))
+    if status == 401:
+        raise Unknown("k3s does not know the token")
+    if status not in (200, 201, 202):
+        return bad("refused", "k3s answers %s: %s" % (status, answer.get("message", "")))
+    try:
+        return follow(context, name)
+    finally:
+        ask_k3s(context, "DELETE", "%s/%s?propagationPolicy=Background" % (JOBS, name))
+
+
+def follow(context, name):
+    """Return what became of the Job."""
+    end, code, found = time.monotonic() + CANARY_SECONDS, "", "no pod was made"
+    while time.monotonic() < end:
+        _status, jobs = ask_k3s(context, "GET", "%s?labelSelector=beta9-canary%%3D%s" % (JOBS, name))
+        state = (jobs.get("items") or [{}])[0].get("status") or {}
+        if state.get("succeeded"):
+            return ok("completed")
+        _status, pods = ask_k3s(context, "GET", "/api/v1/namespaces/default/pods?labelSelector=beta9-canary%%3D%s" % name)
+        if pods.get("items"):
+            code, found = reached(pods["items"][0])
+        if state.get("failed") or code:
+            return bad(code, found)
+        time.sleep(0.5)
+    return bad("", "not complete after %d s; %s" % (CANARY_SECONDS, found))
 
 
 @k3s
@@ -253,4 +335,5 @@ PROBES = {
     "K04": node,
     "K05": service_account,
     "K06": kernel,
+    "G10": canary,
 }

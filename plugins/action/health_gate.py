@@ -1,0 +1,28 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Fail a host that is not healthy; call a host unreachable that could not be judged, so that scripts can tell both apart."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        _result, params = self.validate_argument_spec(argument_spec={"health": {"type": "dict", "required": True}})
+        health = params["health"]
+        if health["outcome"] == "healthy":
+            return {"changed": False, "msg": "healthy"}
+        if health["outcome"] == "unhealthy":
+            failed = [verdict for verdict in health["verdicts"] if verdict["status"] in ("fail", "blocked")]
+            roots = [verdict["id"] for verdict in failed if verdict["root"]]
+            return {"changed": False, "failed": True, "msg": "%d root causes (%s), %d consequences" % (len(roots), ", ".join(roots), len(failed) - len(roots))}
+        why = health["message"] or "; ".join(verdict["found"] for verdict in health["verdicts"] if verdict["id"] in ("C02", "M01", "M02"))
+        return {"changed": False, "unreachable": True, "msg": "could not tell: %s" % (why or "no check could look")}
