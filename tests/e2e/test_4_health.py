@@ -18,6 +18,14 @@ for key in $(redis-cli --scan | sort); do echo "$key"
 done"""
 
 
+@pytest.fixture(scope="module")
+def onboarded(testbed):
+    """Both hosts ready; each test here leaves them so."""
+    status, output = testbed.play("onboard_worker.yml")
+    assert status == 0, output
+    return testbed
+
+
 def check(bed, tmp_path, *arguments):
     """Run the health check; return (exit status, output, {host: entry of health.json})."""
     status, output = bed.play("health_check.yml", "-e", "health_check_directory=%s" % tmp_path, *arguments)

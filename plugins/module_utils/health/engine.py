@@ -151,6 +151,8 @@ class Context:
                 return stream.read(OUTPUT_BYTES)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            raise Unknown("%s may not be read: run with become" % path) from None
         except OSError as error:
             raise Unknown("%s can't be read: %s" % (path, error.strerror)) from None
 
