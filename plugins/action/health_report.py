@@ -31,9 +31,8 @@ class ActionModule(ActionBase):
         name = task_vars["inventory_hostname"]
         worker, gateway, listed = params["worker"], params["gateway"] or {}, params["listed"] or {}
         health = {"host": name, "outcome": "unreachable", "message": "", "verdicts": []}
-        if worker.get("unreachable") or worker.get("timedout"):
-            lost = "the host stopped answering during the check: nothing came back within %s s" % (worker.get("timedout") or {}).get("period", "?")
-            return dict(health, changed=False, message=str(worker.get("msg", "")).strip() if worker.get("unreachable") else lost)
+        if worker.get("unreachable"):
+            return dict(health, changed=False, message=str(worker.get("msg", "")).strip())
         if "observations" not in worker:
             message = "expected the worker's observations, found: %s" % (worker.get("msg") or worker.get("module_stderr") or "nothing")
             return dict(health, changed=False, outcome="unknown", message=message)

@@ -3,12 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import signal
+
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 
+GRACE_SECONDS = 15  # for the connection
+JOB_SECONDS = 60  # of G10
+
+
+class _TooLate(BaseException):
+    """Nothing came back. No connection plugin may take it for an error of its own."""
+
+
 class ActionModule(ActionBase):
-    """Run the module; where the account may not become root, run it again as it is: it tells less, and says so."""
+    """Run the module; where the account may not become root, run it again as it is: it tells less, and says so.
+
+    A host that stops answering meanwhile is unreachable soon after the probes' deadline.
+    """
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -16,6 +30,22 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
+        seconds = float(self._task.args.get("deadline_seconds", 20)) + GRACE_SECONDS + (JOB_SECONDS if boolean(self._task.args.get("active", False), strict=False) else 0)
+        before = signal.signal(signal.SIGALRM, self._too_late)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            return self._run(task_vars)
+        except _TooLate:
+            return {"changed": False, "unreachable": True, "msg": "the host stopped answering during the check: nothing came back within %.0f s" % seconds}
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    @staticmethod
+    def _too_late(_number, _frame):
+        raise _TooLate
+
+    def _run(self, task_vars):
         result = self._look(task_vars)
         if "observations" in result or result.get("unreachable") or not self._connection.become:
             return result
