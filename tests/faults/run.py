@@ -2,7 +2,7 @@
 
 Writes build/faults.json: {"faults": [{fault, expected_root, reported_roots, wrong_roots, seconds, healed}], "totals": {...}}.
 
-    run.py [--only WORDS] [--healthy N] [--no-heal] [--keep]
+    run.py [--only WORDS] [--every N] [--healthy N] [--no-heal] [--keep]
 """
 
 from __future__ import annotations
@@ -262,6 +262,7 @@ def healthy(bed, number):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="faults whose name or root contains this")
+    parser.add_argument("--every", type=int, default=1, help="only every Nth fault: a sample")
     parser.add_argument("--healthy", type=int, default=50)
     parser.add_argument("--no-heal", action="store_true")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running")
@@ -275,7 +276,7 @@ def main():
     jobs = [(fault.name, [fault.root], [fault]) for fault in chosen]
     if not options.only:
         jobs += [(" + ".join(pair), [by_name[name].root for name in pair], [by_name[name] for name in pair]) for pair in PAIRS]
-    for name, expected, faults in jobs:
+    for name, expected, faults in jobs[options.every // 2 :: options.every]:
         row = one(bed, name, expected, faults, not options.no_heal)
         rows.append(row)
         print(
