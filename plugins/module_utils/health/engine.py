@@ -122,11 +122,13 @@ class Context:
         other.redis_lock, other.secrets = self.redis_lock, self.secrets
         return other
 
-    def run(self, *command, timeout=4.0, stdin=None):
-        """Run a command; Unknown if there is no such program."""
+    def run(self, *command, timeout=4.0, stdin=None, hangs=False):
+        """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe judges that itself."""
         ran = run_command(list(command), timeout, stdin)
         if ran.missing:
             raise Unknown("%s is not installed, or may not be run" % command[0])
+        if ran.status is None and not hangs:
+            raise Unknown("%s did not end within %g s" % (os.path.basename(command[0]), timeout))
         return ran
 
     def shared(self, name, read):

@@ -19,6 +19,10 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
 PYTHON = "/opt/beta9-agent/current/bin/python"
+AGENT_LOOK = (
+    "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpx, psutil, pynvml, beta9_agent.agent; "
+    "print('packages', flush=True); from beta9_agent.__main__ import main; sys.exit(main(['--dry-run']))"
+)
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
@@ -94,8 +98,8 @@ def keepalive_route(context):
     return ok("the route is there")
 
 
-def dry_run(context):
-    """Return the agent's dry run: (exit status, output). Shared by A03, A04 and P07."""
+def agent_look(context):
+    """Return what the agent's own Python says: (version, whether its packages load, exit status, output after that). One start for all."""
 
     def read():
         environment = {}
@@ -107,22 +111,34 @@ def dry_run(context):
         words = ["%s=%s" % entry for entry in sorted(environment.items())]
         if os.path.exists(TOKEN_FILE):
             words.append("BETA9_TOKEN_FILE=" + TOKEN_FILE)
-        return context.run("env", *words, PYTHON, "-I", "-m", "beta9_agent", "--dry-run", timeout=9)
+        ran = context.run("env", *words, PYTHON, "-I", "-c", AGENT_LOOK, timeout=9)
+        version, _newline, rest = ran.output.partition("\n")
+        version = re.match(r"python (\d+)\.(\d+)$", version)
+        loaded, packages_line, last = rest.partition("packages\n")
+        return version, bool(packages_line), ran.status, (loaded + last if version else ran.output)
 
-    return context.shared("dry run", read)
+    return context.shared("agent look", read)
+
+
+def dry_run(context):
+    """Return (exit status, output) of the agent's dry run. Shared by A03, A04 and P07."""
+    _version, loads, status, output = agent_look(context)
+    if not loads:
+        raise Unknown("the agent can't be started: see P03 and P04")
+    return status, output
 
 
 def payload(context):
     """A03: the fields that the agent would register."""
-    ran = dry_run(context)
-    if ran.status != 0:
-        text = ran.output.strip().splitlines()
-        match = re.search(r"beta9-agent: (\w+): expected .*", ran.output)
+    status, output = dry_run(context)
+    if status != 0:
+        text = output.strip().splitlines()
+        match = re.search(r"beta9-agent: (\w+): expected .*", output)
         if match and match.group(1) in PAYLOAD_FIELDS:
             return bad("", match.group(0), "\n".join(text[-3:]))
-        raise Unknown("the agent's dry run ended with %s: %s" % (ran.status, (text or [""])[-1][:200]))
+        raise Unknown("the agent's dry run ended with %s: %s" % (status, (text or [""])[-1][:200]))
     try:
-        fields = json.loads(ran.output[ran.output.index("{") :])["register"]
+        fields = json.loads(output[output.index("{") :])["register"]
         protocol.register_payload(**dict(fields, token="not-shown"))
     except ValueError as error:
         return bad("", str(error))
@@ -131,11 +147,11 @@ def payload(context):
 
 def settings(context):
     """P07: the agent's own judgement of its settings."""
-    ran = dry_run(context)
-    if ran.status == 2:
-        return bad("", ran.output.strip().splitlines()[-1][:300], ran.output)
-    if ran.status != 0:
-        raise Unknown("the agent's dry run ended with %s: %s" % (ran.status, ran.output.strip()[-200:]))
+    status, output = dry_run(context)
+    if status == 2:
+        return bad("", output.strip().splitlines()[-1][:300], output)
+    if status != 0:
+        raise Unknown("the agent's dry run ended with %s: %s" % (status, output.strip()[-200:]))
     return ok("valid")
 
 
@@ -150,10 +166,10 @@ def register(context):
 
 def _register(context):
     def call():
-        ran = dry_run(context)
-        if ran.status != 0:
-            raise Unknown("the agent's dry run ended with %s" % ran.status)
-        fields = json.loads(ran.output[ran.output.index("{") :])["register"]
+        status, output = dry_run(context)
+        if status != 0:
+            raise Unknown("the agent's dry run ended with %s" % status)
+        fields = json.loads(output[output.index("{") :])["register"]
         k3s = context.read(os.path.join(host.CREDENTIALS_DIR, "k3s_token"))
         fields["token"] = (k3s or token_of(context) or "").strip()
         return tunnel.client_of(context, token=token_of(context)).register(fields)
@@ -194,20 +210,20 @@ def python(context):
     """P03: the interpreter of the agent's environment."""
     if not os.path.exists(PYTHON):
         return bad("missing", "%s does not exist" % PYTHON)
-    ran = context.run(PYTHON, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])")
-    match = re.match(r"(\d+)\.(\d+)$", ran.output.strip())
-    if ran.status != 0 or not match:
-        return bad("", "the interpreter ended with %s" % ran.status, ran.output)
-    return ok(match.group(0)) if (int(match.group(1)), int(match.group(2))) >= (3, 10) else bad("old", "Python %s" % match.group(0))
+    version, _loads, status, output = agent_look(context)
+    if not version:
+        return bad("", "the interpreter ended with %s" % status, output)
+    found = tuple(map(int, version.groups()))
+    return ok("%d.%d" % found) if found >= (3, 10) else bad("old", "Python %d.%d" % found)
 
 
 def packages(context):
     """P04: loading what the agent loads."""
     if not os.path.exists(PYTHON):
         raise Unknown("the agent is not installed")
-    ran = context.run(PYTHON, "-I", "-c", "import httpx, psutil, pynvml, beta9_agent.agent", timeout=9)
-    if ran.status != 0:
-        return bad("", (ran.output.strip().splitlines() or ["exit status %s" % ran.status])[-1], ran.output)
+    _version, loads, status, output = agent_look(context)
+    if not loads:
+        return bad("", (output.strip().splitlines() or ["exit status %s" % status])[-1], output)
     return ok("httpx, psutil, nvidia-ml-py")
 
 

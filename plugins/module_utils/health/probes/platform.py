@@ -81,7 +81,7 @@ def driver(context, _expected, _present):
 def smi(context, _expected, present):
     """U03: nvidia-smi within ten seconds."""
     try:
-        ran = context.run("nvidia-smi", "-L", timeout=9)
+        ran = context.run("nvidia-smi", "-L", timeout=9, hangs=True)
     except Unknown:
         return bad("missing", "nvidia-smi is not installed")
     if ran.status is None:
@@ -96,7 +96,7 @@ def smi(context, _expected, present):
 def cuda(context, _expected, _present):
     """U04: cuInit in a child process: a driver that crashes takes only that with it."""
     interpreter = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else "python3"
-    ran = context.run(interpreter, "-I", "-c", CUDA_INIT, timeout=12)
+    ran = context.run(interpreter, "-I", "-c", CUDA_INIT, timeout=12, hangs=True)
     match = re.match(r"(\d+) (\d+)$", ran.output.strip())
     if ran.status != 0 or not match:
         return bad("", "cuInit can't be called: %s" % (ran.output.strip().splitlines() or ["exit status %s" % ran.status])[-1], ran.output)
@@ -110,7 +110,7 @@ def nvml(context, _expected, _present):
     """U05: NVML through the agent's own Python."""
     if not os.path.exists(machine.PYTHON):
         raise Unknown("the agent is not installed")
-    ran = context.run(machine.PYTHON, "-I", "-c", NVML_COUNT, timeout=9)
+    ran = context.run(machine.PYTHON, "-I", "-c", NVML_COUNT, timeout=9, hangs=True)
     if ran.status != 0:
         return bad("package" if "No module named" in ran.output else "", (ran.output.strip().splitlines() or ["no answer"])[-1], ran.output)
     return ok("%s GPUs" % ran.output.strip())
