@@ -29,7 +29,7 @@ def tasks():
             "- name: '%s %s'" % (check.id, title),
             "  beta9.workers.check_verdict:",
             "    id: %s" % check.id,
-            '    health: "{{ health_check_result }}"',
+            '    health: "{{ health_check_results.hosts[inventory_hostname] }}"',
             "  register: __health_check_shown",
             "  ignore_errors: true  # the gate at the end is what fails the host",
             "",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.beta9.workers.plugins.module_utils.health import diagnose
 
 
 class ActionModule(ActionBase):
@@ -24,5 +25,5 @@ class ActionModule(ActionBase):
             failed = [verdict for verdict in health["verdicts"] if verdict["status"] in ("fail", "blocked")]
             roots = [verdict["id"] for verdict in failed if verdict["root"]]
             return {"changed": False, "failed": True, "msg": "%d root causes (%s), %d consequences" % (len(roots), ", ".join(roots), len(failed) - len(roots))}
-        why = health["message"] or "; ".join(verdict["found"] for verdict in health["verdicts"] if verdict["id"] in ("C02", "M01", "M02"))
+        why = health["message"] or "; ".join(verdict["found"] for verdict in health["verdicts"] if verdict["id"] in diagnose.READY)
         return {"changed": False, "unreachable": True, "msg": "could not tell: %s" % (why or "no check could look")}

@@ -14,7 +14,7 @@ author:
 positional: opt_in
 options:
   _input:
-    description: What M(beta9.workers.health_report) returned of the host.
+    description: The host's entry in RV(beta9.workers.health_report#module:hosts).
     type: dict
     required: true
   opt_in:

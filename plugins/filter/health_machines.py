@@ -60,8 +60,8 @@ def health_machines(names, hostvars, variable, listed=None):
             "machine_id": identity["machine_id"],
             "pool": identity.get("pool"),
             "provider": identity.get("provider", "generic"),
-            "connection": variables["beta9_connection"] if "beta9_connection" in variables else "autossh",
-            "k3s": bool(variables["beta9_k3s"]) if "beta9_k3s" in variables else False,
+            "connection": seen["settings"]["connection"],
+            "k3s": seen["settings"]["k3s"],
             "ready": identity["machine_id"] in ready,
         }
         certificate = data.get("K03", {}).get("certificate")

@@ -21,6 +21,7 @@ import random
 import socket
 import ssl
 import time
+import urllib.request
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -188,6 +189,13 @@ class GatewayClient:
             time.sleep(random.uniform(pause / 2, pause))
             pause *= 2
 
+    def _open(self, url, data, headers, method):
+        if url.startswith("https:"):
+            return open_url(url, data=data, headers=headers, method=method, **self._options)
+        # open_url reads the trust store at every call, 21 ms, even where there is no TLS
+        headers = dict(headers, **{"User-Agent": self._options["http_agent"]})
+        return _plain().open(urllib.request.Request(url, data=data, headers=headers, method=method), timeout=self._options["timeout"])
+
     def _once(self, method, path, payload):
         url = self.base_url + path
         headers = {"Accept": "application/json"}
@@ -195,9 +203,9 @@ class GatewayClient:
             headers["Content-Type"] = "application/json"
         if self._token and path != protocol.HEALTH_PATH:
             headers["Authorization"] = "Bearer " + self._token
-        data = None if payload is None else json.dumps(payload)
+        data = None if payload is None else json.dumps(payload).encode()
         try:
-            with open_url(url, data=data, headers=headers, method=method, **self._options) as response:
+            with self._open(url, data, headers, method) as response:
                 status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
         except HTTPError as error:
             status, raw = error.code, error.read(MAX_BODY_BYTES + 1)
@@ -215,6 +223,22 @@ class GatewayClient:
         if problem:
             raise error_of(problem, method, url, protocol.message_of(body))
         return body
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it is an answer like any other."""
+
+    def redirect_request(self, *_arguments):  # pylint: disable=arguments-differ
+        return None
+
+
+def _plain():
+    """Return an opener without TLS."""
+    opener = urllib.request.OpenerDirector()
+    kinds = (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor, _Stay)
+    for kind in kinds:
+        opener.add_handler(kind())
+    return opener
 
 
 def read_token(path):

@@ -18,7 +18,7 @@ options:
     type: str
     required: true
   health:
-    description: What M(beta9.workers.health_report) returned of the host.
+    description: The host's entry in RV(beta9.workers.health_report#module:hosts).
     type: dict
     required: true
 attributes:

@@ -16,7 +16,7 @@ author:
   - beta9.workers authors (@beta9)
 options:
   health:
-    description: What M(beta9.workers.health_report) returned of the host.
+    description: The host's entry in RV(beta9.workers.health_report#module:hosts).
     type: dict
     required: true
 attributes:
@@ -36,7 +36,7 @@ notes:
 EXAMPLES = r"""
 - name: Fail the hosts that are not healthy
   beta9.workers.health_gate:
-    health: "{{ health_check_result }}"
+    health: "{{ found.hosts[inventory_hostname] }}"
 """
 
 RETURN = r"""

@@ -6,30 +6,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: health_report
-short_description: Name the root causes in what was seen of one host
+short_description: Name the root causes in what was seen of hosts
 version_added: "0.1.0"
 description:
   - Joins the observations of M(beta9.workers.worker_health) from both sides with the controller's own, and tells failures from
-    consequences.
+    consequences. Run it once for all hosts of a play.
 author:
   - beta9.workers authors (@beta9)
 options:
-  worker:
-    description: Result of M(beta9.workers.worker_health) on the worker.
-    type: dict
+  hosts:
+    description: Inventory names of the workers.
+    type: list
+    elements: str
+    required: true
+  variable:
+    description: Name of the variable that holds each host's result of M(beta9.workers.worker_health).
+    type: str
     required: true
   gateway:
-    description: Its result on the gateway's side.
+    description: Result of M(beta9.workers.worker_health) on the gateway's side.
     type: dict
     default: {}
   listed:
-    description: Result of M(beta9.workers.machine_info).
+    description: Result of M(beta9.workers.gateway_listing).
     type: dict
     default: {}
-  settings:
-    description: The host's settings in the inventory, C(pool), C(gateway_url), C(connection) and C(hostname).
-    type: dict
-    required: true
   only:
     description: Ids of the checks to judge.
     type: list
@@ -60,30 +61,31 @@ notes:
 """
 
 EXAMPLES = r"""
+- name: Look at the workers
+  beta9.workers.worker_health:
+  register: seen
+  ignore_unreachable: true
+
 - name: Name the root causes
   beta9.workers.health_report:
-    worker: "{{ seen }}"
-    settings: {pool: gpu, connection: autossh}
+    hosts: "{{ ansible_play_hosts }}"
+    variable: seen
+  run_once: true
+  register: found
 """
 
 RETURN = r"""
-host:
-  description: Inventory name.
+hosts:
+  description:
+    - An entry a host. C(outcome) is V(healthy), V(unhealthy), V(unknown) where it could not tell, or V(unreachable).
+    - C(message) is why it could not tell, or could tell less. C(verdicts) has what each check means, root causes marked.
   returned: always
-  type: str
-outcome:
-  description: V(healthy), V(unhealthy), V(unknown) where it could not tell, or V(unreachable).
-  returned: always
-  type: str
-message:
-  description: Why it could not tell, or could tell less.
-  returned: always
-  type: str
-verdicts:
-  description: What each check means, root causes marked.
-  returned: always
-  type: list
-  elements: dict
+  type: dict
   sample:
-    - {id: T01, status: fail, root: true, because: [], cause: no tunnel runs, remedy: systemctl restart beta9-tunnel, found: the unit is inactive}
+    gpu-07:
+      host: gpu-07
+      outcome: unhealthy
+      message: ""
+      verdicts:
+        - {id: T01, status: fail, root: true, because: [], cause: no tunnel runs, remedy: systemctl restart beta9-tunnel}
 """

@@ -15,7 +15,7 @@ author:
   - beta9.workers authors (@beta9)
 options:
   results:
-    description: What M(beta9.workers.health_report) returned of each host.
+    description: The entries in RV(beta9.workers.health_report#module:hosts).
     type: list
     elements: dict
     required: true

@@ -77,6 +77,20 @@ options:
     description: Whether k3s is part of the worker's configuration.
     type: bool
     default: false
+  inventory:
+    description: What the inventory says of the worker, for M(beta9.workers.health_report). It is returned as it is.
+    type: dict
+    default: {}
+    suboptions:
+      pool:
+        description: Its pool.
+        type: str
+      hostname:
+        description: The name or address set for it.
+        type: str
+      gateway_url:
+        description: The gateway's URL as the controller reaches it.
+        type: str
   machines:
     description: With O(side=gateway), the machines to look at.
     type: list
@@ -151,6 +165,10 @@ limited:
   description: Why the probes ran without root's rights.
   returned: when they did
   type: str
+settings:
+  description: O(inventory), O(connection) and O(k3s) as they were given.
+  returned: with O(side=worker)
+  type: dict
 identity:
   description: The machine's identity as the worker holds it.
   returned: with O(side=worker)
@@ -188,8 +206,9 @@ def look_at_worker(params):
         if wanted(params, catalog.BY_ID[name]) and params["connection"] in catalog.BY_ID[name].modes
     ]
     config["probes"] = [check.id for check, _function in probes]
+    settings = dict(params["inventory"], connection=params["connection"], k3s=params["k3s"])
     if not identity.get("machine_id"):
-        return {"observations": [], "identity": {}}
+        return {"observations": [], "identity": {}, "settings": settings}
     context = engine.Context(config)
     for read in (machine.token_of, platform.k3s_token):  # before any probe may show them
         try:
@@ -197,7 +216,7 @@ def look_at_worker(params):
         except engine.Unknown:
             pass
     seconds = params["deadline_seconds"] + (platform.CANARY_SECONDS if "G10" in config["probes"] else 0)
-    return {"observations": engine.observe(probes, context, seconds), "identity": identity}
+    return {"observations": engine.observe(probes, context, seconds), "identity": identity, "settings": settings}
 
 
 def look_at_gateway(params):
@@ -243,6 +262,7 @@ def main():
             "ca_path": {"type": "path"},
             "gpus": {"type": "int"},
             "k3s": {"type": "bool", "default": False},
+            "inventory": {"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in ("pool", "hostname", "gateway_url")}},
             "machines": {"type": "list", "elements": "dict", "default": [], "options": machine_options},
             "redis_url": {"type": "str", "no_log": True},
             "kube": {"type": "bool", "default": False},
