@@ -26,7 +26,6 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.basic import env_fallback
-from ansible.module_utils.urls import open_url
 from ansible_collections.beta9.workers.plugins.module_utils import protocol
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -191,6 +190,8 @@ class GatewayClient:
 
     def _open(self, url, data, headers, method):
         if url.startswith("https:"):
+            from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # as slow to load as all of the rest
+
             return open_url(url, data=data, headers=headers, method=method, **self._options)
         # open_url reads the trust store at every call, 21 ms, even where there is no TLS
         headers = dict(headers, **{"User-Agent": self._options["http_agent"]})

@@ -180,7 +180,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, join
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_side, machine, platform, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, platform, tunnel
 
 WORKER_PROBES = dict(tunnel.PROBES, **dict(machine.PROBES, **platform.PROBES))
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
@@ -221,6 +221,8 @@ def look_at_worker(params):
 
 def look_at_gateway(params):
     """Return the observations that all machines share, and those of each machine."""
+    from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_side  # pylint: disable=import-outside-toplevel
+
     shared = engine.Context(dict(params, machine={}))
     checks = [(NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in gateway_side.ONCE.items()]
     deadline = time.monotonic() + params["deadline_seconds"]

@@ -2,7 +2,8 @@
 
     run.py [--hosts 20] [--rounds 5] [--keep]
 
-Real hosts (containers on this machine, which share its cores), each over SSH, the whole ansible-playbook command.
+Real hosts, each over SSH, the whole ansible-playbook command. The hosts are containers that share this machine's cores, which no
+fleet does: beside the time stand the controller's own CPU seconds, and the time of Ansible's ping of the same hosts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +44,20 @@ def play(playbook, limit, *options):
     return seconds
 
 
+def controller_cpu():
+    """Return the CPU seconds of the commands run so far: ansible-playbook, its workers and their ssh clients, not what runs on the hosts."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def ping():
+    """Return the seconds of Ansible's ping of all workers: as little as a module can do."""
+    path = HERE / "ping.yml"
+    tasks = [{"name": "Ping", "ansible.builtin.ping": {}}]
+    path.write_text(json.dumps([{"name": "Ping", "hosts": "gpu-hosts", "gather_facts": False, "become": True, "tasks": tasks}], indent=1) + "\n")
+    return play(path, "gpu-hosts")
+
+
 def separate_tasks():
     """Write a playbook that runs the worker's probes as one Ansible task each, and return its path and their number."""
     names = [check.id for check in catalog.CHECKS if check.side == catalog.WORKER and not check.active and "autossh" in check.modes]
@@ -66,12 +82,15 @@ def main():
     one, workers = NAME + "-worker1", "gpu-hosts"
     worker_side = ("-e", "health_check_gateway_host=")
     separate, number = separate_tasks()
-    times = {"one_host": [], "one_host_all_sides": [], "one_host_separate_tasks": [], "all_hosts": []}
+    times = {"one_host": [], "one_host_all_sides": [], "one_host_separate_tasks": [], "all_hosts": [], "all_hosts_controller_cpu": [], "all_hosts_ping": []}
     play("health_check.yml", "all")  # both sides' connections are warm for all that follows
     for _round in range(options.rounds):
         times["one_host"].append(play("health_check.yml", one, *worker_side))
         times["one_host_separate_tasks"].append(play(separate, one))
+        before = controller_cpu()
         times["all_hosts"].append(play("health_check.yml", workers, *worker_side))
+        times["all_hosts_controller_cpu"].append(controller_cpu() - before)
+        times["all_hosts_ping"].append(ping())
         times["one_host_all_sides"].append(play("health_check.yml", one))
     median = {name: round(statistics.median(values), 2) for name, values in times.items()}
     result = {
@@ -83,8 +102,11 @@ def main():
             "one_host_all_sides_seconds": median["one_host_all_sides"],
             "one_host_separate_tasks_seconds": median["one_host_separate_tasks"],
             "all_hosts_seconds": median["all_hosts"],
+            "all_hosts_controller_cpu_seconds": median["all_hosts_controller_cpu"],
+            "all_hosts_ping_seconds": median["all_hosts_ping"],
             "separate_tasks_to_one_call": round(median["one_host_separate_tasks"] / median["one_host"], 2),
             "all_hosts_to_one_host": round(median["all_hosts"] / median["one_host"], 2),
+            "all_hosts_to_ping": round(median["all_hosts"] / median["all_hosts_ping"], 2),
             "seconds": {name: [round(value, 2) for value in values] for name, values in times.items()},
         },
         "onboard": {"hosts": options.hosts, "first_seconds": round(onboard, 1), "again_seconds": round(again, 1)},

@@ -13,7 +13,6 @@ import ssl
 import time
 import uuid
 
-from ansible.module_utils.urls import open_url
 from ansible_collections.beta9.workers.plugins.module_utils import host
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
@@ -204,6 +203,8 @@ def k3s_token(context):
 
 def ask_k3s(context, method, path, body=None):
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does not answer."""
+    from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and most hosts need it not
+
     headers = {"Authorization": "Bearer %s" % k3s_token(context), "Content-Type": "application/json"}
     try:
         with open_url(K3S_API + path, method=method, data=json.dumps(body) if body else None, timeout=4, headers=headers, ca_path=K3S_CA) as answer:
