@@ -1,8 +1,8 @@
 """A TEST DOUBLE of the k3s program and its API: enough for what the health check and the gateway ask.
 
 State is read from /etc/beta9-k3s-double.json at every call: {"readyz": [failing parts], "node_ready": true, "allocatable": 2,
-"token": "...", "allowed": ["create jobs", ...], "kernel_missing": [], "pods": "complete"|"image"|"unschedulable"|"pending"}. `k3s server` serves the API with the certificate
-/etc/beta9-k3s-double.pem on port 6443 of the loopback address.
+"token": "...", "allowed": ["create jobs", ...], "kernel_missing": [], "pods": "complete"|"image"|"unschedulable"|"pending"}.
+`k3s server` serves the API with the certificate /etc/beta9-k3s-double.pem on port 6443 of the loopback address.
 """
 
 import http.server
@@ -51,7 +51,8 @@ class Api(http.server.BaseHTTPRequestHandler):
         items = []
         if name in self.jobs:
             waiting = {"reason": "ErrImagePull", "message": "failed to pull image: i/o timeout"}
-            unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}
+            message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+            unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
             status = {
                 "complete": {"phase": "Succeeded"},
                 "image": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": waiting}}]},
