@@ -96,6 +96,10 @@ class Testbed:
         self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: left out of `make test`; `make e2e` runs it")
+
+
 @pytest.fixture(scope="session")
 def testbed():
     """Fresh hosts with a prepared gateway."""
