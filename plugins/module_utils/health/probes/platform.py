@@ -14,7 +14,7 @@ import time
 import uuid
 
 from ansible_collections.beta9.workers.plugins.module_utils import host
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Missing, Unknown, bad, not_applicable, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
 
 CUDA_INIT = (
@@ -128,7 +128,7 @@ def installed(context):
     """K01: the binary."""
     try:
         ran = context.run("k3s", "--version")
-    except Unknown:
+    except Missing:
         return bad("", "there is no k3s")
     return ok(ran.output.splitlines()[0]) if ran.status == 0 and ran.output else bad("", ran.output.strip()[:200])
 
