@@ -126,6 +126,7 @@ from ansible.errors import AnsibleParserError
 from ansible.inventory.group import to_safe_group_name
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.plugins.loader import cache_loader
+from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
 
 
@@ -200,7 +201,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self.inventory.add_host(name, group=self._group("beta9_status_" + machine["status"]))
                 if machine["gpu"]:
                     self.inventory.add_host(name, group=self._group("beta9_gpu_" + machine["gpu"]))
-                self.inventory.set_variable(name, "beta9_machine", machine)
+                self.inventory.set_variable(name, "beta9_machine", wrap_var(machine))
                 self._construct(name)
         # with pools given, another pool's machine was not asked for, which is not the same as absent
         for names in [] if self.get_option("pools") else owners.values():

@@ -31,6 +31,11 @@ def put(gateway, machine_id, pool="gpu", status="ready", **fields):
         batch.execute()
 
 
+def plain(entry):
+    """Return what ansible-inventory wrote, without the mark of text that is no template."""
+    return entry.get("__ansible_unsafe", entry)
+
+
 @pytest.fixture
 def inventory(gateway, tmp_path):
     """Return a function that writes sources and runs ansible-inventory; it returns the parsed list and all that was printed."""
@@ -49,7 +54,7 @@ def inventory(gateway, tmp_path):
         said = done.stdout + done.stderr
         assert "canary" not in said, "a token was printed"
         assert bool(done.returncode) == fail, said
-        return said if fail or action != "--list" else json.loads(done.stdout[done.stdout.index("{") :])
+        return said if fail or action != "--list" else json.loads(done.stdout[done.stdout.index("{") :], object_hook=plain)
 
     return run
 
@@ -115,6 +120,12 @@ def test_constructed(gateway, inventory):
     )
     assert groups(listed)["idle"] == ["1165a9b6", "9c40e2d7"] and groups(listed)["agent_0_1_0"] == ["1165a9b6"]
     assert "Could not set" in inventory(compose={"free": "nonsense.here"}, strict=True, fail=True)
+
+
+def test_what_the_gateway_says_is_never_a_template(gateway, inventory):
+    put(gateway, "1165a9b6", agent_version="{{ 20 + 1 }}")
+    found = inventory(compose={"seen": "beta9_machine.agent_version"})["_meta"]["hostvars"]["1165a9b6"]
+    assert found["beta9_machine"]["agent_version"] == found["seen"] == "{{ 20 + 1 }}"
 
 
 def test_cache(gateway, inventory, tmp_path):
