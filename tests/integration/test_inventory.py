@@ -115,7 +115,7 @@ def test_constructed(gateway, inventory):
     put(gateway, "9c40e2d7", agent_version="")
     listed = inventory(
         compose={"free": "beta9_machine.metrics.free_gpu_count + 1"},
-        groups={"idle": "beta9_machine.metrics.container_count == 0 and free == 2"},
+        groups={"idle": "beta9_machine.metrics.container_count == 0 and free | int == 2"},
         keyed_groups=[{"prefix": "agent", "key": "beta9_machine.agent_version"}],
     )
     assert groups(listed)["idle"] == ["1165a9b6", "9c40e2d7"] and groups(listed)["agent_0_1_0"] == ["1165a9b6"]
