@@ -9,6 +9,7 @@ from __future__ import annotations
 import html.parser
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -108,6 +109,9 @@ def main():
     reference.mkdir(mode=0o755)
     run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error", "--no-add-antsibull-docs-version",
         "--dest-dir", str(reference), "beta9.workers")  # fmt: skip
+    for path in reference.glob("*.rst"):  # the theme has its own table of contents on every page
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"^\.\. contents::\n(?:   .*\n)*", "", text, flags=re.MULTILINE), encoding="utf-8")
     run("sphinx-build", "-q", "-W", "--keep-going", "-j", "2", "-b", "html", "-d", str(BUILD / "doctrees"), str(SOURCE), str(HTML))
     dead = dead_links(HTML)
     for line in dead:

@@ -6,7 +6,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: machines
 short_description: The machines of a beta9 gateway as hosts
-version_added: "0.2.0"
+version_added: "0.1.0"
 description:
   - Asks the gateway with the admin token for its machines and makes groups of them by pool, status and GPU type.
   - A machine that belongs to a host of an inventory read before this one is shown as that host. The gateway does not know
