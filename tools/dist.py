@@ -79,15 +79,27 @@ def canonical(raw, target, epoch):
     manifest["file_manifest_file"]["chksum_sha256"] = hashlib.sha256(files).hexdigest()
     replaced = {"FILES.json": files, "MANIFEST.json": json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"}
     names = ["MANIFEST.json", "FILES.json"] + sorted(name for name in members if name not in replaced)
-    with open(target, "wb") as stream, gzip.GzipFile("", "wb", 9, stream, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in names:
-            member, content = members[name]
-            content = replaced.get(name, content)
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mtime = member.type, epoch
-            entry.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-            entry.size = len(content or b"")
-            archive.addfile(entry, io.BytesIO(content) if content is not None else None)
+    with open(target, "wb") as stream, gzip.GzipFile("", "wb", 9, stream, mtime=0) as packed:
+        with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+            for name in names:
+                member, content = members[name]
+                content = replaced.get(name, content)
+                entry = tarfile.TarInfo(name)
+                entry.type, entry.mtime = member.type, epoch
+                entry.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+                entry.size = len(content or b"")
+                archive.addfile(entry, io.BytesIO(content) if content is not None else None)
+
+
+def artefact(repository, folder):
+    """Build the collection into a folder; return where its files are staged, and the archive."""
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or output("git", "log", "-1", "--format=%ct"))
+    source, raw = stage(repository), STAGE / "raw"
+    galaxy = pathlib.Path(sys.executable).with_name("ansible-galaxy")
+    subprocess.run([str(galaxy), "collection", "build", "--force", "--output-path", str(raw), str(source)], check=True, stdout=subprocess.DEVNULL)
+    built = next(raw.glob("*.tar.gz"))
+    canonical(built, folder / built.name, epoch)
+    return source, folder / built.name
 
 
 def bundles(source):
@@ -114,15 +126,9 @@ def main():
         print("not a release:", problem)
     if problems and arguments.release:
         return 1
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or output("git", "log", "-1", "--format=%ct"))
-    source = stage(arguments.repository)
-    raw = STAGE / "raw"
-    galaxy = pathlib.Path(sys.executable).with_name("ansible-galaxy")
-    subprocess.run([str(galaxy), "collection", "build", "--force", "--output-path", str(raw), str(source)], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(DIST, ignore_errors=True)
     DIST.mkdir()
-    name = "beta9-workers-%s.tar.gz" % version
-    canonical(raw / name, DIST / name, epoch)
+    source, _path = artefact(arguments.repository, DIST)
     for path in bundles(source):
         shutil.copyfile(path, DIST / path.name)
     lines = ["%s  %s\n" % (hashlib.sha256(path.read_bytes()).hexdigest(), path.name) for path in sorted(DIST.iterdir()) if re.search(r"\.tar(\.gz)?$", path.name)]

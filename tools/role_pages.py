@@ -1,7 +1,8 @@
-"""The README of every role, from its argument specs."""
+"""The README and the metadata of every role, from its argument specs."""
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 
@@ -70,10 +71,21 @@ def page(role, specs):
     return "\n".join(lines) + "\n"
 
 
+def metadata(specs):
+    """Return a role's meta/main.yml: what Galaxy shows of it."""
+    lines = ["---", "# Made by tools/generate.py from argument_specs.yml. Do not edit.", "galaxy_info:", "  author: beta9.workers authors"]
+    description = plain(specs["main"]["short_description"])
+    description = json.dumps(description, ensure_ascii=False) if re.search(r"[:#\"']", description) else description
+    lines += ["  description: %s" % description, "  license: GPL-3.0-or-later", '  min_ansible_version: "2.17"', "dependencies: []"]
+    return "\n".join(lines) + "\n"
+
+
 def pages():
-    """Return {path: text} of every role's README."""
+    """Return {path: text} of what is made for every role."""
     found = {}
     for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
         role = path.parents[1].name
-        found["roles/%s/README.md" % role] = page(role, yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"])
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+        found["roles/%s/README.md" % role] = page(role, specs)
+        found["roles/%s/meta/main.yml" % role] = metadata(specs)
     return found
