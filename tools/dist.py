@@ -17,7 +17,6 @@ import io
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def main():
     source, _path = artefact(arguments.repository, DIST)
     for path in bundles(source):
         shutil.copyfile(path, DIST / path.name)
-    lines = ["%s  %s\n" % (hashlib.sha256(path.read_bytes()).hexdigest(), path.name) for path in sorted(DIST.iterdir()) if re.search(r"\.tar(\.gz)?$", path.name)]
+    lines = ["%s  %s\n" % (hashlib.sha256(path.read_bytes()).hexdigest(), path.name) for path in sorted(DIST.iterdir())]
     (DIST / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     print("".join(lines), end="")
     return 0

@@ -145,7 +145,8 @@ def versions():
         cells = []
         for stage in stages:
             result = entry["stages"].get(stage)
-            cells.append("not run: no Python for it" if not result else "%(passed)d passed" % result + (", **%(failed)d failed**" % result if result["failed"] else ""))
+            failed = ", **%(failed)d failed**" % result if result and result["failed"] else ""
+            cells.append("%d passed%s" % (result["passed"], failed) if result else "not run: no Python for it")
         lines.append("| %s | %s | %s | %s |" % (entry["ansible_core"], entry["python"] or "–", " | ".join(cells), entry["date"]))
     return "\n".join(lines)
 

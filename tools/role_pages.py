@@ -60,7 +60,8 @@ def page(role, specs):
     lines += ["", "Used by %s." % ", ".join("`%s.yml`" % name for name in books)] if books else []
     for name, entry in specs.items():
         where = "" if name == "main" else "        tasks_from: %s\n" % name
-        title = "## Use" if name == "main" else "## Entry point `%s`: %s" % (name, plain(entry["short_description"])[0].lower() + plain(entry["short_description"])[1:])
+        short = plain(entry["short_description"])
+        title = "## Use" if name == "main" else "## Entry point `%s`: %s" % (name, short[0].lower() + short[1:])
         call = "    - ansible.builtin.import_role:\n        name: beta9.workers.%s\n%s" % (role, where)
         lines += ["", title, ""]
         if name != "main" and entry.get("description"):

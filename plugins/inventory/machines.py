@@ -21,7 +21,7 @@ notes:
   - The file's name has to end in C(beta9.yml) or C(beta9.yaml).
   - Sources are read in the order given, those of a directory by name. Put the static inventory before this one.
   - Every host gets the variable C(beta9_machine) with C(id), C(pool), C(provider), C(status), C(gpu), C(gpu_count), C(cpu_millicores),
-    C(memory_mib), C(created), C(last_keepalive) (seconds since 1970), C(agent_version) and C(metrics), as M(beta9.workers.machine_info#module)
+    C(memory_mib), C(created), C(last_keepalive) (seconds since 1970), C(agent_version) and C(metrics), as M(beta9.workers.machine_info)
     returns them.
   - The groups are C(beta9_machines) with every machine, C(beta9_pool_NAME), C(beta9_status_NAME) and C(beta9_gpu_TYPE). A host whose
     machine the gateway no longer lists is in C(beta9_status_absent). What may not stand in a group's name becomes C(_).

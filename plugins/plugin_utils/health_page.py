@@ -30,7 +30,8 @@ dl{display:grid;grid-template-columns:5rem 1fr;margin:.3rem 0;gap:.1rem .5rem}dt
 .node small{display:block;font-weight:400}.link{flex:1 0 1rem;max-width:2.5rem;height:2px;background:var(--line);position:relative}
 .link.broken{background:var(--bad)}.link.broken::after{content:"\\2715";color:var(--bad);position:absolute;left:50%;top:-.85rem;translate:-50%;font-weight:bold}
 code{background:color-mix(in srgb,currentColor 10%,transparent);padding:.1rem .3rem;border-radius:.3rem;overflow-wrap:anywhere}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85em;margin:.3rem 0;color:var(--dim)}.checks{table-layout:fixed;overflow-wrap:anywhere}.checks th:first-child{width:32%}.checks th:nth-child(2){width:6rem}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85em;margin:.3rem 0;color:var(--dim)}
+.checks{table-layout:fixed;overflow-wrap:anywhere}.checks th:first-child{width:32%}.checks th:nth-child(2){width:6rem}
 """
 
 

@@ -171,7 +171,7 @@ def test_thousand_machines_in_two_seconds(gateway, inventory):
     for number in range(1000):
         put(gateway, "%08x" % number, pool=("gpu", "cpu")[number % 2])
     times = []
-    for _ in range(3):
+    for _run in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         listed = inventory()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
