@@ -16,7 +16,7 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 pygments_style = "ansible"
-highlight_language = "yaml"
+highlight_language = "text"
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 

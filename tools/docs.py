@@ -53,6 +53,12 @@ def stage():
         copy.write_text(yaml.safe_dump(documented(yaml.safe_load(path.read_text(encoding="utf-8"))), sort_keys=False))
 
 
+def trimmed(text):
+    """Return a page of the reference without its table of contents, which the theme has beside it, and with a short title."""
+    text = re.sub(r"^\.\. contents::\n(?:   .*\n)*", "", text, flags=re.MULTILINE)
+    return re.sub(r"^beta9\.workers\.(\w+ \w+ -- )", r"\1", text, flags=re.MULTILINE).replace("\nBeta9.Workers\n", "\nThe reference\n")
+
+
 def run(*command):
     """Run a program of this virtual environment, with the staged collection. End here if it fails."""
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(STAGE), PATH="%s:%s" % (pathlib.Path(sys.executable).parent, os.environ["PATH"]))
@@ -109,9 +115,8 @@ def main():
     reference.mkdir(mode=0o755)
     run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error", "--no-add-antsibull-docs-version",
         "--dest-dir", str(reference), "beta9.workers")  # fmt: skip
-    for path in reference.glob("*.rst"):  # the theme has its own table of contents on every page
-        text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r"^\.\. contents::\n(?:   .*\n)*", "", text, flags=re.MULTILINE), encoding="utf-8")
+    for path in reference.glob("*.rst"):
+        path.write_text(trimmed(path.read_text(encoding="utf-8")), encoding="utf-8")
     run("sphinx-build", "-q", "-W", "--keep-going", "-j", "2", "-b", "html", "-d", str(BUILD / "doctrees"), str(SOURCE), str(HTML))
     dead = dead_links(HTML)
     for line in dead:
