@@ -138,7 +138,11 @@ def plan(facts, system, wish):
 def _kept(facts, now):
     words = {"run": "by NVIDIA's .run installer", "image": "with the image, by no package", "package": "from packages", "": "by unknown means"}
     text = "driver %s was installed %s and is left as it is" % (installed_version(facts) or facts["loaded"], words[facts["library"]["how"]])
-    notes = {"pending": "; reboot pending: " + pending_reboot(facts), "idle": "; it is not loaded", "broken": "; it has no module for kernel " + facts["kernel"]}
+    notes = {
+        "pending": "; reboot pending: " + pending_reboot(facts),
+        "idle": "; it is not loaded",
+        "broken": "; it has no module for kernel " + facts["kernel"],
+    }
     return text + notes.get(now, "")
 
 
@@ -184,7 +188,8 @@ def _choice(facts, system, wish, problems):
             problems.append(_wrong_branch(kind, branch, source, chosen))
     if facts["secure_boot"] and not chosen["signed"] and not facts["secure_boot_key_enrolled"]:
         problems.append(_secure_boot(system))
-    packages = [_fill(name, branch, flavour, facts) for name in chosen["packages"][flavour] if facts["kernel_package"] or "{kernel_package}" not in name]
+    names = chosen["packages"][flavour]
+    packages = [_fill(name, branch, flavour, facts) for name in names if facts["kernel_package"] or "{kernel_package}" not in name]
     if fabric(facts, wish):
         name = wish["fabric_manager_package"] or chosen["fabric_manager"]
         if name:
@@ -209,8 +214,7 @@ def _choice(facts, system, wish, problems):
         "pin": wish["version"] or str(branch) if chosen["pin"] else wish["version"],
         "stream": _fill(chosen["stream"][flavour], branch, flavour, facts) if chosen["stream"] else "",
         "repository": repository if chosen["repository"] else {},
-        "text": "%s driver %s, %s kernel modules, from %s" % (
-            ", ".join(sorted({kind.name for kind in kinds})), wish["version"] or branch, flavour, source),
+        "text": "%s driver %s, %s kernel modules, from %s" % (", ".join(sorted({kind.name for kind in kinds})), wish["version"] or branch, flavour, source),
     }
 
 
@@ -220,9 +224,7 @@ def _flavour(kinds, wished, problems):
     names = ", ".join(sorted({kind.name for kind in kinds}))
     if not common:
         problems.append(
-            preflight.problem(
-                "GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel module flavour serves both."
-            )
+            preflight.problem("GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel modules serve both.")
         )
     elif wished and wished not in common:
         problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, wished, "Unset nvidia_flavour, or correct it."))

@@ -114,14 +114,18 @@ class Apt:
         }
         # the sizes are told only outside a simulation
         _rc, out, _err = self.run(["apt-get"] + [word for word in self.INSTALL if word != "--assume-yes"] + ["--assume-no", "install"] + specs)
-        return dict(found, download=size(out, r"Need to get (?:[\d.,]+ \w?B/)?"), space=size(out, "After this operation,") if "additional disk space" in out else 0)
+        space = size(out, "After this operation,") if "additional disk space" in out else 0
+        return dict(found, download=size(out, r"Need to get (?:[\d.,]+ \w?B/)?"), space=space)
 
     def fetch(self, specs):
         """Download, so that nothing is changed where the network or the disk fails."""
         rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--download-only", "install"] + specs)
         if rc:
             raise PackageError(
-                "download", "all packages", tail(err or out), "Nothing was installed. Give the host internet access, a proxy or a mirror, and free disk space."
+                "download",
+                "all packages",
+                tail(err or out),
+                "Nothing was installed. Give the host internet access, a proxy or a mirror, and free disk space.",
             )
 
     def install(self, specs):
@@ -129,7 +133,10 @@ class Apt:
         rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--no-download", "install"] + specs)
         if rc:
             raise PackageError(
-                "installation", "apt-get to succeed", tail(out + err, 10), "A module that did not build says why in /var/lib/dkms/*/*/build/make.log. Run again."
+                "installation",
+                "apt-get to succeed",
+                tail(out + err, 10),
+                "A module that did not build says why in /var/lib/dkms/*/*/build/make.log. Run again.",
             )
 
     def held(self):
@@ -194,7 +201,7 @@ class Dnf:
     def simulate(self, specs):
         _rc, out, err = self._dnf(["--assumeno"], specs)
         if "Operation aborted" not in out + err and "Nothing to do" not in out:
-            raise PackageError("packages", "that dnf can install " + " ".join(specs), tail(out + err), "dkms comes from EPEL: enable it if that is what is missing.")
+            raise PackageError("packages", "that dnf can install " + " ".join(specs), tail(out + err), "If it is dkms that is missing: enable EPEL.")
         rows = re.findall(r"^ (\S+) +\S+ +(\S+) +\S+ +[\d.]+ \w$", out, re.M)
         return {
             "install": dict(rows),

@@ -78,14 +78,16 @@ def main():
     # ctime: a file put in place by rename keeps the time at which it was written
     newest = max(os.lstat(path).st_ctime if os.path.lexists(path) else float("inf") for path in module.params["files"])
     if newest == float("inf") and not module.check_mode:
-        module.fail_json(msg="files: expected files that exist, found %s" % ", ".join(path for path in module.params["files"] if not os.path.lexists(path)))
+        module.fail_json(msg="files: expected files that exist, found one missing of %s" % ", ".join(module.params["files"]))
     old = [path for path in images(pattern) if os.stat(path).st_mtime < newest]
     if old and not module.check_mode:
         rc, out, err = module.run_command([tool] + words)
         left = [path for path in old if os.stat(path).st_mtime < newest]
         if rc or left:
             said = " | ".join((err or out).strip().splitlines()[-5:])
-            module.fail_json(msg="%s: expected new images, found %s (exit status %d). Free space in /boot, then run again." % (tool, said or ", ".join(left), rc))
+            module.fail_json(
+                msg="%s: expected new images, found %s (exit status %d). Free space in /boot, then run again." % (tool, said or ", ".join(left), rc)
+            )
     module.exit_json(changed=bool(old), rebuilt=old, reason="%s older than the files" % ("images are" if old else "no image is"))
 
 

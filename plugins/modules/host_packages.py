@@ -22,7 +22,8 @@ author:
 attributes:
   check_mode:
     support: partial
-    description: Says what the package manager would do. Where a repository is still to be added, the set is told without versions.
+    description: Nothing is changed.
+    details: Says what the package manager would do. Where a repository is still to be added, the set is told without versions.
   diff_mode:
     support: full
     description: Shows the packages of the set with their versions.

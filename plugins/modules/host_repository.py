@@ -47,14 +47,14 @@ options:
     type: list
     elements: str
     default: []
-  key_url:
+  signer_url:
     description: Where the signing key is.
     type: str
-  key_fingerprint:
-    description: Fingerprint of the signing key, 40 hexadecimal digits or more. Needed with O(key_url).
+  fingerprint:
+    description: Fingerprint of the signing key, 40 hexadecimal digits or more. Needed with O(signer_url).
     type: str
   keyring:
-    description: A key file that the host has already, instead of O(key_url).
+    description: A key file that the host has already, instead of O(signer_url).
     type: path
   pin_version:
     description: With O(manager=apt), prefer this version, or versions that begin with it and a dot, of O(pin_packages), also over newer ones.
@@ -76,8 +76,8 @@ EXAMPLES = r"""
     manager: apt
     name: example
     url: https://packages.example.com/debian/
-    key_url: https://packages.example.com/key.asc
-    key_fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567
+    signer_url: https://packages.example.com/key.asc
+    fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567
 """
 
 RETURN = r"""
@@ -128,9 +128,10 @@ def fetch(url, seconds):
 
 def expected(params):
     """Return the fingerprint without blanks, upper case."""
-    text = re.sub(r"\s", "", params["key_fingerprint"] or "").upper()
+    text = re.sub(r"\s", "", params["fingerprint"] or "").upper()
     if not re.match(r"[0-9A-F]{40,64}$", text):
-        refuse("key_fingerprint", "40 hexadecimal digits or more", params["key_fingerprint"] or "nothing", "Take it from the repository's maker, by another way.")
+        found = params["fingerprint"] or "nothing"
+        refuse("fingerprint", "40 hexadecimal digits or more", found, "Take it from the repository's maker, by another way.")
     return text
 
 
@@ -222,16 +223,16 @@ def main():
             "url": {"type": "str", "required": True},
             "suite": {"type": "str", "default": "/"},
             "components": {"type": "list", "elements": "str", "default": []},
-            "key_url": {"type": "str"},
-            "key_fingerprint": {"type": "str"},
+            "signer_url": {"type": "str"},
+            "fingerprint": {"type": "str"},
             "keyring": {"type": "path"},
             "pin_version": {"type": "str", "default": ""},
             "pin_packages": {"type": "str", "default": ""},
             "timeout_seconds": {"type": "int", "default": 20},
         },
-        required_one_of=[("key_url", "keyring")],
-        mutually_exclusive=[("key_url", "keyring")],
-        required_by={"key_url": ["key_fingerprint"]},
+        required_one_of=[("signer_url", "keyring")],
+        mutually_exclusive=[("signer_url", "keyring")],
+        required_by={"signer_url": ["fingerprint"]},
         supports_check_mode=True,
     )
     params = module.params
@@ -252,7 +253,7 @@ def main():
             if not key_path and module.check_mode:
                 key_path, key = key_paths[0], b""
             elif not key_path:
-                key = fetch(params["key_url"], params["timeout_seconds"])
+                key = fetch(params["signer_url"], params["timeout_seconds"])
                 more["fingerprints"] = right_keys(key, wanted)
                 key_path = key_paths[0 if openpgp.BEGIN in key else 1]
         wish = {path: text.encode() for path, text in texts(params, key_path).items()}
@@ -276,9 +277,7 @@ def main():
     except Refused as refused:
         module.fail_json(msg=str(refused))
     shown = [path for path in changed if path not in key_paths]
-    diffs = [
-        {"before": (before[path] or b"").decode(), "after": (wish[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown
-    ]
+    diffs = [{"before": (before[path] or b"").decode(), "after": (wish[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown]
     module.exit_json(changed=bool(changed), paths=changed, diff=diffs, **more)
 
 

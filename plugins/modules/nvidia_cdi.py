@@ -51,7 +51,8 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, secretfiles
 
-OURS, REFRESHED = "/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml"
+OURS = "/etc/cdi/nvidia.yaml"
+REFRESHED = "/var/run/cdi/nvidia.yaml"
 MARK = "# Managed by Ansible (beta9.workers.nvidia_cdi)\n"
 UNIT = "nvidia-cdi-refresh.service"
 

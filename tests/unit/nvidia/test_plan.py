@@ -10,9 +10,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import nvidia
 
 from tests.conftest import ROOT
 
-T4, V100, A100, H100, L4, P40, K80, M60, B200, RTX6000PRO = (
-    "0x1eb8", "0x1db6", "0x20b2", "0x2330", "0x27b8", "0x1b38", "0x102d", "0x13f2", "0x2901", "0x2bb4"
-)
+T4, V100, A100, H100, L4, P40, K80, M60, B200, RTX6000PRO = ("0x1eb8", "0x1db6", "0x20b2", "0x2330", "0x27b8", "0x1b38", "0x102d", "0x13f2", "0x2901", "0x2bb4")
 SYSTEMS = {path.stem: yaml.safe_load(path.read_text())["_nvidia_system"] for path in (ROOT / "roles/nvidia/vars").glob("*-*.yml")}
 # uname -r and the kernel packages as these systems have them
 KERNELS = {
@@ -71,8 +69,20 @@ def plan(facts, system="debian-12", **wish):
 @pytest.mark.parametrize(
     ("device", "name"),
     [
-        (K80, "kepler"), (M60, "maxwell"), (P40, "pascal"), (V100, "volta"), (T4, "turing"), (A100, "ampere"), ("0x2236", "ampere"), (H100, "hopper"),
-        ("0x2342", "hopper"), (L4, "ada"), ("0x26b9", "ada"), (B200, "blackwell"), (RTX6000PRO, "blackwell"), ("0x4fff", "newer than this table"),
+        (K80, "kepler"),
+        (M60, "maxwell"),
+        (P40, "pascal"),
+        (V100, "volta"),
+        (T4, "turing"),
+        (A100, "ampere"),
+        ("0x2236", "ampere"),
+        (H100, "hopper"),
+        ("0x2342", "hopper"),
+        (L4, "ada"),
+        ("0x26b9", "ada"),
+        (B200, "blackwell"),
+        (RTX6000PRO, "blackwell"),
+        ("0x4fff", "newer than this table"),
         ("0x06c0", "older than Kepler"),
     ],
 )
