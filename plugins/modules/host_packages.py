@@ -110,7 +110,7 @@ RECORDS = "/var/lib/beta9/package-sets"
 
 
 class Record:
-    """What a run set out to install, kept until it is done."""
+    """What a run asked the package manager for, kept until it is done."""
 
     def __init__(self, name):
         self.path = os.path.join(RECORDS, name + ".json")
@@ -118,21 +118,21 @@ class Record:
     def read(self):
         try:
             with open(self.path, encoding="utf-8") as stream:
-                return json.load(stream)
+                return dict(json.load(stream))
         except (OSError, ValueError):
-            return []
+            return {}
 
-    def write(self, packages):
+    def write(self, asked):
         os.makedirs(RECORDS, mode=0o755, exist_ok=True)
-        secretfiles.write(self.path, json.dumps(packages) + "\n", 0o644)
+        secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
     def forget(self):
         secretfiles.remove([self.path])
 
 
-def specs(manager, params, names, installed):
-    """Return what to ask the package manager for: every package that is missing or of another version than wished for."""
-    found, some = [], False
+def wishes(manager, params, names, installed):
+    """Return {name: version} to ask the package manager for: what is missing or of another version than wished for. "" is any version."""
+    found, some = {}, False
     for name in names:
         version = ""
         if params["version"]:
@@ -143,28 +143,30 @@ def specs(manager, params, names, installed):
             version = next((entry for entry in versions if package_sets.is_version(entry, params["version"])), "")
             some = some or bool(version)
         if version or name not in installed or params["upgrade"]:
-            found.append(manager.spec(name, version))
+            found[name] = version
     if params["version"] and names and not some:
         listed = ", ".join(sorted({version for name in names for version in manager.available(name)})) or "none at all"
         raise package_sets.PackageError(params["name"], "version " + params["version"], listed, "Choose one of these, or a repository that has it.")
     return found
 
 
-def install(module, manager, names, installed):
+def install(module, manager, record, installed):
     """Bring the set to what is wished for. Return ({name: version} that comes, removed names, changed)."""
-    params, record, trouble = module.params, Record(module.params["name"]), ""
+    params, trouble, names = module.params, "", module.params["packages"]
+    begun = record.read()
     try:
-        if not specs(manager, params, names, installed):
+        if not begun and not wishes(manager, params, names, installed):
             return {}, [], False
     except package_sets.PackageError:
         pass  # perhaps only not known yet
     if not module.check_mode:
         trouble = manager.refresh()
     try:
-        asked = specs(manager, params, names, installed)
+        asked = dict(begun, **wishes(manager, params, names, installed))
+        specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
         if params["stream"] and not manager.enabled(params["stream"]) and not module.check_mode:
             manager.enable(params["stream"])
-        outlook = manager.simulate(asked)
+        outlook = manager.simulate(specs)
     except package_sets.PackageError as error:
         if module.check_mode:  # its repository is still to be added
             return {name: "" for name in names if name not in installed}, [], True
@@ -179,10 +181,10 @@ def install(module, manager, names, installed):
         return {}, [], False
     package_sets.room([(manager.download_path, outlook["download"]), ("/usr", outlook["space"])])
     if not module.check_mode:
-        manager.fetch(asked)
-        record.write(names)
-        manager.install(asked)
-        missing = [name for name in names if name not in manager.installed()]
+        manager.fetch(specs)
+        record.write(asked)
+        manager.install(specs)
+        missing = [name for name in asked if name not in manager.installed()]
         if missing:
             raise package_sets.PackageError(params["name"], "all packages of the set", "that %s is missing" % ", ".join(missing), "Run again.")
     return outlook["install"], outlook["remove"], True
@@ -208,10 +210,10 @@ def main():
     manager = package_sets.MANAGERS[params["manager"]](module.run_command)
     record = Record(params["name"])
     try:
-        repaired = manager.repair(module.check_mode)
-        before = manager.installed()
-        names = params["packages"] or record.read()
-        coming, removed, changed = install(module, manager, names, before)
+        # what others left half done is theirs, unless it is in the way
+        repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
+        before, names = manager.installed(), params["packages"]
+        coming, removed, changed = install(module, manager, record, before)
         after = dict(before, **coming) if module.check_mode else manager.installed()
         keep = [name for name in after if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")]
         missing = sorted(set(keep) - manager.held()) if keep else []
