@@ -176,23 +176,25 @@ class Dnf:
     def spec(name, version):
         return "%s-%s" % (name, version) if version else name
 
-    def enable(self, stream):
-        """Enable a module stream (nvidia-driver:580-open), which also keeps updates on its branch."""
-        for verb in ("reset", "enable"):
-            words = stream.partition(":")[0] if verb == "reset" else stream
-            rc, out, err = self.run(["dnf", "-q", "--assumeyes", "module", verb, words])
-            if rc:
-                raise PackageError("module stream", stream, tail(err or out), "dnf module list %s shows those that there are." % stream.partition(":")[0])
+    def reset(self, stream):
+        """Take back the choice of a module's stream."""
+        self.run(["dnf", "-q", "--assumeyes", "module", "reset", stream.partition(":")[0]])
 
-    def enabled(self, stream):
-        """Return whether a module stream is the enabled one."""
+    def enable(self, stream):
+        """Enable a module stream (nvidia-driver:580-open), which also keeps updates on its branch. Return whether it was not."""
         module, _colon, name = stream.partition(":")
         try:
             with open("/etc/dnf/modules.d/%s.module" % module, encoding="utf-8") as file:
                 text = file.read()
         except OSError:
+            text = ""
+        if re.search(r"^stream=%s$" % re.escape(name), text, re.M) and re.search(r"^state=enabled$", text, re.M):
             return False
-        return bool(re.search(r"^stream=%s$" % re.escape(name), text, re.M) and re.search(r"^state=enabled$", text, re.M))
+        self.reset(stream)
+        rc, out, err = self.run(["dnf", "-q", "--assumeyes", "module", "enable", stream])
+        if rc:
+            raise PackageError("module stream", stream, tail(err or out), "dnf module list %s shows those that there are." % module)
+        return True
 
     def _dnf(self, words, specs):
         command = ["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock"] + words + ["install"] + specs
@@ -201,7 +203,7 @@ class Dnf:
     def simulate(self, specs):
         _rc, out, err = self._dnf(["--assumeno"], specs)
         if "Operation aborted" not in out + err and "Nothing to do" not in out:
-            raise PackageError("packages", "that dnf can install " + " ".join(specs), tail(out + err), "If it is dkms that is missing: enable EPEL.")
+            raise PackageError("packages", "that dnf can install " + " ".join(specs), tail(err.strip() or out), "If it is dkms that is missing: enable EPEL.")
         rows = re.findall(r"^ (\S+) +\S+ +(\S+) +\S+ +[\d.]+ \w$", out, re.M)
         return {
             "install": dict(rows),
@@ -218,7 +220,7 @@ class Dnf:
     def install(self, specs):
         rc, out, err = self._dnf(["--assumeyes"], specs)
         if rc:
-            raise PackageError("installation", "dnf to succeed", tail(out + err, 10), "Mend what it says, and run again.")
+            raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Mend what it says, and run again.")
 
     def held(self):
         try:

@@ -161,15 +161,16 @@ def install(module, manager, record, installed):
         pass  # perhaps only not known yet
     if not module.check_mode:
         trouble = manager.refresh()
+    enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])  # versions of a stream show only then
     try:
         asked = dict(begun, **wishes(manager, params, names, installed))
         specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
-        if params["stream"] and not manager.enabled(params["stream"]) and not module.check_mode:
-            manager.enable(params["stream"])
         outlook = manager.simulate(specs)
     except package_sets.PackageError as error:
         if module.check_mode:  # its repository is still to be added
             return {name: "" for name in names if name not in installed}, [], True
+        if enabled:
+            manager.reset(params["stream"])
         error.note("Reading the indexes: " + trouble if trouble else "")
         raise
     foreign = [name for name in outlook["remove"] if not re.match(params["removable"], name)]

@@ -197,7 +197,7 @@ def test_refused_before_anything_is_changed(host, prepare, variables, words):
             "mount -t tmpfs -o size=8k tmpfs /var/cache/apt/archives; mkdir -p /var/cache/apt/archives/partial",
             "",
             {},
-            ["disk", "Nothing was installed", "Free"],
+            ["free disk space", "Nothing was installed"],
         ),
         ("true", "", {"nvidia_version": "580.9.9"}, ["version 580.9.9", "580.1.1-1~double", "580.2.2-1~double"]),
         ("true", "systemctl stop packages", {}, ["download: expected all packages", "Nothing was installed", "mirror"]),
