@@ -57,7 +57,12 @@ class Apt:
     """apt-get and dpkg."""
 
     COMMON = ["-q", "--assume-yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Get::Show-User-Simulation-Note=false"]
-    INSTALL = COMMON + ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold", "--allow-change-held-packages", "--allow-downgrades"]
+    # the set is held, also what it depends on: its holds must not keep it from being changed together (who else is held, the module looks after)
+    INSTALL = (
+        COMMON
+        + ["--ignore-hold"]
+        + ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold", "--allow-change-held-packages", "--allow-downgrades"]
+    )
     download_path = "/var/cache/apt/archives"
 
     def __init__(self, run):

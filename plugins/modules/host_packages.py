@@ -178,6 +178,11 @@ def install(module, manager, record, installed):
         raise package_sets.PackageError(
             params["name"], "that no other package has to go", "that %s would be removed" % ", ".join(foreign), "Remove them by hand if they are not needed."
         )
+    others = sorted(name for name in manager.held() & set(outlook["install"]) if not re.match(params["hold"] or "(?!)", name))
+    if others:
+        raise package_sets.PackageError(
+            params["name"], "that no package held by somebody else changes", "that %s would" % ", ".join(others), "Release them by hand: apt-mark unhold"
+        )
     if not outlook["install"] and not outlook["remove"]:
         return {}, [], False
     package_sets.room([(manager.download_path, outlook["download"]), ("/usr", outlook["space"])])

@@ -265,11 +265,12 @@ def main():
         before = {path: read(path) for path in wish}
         changed = [path for path in wish if wish[path] != before[path]]
         if changed and not module.check_mode:
-            for url in index_urls(params):
+            new = changed != [pin]  # a pin alone needs no network
+            for url in index_urls(params) if new else ():
                 fetch(url, params["timeout_seconds"])
             for path in changed:
                 write(path, wish[path])
-            trouble = read_index(module, params)
+            trouble = read_index(module, params) if new else ""
             if trouble:
                 for path in changed:
                     write(path, before[path])
