@@ -228,11 +228,14 @@ class Dnf:
             raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Mend what it says, and run again.")
 
     def held(self):
+        """Return the packages that are locked to the version that is installed."""
         try:
             with open(VERSIONLOCK, encoding="utf-8") as stream:
-                return set(re.findall(r"^(.+?)-(?:\d+:)?[^-]+-[^-]+$", stream.read(), re.M))
+                locks = re.findall(r"^(.+)-(?:\d+:)?([^-:]+-[^-]+?)\.(?:\*|\w+)$", stream.read(), re.M)
         except OSError:
             return set()
+        installed = self.installed()
+        return {name for name, version in locks if installed.get(name) == version}
 
     def hold(self, names):
         self.run(["dnf", "-q", "versionlock", "delete"] + names)  # a lock on an older version would stay beside the new one

@@ -65,6 +65,14 @@ def test_dnf_tells_what_it_would_do():
     assert (found["download"], found["space"]) == (int(1.3 * 1024**2), int(4.2 * 1024**2))
 
 
+def test_dnf_holds_only_what_is_locked_to_its_version(monkeypatch, tmp_path):
+    lock = tmp_path / "versionlock.list"
+    lock.write_text("# Added lock\nnvidia-driver-cuda-3:580.1.1-1.el9.*\nkmod-nvidia-open-dkms-3:580.2.2-1.el9.*\nother-1.0-1.noarch\n")
+    monkeypatch.setattr(package_sets, "VERSIONLOCK", str(lock))
+    run = Manager((0, "nvidia-driver-cuda 580.2.2-1.el9\nkmod-nvidia-open-dkms 580.2.2-1.el9\nother 1.0-1\n", ""))
+    assert package_sets.Dnf(run).held() == {"kmod-nvidia-open-dkms", "other"}
+
+
 def test_dnf_that_can_not():
     run = Manager((1, "", "Error: nothing provides dkms needed by kmod-nvidia-open-dkms"))
     with pytest.raises(package_sets.PackageError, match="nothing provides dkms.*EPEL"):
