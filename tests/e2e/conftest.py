@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME = "b9t"
+NAME = os.environ.get("B9_E2E", "b9t")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 BIN = pathlib.Path(sys.executable).parent
 
