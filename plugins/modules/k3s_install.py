@@ -56,16 +56,14 @@ options:
         description: Its checksum.
         type: str
         required: true
-  sums:
+  checksums:
     description:
-      - Checksums by file name, as M(beta9.workers.k3s_artifacts) read them on the controller. With it nothing is downloaded. Files that
+      - Text of the release's list of checksums, for a release that is on the controller. With it nothing is downloaded. Files that
         are missing are named in RV(needed) with the place to copy them to, and the module is called again when they are there.
-    type: dict
+    type: str
   ca_path:
     description: CA certificates to trust at O(artifact_url).
     type: path
-notes:
-  - With O(sums), files that were copied are expected at the places that RV(needed) names.
 """
 
 EXAMPLES = r"""
@@ -133,7 +131,7 @@ def missing(params, files):
     wish = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
     if params["binary_sha256"]:
         wish[files[k3s.BINARY]] = params["binary_sha256"].lower()
-    wish.update(params["sums"] or {})
+    wish.update(k3s.parse_sums(params["checksums"] or ""))
     found = []
     for path, name in files.items():
         right = known.get("files", {}).get(path, {}).get("sha256")
@@ -148,20 +146,29 @@ def missing(params, files):
 def checksums(params, files, paths):
     """Return {path: SHA-256} for the files to put in place."""
     own = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
-    source = params["artifact_url"] or "k3s_airgap_dir"
-    sums = params["sums"]
-    if sums is None and any(files[path] not in own for path in paths):
-        sums = k3s.fetch_sums(source, params["version"], k3s.release(platform.machine())["sums"], params["ca_path"])
+    if params["checksums"] is not None:
+        source, sums = "k3s_airgap_dir", k3s.parse_sums(params["checksums"])
+    else:
+        source, sums = params["artifact_url"], {}
+        if any(files[path] not in own for path in paths):
+            sums = k3s.fetch_sums(source, params["version"], k3s.release(platform.machine())["sums"], params["ca_path"])
     pins = {files[k3s.BINARY]: params["binary_sha256"]}
     return {path: own.get(files[path]) or k3s.expected_sum(sums, files[path], pins.get(files[path]), source) for path in paths}
+
+
+def make_directories(paths):
+    """Make what is missing on the way. k3s keeps its server's secrets in a directory that only root may enter."""
+    for path, mode in (("/var/lib/rancher/k3s", 0o755), ("/var/lib/rancher/k3s/server", 0o700), ("/var/lib/rancher/k3s/server/manifests", 0o700)):
+        os.makedirs(path, mode=mode, exist_ok=True)
+    for path in paths:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
 
 
 def bring(params, files, digests):
     """Have every file staged and verified."""
     for path, digest in digests.items():
         target = staged(path)
-        if params["sums"] is None:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        if params["checksums"] is None:
             k3s.fetch(k3s.url_of(params["artifact_url"], params["version"], files[path]), target, digest, params["ca_path"])
         else:
             k3s.verify(target, digest)
@@ -213,15 +220,14 @@ def run(module):
     paths = missing(params, files)
     result = {"changed": bool(paths), "previous": previous or "", "needed": []}
     result["diff"] = {"before": "%s\n" % (previous or "none"), "after": "%s\n%s\n" % (params["version"], "\n".join(paths)) if paths else "%s\n" % previous}
-    if params["sums"] is not None:
+    if params["checksums"] is not None:
         result["needed"] = [{"name": files[path], "dest": staged(path)} for path in paths if not os.path.exists(staged(path))]
     if module.check_mode or not paths:
         return result
-    if result["needed"]:
-        for path in paths:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        return dict(result, changed=False)
     digests = checksums(params, files, paths)
+    make_directories(paths)
+    if result["needed"]:
+        return dict(result, changed=False)
     try:
         bring(params, files, digests)
         switch(module, params["version"], digests, previous)
@@ -243,10 +249,10 @@ def main():
                 "default": [],
                 "options": {"name": {"type": "str", "required": True}, "sha256": {"type": "str", "required": True}},
             },
-            "sums": {"type": "dict"},
+            "checksums": {"type": "str"},
             "ca_path": {"type": "path"},
         },
-        required_one_of=[("artifact_url", "sums")],
+        required_one_of=[("artifact_url", "checksums")],
         supports_check_mode=True,
     )
     try:

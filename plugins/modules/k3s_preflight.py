@@ -63,6 +63,11 @@ problems:
   elements: dict
   sample:
     - {what: port 6443, expected: "free, or held by k3s", found: "nginx (pid 812) listens on 0.0.0.0", remedy: Stop that program.}
+files:
+  description: Names of the release's files for this host's CPU architecture. Empty for one that k3s does not know.
+  returned: always
+  type: dict
+  sample: {binary: k3s, sums: sha256sum-amd64.txt, images: k3s-airgap-images-amd64.tar.zst}
 """
 
 import os
@@ -102,16 +107,15 @@ def of_host(module):
         yield preflight.problem("SELinux", "k3s' policy, because SELinux is enforcing", "%s does not exist" % SELINUX_POLICY, remedy)
 
 
-def of_release(module):
-    """Yield the problems of the release that shall be installed."""
+def of_release(module, names):
+    """Yield the problems of the release that shall be installed; none where it is."""
     params = module.params
-    names, current = k3s.release(platform.machine()), k3s.installed_version(module.run_command)
+    pinned, known = params["binary_sha256"] or "", k3s.record()
     k3s.version_key(params["version"])
-    k3s.check_step(current, params["version"])
-    known = k3s.record()
-    pinned = params["binary_sha256"] or ""
-    if known.get("version") == params["version"] and k3s.in_place(k3s.BINARY, known) and known["files"][k3s.BINARY]["sha256"] == (pinned.lower() or known["files"][k3s.BINARY]["sha256"]):
-        return
+    k3s.check_step(k3s.installed_version(module.run_command), params["version"])
+    if known.get("version") == params["version"] and k3s.in_place(k3s.BINARY, known):
+        if not pinned or known["files"][k3s.BINARY]["sha256"] == pinned.lower():
+            return
     free = host.disk_free_mib(k3s.DATA_DIR)
     if free < params["min_disk_mib"]:
         remedy = "Free some space, or lower k3s_min_disk_mib."
@@ -121,14 +125,15 @@ def of_release(module):
         k3s.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
 
 
-def problems(module):
-    """Return every problem."""
-    found = list(of_host(module))
+def look(module):
+    """Return every problem, and the names of the release's files."""
+    found, files = list(of_host(module)), {}
     try:
-        found += list(of_release(module))
+        files = k3s.release(platform.machine())
+        found += list(of_release(module, files))
     except k3s.Refused as refused:
         found.append(refused.problem())
-    return found
+    return found, files
 
 
 def main():
@@ -143,7 +148,8 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, problems=problems(module))
+    problems, files = look(module)
+    module.exit_json(changed=False, problems=problems, files=files)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A TEST DOUBLE of the k3s project's download site: release files by version, with their lists of checksums.
 
     release.py build FOLDER VERSION[=FAULT] ...   make FOLDER/VERSION/{k3s,sha256sum-amd64.txt,k3s-airgap-images-amd64.tar.zst}
-    release.py serve FOLDER PORT                  serve it; FOLDER/fault.json {"truncate": "k3s"} cuts that file's transfer in half
+    release.py serve FOLDER PORT                  serve it; FOLDER/fault.json {"truncate": PATH} cuts that file's transfer in half
 
 The program in a release is an executable archive of k3s_double.py and the YAML library of the Python that builds it.
 """
@@ -55,7 +55,7 @@ class Site(http.server.SimpleHTTPRequestHandler):
         except FileNotFoundError:
             cut = None
         path = self.translate_path(self.path)
-        if cut and os.path.basename(path) == cut and os.path.isfile(path):
+        if cut and os.path.relpath(path) == cut:
             with open(path, "rb") as stream:
                 data = stream.read()
             self.send_response(200)
