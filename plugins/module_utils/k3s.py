@@ -35,6 +35,7 @@ CA = DATA_DIR + "/server/tls/server-ca.crt"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 STAGED = ".beta9-new"  # no suffix that k3s takes for an image archive
 CHUNK_BYTES = 1 << 20
+VERSION_FORM = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?\+k3s(\d+)$")
 
 
 class Refused(Exception):
@@ -68,7 +69,7 @@ def release(machine):
 
 def version_key(text):
     """Return a comparable form of a version such as v1.36.2+k3s1; release candidates come before their release."""
-    match = re.match(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?\+k3s(\d+)$", text or "")
+    match = VERSION_FORM.match(text or "")
     if not match:
         raise Refused("k3s_version", "k3s_version", "a release of k3s like v1.36.2+k3s1", repr(text), "Correct k3s_version.")
     major, minor, patch, candidate, build = match.groups()
@@ -76,8 +77,8 @@ def version_key(text):
 
 
 def check_step(current, wish):
-    """Refuse what can't be undone: going back, and leaving out a minor version."""
-    if not current:
+    """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no obstacle."""
+    if not VERSION_FORM.match(current or ""):
         return
     now, then = version_key(current), version_key(wish)
     if then < now:

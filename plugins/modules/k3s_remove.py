@@ -152,9 +152,8 @@ def main():
     remove(module)
     found = left()
     if found:
-        module.fail_json(
-            msg="k3s: expected nothing to be left, found: %s. Reboot the host, which ends what holds them, and run again." % ", ".join(found), left=found, **result
-        )
+        remedy = "Reboot the host, which ends what holds them, and run again."
+        module.fail_json(msg="k3s: expected nothing to be left, found: %s. %s" % (", ".join(found), remedy), left=found, **result)
     shutil.rmtree(k3s.STATE_DIR, ignore_errors=True)
     module.exit_json(left=[], **result)
 

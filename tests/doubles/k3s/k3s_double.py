@@ -193,7 +193,8 @@ class Cluster:
         if wish == "complete" and age < 1:
             wish = "pending"
         waiting = {"reason": "ErrImagePull", "message": "failed to pull image: i/o timeout"}
-        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."}
+        message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
         pod = {
             "complete": {"phase": "Succeeded"},
             "image": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": waiting}}]},
