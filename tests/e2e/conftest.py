@@ -11,7 +11,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME = os.environ.get("B9_E2E", "b9t")
+NAME = os.environ.get("B9_TESTBED", "b9t")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 BIN = pathlib.Path(sys.executable).parent
 
@@ -35,20 +35,20 @@ class Testbed:
         assert not check or done.returncode == 0, "%s: %s\n%s%s" % (host, script, done.stdout, done.stderr)
         return done.stdout.strip()
 
-    def command(self, playbook, *arguments):
-        """Return the command line of a playbook."""
-        return [str(BIN / "ansible-playbook"), "-i", str(self.inventory), playbook, *arguments]
+    def command(self, playbook, *arguments, alone=False):
+        """Return the command line of a playbook; alone: without the testbed's inventory, because another one is given."""
+        return [str(BIN / "ansible-playbook"), *([] if alone else ["-i", str(self.inventory)]), playbook, *arguments]
 
     def environment(self, **more):
         """Return the environment of a playbook."""
         return dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]), **more)
 
-    def play(self, playbook, *arguments, health=False, **environment):
+    def play(self, playbook, *arguments, health=False, alone=False, **environment):
         """Run a playbook; return (exit status, output). Onboarding ends with the health check only where it is asked for."""
         if playbook == "onboard_worker.yml" and not health:
             arguments += ("-e", "beta9_onboard_health=false")
         done = subprocess.run(
-            self.command(playbook, *arguments),
+            self.command(playbook, *arguments, alone=alone),
             cwd=ROOT,
             env=self.environment(**environment),
             text=True,

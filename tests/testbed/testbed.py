@@ -154,8 +154,9 @@ def start(name, image, address):
             "--ip",
             address,
             # as on a real host, so that systemd's sandboxing is real; systemd 257 refuses some of it otherwise
+            # ... and so that its packet filter can be set
             "--cap-add",
-            "SYS_ADMIN,SYS_PTRACE",
+            "SYS_ADMIN,SYS_PTRACE,NET_ADMIN",
             "--label",
             LABEL,
             *limits,

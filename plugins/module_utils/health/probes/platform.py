@@ -14,12 +14,11 @@ import time
 import uuid
 
 from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils import k3s as cluster
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Missing, Unknown, bad, not_applicable, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 
 K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
-K3S_CA = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
-K3S_API = "https://127.0.0.1:6443"
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 CANARY_SECONDS = 60
 
@@ -116,19 +115,10 @@ def k3s_token(context):
 
 def ask_k3s(context, method, path, body=None):
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does not answer."""
-    from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and most hosts need it not
-
-    headers = {"Authorization": "Bearer %s" % k3s_token(context), "Content-Type": "application/json"}
     try:
-        with open_url(K3S_API + path, method=method, data=json.dumps(body) if body else None, timeout=4, headers=headers, ca_path=K3S_CA) as answer:
-            return answer.getcode(), json.loads(answer.read())
+        return cluster.ask(method, path, k3s_token(context), body, timeout=4)
     except OSError as error:
-        if not hasattr(error, "code"):
-            raise Unknown("k3s did not judge the token: %s" % error) from None
-        try:
-            return error.code, json.loads(error.read())
-        except ValueError:
-            return error.code, {}
+        raise Unknown("k3s did not judge the token: %s" % error) from None
 
 
 @k3s
