@@ -10,8 +10,10 @@ import sys
 
 import pytest
 
+from tests.awx.fixtures import awx, project  # noqa: F401
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME = "b9t"
+NAME = os.environ.get("B9_TESTBED", "b9t")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 BIN = pathlib.Path(sys.executable).parent
 
