@@ -110,7 +110,7 @@ def plan(facts, system, wish):
     facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. wish: the role's
     variables without their prefix. Returns {"action": none|keep|install|upgrade, "problems": [...], ...}.
     """
-    found = {"action": "none", "problems": [], "generations": sorted({generation(gpu["device"]).name for gpu in facts["gpus"]}), "text": ""}
+    found = {"action": "none", "problems": [], "hold": [], "generations": sorted({generation(gpu["device"]).name for gpu in facts["gpus"]}), "text": ""}
     if not facts["gpus"]:
         found["text"] = "not applicable: no NVIDIA GPU on the PCI bus"
         if wish["required"]:
@@ -132,6 +132,9 @@ def plan(facts, system, wish):
             found["problems"].append(_foreign(facts, now))
     if found["action"] in ("install", "upgrade"):
         found.update(_choice(facts, system, wish, found["problems"]))
+    prebuilt = found["action"] != "keep" or any(name.startswith("linux-modules-nvidia") for name in facts["packages"])
+    if system and prebuilt and facts["kernel_package"]:
+        found["hold"] = [_fill(name, 0, OPEN, facts) for name in system["hold"]]
     return found
 
 

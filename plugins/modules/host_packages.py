@@ -65,6 +65,11 @@ options:
     description: Regular expression of the versions to hold, at their beginning.
     type: str
     default: ""
+  hold_names:
+    description: More packages to hold, of any version, where they are installed.
+    type: list
+    elements: str
+    default: []
   removable:
     description: Regular expression of the packages that may be removed for the sake of the set, at their beginning.
     type: str
@@ -178,7 +183,9 @@ def install(module, manager, record, installed):
         raise package_sets.PackageError(
             params["name"], "that no other package has to go", "that %s would be removed" % ", ".join(foreign), "Remove them by hand if they are not needed."
         )
-    others = sorted(name for name in manager.held() & set(outlook["install"]) if not re.match(params["hold"] or "(?!)", name))
+    others = sorted(
+        name for name in manager.held() & set(outlook["install"]) if not re.match(params["hold"] or "(?!)", name) and name not in params["hold_names"]
+    )
     if others:
         raise package_sets.PackageError(
             params["name"], "that no package held by somebody else changes", "that %s would" % ", ".join(others), "Release them by hand: apt-mark unhold"
@@ -207,6 +214,7 @@ def main():
             "stream": {"type": "str", "default": ""},
             "hold": {"type": "str", "default": ""},
             "hold_version": {"type": "str", "default": ""},
+            "hold_names": {"type": "list", "elements": "str", "default": []},
             "removable": {"type": "str", "default": "(?!)"},
         },
         supports_check_mode=True,
@@ -222,6 +230,7 @@ def main():
         coming, removed, changed = install(module, manager, record, before)
         after = dict(before, **coming) if module.check_mode else manager.installed()
         keep = [name for name in after if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")]
+        keep += [name for name in params["hold_names"] if name in after]
         missing = sorted(set(keep) - manager.held()) if keep else []
         if missing and not module.check_mode:
             manager.hold(missing)

@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.test_1_onboard import recap
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ROLE = "tests/e2e/playbooks/nvidia_role.yml"
+ROLE = "tests/e2e/nvidia_role.yml"
 DOUBLES = ROOT / "tests/doubles/gpu"
 KERNEL = os.uname().release
 OLD, NEW, OTHER_BRANCH = "580.1.1", "580.2.2", "590.1.1"
@@ -97,7 +97,7 @@ def repository(testbed, tmp_path_factory):
     testbed.sh(testbed.gateway, "systemctl stop packages", check=False)
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=[pytest.param(0, id="debian12"), pytest.param(1, id="debian13", marks=pytest.mark.long)])
 def host(request, testbed, repository):
     """Each of both distributions in turn."""
     gpus = Gpus(testbed, testbed.workers[request.param], repository)
@@ -235,6 +235,7 @@ def test_install_loads_holds_and_verifies(host):
     assert host.sh("systemctl is-enabled nvidia-persistenced; cat /var/run/cdi/nvidia.yaml | grep -c name:").split() == ["enabled", "3"]
 
 
+@pytest.mark.long
 def test_held_packages_stay_where_everything_else_is_upgraded(host):
     """A newer version is in the repository, and the pin is out of the way."""
     host.sh("mv /etc/apt/preferences.d/beta9-nvidia-driver /root/pin; apt-get -qq update")
@@ -273,6 +274,7 @@ def test_second_run_changes_nothing(host):
     assert host.state() == before
 
 
+@pytest.mark.long
 def test_second_run_needs_no_network(host):
     host.bed.sh(host.bed.gateway, "systemctl stop packages")
     try:
@@ -282,6 +284,7 @@ def test_second_run_needs_no_network(host):
         host.serve()
 
 
+@pytest.mark.long
 def test_working_driver_is_left_as_it_is(host):
     """Another version is wished for, and nobody asked for an upgrade."""
     status, output = host.play(nvidia_version=NEW)
@@ -342,6 +345,7 @@ def test_reboots_when_the_loaded_driver_is_not_the_installed_one(host, machine):
     assert status == 0 and changed(output, host) == 0 and machine.starts == 1, output
 
 
+@pytest.mark.long
 def test_policy_always_reboots_once_after_an_installation(host, machine):
     host.sh("touch /lib/modules/%s/updates/dkms/nvidia.ko" % KERNEL)  # as an installation just now would
     status, output = host.play(nvidia_reboot="always")
@@ -380,6 +384,7 @@ def test_killed_in_the_middle(host):
     assert {"nvidia-driver-cuda", "nvidia-persistenced", "nvidia-kernel-open-dkms"} <= host.held()
 
 
+@pytest.mark.long
 def test_branch_alone_takes_its_newest_version(host):
     host.bare()
     status, output = host.play(nvidia_version="", nvidia_toolkit=False)
@@ -396,6 +401,7 @@ def test_nvswitches_bring_the_fabric_manager_of_the_same_version(host):
     assert status != 0 and "fabric manager: expected active, version 580.1.1, found version 580.9.9, active" in " ".join(output.split()), output
 
 
+@pytest.mark.long
 def test_toolkit_without_its_refresh_unit(host):
     host.bare()
     status, output = host.play(nvidia_toolkit_version="1.17.8")

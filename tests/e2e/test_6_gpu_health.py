@@ -76,7 +76,7 @@ exec /usr/bin/journalctl "$@"\\n' > /usr/local/sbin/journalctl
 
     def role(self, **variables):
         """Run role nvidia."""
-        return self.bed.play("tests/e2e/playbooks/nvidia_role.yml", "-l", self.host, "-e", json.dumps(variables))
+        return self.bed.play("tests/e2e/nvidia_role.yml", "-l", self.host, "-e", json.dumps(variables))
 
     def look(self, folder, checks=tuple(CHECKS), **variables):
         """Return the host's entry of health.json."""
@@ -180,8 +180,12 @@ STATES = [
 ]
 
 
+SHORT = ("no GPU", "one GPU", "eight GPUs", "loaded driver older than installed", "fabric manager does not run", "driver hangs")
+
+
 @pytest.mark.parametrize(
-    ("gpus", "script", "variables", "expected", "root"), [state[1:] for state in STATES], ids=[state[0].replace(" ", "-") for state in STATES]
+    ("gpus", "script", "variables", "expected", "root"),
+    [pytest.param(*state[1:], id=state[0].replace(" ", "-"), marks=[] if state[0] in SHORT else [pytest.mark.long]) for state in STATES],
 )
 def test_verdicts(gpu_host, tmp_path, gpus, script, variables, expected, root):
     gpu_host.equip(gpus, tmp_path)
@@ -196,6 +200,7 @@ def test_verdicts(gpu_host, tmp_path, gpus, script, variables, expected, root):
     assert roots(entry) == root
 
 
+@pytest.mark.long
 def test_debians_own_packages_without_a_gpu(gpu_host, tmp_path):
     """Real libraries and the real nvidia-smi, whose driver is not loaded; the real unit of nvidia-persistenced under a real systemd."""
     gpu_host.equip(1, tmp_path)

@@ -49,6 +49,7 @@ def host(*devices, kernel="6.1.0-28-amd64", **more):
         "module": dict(NONE),
         "library": {"version": "", "path": "", "how": ""},
         "other_kernels": [],
+        "packages": {},
         "secure_boot": False,
         "secure_boot_key_enrolled": False,
         "boot_epoch": 1000.0,
@@ -125,10 +126,11 @@ def test_names_as_recorded():
     assert plan(ubuntu, "ubuntu-22.04")["packages"] == [
         "linux-modules-nvidia-580-server-open-6.8.0-52-generic",
         "linux-modules-nvidia-580-server-open-generic-hwe-22.04",
+        "linux-image-generic-hwe-22.04",
         "nvidia-headless-no-dkms-580-server-open",
         "nvidia-utils-580-server",
     ]
-    assert plan(dict(ubuntu, gpus=host(V100)["gpus"]), "ubuntu-22.04")["packages"][2] == "nvidia-headless-no-dkms-580-server"
+    assert plan(dict(ubuntu, gpus=host(V100)["gpus"]), "ubuntu-22.04")["packages"][3] == "nvidia-headless-no-dkms-580-server"
     rocky = plan(host(A100, kernel="5.14.0-503.el9.x86_64", kernel_package=""), "rhel-9")
     assert rocky["stream"] == "nvidia-driver:580-open" and "kmod-nvidia-open-dkms" in rocky["packages"]
     assert rocky["repository"]["url"] == "https://developer.download.nvidia.com/compute/cuda/repos/rhel9/x86_64/"
@@ -162,6 +164,13 @@ def test_problem(facts, system, wish, words):
     found = plan(facts, system, **wish)
     text = " ".join(" ".join(entry.values()) for entry in found["problems"])
     assert len(found["problems"]) == 1 and all(word in text for word in words), found["problems"]
+
+
+def test_kernel_is_held_where_its_modules_are_built_by_the_distribution():
+    ubuntu = {"kernel": "6.8.0-52-generic", "kernel_package": "generic"}
+    assert "linux-image-generic" in plan(host(H100, **ubuntu), "ubuntu-24.04")["hold"]
+    assert "linux-image-generic" in plan(driven(packages={"linux-modules-nvidia-580-server-open-generic": "6.8.0"}, **ubuntu), "ubuntu-24.04")["hold"]
+    assert plan(driven(packages={"nvidia-dkms-580": "580.1.1"}, **ubuntu), "ubuntu-24.04")["hold"] == [] == plan(host(H100))["hold"]
 
 
 def test_secure_boot_stays_on_where_modules_are_signed_or_the_key_is_enrolled():
