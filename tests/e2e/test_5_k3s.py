@@ -299,8 +299,12 @@ def test_bad_downloads_and_a_full_disk_leave_the_old_version(cluster):
         cluster.bed.sh(cluster.second, "umount /usr/local/bin; umount /small")
     assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), output
     assert "No space left on device" in words["disk"] and "Free some space" in words["disk"], output
-    words = cluster.role({"cut": (cluster.second, {"version": NEW, "k3s_artifact_url": cluster.site + "/cut"})})[2]
+    wish = {"cut": (cluster.second, {"version": NEW, "k3s_artifact_url": cluster.site + "/cut"})}
+    wish.update(gpus=(cluster.first, {"beta9_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"beta9_gpus": 1}))
+    words = cluster.role(wish)[2]
     assert "the transfer ended early" in words["cut"], words
+    assert "expected 3 allocatable nvidia.com/gpu within 1 s, found: 2 GPUs are allocatable" in words["gpus"], words
+    assert "expected the NVIDIA container runtime in containerd's configuration" in words["runtime"], words
     assert {worker: cluster.look(worker) for worker in cluster.bed.workers} == states
 
 
