@@ -31,7 +31,7 @@ options:
     type: int
     default: 180
   gpus:
-    description: Number of GPUs that the node has to offer. Not looked at when left out.
+    description: Number of GPUs that the node has to offer. Not looked at when left out or 0.
     type: int
   gpu_wait_seconds:
     description: Longest time from then until they are allocatable. The device plugin's image may have to be fetched.
@@ -80,6 +80,8 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import k3s
 
+CONTAINERD = k3s.DATA_DIR + "/agent/etc/containerd/config.toml"
+
 
 def kubectl(module, *words):
     """Return (exit status, output) of k3s kubectl."""
@@ -125,6 +127,15 @@ def wait(module, seconds, gpus=None):
         if not found or time.monotonic() >= deadline:
             return found, known
         time.sleep(0.5)
+
+
+def has_runtime():
+    """Return whether k3s found the NVIDIA container runtime when it started."""
+    try:
+        with open(CONTAINERD, encoding="utf-8") as stream:
+            return "nvidia" in stream.read()
+    except OSError:
+        return False
 
 
 def last_words(module):
@@ -191,7 +202,11 @@ def main():
         fail(module, "k3s_rolled_back", seen, remedy, rolled_back_to=version, changed=True)
     if undecided:
         shutil.rmtree(k3s.PREVIOUS)
-    if params["gpus"] is not None:
+    if params["gpus"]:
+        if not has_runtime():
+            seen = "k3s: expected the NVIDIA container runtime in containerd's configuration, found none of it in %s" % CONTAINERD
+            remedy = "Install NVIDIA's container toolkit, then run again: k3s looks for runtimes only when it starts. Or set beta9_gpus: 0."
+            fail(module, "k3s_runtime", seen, remedy, **known)
         found, known = wait(module, params["gpu_wait_seconds"], params["gpus"])
         if found:
             seen = "k3s: expected %d allocatable nvidia.com/gpu within %d s, found: %s" % (params["gpus"], params["gpu_wait_seconds"], found)

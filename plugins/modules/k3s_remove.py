@@ -130,6 +130,9 @@ def remove(module):
             shutil.rmtree(path, ignore_errors=True)
         else:
             os.unlink(path)
+    for path in ("/etc/rancher", "/var/lib/rancher"):  # RKE2 has its files there too
+        if os.path.isdir(path) and not os.listdir(path):
+            os.rmdir(path)
     module.run_command(["systemctl", "daemon-reload"], check_rc=True)
 
 

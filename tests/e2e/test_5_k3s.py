@@ -299,8 +299,12 @@ def test_bad_downloads_and_a_full_disk_leave_the_old_version(cluster):
         cluster.bed.sh(cluster.second, "umount /usr/local/bin; umount /small")
     assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), output
     assert "No space left on device" in words["disk"] and "Free some space" in words["disk"], output
-    words = cluster.role({"cut": (cluster.second, {"version": NEW, "k3s_artifact_url": cluster.site + "/cut"})})[2]
+    wish = {"cut": (cluster.second, {"version": NEW, "k3s_artifact_url": cluster.site + "/cut"})}
+    wish.update(gpus=(cluster.first, {"beta9_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"beta9_gpus": 1}))
+    words = cluster.role(wish)[2]
     assert "the transfer ended early" in words["cut"], words
+    assert "expected 3 allocatable nvidia.com/gpu within 1 s, found: 2 GPUs are allocatable" in words["gpus"], words
+    assert "expected the NVIDIA container runtime in containerd's configuration" in words["runtime"], words
     assert {worker: cluster.look(worker) for worker in cluster.bed.workers} == states
 
 
@@ -363,7 +367,7 @@ def test_offboarding_drains_first_and_leaves_nothing(cluster):
     for name in bed.workers:
         left = bed.sh(
             name,
-            """ls -d /etc/rancher/k3s /var/lib/rancher/k3s /var/lib/kubelet /usr/local/bin/k3s /var/lib/beta9-k3s /etc/beta9 /etc/systemd/system/k3s.service \
+            """ls -d /etc/rancher /var/lib/rancher /var/lib/kubelet /usr/local/bin/k3s /var/lib/beta9-k3s /etc/beta9 /etc/systemd/system/k3s.service \
                 /etc/systemd/system/beta9-* 2>/dev/null; nft list tables; ss -ltn 'sport = :6443' | tail -n +2
                 systemctl list-units --all --plain --no-legend 'k3s*' 'beta9-*'""",
         )
@@ -374,7 +378,7 @@ def test_offboarding_drains_first_and_leaves_nothing(cluster):
 
 
 def test_hosts_without_internet_get_it_from_the_controller(cluster):
-    """One bare host gets a good release with its images; the other one that never becomes Ready, then one that was damaged on the way."""
+    """One bare host gets a good release with its images; the other one that was damaged on the way, then one that never becomes Ready."""
     good, damaged = ROOT / "build" / "k3s-airgap" / "good", ROOT / "build" / "k3s-airgap" / "damaged"
     for folder in (good, damaged):
         shutil.rmtree(folder, ignore_errors=True)
@@ -387,13 +391,14 @@ def test_hosts_without_internet_get_it_from_the_controller(cluster):
     bad = dict(offline, k3s_airgap_dir=str(SITE / "good" / BROKEN), version=BROKEN, k3s_wait_seconds=4)
     status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)}, "--check", "--diff")
     assert status == 0 and table["good"]["changed"] > 3, output
-    assert cluster.bed.sh(cluster.second, "ls -d /usr/local/bin/k3s /var/lib/beta9-k3s /etc/rancher /etc/beta9 2>/dev/null; true") == ""
-    status, output, words, _recap = cluster.role({"good": wish, "never": (cluster.first, bad)})
-    assert list(words) == ["never"] and "expected the node to be Ready within 4 s" in words["never"] and "journalctl -u k3s" in words["never"], output
+    assert cluster.bed.sh(cluster.second, "ls -d /usr/local/bin/k3s /var/lib/beta9-k3s /etc/rancher /var/lib/rancher /etc/beta9 2>/dev/null; true") == ""
+    status, output, words, _recap = cluster.role({"good": wish, "damaged": (cluster.first, dict(offline, k3s_airgap_dir=str(damaged)))})
+    assert list(words) == ["damaged"] and re.search("k3s: expected SHA-256 [0-9a-f]{64}, found", words["damaged"]), output
+    assert cluster.bed.sh(cluster.first, "ls -A /usr/local/bin | grep k3s; systemctl is-active k3s; true") == "inactive"
     assert cluster.look(cluster.second)[:2] == [OLD, OLD]
     assert cluster.bed.sh(cluster.second, "ls -A /var/lib/rancher/k3s/agent/images").split() == ["k3s-airgap-images-amd64.tar.zst", "plugin.tar"]
-    assert cluster.bed.play("offboard_worker.yml", "-l", cluster.first)[0] == 0
-    status, output, words, table = cluster.role({"good": wish, "damaged": (cluster.first, dict(offline, k3s_airgap_dir=str(damaged)))})
-    assert list(words) == ["damaged"] and "SHA-256" in words["damaged"] and table["good"]["changed"] == 0, output
-    assert cluster.bed.sh(cluster.first, "ls -A /usr/local/bin | grep k3s; systemctl is-active k3s; true") == "inactive"
-    assert cluster.bed.play("offboard_worker.yml")[0] == 0
+    status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)})
+    assert list(words) == ["never"] and "expected the node to be Ready within 4 s" in words["never"] and "journalctl -u k3s" in words["never"], output
+    assert table["good"]["changed"] == 0, output
+    status, output = cluster.bed.play("offboard_worker.yml")
+    assert status == 0, output

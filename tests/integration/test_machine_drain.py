@@ -10,7 +10,8 @@ MACHINE = "1165a9b6"
 
 
 def worker(machine=MACHINE, containers=1, **more):
-    return json.dumps(dict(more, machineId=machine, poolName="gpu", status="available", activeContainers=[{"containerId": "c-%d" % n} for n in range(containers)]))
+    running = [{"containerId": "c-%d" % number} for number in range(containers)]
+    return json.dumps(dict(more, machineId=machine, poolName="gpu", status="available", activeContainers=running))
 
 
 @pytest.fixture

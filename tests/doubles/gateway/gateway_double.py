@@ -325,7 +325,8 @@ class GatewayDouble:
         workers = {name: json.loads(text) for name, text in self.store.db.hgetall("double:workers").items()}
         raise Answer(200, {"ok": True, "errMsg": "", "workers": [dict(worker, id=name) for name, worker in sorted(workers.items())]})
 
-    def change_worker(self, header, worker_id, verb):
+    def change_worker(self, header, _query, wish):
+        worker_id, verb = wish
         if not self.gateway_auth(header):
             raise gateway_error("This action is not permitted")
         text = self.store.db.hget("double:workers", worker_id)
@@ -532,7 +533,7 @@ class Handler(BaseHTTPRequestHandler):
             route, action, raw = "machines", double.delete_machine, identity.group(1)
         worker = re.search(r"/workers/([^/]+)/(cordon|uncordon|drain)$", url.path)
         if self.command == "POST" and worker:
-            route, action = "workers", lambda header, _query, _raw: double.change_worker(header, *worker.groups())
+            route, action, raw = "workers", double.change_worker, worker.groups()
         fault = double.fault(route) if route else None
         if fault and self.broken(fault, raw):
             return
