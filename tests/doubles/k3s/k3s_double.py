@@ -2,7 +2,7 @@
 
 State is read from /etc/beta9-k3s-double.json at every call: {"readyz": [failing parts], "node_ready": true, "allocatable": 2,
 "token": "...", "allowed": ["create jobs", ...], "kernel_missing": [], "pods": "complete"|"image"|"unschedulable"|"pending"}. `k3s server` serves the API with the certificate
-/etc/beta9-k3s-double.pem on port 6443 of the loopback address.
+/etc/beta9-k3s-double.pem on port 6443 of the loopback address, or of "listen" (k3s itself listens on all).
 """
 
 import http.server
@@ -84,7 +84,7 @@ class Server(http.server.ThreadingHTTPServer):
 def serve():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain("/etc/beta9-k3s-double.pem")
-    server = Server(("127.0.0.1", 6443), Api)
+    server = Server((state().get("listen", "127.0.0.1"), 6443), Api)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.serve_forever()
 
