@@ -91,6 +91,12 @@ def expired(status, now=None):
     return bool(own.get("Expired")) or (epoch is not None and epoch <= (now or time.time()))
 
 
+def forgotten(status, seen_addresses):
+    """Return whether a node believes to be up, and another member does not see it."""
+    own = status.get("TailscaleIPs") or []
+    return status.get("BackendState") == "Running" and bool(seen_addresses) and not set(own) & set(seen_addresses)
+
+
 def plan(status, prefs, wish):
     """Return the Plan that leads to a wish: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":

@@ -58,6 +58,11 @@ over_tailnet:
   description: Whether Ansible itself came in over the tailnet.
   returned: always
   type: bool
+peers:
+  description: Addresses of the nodes that this one may see.
+  returned: always
+  type: list
+  elements: str
 joined_by_us:
   description: Whether the node's login was made by M(beta9.workers.tailscale_node).
   returned: always
@@ -87,6 +92,7 @@ def main():
         },
         node=tailnet.node(status, prefs) if status else {"state": "NoDaemon", "name": "", "dns_name": "", "address": "", "addresses": [], "online": False},
         over_tailnet=tailscale.over_tailnet(),
+        peers=sorted(address for peer in ((status or {}).get("Peer") or {}).values() for address in peer.get("TailscaleIPs") or []),
         joined_by_us=os.path.exists(tailscale.JOINED),
     )
 

@@ -62,6 +62,14 @@ options:
     description: Whether a login at another control server, or with other tags, is given up for the wished one. The old one is kept until the new one works.
     type: bool
     default: false
+  seen_addresses:
+    description:
+      - Addresses of the nodes that another member of the tailnet sees, as RV(beta9.workers.tailscale_info#module:peers).
+      - A node that was deleted at the control server does not notice it until it logs in again. If it is up and its address is not
+        among these, tailscaled is restarted, so that it asks the control server anew.
+    type: list
+    elements: str
+    default: []
   timeout_seconds:
     description: Longest time for the login, and for the confirmation of a detached step.
     type: int
@@ -217,6 +225,7 @@ def main():
             "accept_routes": {"type": "bool"},
             "accept_dns": {"type": "bool"},
             "force_reauth": {"type": "bool", "default": False},
+            "seen_addresses": {"type": "list", "elements": "str", "default": []},
             "timeout_seconds": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -231,12 +240,16 @@ def main():
         if module.check_mode:
             module.exit_json(changed=True, actions=["login"], pending=False, node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""})
         module.fail_json(msg="tailnet: expected an answer of tailscaled, found none%s. Look at: systemctl status tailscaled" % last_words(module), code="stopped")
+    restarted = tailnet.forgotten(status, wish["seen_addresses"]) and not tailscale.over_tailnet()
+    if restarted and not module.check_mode:
+        module.run_command(["systemctl", "restart", "tailscaled.service"], check_rc=True)
+        status, prefs = program.read(tailscale.SETTLE_SECONDS)
     plan = tailnet.plan(status, prefs, wish)
     before = tailnet.node(status, prefs)
     if plan.problem:
         refuse(module, plan.problem, node=before)
     try:
-        finish(module, program, plan, wish, before, prefs, was_pending)
+        finish(module, program, plan, wish, before, prefs, was_pending, ["restart"] if restarted else [])
     except tailscale.Failed as error:
         module.fail_json(msg=explain(str(error), wish), code="refused", node=before)
 
@@ -258,9 +271,9 @@ def explain(text, wish):
     return "tailnet: expected a login, found: %s. %s" % (text, remedy)
 
 
-def finish(module, program, plan, wish, before, prefs, was_pending):
-    """Do the plan, see that it worked, and end the module."""
-    actions = ([plan.action] if plan.action else []) + (["set " + " ".join(sorted(plan.settings))] if plan.settings else [])
+def finish(module, program, plan, wish, before, prefs, was_pending, actions):
+    """Do the plan, see that it worked, and end the module. actions: what was done before."""
+    actions = actions + ([plan.action] if plan.action else []) + (["set " + " ".join(sorted(plan.settings))] if plan.settings else [])
     diff = {"before": "%s\n" % before["state"], "after": "%s\n" % ", ".join(["Running"] + tailnet.flags(plan.settings)) if actions else "%s\n" % before["state"]}
     if module.check_mode:
         module.exit_json(changed=bool(actions), actions=actions, pending=False, node=before, diff=diff)
@@ -276,7 +289,7 @@ def finish(module, program, plan, wish, before, prefs, was_pending):
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
         os.makedirs(os.path.dirname(tailscale.JOINED), mode=0o755, exist_ok=True)
-        secretfiles.write(tailscale.JOINED, found["login_server"] + "\n", 0o644)
+        secretfiles.write(tailscale.JOINED, "%s %s %d\n" % (found["login_server"], found["address"], time.time()), 0o644)
     if found["state"] != "Running" or not found["online"]:
         module.fail_json(
             msg="tailnet: expected the node online within %d s, found %s, %s. Look at: tailscale status; journalctl -u tailscaled"

@@ -241,8 +241,12 @@ def identity(context):
 
 
 def peer(context):
-    """V04: the way to the worker in the tailnet."""
-    return tailnet.path(context, state_of(context).get("hostname", ""))
+    """V04: the way to the worker in the tailnet. Its registered name helps to find it, and is not needed."""
+    try:
+        name = state_of(context).get("hostname", "")
+    except Unknown:
+        name = ""
+    return tailnet.path(context, name)
 
 
 def access(context):
