@@ -105,6 +105,9 @@ def plan(status, prefs, wish):
     if not logged_in(status, prefs):
         reason = "its key expired" if expired(status) else "it is logged out" if prefs.get("ControlURL") else "it never joined"
         return _with_key("login", settings, wish, "The node needs a login: %s." % reason)
+    others = holders(status, settings.get("hostname"))
+    if others:  # it may be granted, and then the other node's name leads here
+        return Plan(None, {}, name_problem(status, prefs, wish["hostname"]))
     moved = _move_reason(status, prefs, wish)
     if moved and not wish["force_reauth"]:
         return Plan(None, {}, moved)
@@ -128,7 +131,7 @@ def _move_reason(status, prefs, wish):
         return Problem("other_server", "a login at %s" % wanted, "one at %s" % prefs.get("ControlURL"), again % "Correct tailscale_login_server")
     have = sorted((status.get("Self") or {}).get("Tags") or [])
     if wish["tags"] and have != sorted(wish["tags"]):
-        return Problem("other_tags", "tags %s" % " ".join(sorted(wish["tags"])), " ".join(have) or "none", again % "Change the tags at the control server")
+        return Problem("other_tags", "tags %s" % ", ".join(sorted(wish["tags"])), ", ".join(have) or "none", again % "Change the tags at the control server")
     return None
 
 
@@ -149,15 +152,26 @@ def flags(settings):
     return ["--%s=%s" % (name, str(value).lower() if isinstance(value, bool) else value) for name, value in sorted(settings.items())]
 
 
-def name_problem(found, wish):
-    """Return the Problem of a node that did not get the name it asked for, or None."""
-    if not wish["hostname"] or not found["name"] or found["name"] == wish["hostname"].lower():
+def holders(status, name):
+    """Return texts of the other nodes that have a name. A control server may let two have the same."""
+    found = []
+    for peer in (status.get("Peer") or {}).values():
+        if name and label(peer.get("DNSName")) == name.lower():
+            found.append("%s (%s)" % ((peer.get("TailscaleIPs") or ["?"])[0], "online" if peer.get("Online") else "offline"))
+    return sorted(found)
+
+
+def name_problem(status, prefs, wanted):
+    """Return the Problem of a node whose name is not the wanted one or not its alone, or None."""
+    name, wanted = node(status, prefs)["name"], (wanted or "").lower()
+    others = holders(status, wanted)
+    if not wanted or not name or (name == wanted and not others):
         return None
     return Problem(
         "duplicate",
-        "the name %s" % wish["hostname"].lower(),
-        "the control server calls this node %s: another node has that name" % found["name"],
-        "Delete or rename the other node at the control server and name this one %s there, or set tailscale_hostname." % wish["hostname"].lower(),
+        "the name %s for this node alone" % wanted,
+        "%s%s" % ("this node is called %s" % name if name != wanted else "two", "; %s has that name" % ", ".join(others) if others else ""),
+        "Delete or rename the other node at the control server, name this one %s there if it is not, or set tailscale_hostname." % wanted,
     )
 
 
@@ -178,8 +192,9 @@ def verdict(status, prefs, wish, now=None):
         return "down", "BackendState Stopped"
     if state != "Running" or not found["online"]:
         return "offline", "BackendState %s%s" % (state, "; " + "; ".join(found["health"]) if found["health"] else ", not online")
-    if wish.get("hostname") and name_problem(found, wish):
-        return "duplicate", name_problem(found, wish).found
+    doubled = name_problem(status, prefs, prefs.get("Hostname") or found["name"])
+    if doubled:
+        return "duplicate", "expected %s, found %s" % (doubled.expected, doubled.found)
     epoch = expiry_epoch(found["key_expiry"])
     if epoch and epoch - now < EXPIRY_WARNING_DAYS * 86400:
         return "expiring", "the node key expires in %d days, at %s" % ((epoch - now) // 86400, found["key_expiry"])

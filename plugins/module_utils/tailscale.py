@@ -69,6 +69,12 @@ class Program:
         if status:
             raise Failed("tailscale %s: %s" % (words[0], output or "exit status %d" % status))
 
+    def resume(self, timeout_seconds):
+        """Bring a node up again that was taken down. Without any flag: with one, tailscale takes it for a change of settings."""
+        status, out, err = self.module.run_command(["timeout", str(timeout_seconds), self.path, "up"])
+        if status:
+            raise Failed("tailscale up: %s" % ((out + err).strip() or "not up within %d s" % timeout_seconds))
+
     def login(self, verb, key, flags, timeout_seconds):
         """Log in with a key. It passes through memory that has no name in any file system and is gone with this process."""
         handle = secret_handle(key)

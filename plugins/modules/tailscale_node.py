@@ -122,6 +122,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet, tailscale
 
 
+NAME_SECONDS = 10  # in which the control server confirms a new name
+
+
 def refuse(module, problem, **more):
     """Fail with what was expected, what was found, and what to do."""
     module.fail_json(msg="tailnet: expected %s, found %s. %s" % (problem.expected, problem.found, problem.remedy), code=problem.code, **more)
@@ -147,7 +150,7 @@ def login_flags(wish):
 def apply(program, plan, wish, key):
     """Do what the plan says."""
     if plan.action == "resume":
-        program.must("up", "--timeout=%ds" % wish["timeout_seconds"])
+        program.resume(wish["timeout_seconds"])
     elif plan.action == "login":
         program.login("up", key, login_flags(wish), wish["timeout_seconds"])
     elif plan.action == "move":
@@ -162,13 +165,14 @@ def apply(program, plan, wish, key):
         program.must("set", *tailnet.flags(plan.settings))
 
 
-def online(program, timeout_seconds):
-    """Wait until the node is connected to its control server. Return (status, prefs)."""
-    deadline = time.monotonic() + timeout_seconds
+def online(program, timeout_seconds, name):
+    """Wait until the node is connected to its control server, and a little for the name. Return (status, prefs)."""
+    start = time.monotonic()
     while True:
         status, prefs = program.read()
         good = status and status.get("BackendState") == "Running" and (status.get("Self") or {}).get("Online")
-        if good or time.monotonic() >= deadline:
+        named = not name or (status and tailnet.node(status, prefs)["name"] == name.lower()) or time.monotonic() >= start + NAME_SECONDS
+        if (good and named) or time.monotonic() >= start + timeout_seconds:
             return status, prefs
         time.sleep(0.5)
 
@@ -285,7 +289,7 @@ def finish(module, program, plan, wish, before, prefs, was_pending, actions):
         tailscale.detach(module, *[[[program.path] + words for words in part] for part in parts], seconds=wish["timeout_seconds"], key=key or None)
         module.exit_json(changed=True, actions=actions, pending=True, node=before, diff=diff)
     apply(program, plan, wish, key)
-    status, prefs = online(program, wish["timeout_seconds"])
+    status, prefs = online(program, wish["timeout_seconds"], wish["hostname"] if actions else "")
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
         os.makedirs(os.path.dirname(tailscale.JOINED), mode=0o755, exist_ok=True)
@@ -297,7 +301,7 @@ def finish(module, program, plan, wish, before, prefs, was_pending, actions):
             code="offline",
             node=found,
         )
-    problem = tailnet.name_problem(found, wish)
+    problem = tailnet.name_problem(status, prefs, wish["hostname"])
     if problem:
         refuse(module, problem, node=found)
     module.exit_json(changed=bool(actions) or was_pending, actions=actions, pending=False, node=found, diff=diff)
