@@ -195,13 +195,16 @@ def up():
         time.sleep(0.2)
     if not any(entry["name"] == "beta9" for entry in headscale("users", "list") or []):
         headscale("users", "create", "beta9")
-    key_file = STATE / "tailnet" / "auth_key"
-    key_file.touch(mode=0o600)
-    key_file.write_text(key())
+    fresh, key_file, canary = key(), STATE / "tailnet" / "auth_key", STATE / "tailnet" / "canary"
+    for path in (key_file, canary):  # tests take the first one away, and look for the second where it must not be
+        path.touch(mode=0o600)
+        path.write_text(fresh)
     settings = {
         "beta9_connection": "tailscale",
         "tailscale_login_server": LOGIN_SERVER,
-        "tailscale_auth_key_file": str(key_file),
+        "tailnet_key": str(key_file),
+        "tailnet_canary": str(canary),
+        "tailscale_auth_key_file": "{{ tailnet_key if tailnet_key is file else '' }}",
         "tailscale_version": TAILSCALE,
         "tailscale_artifact_url": "http://%s.10:8480/%s" % (SUBNET, RELEASE),
         "tailscale_artifact_checksum": hashlib.sha256(release().read_bytes()).hexdigest(),
