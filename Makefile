@@ -59,6 +59,10 @@ molecule: deps ## The whole path on real hosts: check, converge, idempotence, ve
 e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on real hosts (long)
 	@tests/run e2e
 
+.PHONY: tailnet
+tailnet: deps ## Tailscale mode with headscale and tailscaled themselves: nodes, keys, switching, on real hosts (long)
+	@tests/run tailnet
+
 .PHONY: generate
 generate: $(VENV)/.installed ## Write what is made from data: check tasks and pages, role READMEs, tables of the guides
 	@$(BIN)/python tools/generate.py
