@@ -78,7 +78,8 @@ import socket
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, preflight
 
-SELINUX_ENFORCING, SELINUX_POLICY = "/sys/fs/selinux/enforce", "/usr/share/selinux/packages/k3s.pp"
+SELINUX_ENFORCING = "/sys/fs/selinux/enforce"
+SELINUX_POLICY = "/usr/share/selinux/packages/k3s.pp"
 
 
 def of_host(module):
