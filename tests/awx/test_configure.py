@@ -1,0 +1,2 @@
+def test_x(awx):
+    print(awx.first_output[-3000:])
