@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from tests.awx.fixtures import awx, project  # noqa: F401
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = os.environ.get("B9_TESTBED", "b9t")
 STATE = ROOT / "build" / ("testbed-" + NAME)

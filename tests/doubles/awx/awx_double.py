@@ -199,7 +199,7 @@ class AwxDouble:
             if not isinstance(json.loads(whole.get(name) or "{}"), dict):
                 raise Refused(400, {name: ["Expected a dictionary."]})
         getattr(self, "check_" + resource, lambda _whole: None)(whole)
-        return {name: value for name, value in body.items() if value is not None or name not in ("host_filter", "kind")}
+        return {name: "" if name == "kind" and value is None else value for name, value in body.items()}
 
     def check_credential_types(self, whole):
         problem = rules.credential_type(whole["inputs"], whole.get("injectors", {}))

@@ -1,7 +1,8 @@
-"""An AWX double that awx/configure.yml has configured, for all tests here."""
+"""An AWX double that awx/configure.yml has configured. Fixtures for the end-to-end tests."""
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -56,7 +57,7 @@ class Awx:
     def configure(self, *arguments, **settings):
         """Run awx/configure.yml as an admin would; return (exit status, output)."""
         path = self.directory / "settings.yml"
-        path.write_text(__import__("json").dumps(dict(self.settings, **settings)))
+        path.write_text(json.dumps(dict(self.settings, **settings)))
         environment = {
             "PATH": "%s:%s" % (BIN, os.environ["PATH"]),
             "HOME": os.environ["HOME"],
