@@ -85,9 +85,9 @@ class Testbed:
         text = self.sh(worker, "cat /etc/ansible/facts.d/beta9.fact 2>/dev/null || echo '{}'")
         return json.loads(text).get("machine_id", "")
 
-    def clean(self):
-        """Make the workers bare again, except for installed packages, and empty the gateway."""
-        for worker in self.workers:
+    def clean(self, workers=None):
+        """Make the workers bare again, except for installed packages, and empty the gateway. Named workers: only these, and nothing else."""
+        for worker in workers or self.workers:
             self.sh(
                 worker,
                 """
@@ -95,7 +95,8 @@ class Testbed:
                 rm -rf /etc/beta9 /etc/ansible/facts.d/beta9.fact /etc/systemd/system/beta9-*.service /var/lib/private/beta9-agent /var/lib/beta9-agent
                 systemctl daemon-reload; userdel beta9-tunnel 2>/dev/null; true""",
             )
-        self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
+        if workers is None:
+            self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
 
 
 def pytest_configure(config):
