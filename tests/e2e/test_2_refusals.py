@@ -178,6 +178,14 @@ def test_unreachable_worker_among_good_ones(onboarded, tmp_path):
     assert re.search(r"b9t-absent +- +gpu +unreachable", output), output
     for worker in onboarded.workers:
         assert re.search(worker + r" +[0-9a-f]{8} +gpu +ready", output), output
+    # what failed can be gone on with, and nothing else is
+    retry = onboarded.root / "onboard_worker.retry"
+    assert retry.read_text().split() == ["b9t-absent"] and "--limit @" in output
+    hosts["b9t-absent"] = hosts[onboarded.workers[0]]
+    path.write_text(json.dumps(inventory))
+    status, output = onboarded.play("onboard_worker.yml", "-i", str(path), "--limit", "@onboard_worker.retry", "--list-hosts")
+    retry.unlink()
+    assert status == 0 and "hosts (1)" in output and onboarded.workers[1] not in output, output
 
 
 def test_gateway_down_during_the_run(onboarded):

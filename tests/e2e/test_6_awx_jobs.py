@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 
 import pytest
 
@@ -87,12 +89,21 @@ def test_a_slice_lacks_the_gateway_host(launch, testbed, jobs):
     assert job.status == "successful" and job.hosts("changed") == [] and list(job.stats["processed"]) == [testbed.workers[1]], job.output
 
 
-def test_workflow_of_healthy_workers_only_looks(jobs, testbed):
-    nodes, status = jobs.workflow("Keep workers healthy")
-    jobs.done += nodes.values()
-    assert status == "successful" and list(nodes) == ["check"], nodes["check"].output
-    assert nodes["check"].artefacts["beta9_health"] == {"outcome": dict.fromkeys(testbed.workers, "healthy"), "roots": {name: [] for name in testbed.workers}}
-    assert nodes["check"].hosts("changed") == []
+def test_example_of_ansible_runner_as_a_library(testbed, tmp_path):
+    """examples/onboard_with_runner.py on a host that is ready and on one that does not answer."""
+    sys.path.insert(0, str(testbed.root / "examples"))
+    example = importlib.import_module("onboard_with_runner")
+    inventory = json.loads(testbed.inventory.read_text())
+    inventory["all"]["children"]["gpu-hosts"]["hosts"]["absent"] = dict(ansible_host="127.0.0.1", ansible_port=1, ansible_user="root")
+    path, steps, ready = tmp_path / "inventory.yml", [], testbed.workers[0]
+    path.write_text(json.dumps(inventory))
+    result = example.onboard(path, limit=ready + ",absent", progress=steps.append)
+    assert result.hosts == {ready: "ready", "absent": "unreachable"} and result.health == {ready: "healthy"} and result.rc != 0
+    assert list(result.failures) == ["absent"] and "refused" in result.failures["absent"]
+    assert [step.host for step in steps if step.status == "unreachable"] == ["absent"]
+    names = [step.step for step in steps if step.host == ready and step.status == "ok"]
+    assert names.index("Look at the host") < names.index("Wait until the gateway lists the machine as ready") and len(names) > 15
+    assert not [step for step in steps if step.status in ("changed", "failed")]
 
 
 def test_workflow_heals_who_is_ill_and_nobody_else(jobs, testbed):
@@ -129,12 +140,28 @@ def test_refused_launches(jobs):
 
 def test_offboard(launch, testbed):
     job = launch("Offboard")
-    assert job.status == "failed" and not job.stats.get("processed") and "does not match any hosts" in job.output, job.output
+    assert job.status == "failed" and not job.stats.get("processed") and "no hosts to target" in job.output, job.output
     assert len(testbed.machines()) == 2
     leaving = testbed.workers[1]
     job = launch("Offboard", limit=leaving)
     assert job.status == "successful" and job.artefacts == {"beta9_offboard": {leaving: "removed"}}, job.output
     assert len(testbed.machines()) == 1 and testbed.machine_id(leaving) == ""
+
+
+@pytest.mark.parametrize("name, artefact", [("Upgrade agent", "beta9_upgrade"), ("Rotate token", "beta9_rotate")])
+def test_upgrade_and_rotate(launch, testbed, jobs, name, artefact):
+    """On the host that is left; the other one was offboarded, and is told so."""
+    playbook = jobs.double.named("job_templates", name)["playbook"]
+    if not (testbed.root / "playbooks" / playbook).exists():
+        pytest.skip(playbook + " is not there yet")
+    left, gone = testbed.workers
+    before = testbed.machine_id(left)
+    job = launch(name, limit=left)
+    assert job.status == "successful" and job.hosts("ok") == [left], job.output
+    assert job.artefacts[artefact] == {left: "ready"} and list(testbed.machines().values()) == ["ready"]
+    assert (testbed.machine_id(left) != before) == (name == "Rotate token")
+    job = launch(name, limit=gone)
+    assert job.status == "failed" and job.hosts("failures") == [gone] and "onboard" in job.output, job.output
 
 
 def test_no_secret_in_what_awx_keeps(jobs, testbed):
