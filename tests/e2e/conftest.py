@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from tests.awx.fixtures import awx, project  # noqa: F401
+from tests.awx import fixtures
 
+awx, project = fixtures.awx, fixtures.project
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = os.environ.get("B9_TESTBED", "b9t")
 STATE = ROOT / "build" / ("testbed-" + NAME)

@@ -192,7 +192,8 @@ class AwxDouble:
             if body.get(name) not in known | {None}:
                 raise Refused(400, {name: ['Invalid pk "%s" - object does not exist.' % body[name]]})
         whole = dict(item, **body)
-        same = [other for other in self.all(resource) if all(other.get(k) == whole.get(k) for k in ("name", "identifier", "organization", "inventory", "workflow_job_template"))]
+        unique = ("name", "identifier", "organization", "inventory", "workflow_job_template")
+        same = [other for other in self.all(resource) if all(other.get(key) == whole.get(key) for key in unique)]
         if [other for other in same if other.get("id") != item.get("id")]:
             raise Refused(400, {"__all__": ["%s with this combination already exists." % _type]})
         for name in JSON_TEXT:

@@ -80,7 +80,8 @@ def answer_problems(question, answers):
     if not isinstance(value, expected) or isinstance(value, bool):
         return ["Value %s for '%s' expected to be %s." % (value, name, kind)]
     if kind.startswith("multi"):
-        return ["Value %s for '%s' expected to be one of %s." % (item, name, question["choices"]) for item in ([value] if kind == "multiplechoice" else value) if item not in question["choices"]]
+        wrong = [item for item in ([value] if kind == "multiplechoice" else value) if item not in question["choices"]]
+        return ["Value %s for '%s' expected to be one of %s." % (item, name, question["choices"]) for item in wrong]
     size = value if kind in ("integer", "float") else len(value)
     low, high = question.get("min"), question.get("max")
     return ["'%s' value %s is out of range." % (name, value)] if (low is not None and size < low) or (high is not None and size > high) else []
