@@ -100,7 +100,7 @@ def each(folder, commands):
 def syntax(folder):
     """The syntax of every playbook."""
     books = sorted(ROOT.glob("*.yml")) + sorted((ROOT / "playbooks").glob("*.yml"))
-    books = [book for book in books if re.search(r"^ *(- )?(hosts|ansible.builtin.import_playbook):", book.read_text(encoding="utf-8"), re.MULTILINE)]
+    books = [book for book in books if re.search(r"^ *(- )?(hosts|(ansible\.builtin\.)?import_playbook):", book.read_text(encoding="utf-8"), re.MULTILINE)]
     return each(folder, [["ansible-playbook", "-i", "localhost,", "--syntax-check", str(book.relative_to(ROOT))] for book in books])
 
 
