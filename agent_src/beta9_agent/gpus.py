@@ -87,7 +87,11 @@ class Gpus:
     def _serve(self):
         while True:
             self._requests.get()
-            self._answers.put(self._ask())
+            try:
+                reading = self._ask()
+            except Exception as error:  # whatever it is, a thread that ended would look like a driver that hangs
+                reading = Reading(trouble="NVML could not be asked: %s: %s" % (type(error).__name__, error))
+            self._answers.put(reading)
 
     def _ask(self):
         try:
