@@ -33,8 +33,8 @@ def path_of(name):
 def read(path, field):
     """Return the token in a file, or raise InvalidField, which never shows it."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            token = protocol.token(stream.read(MAX_BYTES))
+        with open(path, "rb", buffering=0) as stream:
+            token = protocol.token(stream.read(MAX_BYTES).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise protocol.InvalidField(field, "a readable file", "%s: %s" % (path, getattr(error, "strerror", "not text"))) from None
     events.SECRETS.add(token)

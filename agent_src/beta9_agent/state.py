@@ -14,8 +14,12 @@ def replace(path, text, mode):
         return None
     try:
         handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        try:
+            content = text.encode()
+            if os.write(handle, content) != len(content):
+                return "%s: no room for all of it" % path
+        finally:
+            os.close(handle)
         os.replace(path + ".new", path)
     except OSError as error:
         return "%s: %s" % (path, error.strerror)

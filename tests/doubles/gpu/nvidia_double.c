@@ -1,13 +1,15 @@
 /* A TEST DOUBLE of libnvidia-ml and libcuda: the few calls that the agent and the health check make.
-   /etc/beta9-gpu-double holds lines "gpus=2", "busy=1", "nvml=0" (an NVML error code, 999 hangs), "cuda=0" (a CUDA error code). */
+   /etc/beta9-gpu-double, or the file that the variable BETA9_GPU_DOUBLE names, holds lines "gpus=2", "busy=1", "nvml=0" (an NVML error code, 999 hangs), "cuda=0" (a CUDA error code). */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 static int setting(const char *name, int otherwise) {
     char line[64];
     int value = otherwise;
-    FILE *file = fopen("/etc/beta9-gpu-double", "r");
+    const char *path = getenv("BETA9_GPU_DOUBLE");
+    FILE *file = fopen(path ? path : "/etc/beta9-gpu-double", "r");
     if (!file) return otherwise;
     while (fgets(line, sizeof line, file))
         if (!strncmp(line, name, strlen(name)) && line[strlen(name)] == '=') sscanf(line + strlen(name) + 1, "%d", &value);
