@@ -100,19 +100,20 @@ class Http:
     """Requests to one place. ca_path is for https only; without it the system's certificates are trusted."""
 
     def __init__(self, url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES):
-        self._url, self._seconds, self._max = url.rstrip("/"), seconds, max_body_bytes
+        self._url, self._seconds, self._idle_seconds, self._max = url.rstrip("/"), seconds, idle_seconds, max_body_bytes
         self._host = self._url.partition("//")[2]
+        self._origin = httpcore.URL(self._url).origin
         self._deadline = _Deadline()
         self._backend = _Backend(self._deadline)
         # made once: reading the certificates costs more than all the rest of a keepalive
-        tls = ssl.create_default_context(cafile=ca_path) if self._url.startswith("https:") else None
-        self._pool = httpcore.ConnectionPool(ssl_context=tls, max_connections=1, keepalive_expiry=idle_seconds, network_backend=self._backend)
+        self._tls = ssl.create_default_context(cafile=ca_path) if self._url.startswith("https:") else None
+        self._connection = None
 
     def request(self, method, path, token, content=None):
         """Return (status, body) of an answer of any status, or raise Unreachable."""
         headers = [("Host", self._host), ("User-Agent", "beta9-agent/" + __version__), ("Accept", "application/json"), ("Authorization", "Bearer " + token)]
         if content is not None:
-            headers.append(("Content-Type", "application/json"))
+            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
         self._deadline.moment = time.monotonic() + self._seconds
         opened = self._backend.connections
         try:
@@ -129,14 +130,26 @@ class Http:
             raise Unreachable(transport_name(error)) from None
 
     def _once(self, method, path, headers, content):
-        with self._pool.stream(method, self._url + path, headers=headers, content=content) as response:
+        response = self._open().handle_request(httpcore.Request(method, self._url + path, headers=headers, content=content))
+        try:
             raw = bytearray()
             for block in response.iter_stream():
                 raw += block
                 if len(raw) > self._max:
                     raise Unreachable("too_large")
+        finally:
+            response.close()  # and the connection, where the answer was not read to its end
         return response.status, bytes(raw)
+
+    def _open(self):
+        """Return the connection, or a new one where it was closed."""
+        if self._connection is None or self._connection.is_closed() or self._connection.has_expired():
+            self.close()
+            self._connection = httpcore.HTTPConnection(self._origin, self._tls, self._idle_seconds, network_backend=self._backend)
+        return self._connection
 
     def close(self):
         """Close the connection."""
-        self._pool.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -17,7 +17,7 @@ What a problem does, by its code, is in REACTIONS:
     CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
     SLOW        waiting does not mend it: once an interval, and the problem is told with its remedy
 
-It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
+A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
 """
 
 from __future__ import annotations
@@ -125,8 +125,9 @@ class Lifecycle:
         self.due = now + self._pause(reaction)
 
     def register_again(self, now):
-        """What was registered is not true any more: tell the gateway now. The state stays what it is until it answers."""
-        self.action, self.due, self.failures = "register", now, 0
+        """What was registered is not true any more: tell the gateway now."""
+        self.status, self.problem, self.failures = "registering", None, 0
+        self.action, self.due = "register", now
 
     def reload(self, now, machine_id, interval):
         """Settings or credentials may be others: register with them now."""

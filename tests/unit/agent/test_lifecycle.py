@@ -138,7 +138,7 @@ def test_fleet_is_spread_evenly():
 def test_reload_registers_at_once_as_another_machine():
     life = ready()
     life.reload(1005.0, "00000001", 30.0)
-    assert (life.action, life.due, life.status) == ("register", 1005.0, "ready")
+    assert (life.action, life.due, life.status) == ("register", 1005.0, "registering")
     life.registered(1005.1, REGISTERED)
     life.kept(1005.2, READY)
     assert 0.0 <= (life.due - phase_of("00000001", 30.0)) % 30.0 <= 0.5
