@@ -60,7 +60,7 @@ e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on rea
 	@tests/run e2e
 
 .PHONY: generate
-generate: $(VENV)/.installed ## Write what is made from the catalogue of checks: tasks, pages, coverage of the guide
+generate: $(VENV)/.installed ## Write what is made from data: check tasks and pages, role READMEs, tables of the guides
 	@$(BIN)/python tools/generate.py
 
 .PHONY: faults
@@ -71,9 +71,21 @@ faults: deps ## Real faults on real hosts: is the right root cause named? -> bui
 bench: deps ## What things cost: the agent, a health check, a fleet (AREA=agent for one) -> build/bench.json
 	@$(BIN)/python tests/bench/run.py $(addprefix --area ,$(AREA))
 
+.PHONY: docs
+docs: $(VENV)/.installed ## Build the documentation's site -> build/docs/html; warnings and dead links fail
+	@$(BIN)/python tools/docs.py
+
 .PHONY: dist
-dist: $(VENV)/.installed ## Build the collection artefact into dist/
-	@mkdir -p dist && $(BIN)/ansible-galaxy collection build --force --output-path dist .
+dist: $(VENV)/.installed ## Build artefact and agent bundles into dist/, the same bytes each time [REPOSITORY=URL RELEASE=1]
+	@$(BIN)/python tools/dist.py $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(RELEASE),--release)
+
+.PHONY: dist-check
+dist-check: $(VENV)/.installed ## What Galaxy checks of the artefact when it is published
+	@$(BIN)/python tools/galaxy_import.py
+
+.PHONY: matrix
+matrix: deps ## Every ansible-core from 2.17 that a Python here runs -> build/matrix.json, docs/matrix.json (long) [VERSIONS="2.19 2.21"]
+	@$(BIN)/python tools/matrix.py $(VERSIONS) && $(BIN)/python tools/generate.py
 
 .PHONY: agent-lock
 agent-lock: $(VENV)/.installed ## Fix versions and hashes of the agent's packages anew

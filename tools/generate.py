@@ -1,4 +1,5 @@
-"""Write everything that is made from the catalogue of checks: per-check tasks, a page a check, and the coverage of the guide.
+"""Write everything that can be made from data: of the catalogue of checks the per-check tasks, a page a check, the coverage of the guide
+and the table of symptoms; of the argument specs a README a role; of docs/matrix.json the table of versions.
 
 python tools/generate.py           write
 python tools/generate.py --check   say what differs, and fail
@@ -6,13 +7,15 @@ python tools/generate.py --check   say what differs, and fail
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "collections"))
+sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
+import role_pages  # noqa: E402
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog  # noqa: E402
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
@@ -107,10 +110,57 @@ def guide_items():
     return items
 
 
-def coverage():
-    """Return the matrix guide -> checks, and what is covered by nothing."""
+def mapped(heading, text):
+    """Return what covers an item of the guide, or None."""
     from guide_map import MAP
 
+    return next((value for (where, words), value in MAP if where in ("", heading) and words in text), None)
+
+
+def symptoms():
+    """Return the table from what is seen to the checks that tell why."""
+    sections = {}
+    for heading, kind, text in guide_items():
+        section = sections.setdefault(heading, {"seen": [], "causes": [], "checks": []})
+        for name in mapped(heading, text) or []:
+            if name in catalog.BY_ID and name not in section["checks"] and kind in ("heading", "symptom", "cause"):
+                section["checks"].append(name)
+        if kind in ("symptom", "cause"):
+            section["seen" if kind == "symptom" else "causes"].append(text)
+    lines = ["| what is seen | possible causes | checks |", "|---|---|---|"]
+    for heading, section in sections.items():
+        if section["causes"] or section["seen"]:
+            seen = "**%s**" % heading.replace("|", "\\|") + "".join("<br>" + text for text in section["seen"])
+            shown = ", ".join("[%s](../checks/%s.md)" % (name, name) for name in section["checks"])
+            lines.append("| %s | %s | %s |" % (seen, "<br>".join(section["causes"]) or "–", shown))
+    return "\n".join(lines)
+
+
+def versions():
+    """Return the table of what was tested with which ansible-core."""
+    stages = ("documentation", "syntax", "unit", "integration")
+    lines = ["| ansible-core | Python | ansible-doc | playbooks' syntax | unit tests | modules, plugins and agent against the gateway double | on |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for entry in json.loads((ROOT / "docs" / "matrix.json").read_text(encoding="utf-8")):
+        cells = []
+        for stage in stages:
+            result = entry["stages"].get(stage)
+            failed = ", **%(failed)d failed**" % result if result and result["failed"] else ""
+            cells.append("%d passed%s" % (result["passed"], failed) if result else "not run: no Python for it")
+        lines.append("| %s | %s | %s | %s |" % (entry["ansible_core"], entry["python"] or "–", " | ".join(cells), entry["date"]))
+    return "\n".join(lines)
+
+
+def with_section(name, marker, text):
+    """Return a page with what stands between its markers replaced."""
+    page_text = (ROOT / name).read_text(encoding="utf-8")
+    begin, end = "<!-- %s:begin -->" % marker, "<!-- %s:end -->" % marker
+    head, rest = page_text.split(begin)
+    return head + begin + "\n\n" + text + "\n\n" + end + rest.split(end)[1]
+
+
+def coverage():
+    """Return the matrix guide -> checks, and what is covered by nothing."""
     lines = [
         "# The guide, step by step",
         "",
@@ -123,7 +173,7 @@ def coverage():
     ]
     missing = []
     for heading, kind, text in guide_items():
-        entry = next((value for (where, words), value in MAP if where in ("", heading) and words in text), None)
+        entry = mapped(heading, text)
         if entry is None:
             missing.append("%s / %s: %s" % (heading, kind, text))
             continue
@@ -136,14 +186,16 @@ def coverage():
 
 
 def main():
-    sys.path.insert(0, str(ROOT / "tools"))
     matrix, missing = coverage()
     files = {"roles/health_check/tasks/checks.yml": tasks(), "docs/checks/README.md": index(), "docs/guide-coverage.md": matrix}
     files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
+    files.update(role_pages.pages())
+    for name, marker, text in (("troubleshooting", "symptoms", symptoms()), ("support-matrix", "matrix", versions())):
+        files["docs/guides/%s.md" % name] = with_section("docs/guides/%s.md" % name, marker, text)
     drift = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
         for name in drift:
-            print("differs from the catalogue: %s (make generate)" % name)
+            print("differs from what it is made of: %s (make generate)" % name)
     else:
         for name in drift:
             (ROOT / name).parent.mkdir(parents=True, exist_ok=True)

@@ -42,11 +42,20 @@ class ActionModule(ActionBase):
         roots = [
             {"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in health_reports.grouped_roots(results)
         ]
+        found = {}
+        for root in roots:
+            for host in root["hosts"]:
+                found.setdefault(host, []).append(root["id"])
         artefact = {"outcome": {entry["host"]: entry["outcome"] for entry in results}, "roots": roots}
         return {
             "changed": False,
             "msg": health_reports.table(results),
             "files": files,
             "health_summary": artefact,
-            "ansible_stats": {"data": {"beta9_health": artefact}, "per_host": False, "aggregate": True},
+            # by host, so that a later batch or a second look adds to it, and replaces what it looked at again
+            "ansible_stats": {
+                "data": {"beta9_health": {"outcome": artefact["outcome"], "roots": {host: found.get(host, []) for host in artefact["outcome"]}}},
+                "per_host": False,
+                "aggregate": True,
+            },
         }

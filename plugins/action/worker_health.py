@@ -30,7 +30,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        seconds = float(self._task.args.get("deadline_seconds", 20)) + GRACE_SECONDS + (JOB_SECONDS if boolean(self._task.args.get("active", False), strict=False) else 0)
+        seconds = float(self._task.args.get("deadline_seconds", 20)) + GRACE_SECONDS
+        if boolean(self._task.args.get("active", False), strict=False):
+            seconds += JOB_SECONDS
         before = signal.signal(signal.SIGALRM, self._too_late)
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:

@@ -49,24 +49,9 @@ def heal_plan(health, opt_in=False):
     return {"remedies": sorted({verdict["heal"] for verdict in healing}), "checks": checks, "healing": sorted(ids), "left": left}
 
 
-def heal_outcome(plan, health, failure=""):
-    """Return one line: what was healed, and what needs a person."""
-    still = [verdict["id"] for verdict in health["verdicts"] if verdict["id"] in plan["healing"] and verdict["status"] not in ("pass", "not_applicable")]
-    healed = [name for name in plan["healing"] if name not in still]
-    parts = []
-    if healed:
-        parts.append("healed: %s" % ", ".join(healed))
-    if failure and not still:
-        parts.append("a remedy did not run to its end: %s" % failure)
-    if still:
-        parts.append("not healed: %s%s" % (", ".join(still), " (%s)" % failure if failure else ""))
-    parts += ["needs a person: %s %s. Do: %s" % (entry["id"], entry["cause"], entry["remedy"]) for entry in plan["left"]]
-    return "; ".join(parts) or "nothing to heal"
-
-
 class FilterModule:
-    """Filters of heal_worker."""
+    """The filter heal_plan."""
 
     def filters(self):
-        """Return them."""
-        return {"heal_plan": heal_plan, "heal_outcome": heal_outcome}
+        """Return it."""
+        return {"heal_plan": heal_plan}

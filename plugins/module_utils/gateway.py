@@ -157,6 +157,19 @@ class GatewayClient:
         """Delete a machine. One that is not there is a success."""
         self._call("DELETE", "%s/machines/%s?%s" % (protocol.GATEWAY_API, quote(protocol.machine_id(machine_id)), urlencode({"pool_name": pool})))
 
+    def list_workers(self, machine_id):
+        """Return those of protocol.parse_workers that run on a machine."""
+        found = protocol.parse_workers(self._call("GET", protocol.GATEWAY_API + "/workers"))
+        return [worker for worker in found if worker["machine_id"] == machine_id]
+
+    def cordon_worker(self, worker_id):
+        """Let a worker take nothing more."""
+        self._call("POST", "%s/workers/%s/cordon" % (protocol.GATEWAY_API, quote(worker_id)), {})
+
+    def drain_worker(self, worker_id):
+        """Stop the containers that a worker runs."""
+        self._call("POST", "%s/workers/%s/drain" % (protocol.GATEWAY_API, quote(worker_id)), {})
+
     # -- machine API (worker) --
 
     def register(self, payload):

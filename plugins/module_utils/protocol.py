@@ -26,6 +26,7 @@ KEEPALIVE_MAX_INTERVAL_SECONDS = 240
 STATE_TTL_SECONDS = 300
 PENDING_TTL_SECONDS = 3600
 K3S_API_PORT = 6443
+WORKER_CORDONED = "disabled"  # the status of a worker that takes nothing more
 
 MACHINE_API = "/api/v1/machine"
 GATEWAY_API = "/api/v1/gateway"
@@ -306,6 +307,15 @@ def parse_machines(body):
         machine["provider"] = str(entry.get("providerName") or "")
         machines.append(machine)
     return machines
+
+
+def parse_workers(body):
+    """Return the workers of the gateway API's GET /workers: [{"id", "machine_id", "status", "containers"}]."""
+    workers = []
+    for entry in map(_dict, _list(_dict(body).get("workers"))):
+        worker = {"id": str(entry.get("id") or ""), "machine_id": str(entry.get("machineId") or ""), "status": str(entry.get("status") or "unknown")}
+        workers.append(dict(worker, containers=len(_list(entry.get("activeContainers")))))
+    return workers
 
 
 def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics):

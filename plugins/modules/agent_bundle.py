@@ -105,6 +105,7 @@ def pip(module, *arguments):
 
 def build(module, directory, architecture, path):
     """Make one bundle: wheels/, requirements.txt. Written beside its place, then moved there."""
+    os.umask(0o022)  # a wheel keeps the modes of its files
     with tempfile.TemporaryDirectory() as work:
         source, wheels = os.path.join(work, "source"), os.path.join(work, "bundle", "wheels")
         os.makedirs(wheels)

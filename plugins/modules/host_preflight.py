@@ -171,7 +171,7 @@ def gather(params):
         "epoch": time.time(),
         "resolved": resolved,
         "tunnel_listeners": host.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
-        "commands": {name: shutil.which(name) for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale")},
+        "commands": {name: shutil.which(name) for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale", "nft")},
         "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
         "machine": host.machine_fact(),

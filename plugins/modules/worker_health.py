@@ -180,9 +180,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, join
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, platform, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine, platform, tunnel
 
-WORKER_PROBES = dict(tunnel.PROBES, **dict(machine.PROBES, **platform.PROBES))
+WORKER_PROBES = dict(tunnel.PROBES, **dict(machine.PROBES, **dict(platform.PROBES, **gpu.PROBES)))
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 

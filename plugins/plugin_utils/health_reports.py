@@ -8,13 +8,11 @@ A result is {"host", "outcome": healthy|unhealthy|unknown|unreachable, "message"
 
 from __future__ import annotations
 
-import html
 import json
 from xml.etree import ElementTree
 
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_page
 
-GROUPS = (("Inventory", "C"), ("Gateway", "G"), ("Tunnel", "TV"), ("Token", "A"), ("Agent", "P"), ("Machine", "M"), ("k3s", "K"), ("GPU", "U"))
-WORST = ("fail", "crash", "warn", "unknown", "blocked", "pass", "not_applicable")
 CLASSES = {"safe": "heals itself: heal_worker.yml", "opt_in": "heals when asked: heal_worker.yml -e heal_opt_in=true", "person": "needs a person"}
 
 
@@ -133,83 +131,9 @@ def junit(results, run):
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
 
-STYLE = """
-:root{color-scheme:light dark;--ok:#1a7f37;--bad:#cf222e;--odd:#9a6700;--dim:#6e7781;--line:#d0d7de}
-body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;width:100%;margin:1rem 0}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-.pass,.healthy{color:var(--ok)}.fail,.crash,.unhealthy,.unreachable{color:var(--bad)}.warn{color:var(--odd)}.unknown,.blocked,.not_applicable{color:var(--dim)}
-.chain{display:flex;flex-wrap:wrap;align-items:center;margin:1rem 0}.node{border:2px solid currentColor;border-radius:.5rem;padding:.3rem .8rem}
-.link{flex:0 0 1.6rem;height:2px;background:var(--line);position:relative}.link.broken{background:var(--bad)}
-.link.broken::after{content:"\\2715";color:var(--bad);position:absolute;left:.35rem;top:-.85rem;font-weight:bold}
-code{background:color-mix(in srgb,currentColor 10%,transparent);padding:.1rem .3rem;border-radius:.3rem;overflow-wrap:anywhere}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85em}details{margin:.5rem 0}
-"""
-
-
-def group_status(verdicts, letters):
-    """Return the worst status of a group of checks, or None when it has none."""
-    found = [verdict["status"] for verdict in verdicts if verdict["id"][0] in letters]
-    return next((status for status in WORST if status in found), None)
-
-
-def chain(verdicts):
-    """Return the way from the gateway to the GPU as HTML; the link into a part that holds a root cause is broken."""
-    parts = []
-    for title, letters in GROUPS:
-        status = group_status(verdicts, letters)
-        if status in (None, "not_applicable"):
-            continue
-        broken = any(verdict["root"] and verdict["status"] == "fail" and verdict["id"][0] in letters for verdict in verdicts)
-        if parts:
-            parts.append('<span class="link%s"></span>' % (" broken" if broken else ""))
-        parts.append('<span class="node %s">%s: %s</span>' % (status, title, status))
-    return '<div class="chain">%s</div>' % "".join(parts)
-
-
 def page(results, run):
-    """Return one self-contained HTML page: the fleet, then each host."""
-    cell = html.escape
-    out = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>beta9.workers health</title><style>%s</style>"
-        % STYLE,
-        "<h1>Health of %d workers</h1><p>%s, %.1f s</p>" % (len(results), cell(run["started"]), run["seconds"]),
-    ]
-    roots = grouped_roots(results)
-    out.append("<h2>Root causes</h2>" if roots else "<p class=healthy>No root cause: nothing is to be mended.</p>")
-    for identity, cause, hosts in roots:
-        verdict = hosts[0][1]
-        out.append(
-            "<p class=%s><b>%s</b> %s: %s<br>found: %s<br>do: <code>%s</code></p>"
-            % (verdict["status"], identity, cell(names([host for host, _verdict in hosts], 20)), cell(cause), cell(verdict["found"]), cell(verdict["remedy"]))
-        )
-    out.append("<h2>Fleet</h2><table><tr><th>Host<th>Health<th>Root causes</tr>")
-    for result in results:
-        found = ", ".join(verdict["id"] for verdict in result["verdicts"] if verdict["root"])
-        out.append(
-            "<tr><td><a href='#%s'>%s</a><td class=%s>%s<td>%s</tr>"
-            % (cell(result["host"]), cell(result["host"]), result["outcome"], result["outcome"], found or "–")
-        )
-    out.append("</table>")
-    for result in results:
-        out.append("<h2 id='%s'>%s <span class=%s>%s</span></h2>" % (cell(result["host"]), cell(result["host"]), result["outcome"], result["outcome"]))
-        if result["outcome"] == "unreachable":
-            out.append("<p>%s</p>" % cell(result["message"]))
-            continue
-        out.append(chain(result["verdicts"]))
-        out.append(
-            "<details%s><summary>%d checks</summary><table><tr><th>Check<th>Status<th>Found<th>Cause and remedy</tr>"
-            % ("" if result["outcome"] == "healthy" else " open", len(result["verdicts"]))
-        )
-        for verdict in result["verdicts"]:
-            why = "because of %s" % ", ".join(verdict["because"]) if verdict["because"] else ""
-            remedy = "%s<br><code>%s</code>" % (cell(verdict["cause"]), cell(verdict["remedy"])) if verdict["cause"] else ""
-            evidence = "<pre>%s</pre>" % cell(verdict["evidence"]) if verdict["evidence"] and verdict["status"] in ("fail", "warn") else ""
-            out.append(
-                "<tr><td>%s %s<td class=%s>%s<td>%s%s<td>%s %s</tr>"
-                % (verdict["id"], cell(verdict["title"]), verdict["status"], verdict["status"], cell(verdict["found"]), evidence, remedy, why)
-            )
-        out.append("</table></details>")
-    return "\n".join(out) + "</html>\n"
+    """Return one self-contained HTML page."""
+    return health_page.page(results, run, grouped_roots(results), CLASSES)
 
 
 def render(results, run):

@@ -10,8 +10,11 @@ import sys
 
 import pytest
 
+from tests.awx import fixtures
+
+awx, project = fixtures.awx, fixtures.project
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME = "b9t"
+NAME = os.environ.get("B9_TESTBED", "b9t")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 BIN = pathlib.Path(sys.executable).parent
 
@@ -35,20 +38,20 @@ class Testbed:
         assert not check or done.returncode == 0, "%s: %s\n%s%s" % (host, script, done.stdout, done.stderr)
         return done.stdout.strip()
 
-    def command(self, playbook, *arguments):
-        """Return the command line of a playbook."""
-        return [str(BIN / "ansible-playbook"), "-i", str(self.inventory), playbook, *arguments]
+    def command(self, playbook, *arguments, alone=False):
+        """Return the command line of a playbook; alone: without the testbed's inventory, because another one is given."""
+        return [str(BIN / "ansible-playbook"), *([] if alone else ["-i", str(self.inventory)]), playbook, *arguments]
 
     def environment(self, **more):
         """Return the environment of a playbook."""
         return dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]), **more)
 
-    def play(self, playbook, *arguments, health=False, **environment):
+    def play(self, playbook, *arguments, health=False, alone=False, **environment):
         """Run a playbook; return (exit status, output). Onboarding ends with the health check only where it is asked for."""
         if playbook == "onboard_worker.yml" and not health:
             arguments += ("-e", "beta9_onboard_health=false")
         done = subprocess.run(
-            self.command(playbook, *arguments),
+            self.command(playbook, *arguments, alone=alone),
             cwd=ROOT,
             env=self.environment(**environment),
             text=True,
@@ -83,9 +86,9 @@ class Testbed:
         text = self.sh(worker, "cat /etc/ansible/facts.d/beta9.fact 2>/dev/null || echo '{}'")
         return json.loads(text).get("machine_id", "")
 
-    def clean(self):
-        """Make the workers bare again, except for installed packages, and empty the gateway."""
-        for worker in self.workers:
+    def clean(self, workers=None):
+        """Make the workers bare again, except for installed packages, and empty the gateway. Named workers: only these, and nothing else."""
+        for worker in workers or self.workers:
             self.sh(
                 worker,
                 """
@@ -93,7 +96,12 @@ class Testbed:
                 rm -rf /etc/beta9 /etc/ansible/facts.d/beta9.fact /etc/systemd/system/beta9-*.service /var/lib/private/beta9-agent /var/lib/beta9-agent
                 systemctl daemon-reload; userdel beta9-tunnel 2>/dev/null; true""",
             )
-        self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
+        if workers is None:
+            self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: left out of `make test`; `make e2e` runs it")
 
 
 @pytest.fixture(scope="session")

@@ -24,36 +24,44 @@ def ssh(bed, worker, *options):
     )
 
 
-def test_key_opens_no_shell_and_runs_no_command(onboarded):
-    worker = onboarded.workers[0]
+def test_key_opens_no_shell_and_runs_no_command(converged):
+    worker = converged.workers[0]
     for options in (["gateway", "id"], ["-tt", "gateway"], ["-s", "gateway", "sftp"]):
-        answer = ssh(onboarded, worker, *options)
+        answer = ssh(converged, worker, *options)
         assert "uid=" not in answer and not answer.endswith("status 0"), answer
 
 
-def test_key_reaches_no_other_port(onboarded):
-    answer = ssh(onboarded, onboarded.workers[0], "-W", "localhost:6379", "gateway")
+def test_key_reaches_no_other_port(converged):
+    answer = ssh(converged, converged.workers[0], "-W", "localhost:6379", "gateway")
     assert "administratively prohibited" in answer or "not permitted" in answer, answer
 
 
-def test_key_listens_nowhere_else(onboarded):
-    first, second = onboarded.workers
-    other = re.search(r'permitlisten="([0-9.]+):6443".*%s' % second, onboarded.sh(onboarded.gateway, "cat /etc/ssh/beta9-tunnel/authorized_keys")).group(1)
-    onboarded.sh(second, "systemctl stop beta9-tunnel")  # so that nothing but the permission is in the way
+def test_key_listens_nowhere_else(converged):
+    first, second = converged.workers
+    other = re.search(r'permitlisten="([0-9.]+):6443".*%s' % second, converged.sh(converged.gateway, "cat /etc/ssh/beta9-tunnel/authorized_keys")).group(1)
+    converged.sh(second, "systemctl stop beta9-tunnel")  # so that nothing but the permission is in the way
     try:
         for listen in (other + ":6443", "0.0.0.0:6443", "127.0.0.1:7777"):
-            answer = ssh(onboarded, first, "-N", "-o", "ExitOnForwardFailure=yes", "-R", listen + ":127.0.0.1:6443", "gateway")
+            answer = ssh(converged, first, "-N", "-o", "ExitOnForwardFailure=yes", "-R", listen + ":127.0.0.1:6443", "gateway")
             assert "remote port forwarding failed" in answer, (listen, answer)
     finally:
-        onboarded.sh(second, "systemctl start beta9-tunnel")
+        converged.sh(second, "systemctl start beta9-tunnel")
+
+
+@pytest.fixture(scope="module")
+def converged(testbed):
+    """Both hosts ready, once for all tests that leave them so."""
+    status, output = testbed.play("onboard_worker.yml")
+    assert status == 0, output
+    return testbed
 
 
 @pytest.fixture
-def unchanged(onboarded):
+def unchanged(converged):
     """After a refused run the hosts and the gateway are as before, and the other worker was not disturbed."""
-    machines = onboarded.machines()
-    yield onboarded
-    assert onboarded.machines() == machines
+    machines = converged.machines()
+    yield converged
+    assert converged.machines() == machines
 
 
 @pytest.mark.parametrize(
@@ -170,6 +178,14 @@ def test_unreachable_worker_among_good_ones(onboarded, tmp_path):
     assert re.search(r"b9t-absent +- +gpu +unreachable", output), output
     for worker in onboarded.workers:
         assert re.search(worker + r" +[0-9a-f]{8} +gpu +ready", output), output
+    # what failed can be gone on with, and nothing else is
+    retry = onboarded.root / "onboard_worker.retry"
+    assert retry.read_text().split() == ["b9t-absent"] and "--limit @" in output
+    hosts["b9t-absent"] = hosts[onboarded.workers[0]]
+    path.write_text(json.dumps(inventory))
+    status, output = onboarded.play("onboard_worker.yml", "-i", str(path), "--limit", "@onboard_worker.retry", "--list-hosts")
+    retry.unlink()
+    assert status == 0 and "hosts (1)" in output and onboarded.workers[1] not in output, output
 
 
 def test_gateway_down_during_the_run(onboarded):

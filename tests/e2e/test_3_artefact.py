@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -14,14 +17,36 @@ from tests.e2e.test_1_onboard import recap
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """Build the artefact, install it, and return the folder to run in."""
+def dist(tmp_path_factory):
+    """Make the release twice, the second time elsewhere, later, in another time zone, without rights for others. Return both folders."""
+    made = []
+    for number in range(2):
+        folder = tmp_path_factory.mktemp("release") / "tree"
+        command = "umask %s; git clone --quiet %s %s && cd %s && exec %s tools/dist.py" % (("022", "077")[number], ROOT, folder, folder, sys.executable)
+        subprocess.run(["bash", "-c", command], check=True, capture_output=True, env=dict(os.environ, TZ=("UTC", "Asia/Tokyo")[number]))
+        made.append(folder / "dist")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(dist, tmp_path_factory):
+    """Install the artefact, put the agent where a closed network has it, and return the folder to run in."""
     folder = tmp_path_factory.mktemp("artefact")
+    artefact = next(dist[0].glob("beta9-workers-*.tar.gz"))
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"))
-    subprocess.run([BIN / "ansible-galaxy", "collection", "build", "--output-path", folder, ROOT], check=True, capture_output=True, env=environment)
-    artefact = next(folder.glob("beta9-workers-*.tar.gz"))
     subprocess.run([BIN / "ansible-galaxy", "collection", "install", "--offline", artefact], check=True, capture_output=True, env=environment)
+    (folder / ".cache/beta9-workers/agent").mkdir(parents=True)
+    for bundle in dist[0].glob("*.tar"):
+        shutil.copy(bundle, folder / ".cache/beta9-workers/agent")
     return folder, artefact
+
+
+def test_same_bytes_twice(dist):
+    sums = [(folder / "SHA256SUMS").read_text() for folder in dist]
+    assert sums[0] == sums[1] and len(sums[0].splitlines()) == 3
+    for line in sums[0].splitlines():
+        digest, name = line.split()
+        assert all(hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest for folder in dist)
 
 
 def test_contains_what_it_needs_and_nothing_else(installed):
@@ -29,27 +54,29 @@ def test_contains_what_it_needs_and_nothing_else(installed):
         names = archive.getnames()
     for name in ("plugins/module_utils/protocol.py", "agent_src/beta9_agent/protocol.py", "playbooks/onboard_worker.yml", "meta/runtime.yml"):
         assert name in names
-    assert not [name for name in names if re.search(r"^(build|\.venv|\.git|collections/ansible_collections|dist|\.cache)(/|$)|__pycache__", name)]
+    unwanted = re.compile(r"^(build|\.venv|\.git|collections/ansible_collections|dist|\.cache|tests|tools|molecule)(/|$)|__pycache__")
+    assert not [name for name in names if unwanted.search(name)]
 
 
-def test_onboards_by_its_full_name(onboarded, installed):
+def test_demo_of_the_artefact_alone(onboarded, installed):
+    """By full names, without the checkout, without a package index: away with a worker, back again, nothing to change, healthy."""
     folder, _artefact = installed
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    environment.update(
-        ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]), XDG_CACHE_HOME=str(folder)
-    )
-    for playbook in ("beta9.workers.prepare_gateway", "beta9.workers.onboard_worker"):
-        done = subprocess.run(
-            [BIN / "ansible-playbook", "-i", onboarded.inventory, playbook],
-            cwd=folder,
-            env=environment,
-            text=True,
-            check=False,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert done.returncode == 0 and all(row["changed"] == 0 for row in recap(done.stdout).values()), done.stdout
-    assert len(re.findall(r" gpu +ready ", done.stdout)) == 2
+    environment.update(ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]))
+    environment.update(HOME=str(folder), PIP_INDEX_URL="http://127.0.0.1:9/", PIP_CONFIG_FILE=os.devnull)
+
+    def play(playbook, *arguments):
+        command = [BIN / "ansible-playbook", "-i", onboarded.inventory, "beta9.workers." + playbook, *arguments]
+        done = subprocess.run(command, cwd=folder, env=environment, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    play("offboard_worker", "-l", onboarded.workers[1])
+    play("onboard_worker", "-l", onboarded.workers[1])
+    for playbook in ("prepare_gateway", "onboard_worker"):
+        output = play(playbook, "-e", "beta9_onboard_health=false")
+        assert all(row["changed"] == 0 for row in recap(output).values()), output
+    assert len(re.findall(r" gpu +ready ", output)) == 2
 
 
 def test_bare_checkout_warns_of_nothing(onboarded):

@@ -6,11 +6,12 @@ command_of() {
     chmod 755 "/usr/local/bin/$1"
 }
 ldconfig
-printf 'gpus=2\nbusy=0\nnvml=0\ncuda=0\nsmi=2\n' > /etc/beta9-gpu-double
+printf 'gpus=2\nbusy=0\nnvml=0\ncuda=0\nsmi=2\npersistence=Enabled\n' > /etc/beta9-gpu-double
 echo 550.1.1 > /etc/beta9-modinfo-double
 : > /etc/beta9-kernel-log-double
 echo Running > /etc/beta9-tailscale-double
-command_of modinfo 'cat /etc/beta9-modinfo-double'
+# shellcheck disable=SC2016
+command_of modinfo 'printf "filename:       /lib/modules/nvidia.ko\nlicense:        NVIDIA\nversion:        %s\n" "$(cat /etc/beta9-modinfo-double)"'
 # the kernel's log only, which a container has not
 # shellcheck disable=SC2016
 command_of journalctl 'case " $* " in *" -k "*) exec cat /etc/beta9-kernel-log-double ;; esac; exec /usr/bin/journalctl "$@"'

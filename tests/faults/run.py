@@ -143,7 +143,7 @@ class Bed:
         subprocess.run(testbed + ["up", "--workers", "2"], check=True, env=environment)
         equip()
         for playbook, limit in (("prepare_gateway.yml", GATEWAY), ("onboard_worker.yml", "all")):
-            status, output = play(playbook, limit=limit, beta9_onboard_health=False)
+            status, output = play(playbook, limit=limit, beta9_onboard_health=False, beta9_nvidia=False)
             if status:
                 sys.exit(output)
         time.sleep(1)

@@ -154,8 +154,9 @@ def start(name, image, address):
             "--ip",
             address,
             # as on a real host, so that systemd's sandboxing is real; systemd 257 refuses some of it otherwise
+            # ... and so that its packet filter can be set
             "--cap-add",
-            "SYS_ADMIN,SYS_PTRACE",
+            "SYS_ADMIN,SYS_PTRACE,NET_ADMIN",
             "--label",
             LABEL,
             *limits,
@@ -267,8 +268,17 @@ def inventory(members):
     )
 
 
+def room_for_inits():
+    """Let the kernel give every host's systemd its inotify instances: the usual 128 are used up by about 20 hosts, which then do not boot."""
+    path = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
+    if int(path.read_text()) < 1024 and os.access(path, os.W_OK):
+        say("raising fs.inotify.max_user_instances to 1024 until the next boot")
+        path.write_text("1024")
+
+
 def up(workers):
     """Start everything that is not running, and write how to reach it."""
+    room_for_inits()
     STATE.mkdir(parents=True, exist_ok=True)
     members = hosts(workers)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

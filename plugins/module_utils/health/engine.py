@@ -28,6 +28,10 @@ class Unknown(Exception):
     """What the probe wants to see can't be seen: no permission, no tool, no access. The text says which."""
 
 
+class Missing(Unknown):
+    """The program that would tell is not there."""
+
+
 def ok(found="", evidence="", **data):
     """All is well."""
     return {"outcome": "ok", "found": found, "evidence": evidence, "data": data}
@@ -126,7 +130,7 @@ class Context:
         """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe judges that itself."""
         ran = run_command(list(command), timeout, stdin)
         if ran.missing:
-            raise Unknown("%s is not installed, or may not be run" % command[0])
+            raise Missing("%s is not installed, or may not be run" % command[0])
         if ran.status is None and not hangs:
             raise Unknown("%s did not end within %g s" % (os.path.basename(command[0]), timeout))
         return ran

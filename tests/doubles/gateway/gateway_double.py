@@ -20,6 +20,9 @@ Faults, while it runs, as JSON in Redis key double:fault, one or a list:
     date     offset            answer as usual, with a clock that is off by so many seconds
     no_keepalive_route         404 on keepalive: the upstream build
     no_metrics_crash           500 on a keepalive without metrics: some builds
+
+Workers, which the real gateway starts by itself, are put into Redis by a test: hash double:workers, id -> {"machineId", "poolName",
+"status", "activeContainers": [...], "stubborn": true}. A drained worker's containers are gone, except those of a stubborn one.
 """
 
 from __future__ import annotations
@@ -319,7 +322,23 @@ class GatewayDouble:
     def get_workers(self, header, _query, _raw):
         if not self.gateway_auth(header):
             raise gateway_error("This action is not permitted")
-        raise Answer(200, {"ok": True, "errMsg": "", "workers": []})
+        workers = {name: json.loads(text) for name, text in self.store.db.hgetall("double:workers").items()}
+        raise Answer(200, {"ok": True, "errMsg": "", "workers": [dict(worker, id=name) for name, worker in sorted(workers.items())]})
+
+    def change_worker(self, header, _query, wish):
+        worker_id, verb = wish
+        if not self.gateway_auth(header):
+            raise gateway_error("This action is not permitted")
+        text = self.store.db.hget("double:workers", worker_id)
+        if not text:
+            raise gateway_error("worker not found: %s" % worker_id)
+        worker = json.loads(text)
+        if verb == "drain":
+            worker["activeContainers"] = worker["activeContainers"] if worker.get("stubborn") else []
+        else:
+            worker["status"] = "disabled" if verb == "cordon" else "available"
+        self.store.db.hset("double:workers", worker_id, json.dumps(worker))
+        raise Answer(200, {"ok": True, "errMsg": ""})
 
     # -- machine API --
 
@@ -512,6 +531,9 @@ class Handler(BaseHTTPRequestHandler):
         identity = re.search(r"/machines/([0-9a-f]+)$", url.path)
         if self.command == "DELETE" and identity:
             route, action, raw = "machines", double.delete_machine, identity.group(1)
+        worker = re.search(r"/workers/([^/]+)/(cordon|uncordon|drain)$", url.path)
+        if self.command == "POST" and worker:
+            route, action, raw = "workers", double.change_worker, worker.groups()
         fault = double.fault(route) if route else None
         if fault and self.broken(fault, raw):
             return

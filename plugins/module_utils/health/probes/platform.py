@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at GPU and k3s on the worker."""
+"""How to look at k3s on the worker, and at the GPUs that it offers."""
 
 from __future__ import annotations
 
@@ -14,32 +14,13 @@ import time
 import uuid
 
 from ansible_collections.beta9.workers.plugins.module_utils import host
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils import k3s as cluster
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Missing, Unknown, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 
-CUDA_INIT = (
-    "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); code = cuda.cuInit(0); "
-    "count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
-)
-NVML_COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
 K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
-K3S_CA = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
-K3S_API = "https://127.0.0.1:6443"
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 CANARY_SECONDS = 60
-
-
-def gpu(probe):
-    """Leave a host alone that has no GPU and is not expected to have one."""
-
-    def run(context):
-        expected, present = context.config["gpus"], context.shared("pci", host.nvidia_pci_count)
-        if not expected and not present:
-            return not_applicable("no NVIDIA device, and none expected")
-        return probe(context, expected if expected is not None else present, present)
-
-    run.__doc__ = probe.__doc__
-    return run
 
 
 def k3s(probe):
@@ -54,81 +35,12 @@ def k3s(probe):
     return run
 
 
-@gpu
-def pci(_context, expected, present):
-    """U01: the bus."""
-    return ok("%d" % present, gpu_count=present) if present >= expected else bad("", "%d, expected %d" % (present, expected), gpu_count=present)
-
-
-@gpu
-def driver(context, _expected, _present):
-    """U02: loaded modules, and the installed version."""
-    modules = [name for name in ("nvidia", "nouveau") if os.path.isdir("/sys/module/" + name)]
-    if "nvidia" not in modules:
-        return bad("nouveau" if modules else "not_loaded", "loaded: %s" % (modules[0] if modules else "neither nvidia nor nouveau"))
-    loaded = (context.read("/sys/module/nvidia/version") or "").strip()
-    try:
-        found = context.run("modinfo", "-F", "version", "nvidia").output.strip()
-    except Unknown:
-        found = ""
-    if loaded and re.match(r"\d+\.", found) and found != loaded:
-        return bad("mismatch", "loaded %s, installed %s" % (loaded, found))
-    return ok(loaded or "loaded")
-
-
-@gpu
-def smi(context, _expected, present):
-    """U03: nvidia-smi within ten seconds."""
-    try:
-        ran = context.run("nvidia-smi", "-L", timeout=9, hangs=True)
-    except Unknown:
-        return bad("missing", "nvidia-smi is not installed")
-    if ran.status is None:
-        return bad("hang", "nvidia-smi did not end within 9 s")
-    if ran.status != 0:
-        return bad("", "nvidia-smi ended with %d" % ran.status, ran.output)
-    count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
-    return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output) if count < present else ok("%d GPUs" % count, gpu_count=count)
-
-
-@gpu
-def cuda(context, _expected, _present):
-    """U04: cuInit in a child process: a driver that crashes takes only that with it."""
-    interpreter = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else "python3"
-    ran = context.run(interpreter, "-I", "-c", CUDA_INIT, timeout=12, hangs=True)
-    match = re.match(r"(\d+) (\d+)$", ran.output.strip())
-    if ran.status != 0 or not match:
-        return bad("", "cuInit can't be called: %s" % (ran.output.strip().splitlines() or ["exit status %s" % ran.status])[-1], ran.output)
-    if match.group(1) != "0":
-        return bad("fabric" if match.group(1) == "802" else "", "cuInit answers error %s" % match.group(1))
-    return ok("%s devices" % match.group(2))
-
-
-@gpu
-def nvml(context, _expected, _present):
-    """U05: NVML through the agent's own Python."""
-    if not os.path.exists(machine.PYTHON):
-        raise Unknown("the agent is not installed")
-    ran = context.run(machine.PYTHON, "-I", "-c", NVML_COUNT, timeout=9, hangs=True)
-    if ran.status != 0:
-        return bad("package" if "No module named" in ran.output else "", (ran.output.strip().splitlines() or ["no answer"])[-1], ran.output)
-    return ok("%s GPUs" % ran.output.strip())
-
-
-@gpu
-def xid(context, _expected, _present):
-    """U08: the kernel's log of this boot."""
-    ran = context.run("journalctl", "-k", "-b", "--no-pager", "-o", "cat", "-q", "-g", "NVRM: Xid")
-    found = re.findall(r"NVRM: Xid.*", ran.output)
-    return bad("", "%d Xid errors since boot" % len(found), "\n".join(found[-4:])) if found else ok("none since boot")
-
-
 @k3s
 def installed(context):
     """K01: the binary."""
     try:
         ran = context.run("k3s", "--version")
-    except Unknown:
+    except Missing:
         return bad("", "there is no k3s")
     return ok(ran.output.splitlines()[0]) if ran.status == 0 and ran.output else bad("", ran.output.strip()[:200])
 
@@ -203,19 +115,10 @@ def k3s_token(context):
 
 def ask_k3s(context, method, path, body=None):
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does not answer."""
-    from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and most hosts need it not
-
-    headers = {"Authorization": "Bearer %s" % k3s_token(context), "Content-Type": "application/json"}
     try:
-        with open_url(K3S_API + path, method=method, data=json.dumps(body) if body else None, timeout=4, headers=headers, ca_path=K3S_CA) as answer:
-            return answer.getcode(), json.loads(answer.read())
+        return cluster.ask(method, path, k3s_token(context), body, timeout=4)
     except OSError as error:
-        if not hasattr(error, "code"):
-            raise Unknown("k3s did not judge the token: %s" % error) from None
-        try:
-            return error.code, json.loads(error.read())
-        except ValueError:
-            return error.code, {}
+        raise Unknown("k3s did not judge the token: %s" % error) from None
 
 
 @k3s
@@ -321,12 +224,6 @@ def allocatable(context):
 
 
 PROBES = {
-    "U01": pci,
-    "U02": driver,
-    "U03": smi,
-    "U04": cuda,
-    "U05": nvml,
-    "U08": xid,
     "U07": allocatable,
     "K01": installed,
     "K02": active,

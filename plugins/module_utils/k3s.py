@@ -1,0 +1,260 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""k3s on this host: where things are, what a release consists of, and how to ask the running one.
+
+A release has the program, a list of checksums, and an archive of images. Each file is fetched or copied beside the place where it
+belongs, verified there, and put in place by rename. What was put in place is remembered with its checksum, size and time, so that a
+later run needs no network to see that all is well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import ssl
+import urllib.error
+import urllib.request
+from urllib.parse import quote
+
+from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+
+BINARY, UNIT, UNIT_FILE = "/usr/local/bin/k3s", "k3s.service", "/etc/systemd/system/k3s.service"
+CONFIG_DIR = "/etc/rancher/k3s/config.yaml.d"
+DATA_DIR = "/var/lib/rancher/k3s"
+IMAGES_DIR = DATA_DIR + "/agent/images"
+DATABASE_DIR = DATA_DIR + "/server/db"
+STATE_DIR = "/var/lib/beta9-k3s"  # ours: what was installed, and what to go back to
+RECORD, PREVIOUS = STATE_DIR + "/installed.json", STATE_DIR + "/previous"
+MARK = "Managed by Ansible (beta9.workers.k3s)"
+API = "https://127.0.0.1:6443"
+CA = DATA_DIR + "/server/tls/server-ca.crt"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+STAGED = ".beta9-new"  # no suffix that k3s takes for an image archive
+CHUNK_BYTES = 1 << 20
+VERSION_FORM = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?\+k3s(\d+)$")
+
+
+class Refused(Exception):
+    """What was wanted can't be done. Carries what the user has to know."""
+
+    def __init__(self, code, what, expected, found, remedy):
+        super().__init__("%s: expected %s, found %s. %s" % (what, expected, found, remedy))
+        self.code, self.what, self.expected, self.found, self.remedy = code, what, expected, found, remedy
+
+    def problem(self):
+        """Return it as preflight tells problems."""
+        return {"what": self.what, "expected": self.expected, "found": self.found, "remedy": self.remedy}
+
+    def result(self):
+        """Return it as a module fails."""
+        return {"msg": str(self), "code": self.code, "cause": "%s: %s" % (self.what, self.found), "remedy": self.remedy}
+
+
+def release(machine):
+    """Return the names of a release's files for an architecture as uname -m tells it: {"binary", "sums", "images"}."""
+    if machine not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise Refused("k3s_architecture", "CPU architecture", "one of %s for k3s" % known, machine, "Use another host, or set beta9_k3s: false.")
+    name = ARCHITECTURES[machine]
+    return {
+        "binary": "k3s" if name == "amd64" else "k3s-" + name,
+        "sums": "sha256sum-%s.txt" % name,
+        "images": "k3s-airgap-images-%s.tar.zst" % name,
+    }
+
+
+def version_key(text):
+    """Return a comparable form of a version such as v1.36.2+k3s1; release candidates come before their release."""
+    match = VERSION_FORM.match(text or "")
+    if not match:
+        raise Refused("k3s_version", "k3s_version", "a release of k3s like v1.36.2+k3s1", repr(text), "Correct k3s_version.")
+    major, minor, patch, candidate, build = match.groups()
+    return int(major), int(minor), int(patch), int(build), int(candidate) if candidate else 10**6
+
+
+def check_step(current, wish):
+    """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no obstacle."""
+    if not VERSION_FORM.match(current or ""):
+        return
+    now, then = version_key(current), version_key(wish)
+    if then < now:
+        remedy = "Set k3s_version to %s or newer. k3s can't read a newer version's database; to go back, offboard the host and onboard it again." % current
+        raise Refused("k3s_downgrade", "k3s_version", "%s, which is installed, or newer" % current, wish, remedy)
+    if (then[0], then[1] - 1) > now[:2]:
+        remedy = "Upgrade one minor version at a time: Kubernetes supports no larger step. Next is v%d.%d." % (now[0], now[1] + 1)
+        raise Refused("k3s_step", "k3s_version", "at most one minor version above %s" % current, wish, remedy)
+
+
+def parse_sums(text):
+    """Return {file name: SHA-256} of a list as sha256sum writes it."""
+    rows = re.findall(r"^([0-9a-f]{64}) [ *](\S+)$", text, re.M)
+    return {os.path.basename(name): digest for digest, name in rows}
+
+
+def expected_sum(sums, name, pinned, source):
+    """Return the checksum that a file must have: the release's, which the operator's must equal where there is one."""
+    listed = sums.get(name)
+    if not listed:
+        raise Refused("k3s_checksum_list", "%s of %s" % (name, source), "an entry in the release's list of checksums", "none", "Complete the mirror.")
+    if pinned and pinned.lower() != listed:
+        remedy = "One of both is wrong: compare with the project's release page before you change either."
+        raise Refused("k3s_checksum_pinned", "k3s_binary_sha256", "the release's own checksum of %s, %s" % (name, listed), pinned, remedy)
+    return listed
+
+
+def url_of(base, version, name):
+    """Return the address of a release's file. The + of a version is %2B in a path."""
+    return "%s/%s/%s" % (base.rstrip("/"), quote(version, safe="."), name)
+
+
+def digest_of(path):
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def opened(url, ca_path=None):
+    """Open a URL, or refuse with what went wrong."""
+    from ansible.module_utils import urls  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
+
+    remedy = "Let the host reach it, set k3s_artifact_url to a mirror, or set k3s_airgap_dir for hosts without internet."
+    try:
+        return urls.open_url(url, timeout=30, ca_path=ca_path, http_agent="beta9.workers")
+    except (OSError, ValueError, http.client.HTTPException, urls.ConnectionError) as error:
+        found = "HTTP %d" % error.code if hasattr(error, "code") else str(getattr(error, "reason", error))
+        if getattr(error, "code", None) == 404:
+            remedy = "Correct k3s_version or k3s_artifact_url: this release is not there."
+        raise Refused("k3s_download", url, "an answer", found, remedy) from None
+
+
+def fetch_sums(base, version, name, ca_path=None):
+    """Return the release's checksums."""
+    url = url_of(base, version, name)
+    with opened(url, ca_path) as answer:
+        sums = parse_sums(answer.read(CHUNK_BYTES).decode("utf-8", "replace"))
+    if not sums:
+        raise Refused("k3s_checksum_list", url, "a list of checksums", "something else", "Correct k3s_artifact_url, or complete the mirror.")
+    return sums
+
+
+def fetch(url, path, digest, ca_path=None):
+    """Write a URL's content to path, and refuse it unless it has the checksum. Nothing is left behind then."""
+    found, size = hashlib.sha256(), 0
+    try:
+        with opened(url, ca_path) as answer, open(path, "wb") as stream:
+            promised = answer.headers.get("Content-Length")
+            for chunk in iter(lambda: answer.read(CHUNK_BYTES), b""):
+                found.update(chunk)
+                stream.write(chunk)
+                size += len(chunk)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if promised and int(promised) != size:
+            raise Refused("k3s_download", url, "%s bytes" % promised, "%d: the transfer ended early" % size, "Run again; look at the server if it stays so.")
+        if found.hexdigest() != digest:
+            raise _wrong_sum(url, digest, found.hexdigest())
+    except OSError as error:
+        secretfiles.remove([path])
+        raise Refused("k3s_write", path, "room for the file", error.strerror or str(error), "Free some space on that file system, and run again.") from None
+    except BaseException:
+        secretfiles.remove([path])
+        raise
+
+
+def _wrong_sum(what, digest, found):
+    remedy = "The file was damaged or replaced: do not use it. Compare the mirror with the project's release."
+    return Refused("k3s_checksum", what, "SHA-256 %s" % digest, found, remedy)
+
+
+def verify(path, digest):
+    """Refuse a file that does not have the checksum, and remove it."""
+    found = digest_of(path)
+    if found != digest:
+        secretfiles.remove([path])
+        raise _wrong_sum(os.path.basename(path), digest, found)
+
+
+def record():
+    """Return what was installed: {"version", "files": {path: {"sha256", "size", "mtime_ns"}}}; {} when nothing was."""
+    try:
+        with open(RECORD, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return {}
+
+
+def remember(version, files):
+    """Record files that were just put in place: {path: SHA-256}."""
+    entries = {}
+    for path, digest in files.items():
+        stat = os.stat(path)
+        entries[path] = {"sha256": digest, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    secretfiles.ensure_directory(STATE_DIR)
+    secretfiles.write(RECORD, json.dumps({"version": version, "files": entries}, indent=1, sort_keys=True) + "\n")
+
+
+def in_place(path, known):
+    """Return whether a file is what the record says. Its content is not read again: size and time tell of a change."""
+    entry = known.get("files", {}).get(path)
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return False
+    return bool(entry) and (stat.st_size, stat.st_mtime_ns) == (entry["size"], entry["mtime_ns"])
+
+
+def installed_version(run_command):
+    """Return the version that the program tells, None when there is no program or it does not run."""
+    if not os.path.exists(BINARY):
+        return None
+    rc, out, _err = run_command([BINARY, "--version"])
+    match = re.search(r"k3s version (\S+)", out)
+    return match.group(1) if rc == 0 and match else None
+
+
+def is_foreign():
+    """Return the path that shows a k3s which somebody else installed, or None."""
+    if os.path.isdir(STATE_DIR) or (os.path.exists(UNIT_FILE) and MARK in _text(UNIT_FILE)):
+        return None
+    return next((path for path in (UNIT_FILE, "/etc/systemd/system/k3s-agent.service", BINARY) if os.path.exists(path)), None)
+
+
+def _text(path):
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read()
+
+
+def ask(method, path, token, body=None, timeout=5):
+    """Return (status, document) of a call to the API of this host, whose own CA has to vouch for it. Raises OSError without an answer."""
+    context = ssl.create_default_context(cafile=CA)
+    # Python 3.13 asks for what the public's authorities have to put into a certificate; this one is the host's own
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    headers = {"Authorization": "Bearer %s" % token, "Content-Type": "application/json"}
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with opener.open(urllib.request.Request(API + path, data=data, headers=headers, method=method), timeout=timeout) as answer:
+            status, text = answer.getcode(), answer.read()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read()
+    except http.client.HTTPException as error:
+        raise OSError("no HTTP answer: %r" % error) from None
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        return status, {}
+
+
+def in_unit(pid):
+    """Return whether a process belongs to our unit."""
+    try:
+        return "/" + UNIT in _text("/proc/%s/cgroup" % pid)
+    except OSError:
+        return False

@@ -1,0 +1,274 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pure: facts of a host with NVIDIA GPUs and the operator's wishes in, a plan or problems out.
+
+Sources of the table: device ids and chips from Debian's pci.ids 0.0~2025.06.09; the branches that know a generation from the
+*.ids lists of Debian's nvidia-detect 550.163.01 (470 knows Kepler and no Ada, 535 knows Ada and Hopper and no Kepler, 550 knows no
+Blackwell); flavours from NVIDIA's driver installation guide (open modules need Turing or newer; Blackwell and data-centre GPUs since
+Grace Hopper need them); 580 is the last branch for Maxwell, Pascal and Volta.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ansible_collections.beta9.workers.plugins.module_utils import preflight
+
+OPEN, CLOSED = "open", "closed"
+NEWER = 9999
+
+
+class Generation(NamedTuple):
+    """One GPU generation: its PCI device ids, the oldest and newest driver branch known to drive it, its flavours, best first."""
+
+    name: str
+    ids: tuple
+    oldest: int
+    newest: int
+    flavours: tuple
+
+
+GENERATIONS = (
+    Generation("kepler", ((0x0FA0, 0x103F), (0x1180, 0x11FF), (0x1280, 0x130B)), 418, 470, (CLOSED,)),
+    Generation("maxwell", ((0x1340, 0x143F), (0x1617, 0x1667), (0x174D, 0x17FF)), 418, 580, (CLOSED,)),
+    Generation("pascal", ((0x15C2, 0x15FF), (0x1725, 0x172F), (0x1B00, 0x1D80)), 418, 580, (CLOSED,)),
+    Generation("volta", ((0x1D81, 0x1DFF),), 418, 580, (CLOSED,)),
+    Generation("turing", ((0x1E02, 0x1FFF), (0x2182, 0x21FF)), 418, NEWER, (OPEN, CLOSED)),
+    Generation("ampere", ((0x2080, 0x20FF), (0x2200, 0x22A2), (0x2414, 0x25FF)), 470, NEWER, (OPEN, CLOSED)),
+    Generation("hopper", ((0x22A3, 0x23FF),), 535, NEWER, (OPEN, CLOSED)),
+    Generation("ada", ((0x2681, 0x28FF),), 535, NEWER, (OPEN, CLOSED)),
+    Generation("blackwell", ((0x2900, 0x3340),), 570, NEWER, (OPEN,)),
+)
+OLDER = Generation("older than Kepler", (), 0, 390, (CLOSED,))
+UNKNOWN = Generation("newer than this table", (), 580, NEWER, (OPEN,))
+
+
+def generation(device_id):
+    """Return the generation of a PCI device id (0x2330)."""
+    number = int(device_id, 16)
+    for entry in GENERATIONS:
+        if any(low <= number <= high for low, high in entry.ids):
+            return entry
+    return OLDER if number < 0x1340 else UNKNOWN
+
+
+def branch_of(version):
+    """Return 580 of "580.95.05", or 0."""
+    match = re.match(r"(\d+)", version or "")
+    return int(match.group(1)) if match else 0
+
+
+def installed_version(facts):
+    """Return the version of what is on disk: of the kernel module, else of the libraries, else an empty string."""
+    return facts["module"]["version"] or facts["library"]["version"]
+
+
+def newer_kernels(facts):
+    """Return the kernels, newer than the running one, that the driver's module is installed for."""
+    return [kernel for kernel in facts["other_kernels"] if _numbers(kernel) > _numbers(facts["kernel"])]
+
+
+def _numbers(text):
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def pending_reboot(facts, policy="if_needed"):
+    """Return why a reboot is due, or an empty string. Read from the host's state, never from what a run changed."""
+    if not facts["gpus"]:
+        return ""
+    loaded, module, library = facts["loaded"], facts["module"]["version"], facts["library"]["version"]
+    if loaded:
+        other = next((version for version in (module, library) if version and version != loaded), "")
+        if other:
+            return "the loaded driver is %s, the installed one %s" % (loaded, other)
+        if policy == "always" and facts["installed_epoch"] > facts["boot_epoch"]:
+            return "driver %s was installed after the last boot" % loaded
+        return ""
+    if module and facts["nouveau"]:
+        return "nouveau is loaded, the installed driver %s is not" % module
+    if not module and newer_kernels(facts):
+        return "the driver's module is built for kernel %s, and %s runs" % (", ".join(newer_kernels(facts)), facts["kernel"])
+    return ""
+
+
+def state(facts):
+    """Return working, pending (a reboot makes it work), idle (on disk, not loaded), broken (libraries without a module), or absent."""
+    if pending_reboot(facts):
+        return "pending"
+    if facts["loaded"]:
+        return "working"
+    if facts["module"]["version"]:
+        return "idle"
+    return "broken" if facts["library"]["version"] or facts["other_kernels"] else "absent"
+
+
+def plan(facts, system, wish):
+    """Return what is to be done, and what stands in the way.
+
+    facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. wish: the role's
+    variables without their prefix. Returns {"action": none|keep|install|upgrade, "problems": [...], ...}.
+    """
+    found = {"action": "none", "problems": [], "hold": [], "generations": sorted({generation(gpu["device"]).name for gpu in facts["gpus"]}), "text": ""}
+    if not facts["gpus"]:
+        found["text"] = "not applicable: no NVIDIA GPU on the PCI bus"
+        if wish["required"]:
+            found["problems"] = [
+                preflight.problem(
+                    "GPU", "an NVIDIA GPU on the PCI bus (nvidia_required)", "none", "Check lspci -d 10de:, the VM's passthrough, power and seating."
+                )
+            ]
+        return found
+    found["problems"] = list(_wish_problems(wish))
+    now, foreign = state(facts), facts["library"]["how"] in ("run", "image")
+    if now == "absent" or (now == "broken" and not foreign):
+        found["action"] = "install"
+    elif wish["upgrade"] and not foreign:
+        found["action"] = "upgrade"
+    else:
+        found.update(action="keep", text=_kept(facts, now))
+        if wish["upgrade"] or now == "broken":
+            found["problems"].append(_foreign(facts, now))
+    if found["action"] in ("install", "upgrade"):
+        found.update(_choice(facts, system, wish, found["problems"]))
+    prebuilt = found["action"] != "keep" or any(name.startswith("linux-modules-nvidia") for name in facts["packages"])
+    if system and prebuilt and facts["kernel_package"]:
+        found["hold"] = [_fill(name, 0, OPEN, facts) for name in system["hold"]]
+    return found
+
+
+def _kept(facts, now):
+    words = {"run": "by NVIDIA's .run installer", "image": "with the image, by no package", "package": "from packages", "": "by unknown means"}
+    text = "driver %s was installed %s and is left as it is" % (installed_version(facts) or facts["loaded"], words[facts["library"]["how"]])
+    notes = {
+        "pending": "; reboot pending: " + pending_reboot(facts),
+        "idle": "; it is not loaded",
+        "broken": "; it has no module for kernel " + facts["kernel"],
+    }
+    return text + notes.get(now, "")
+
+
+def _foreign(facts, now):
+    remedy = "Remove it with nvidia-uninstall" if facts["library"]["how"] == "run" else "Remove it as the image's maker says"
+    expected = "a module for the running kernel" if now == "broken" else "a driver from packages, to upgrade it (nvidia_upgrade)"
+    return preflight.problem("driver", expected, _kept(facts, now), remedy + ", then run again; or mend it by hand and run without nvidia_upgrade.")
+
+
+def _wish_problems(wish):
+    if not re.match(r"\d{3}$", str(wish["branch"])):
+        yield preflight.problem("nvidia_branch", "a driver branch like 580", wish["branch"] or "nothing", "Correct nvidia_branch.")
+    if wish["version"] and branch_of(wish["version"]) != branch_of(str(wish["branch"])):
+        yield preflight.problem(
+            "nvidia_version", "a version of branch %s" % wish["branch"], wish["version"], "Set nvidia_branch and nvidia_version to the same branch."
+        )
+
+
+def _choice(facts, system, wish, problems):
+    """Return source, branch, flavour and packages; append to problems what stands in the way."""
+    if system is None or facts["architecture"] not in system["architectures"]:
+        supported = "one of %s" % ", ".join(wish["systems"]) if system is None else "architecture " + " or ".join(system["architectures"])
+        problems.append(
+            preflight.problem(
+                "NVIDIA driver",
+                supported,
+                "%s on %s" % (facts["system"], facts["architecture"]),
+                "Install the driver by hand (a working one is left as it is), or set beta9_nvidia: false.",
+            )
+        )
+        return {}
+    source = wish["source"] or system["source"]
+    if source not in system["sources"]:
+        problems.append(preflight.problem("nvidia_source", "one of %s" % ", ".join(sorted(system["sources"])), source, "Correct nvidia_source."))
+        return {}
+    chosen = system["sources"][source]
+    # a distribution's own archive holds one branch: nvidia_branch can't change that
+    branch = int(chosen["branch"] or wish["branch"] if re.match(r"\d{3}$", str(wish["branch"])) else 0)
+    kinds = [generation(gpu["device"]) for gpu in facts["gpus"]]
+    flavour = _flavour(kinds, wish["flavour"], problems)
+    for kind in sorted(set(kinds)):
+        if branch and not kind.oldest <= branch <= kind.newest:
+            problems.append(_wrong_branch(kind, branch, source, chosen))
+    if facts["secure_boot"] and not chosen["signed"] and not facts["secure_boot_key_enrolled"]:
+        problems.append(_secure_boot(system))
+    names = chosen["packages"][flavour]
+    packages = [_fill(name, branch, flavour, facts) for name in names if facts["kernel_package"] or "{kernel_package}" not in name]
+    if fabric(facts, wish):
+        name = wish["fabric_manager_package"] or chosen["fabric_manager"]
+        if name:
+            packages.append(_fill(name, branch, flavour, facts))
+        else:
+            problems.append(
+                preflight.problem(
+                    "fabric manager",
+                    "a package of it, because there are NVSwitches",
+                    "none known for %s from source %s" % (facts["system"], source),
+                    "Set nvidia_fabric_manager_package, or another nvidia_source.",
+                )
+            )
+    repository = {key: _fill(value, branch, flavour, facts) if isinstance(value, str) else value for key, value in chosen["repository"].items()}
+    repository.update({key: value for key, value in wish["repository"].items() if value})
+    return {
+        "source": source,
+        "branch": str(branch),
+        "flavour": flavour,
+        "packages": packages,
+        "version": wish["version"],
+        "pin": wish["version"] or str(branch) if chosen["pin"] else wish["version"],
+        "stream": _fill(chosen["stream"][flavour], branch, flavour, facts) if chosen["stream"] else "",
+        "repository": repository if chosen["repository"] else {},
+        "text": "%s driver %s, %s kernel modules, from %s" % (", ".join(sorted({kind.name for kind in kinds})), wish["version"] or branch, flavour, source),
+    }
+
+
+def _flavour(kinds, wished, problems):
+    """Return the flavour that drives all GPUs, preferring the open one where each allows it."""
+    common = [flavour for flavour in (OPEN, CLOSED) if all(flavour in kind.flavours for kind in kinds)]
+    names = ", ".join(sorted({kind.name for kind in kinds}))
+    if not common:
+        problems.append(
+            preflight.problem("GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel modules serve both.")
+        )
+    elif wished and wished not in common:
+        problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, wished, "Unset nvidia_flavour, or correct it."))
+    return wished or (common or [OPEN])[0]
+
+
+def _wrong_branch(kind, branch, source, chosen):
+    known = "%d to %d" % (kind.oldest, kind.newest) if kind.newest != NEWER else "%d or newer" % kind.oldest
+    if chosen["branch"]:
+        remedy = "Source %s has only branch %d: set another nvidia_source." % (source, branch)
+    elif kind.newest < 535:
+        remedy = "This GPU is too old for every branch that is still maintained: replace it, or install a driver by hand."
+    else:
+        remedy = "Set nvidia_branch within that range."
+    return preflight.problem("GPU generation %s" % kind.name, "a driver of branch %s" % known, "branch %d" % branch, remedy)
+
+
+def _secure_boot(system):
+    key = system["secure_boot_key"]
+    return preflight.problem(
+        "Secure Boot",
+        "off, or the key that signs the host's own modules enrolled",
+        "on, and %s is not enrolled: the kernel would refuse the driver" % key,
+        "Either switch Secure Boot off in the firmware, or once, by hand: install dkms (it makes the key on its first build; 'dkms generate_mok' makes it "
+        "at once), run 'mokutil --import %s' and choose a password, reboot, choose 'Enroll MOK' on the console and type the password. Then run again." % key,
+    )
+
+
+def fabric(facts, wish):
+    """Return whether the fabric manager belongs on this host."""
+    return {"auto": facts["nvswitches"] > 0, "true": True, "false": False}[str(wish["fabric_manager"]).lower()]
+
+
+def _fill(text, branch, flavour, facts):
+    """Fill in a package name or address of the distribution's variables."""
+    return text.format(
+        branch=branch,
+        open="-open" if flavour == OPEN else "",
+        kernel=facts["kernel"],
+        kernel_package=facts["kernel_package"],
+        architecture=facts["architecture"],
+        cuda_architecture={"aarch64": "sbsa"}.get(facts["architecture"], facts["architecture"]),
+        debian_architecture={"x86_64": "amd64", "aarch64": "arm64"}.get(facts["architecture"], facts["architecture"]),
+    )

@@ -1,0 +1,260 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sets of packages of one version, with apt or dnf: what is installed, what would happen, make it so, hold it.
+
+    Manager   installed() available(name) simulate(specs) fetch(specs) install(specs) held() hold(names) release(names) repair()
+      Apt
+      Dnf
+
+run is a function (command list) -> (exit status, standard output, standard error). Errors are PackageError with all that a person
+needs to know.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+VERSIONLOCK = "/etc/dnf/plugins/versionlock.list"
+UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "k": 1024, "M": 1024**2, "G": 1024**3}
+
+
+class PackageError(Exception):
+    """What was expected, what was found, what to do."""
+
+    def __init__(self, what, expected, found, remedy):
+        super().__init__()
+        self.text = "%s: expected %s, found %s. %s" % (what, expected, found, remedy)
+
+    def note(self, text):
+        """Add what else a person should know."""
+        self.text = (self.text + " " + text).strip()
+
+    def __str__(self):
+        return self.text
+
+
+def is_version(full, wish):
+    """Return whether a package's version (2:580.95.05-1) is the one wished for (580.95.05, or exactly that)."""
+    plain = full.partition(":")[2] or full
+    return full == wish or plain == wish or plain.startswith(wish + "-")
+
+
+def size(text, pattern):
+    """Return the bytes that a line like 'Need to get 3,456 kB' or 'Installed size: 12 M' tells, or 0."""
+    match = re.search(pattern + r"\s*([\d.,]+)\s*(B|kB|MB|GB|k|M|G)\b", text)
+    return int(float(match.group(1).replace(",", "")) * UNITS[match.group(2)]) if match else 0
+
+
+def tail(text, lines=6):
+    """Return the last lines that say something."""
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(said[-lines:])
+
+
+class Apt:
+    """apt-get and dpkg."""
+
+    COMMON = ["-q", "--assume-yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Get::Show-User-Simulation-Note=false"]
+    # the set is held, also what it depends on: its holds must not keep it from being changed together (who else is held, the module looks after)
+    INSTALL = (
+        COMMON
+        + ["--ignore-hold"]
+        + ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold", "--allow-change-held-packages", "--allow-downgrades"]
+    )
+    download_path = "/var/cache/apt/archives"
+
+    def __init__(self, run):
+        self.run = run
+
+    def installed(self):
+        """Return {name: version} of everything that is installed."""
+        _rc, out, _err = self.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package} ${Version}\n"])
+        rows = [line.split() for line in out.splitlines()]
+        return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}
+
+    def repair(self, check_mode):
+        """Finish what an interrupted run left half done. Return whether there was something."""
+        _rc, out, _err = self.run(["dpkg", "--audit"])
+        if not out.strip():
+            return False
+        if not check_mode:
+            rc, out, err = self.run(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
+            if rc:
+                rc, _out, err = self.run(["apt-get"] + self.INSTALL + ["--fix-broken", "install"])
+            if rc:
+                raise PackageError("packages", "to finish what was interrupted", tail(err or out), "Mend it by hand: dpkg --configure --pending")
+        return True
+
+    def refresh(self):
+        """Read the indexes. Return what went wrong; that one repository is away need not matter."""
+        _rc, _out, err = self.run(["apt-get", "-q", "update", "-o", "DPkg::Lock::Timeout=120"])
+        return tail(err)
+
+    def available(self, name):
+        """Return the versions of a package that can be installed, best first."""
+        _rc, out, _err = self.run(["apt-cache", "policy", name])
+        candidate = re.search(r"^  Candidate: (\S+)", out, re.M)
+        _rc, out, _err = self.run(["apt-cache", "madison", name])
+        versions = [line.split("|")[1].strip() for line in out.splitlines() if line.count("|") == 2]
+        first = [candidate.group(1)] if candidate and candidate.group(1) != "(none)" else []
+        return first + [version for version in versions if version not in first]
+
+    @staticmethod
+    def spec(name, version):
+        """Return how a package of one version is asked for."""
+        return "%s=%s" % (name, version) if version else name
+
+    def simulate(self, specs):
+        """Return {"install": {name: version}, "remove": [names], "download": bytes, "space": bytes} without changing anything."""
+        rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--simulate", "install"] + specs)
+        if rc:
+            raise PackageError(
+                "packages", "that apt can install " + " ".join(specs), tail(out + err), "Look whether the repositories of this host have them: apt-cache policy"
+            )
+        found = {
+            "install": dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", out, re.M)),
+            "remove": re.findall(r"^Remv (\S+)", out, re.M),
+        }
+        # the sizes are told only outside a simulation
+        _rc, out, _err = self.run(["apt-get"] + [word for word in self.INSTALL if word != "--assume-yes"] + ["--assume-no", "install"] + specs)
+        space = size(out, "After this operation,") if "additional disk space" in out else 0
+        return dict(found, download=size(out, r"Need to get (?:[\d.,]+ \w?B/)?"), space=space)
+
+    def fetch(self, specs):
+        """Download, so that nothing is changed where the network or the disk fails."""
+        rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--download-only", "install"] + specs)
+        if rc:
+            raise PackageError(
+                "download",
+                "all packages",
+                tail(err or out),
+                "Nothing was installed. Give the host internet access, a proxy or a mirror, and free disk space.",
+            )
+
+    def install(self, specs):
+        """Install what was downloaded."""
+        rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--no-download", "install"] + specs)
+        if rc:
+            raise PackageError(
+                "installation",
+                "apt-get to succeed",
+                tail(out + err, 10),
+                "A module that did not build says why in /var/lib/dkms/*/*/build/make.log. Run again.",
+            )
+
+    def held(self):
+        """Return the held packages."""
+        _rc, out, _err = self.run(["apt-mark", "showhold"])
+        return set(out.split())
+
+    def hold(self, names):
+        """Keep packages at their version, together."""
+        self.run(["apt-mark", "hold"] + names, check_rc=True)
+
+
+class Dnf:
+    """dnf and rpm, with the versionlock plugin."""
+
+    download_path = "/var/cache/dnf"
+
+    def __init__(self, run):
+        self.run = run
+
+    def installed(self):
+        _rc, out, _err = self.run(["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\n"])
+        return dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+
+    def repair(self, check_mode):
+        return False  # rpm's transactions are its own affair: a half-done one shows as a package that is missing
+
+    def refresh(self):
+        rc, _out, err = self.run(["dnf", "-q", "makecache"])
+        return tail(err) if rc else ""
+
+    def available(self, name):
+        _rc, out, _err = self.run(["dnf", "-q", "--showduplicates", "repoquery", "--qf", "%{VERSION}-%{RELEASE}", name])
+        return list(reversed(out.split()))
+
+    @staticmethod
+    def spec(name, version):
+        return "%s-%s" % (name, version) if version else name
+
+    def reset(self, stream):
+        """Take back the choice of a module's stream."""
+        self.run(["dnf", "-q", "--assumeyes", "module", "reset", stream.partition(":")[0]])
+
+    def enable(self, stream):
+        """Enable a module stream (nvidia-driver:580-open), which also keeps updates on its branch. Return whether it was not."""
+        module, _colon, name = stream.partition(":")
+        try:
+            with open("/etc/dnf/modules.d/%s.module" % module, encoding="utf-8") as file:
+                text = file.read()
+        except OSError:
+            text = ""
+        if re.search(r"^stream=%s$" % re.escape(name), text, re.M) and re.search(r"^state=enabled$", text, re.M):
+            return False
+        self.reset(stream)
+        rc, out, err = self.run(["dnf", "-q", "--assumeyes", "module", "enable", stream])
+        if rc:
+            raise PackageError("module stream", stream, tail(err or out), "dnf module list %s shows those that there are." % module)
+        return True
+
+    def _dnf(self, words, specs):
+        command = ["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock"] + words + ["install"] + specs
+        return self.run(command)
+
+    def simulate(self, specs):
+        _rc, out, err = self._dnf(["--assumeno"], specs)
+        if "Operation aborted" not in out + err and "Nothing to do" not in out:
+            raise PackageError("packages", "that dnf can install " + " ".join(specs), tail(err.strip() or out), "If it is dkms that is missing: enable EPEL.")
+        rows = re.findall(r"^ (\S+) +\S+ +(\S+) +\S+ +[\d.]+ \w$", out, re.M)
+        return {
+            "install": dict(rows),
+            "remove": [],
+            "download": size(out, "Total download size:"),
+            "space": size(out, "Installed size:"),
+        }
+
+    def fetch(self, specs):
+        rc, out, err = self._dnf(["--assumeyes", "--downloadonly"], specs)
+        if rc:
+            raise PackageError("download", "all packages", tail(err or out), "Nothing was installed. Give the host internet access, a proxy or a mirror.")
+
+    def install(self, specs):
+        rc, out, err = self._dnf(["--assumeyes"], specs)
+        if rc:
+            raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Mend what it says, and run again.")
+
+    def held(self):
+        """Return the packages that are locked to the version that is installed."""
+        try:
+            with open(VERSIONLOCK, encoding="utf-8") as stream:
+                locks = re.findall(r"^(.+)-(?:\d+:)?([^-:]+-[^-]+?)\.(?:\*|\w+)$", stream.read(), re.M)
+        except OSError:
+            return set()
+        installed = self.installed()
+        return {name for name, version in locks if installed.get(name) == version}
+
+    def hold(self, names):
+        self.run(["dnf", "-q", "versionlock", "delete"] + names)  # a lock on an older version would stay beside the new one
+        self.run(["dnf", "-q", "versionlock", "add"] + names, check_rc=True)
+
+
+def room(paths_and_bytes):
+    """Raise PackageError where a file system has less free than what shall go there; several paths may be on one."""
+    needs = {}
+    for path, wanted in paths_and_bytes:
+        while not os.path.exists(path):
+            path = os.path.dirname(path)
+        device = os.stat(path).st_dev
+        needs.setdefault(device, [path, 0])[1] += wanted
+    for path, wanted in needs.values():
+        stat = os.statvfs(path)
+        free = stat.f_bavail * stat.f_frsize
+        if free < wanted:
+            raise PackageError("disk", "%d MB free at %s" % (wanted // 10**6 + 1, path), "%d MB" % (free // 10**6), "Free some space. Nothing was installed.")
+
+
+MANAGERS = {"apt": Apt, "dnf": Dnf}

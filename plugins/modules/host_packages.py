@@ -1,0 +1,252 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_packages
+short_description: Keep a set of packages that belong together at one version, and held
+version_added: "0.1.0"
+description:
+  - Installs what is missing of the set in one transaction. Before that it asks the package manager what would happen, whether it
+    fits the disk, and downloads it all, so that what can fail fails while the host is as it was.
+  - Holds every installed package that matches O(hold), so that the set is only updated as a whole, by O(upgrade) or O(version).
+    apt's hold also keeps unattended-upgrades off.
+  - The set is remembered until it is complete. A run that was killed half-way is finished by the next one, also if that does not
+    name the packages any more.
+  - In one call, because holds, versions and what would be removed can't be told by C(ansible.builtin.apt), which besides can't look ahead on
+    a host without C(python3-apt).
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: partial
+    description: Nothing is changed.
+    details: Says what the package manager would do. Where a repository is still to be added, the set is told without versions.
+  diff_mode:
+    support: full
+    description: Shows the packages of the set with their versions.
+  idempotent:
+    support: full
+    description: Packages that are there in the version wished for, and held, are left alone.
+options:
+  manager:
+    description: The package manager.
+    type: str
+    choices: [apt, dnf]
+    required: true
+  name:
+    description: Name of the set.
+    type: str
+    required: true
+  packages:
+    description: Names of packages. Empty to only finish and hold what is installed.
+    type: list
+    elements: str
+    default: []
+  version:
+    description: Version of those packages that have it, as C(580.95.05). At least one must. By default the newest when first installed.
+    type: str
+    default: ""
+  upgrade:
+    description: Whether installed packages shall become the newest that the repositories and pins allow.
+    type: bool
+    default: false
+  stream:
+    description: With O(manager=dnf), a module stream to enable first.
+    type: str
+    default: ""
+  hold:
+    description: Regular expression of names to hold, at their beginning. Empty to hold nothing.
+    type: str
+    default: ""
+  hold_version:
+    description: Regular expression of the versions to hold, at their beginning.
+    type: str
+    default: ""
+  hold_names:
+    description: More packages to hold, of any version, where they are installed.
+    type: list
+    elements: str
+    default: []
+  removable:
+    description: Regular expression of the packages that may be removed for the sake of the set, at their beginning.
+    type: str
+    default: (?!)
+"""
+
+EXAMPLES = r"""
+- name: Install two packages of one version, and keep them so
+  beta9.workers.host_packages:
+    manager: apt
+    name: example
+    packages: [example, example-data]
+    version: "1.20.0"
+    hold: example
+"""
+
+RETURN = r"""
+packages:
+  description: The set as it is installed, or would be. A package that would come with an unknown version has an empty one.
+  returned: always
+  type: dict
+  sample: {example: 1.20.0-1}
+held:
+  description: Packages that were not held before.
+  returned: always
+  type: list
+  elements: str
+removed:
+  description: Packages that were removed, or would be.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import json
+import os
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import package_sets, secretfiles
+
+RECORDS = "/var/lib/beta9/package-sets"
+
+
+class Record:
+    """What a run asked the package manager for, kept until it is done."""
+
+    def __init__(self, name):
+        self.path = os.path.join(RECORDS, name + ".json")
+
+    def read(self):
+        try:
+            with open(self.path, encoding="utf-8") as stream:
+                return dict(json.load(stream))
+        except (OSError, ValueError):
+            return {}
+
+    def write(self, asked):
+        os.makedirs(RECORDS, mode=0o755, exist_ok=True)
+        secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
+
+    def forget(self):
+        secretfiles.remove([self.path])
+
+
+def wishes(manager, params, names, installed):
+    """Return {name: version} to ask the package manager for: what is missing or of another version than wished for. "" is any version."""
+    found, some = {}, False
+    for name in names:
+        version = ""
+        if params["version"]:
+            if package_sets.is_version(installed.get(name, ""), params["version"]):
+                some = True
+                continue
+            versions = manager.available(name)
+            version = next((entry for entry in versions if package_sets.is_version(entry, params["version"])), "")
+            some = some or bool(version)
+        if version or name not in installed or params["upgrade"]:
+            found[name] = version
+    if params["version"] and names and not some:
+        listed = ", ".join(sorted({version for name in names for version in manager.available(name)})) or "none at all"
+        raise package_sets.PackageError(params["name"], "version " + params["version"], listed, "Choose one of these, or a repository that has it.")
+    return found
+
+
+def install(module, manager, record, installed):
+    """Bring the set to what is wished for. Return ({name: version} that comes, removed names, changed)."""
+    params, trouble, names = module.params, "", module.params["packages"]
+    begun = record.read()
+    try:
+        if not begun and not wishes(manager, params, names, installed):
+            return {}, [], False
+    except package_sets.PackageError:
+        pass  # perhaps only not known yet
+    if not module.check_mode:
+        trouble = manager.refresh()
+    enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])  # versions of a stream show only then
+    try:
+        asked = dict(begun, **wishes(manager, params, names, installed))
+        specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
+        outlook = manager.simulate(specs)
+    except package_sets.PackageError as error:
+        if module.check_mode:  # its repository is still to be added
+            return {name: "" for name in names if name not in installed}, [], True
+        if enabled:
+            manager.reset(params["stream"])
+        error.note("Reading the indexes: " + trouble if trouble else "")
+        raise
+    foreign = [name for name in outlook["remove"] if not re.match(params["removable"], name)]
+    if foreign:
+        raise package_sets.PackageError(
+            params["name"], "that no other package has to go", "that %s would be removed" % ", ".join(foreign), "Remove them by hand if they are not needed."
+        )
+    others = sorted(
+        name for name in manager.held() & set(outlook["install"]) if not re.match(params["hold"] or "(?!)", name) and name not in params["hold_names"]
+    )
+    if others:
+        raise package_sets.PackageError(
+            params["name"], "that no package held by somebody else changes", "that %s would" % ", ".join(others), "Release them by hand: apt-mark unhold"
+        )
+    if not outlook["install"] and not outlook["remove"]:
+        return {}, [], False
+    package_sets.room([(manager.download_path, outlook["download"]), ("/usr", outlook["space"])])
+    if not module.check_mode:
+        manager.fetch(specs)
+        record.write(asked)
+        manager.install(specs)
+        missing = [name for name in asked if name not in manager.installed()]
+        if missing:
+            raise package_sets.PackageError(params["name"], "all packages of the set", "that %s is missing" % ", ".join(missing), "Run again.")
+    return outlook["install"], outlook["remove"], True
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "manager": {"type": "str", "choices": ["apt", "dnf"], "required": True},
+            "name": {"type": "str", "required": True},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "version": {"type": "str", "default": ""},
+            "upgrade": {"type": "bool", "default": False},
+            "stream": {"type": "str", "default": ""},
+            "hold": {"type": "str", "default": ""},
+            "hold_version": {"type": "str", "default": ""},
+            "hold_names": {"type": "list", "elements": "str", "default": []},
+            "removable": {"type": "str", "default": "(?!)"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    manager = package_sets.MANAGERS[params["manager"]](module.run_command)
+    record = Record(params["name"])
+    try:
+        # what others left half done is theirs, unless it is in the way
+        repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
+        before, names = manager.installed(), params["packages"]
+        coming, removed, changed = install(module, manager, record, before)
+        after = dict(before, **coming) if module.check_mode else manager.installed()
+        keep = [name for name in after if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")]
+        keep += [name for name in params["hold_names"] if name in after]
+        missing = sorted(set(keep) - manager.held()) if keep else []
+        if missing and not module.check_mode:
+            manager.hold(missing)
+    except package_sets.PackageError as error:
+        module.fail_json(msg=str(error))
+    if not module.check_mode:
+        record.forget()
+    shown = sorted(set(names) | set(coming) | set(removed) | set(missing))
+    diff = {
+        "before": "".join("%s %s\n" % (name, before[name]) for name in shown if name in before),
+        "after": "".join("%s %s%s\n" % (name, after[name], " held" if name in missing else "") for name in shown if name in after and name not in removed),
+    }
+    module.exit_json(
+        changed=bool(repaired or changed or missing), packages={name: after[name] for name in names if name in after}, held=missing, removed=removed, diff=diff
+    )
+
+
+if __name__ == "__main__":
+    main()

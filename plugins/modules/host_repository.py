@@ -1,0 +1,286 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_repository
+short_description: Let a host install packages from one more repository, if its signing key is the expected one
+version_added: "0.1.0"
+description:
+  - Fetches the signing key, compares the fingerprint of every key in it with the expected one, and looks for the repository's index,
+    before anything is written. Then writes key, source and pin, and reads the index. If that fails, the files are as before.
+  - A repository that is configured already is not asked again, so that a second run needs no network.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says which files would change. Nothing is fetched.
+  diff_mode:
+    support: full
+    description: Shows the source and the pin.
+  idempotent:
+    support: full
+    description: A repository that is as wished is left alone.
+options:
+  manager:
+    description: The package manager.
+    type: str
+    choices: [apt, dnf]
+    required: true
+  name:
+    description: Name of the files, without suffix.
+    type: str
+    required: true
+  url:
+    description: Address of the repository.
+    type: str
+    required: true
+  suite:
+    description: With O(manager=apt), suites, separated by blanks. V(/) for a repository without a C(dists) tree.
+    type: str
+    default: /
+  components:
+    description: With O(manager=apt), components of the suites.
+    type: list
+    elements: str
+    default: []
+  signer_url:
+    description: Where the signing key is.
+    type: str
+  fingerprint:
+    description: Fingerprint of the signing key, 40 hexadecimal digits or more. Needed with O(signer_url).
+    type: str
+  keyring:
+    description: A key file that the host has already, instead of O(signer_url).
+    type: path
+  pin_version:
+    description: With O(manager=apt), prefer this version, or versions that begin with it and a dot, of O(pin_packages), also over newer ones.
+    type: str
+    default: ""
+  pin_packages:
+    description: With O(manager=apt), names and patterns of packages, separated by blanks.
+    type: str
+    default: ""
+  timeout_seconds:
+    description: Longest wait for an answer of the repository.
+    type: int
+    default: 20
+"""
+
+EXAMPLES = r"""
+- name: Use a repository, signed by a key that we know
+  beta9.workers.host_repository:
+    manager: apt
+    name: example
+    url: https://packages.example.com/debian/
+    signer_url: https://packages.example.com/key.asc
+    fingerprint: 0123456789ABCDEF0123456789ABCDEF01234567
+"""
+
+RETURN = r"""
+paths:
+  description: Files that changed.
+  returned: always
+  type: list
+  elements: str
+fingerprints:
+  description: What keys the key file holds.
+  returned: when the key was fetched
+  type: list
+  elements: str
+"""
+
+import os
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import openpgp
+
+KEY_BYTES = 1024 * 1024
+
+
+class Refused(Exception):
+    """The repository may not be used: what, expected, found, remedy."""
+
+
+def refuse(what, expected, found, remedy):
+    raise Refused("%s: expected %s, found %s. Nothing was changed. %s" % (what, expected, found, remedy))
+
+
+def fetch(url, seconds):
+    """Return the bytes at a URL."""
+    from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
+
+    try:
+        with open_url(url, timeout=seconds, http_agent="beta9.workers") as answer:
+            return answer.read(KEY_BYTES)
+    except Exception as error:  # pylint: disable=broad-except  # open_url raises as many kinds as there are ways to fail
+        return refuse(
+            url,
+            "an answer",
+            str(getattr(error, "reason", error)) or type(error).__name__,
+            "Give the host internet access or a proxy (https_proxy), or name a mirror that it can reach.",
+        )
+
+
+def expected(params):
+    """Return the fingerprint without blanks, upper case."""
+    text = re.sub(r"\s", "", params["fingerprint"] or "").upper()
+    if not re.match(r"[0-9A-F]{40,64}$", text):
+        found = params["fingerprint"] or "nothing"
+        refuse("fingerprint", "40 hexadecimal digits or more", found, "Take it from the repository's maker, by another way.")
+    return text
+
+
+def right_keys(data, wanted):
+    """Return the fingerprints of a key file; Refused unless every key in it is the wanted one."""
+    try:
+        found = openpgp.fingerprints(data)
+    except openpgp.NotAKey as error:
+        return refuse("signing key", "an OpenPGP key with fingerprint %s" % wanted, str(error), "Correct the key's address.")
+    if set(found) != {wanted}:
+        return refuse(
+            "signing key",
+            "fingerprint %s" % wanted,
+            ", ".join(found),
+            "Do not trust this repository before its maker confirmed a new key by another way.",
+        )
+    return found
+
+
+def read(path):
+    """Return a file's bytes, or None."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def write(path, data):
+    """Replace a file in one step; None removes it."""
+    if data is None:
+        if os.path.exists(path):
+            os.unlink(path)
+        return
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    with open(path + ".beta9-new", "wb") as stream:
+        os.fchmod(stream.fileno(), 0o644)
+        stream.write(data)
+    os.replace(path + ".beta9-new", path)
+
+
+def texts(params, key_path):
+    """Return {path: text} of source and pin."""
+    if params["manager"] == "dnf":
+        lines = ["[%s]" % params["name"], "name=" + params["name"], "baseurl=" + params["url"], "enabled=1", "gpgcheck=1", "gpgkey=file://" + key_path]
+        return {"/etc/yum.repos.d/%s.repo" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
+    lines = ["Types: deb", "URIs: " + params["url"], "Suites: " + params["suite"]]
+    lines += ["Components: " + " ".join(params["components"])] if params["components"] else []
+    lines.append("Signed-By: " + key_path)
+    found = {"/etc/apt/sources.list.d/%s.sources" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
+    if params["pin_version"] and params["pin_packages"]:
+        # 1001: also over a newer version that is installed, so that a version wished for is the one that comes
+        records = [
+            "Explanation: Managed by Ansible (beta9.workers)\nPackage: %s\nPin: version %s\nPin-Priority: 1001\n" % (params["pin_packages"], pattern)
+            for pattern in ("%s.*" % params["pin_version"], "%s-*" % params["pin_version"])
+        ]
+        found["/etc/apt/preferences.d/" + params["name"]] = "\n".join(records)
+    return found
+
+
+def index_urls(params):
+    """Return the addresses of the indexes."""
+    base = params["url"].rstrip("/") + "/"
+    if params["manager"] == "dnf":
+        return [base + "repodata/repomd.xml"]
+    if params["suite"] == "/":
+        return [base + "InRelease"]
+    return ["%sdists/%s/InRelease" % (base, suite) for suite in params["suite"].split()]
+
+
+def read_index(module, params):
+    """Have the package manager read this repository's index, and no other."""
+    if params["manager"] == "dnf":
+        command = ["dnf", "--quiet", "--assumeyes", "makecache", "--disablerepo=*", "--enablerepo=" + params["name"]]
+    else:
+        command = ["apt-get", "-q", "update", "--error-on=any", "-o", "APT::Get::List-Cleanup=0", "-o", "Dir::Etc::sourceparts=-"]
+        command += ["-o", "Dir::Etc::sourcelist=/etc/apt/sources.list.d/%s.sources" % params["name"], "-o", "DPkg::Lock::Timeout=120"]
+    rc, out, err = module.run_command(command, environ_update={"LC_ALL": "C"})
+    if rc and "--error-on=any" in command and "not understood" in err:  # apt before 2.1
+        rc, out, err = module.run_command([word for word in command if word != "--error-on=any"], environ_update={"LC_ALL": "C"})
+    return "" if rc == 0 else (err or out).strip()
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "manager": {"type": "str", "choices": ["apt", "dnf"], "required": True},
+            "name": {"type": "str", "required": True},
+            "url": {"type": "str", "required": True},
+            "suite": {"type": "str", "default": "/"},
+            "components": {"type": "list", "elements": "str", "default": []},
+            "signer_url": {"type": "str"},
+            "fingerprint": {"type": "str"},
+            "keyring": {"type": "path"},
+            "pin_version": {"type": "str", "default": ""},
+            "pin_packages": {"type": "str", "default": ""},
+            "timeout_seconds": {"type": "int", "default": 20},
+        },
+        required_one_of=[("signer_url", "keyring")],
+        mutually_exclusive=[("signer_url", "keyring")],
+        required_by={"signer_url": ["fingerprint"]},
+        supports_check_mode=True,
+    )
+    params = module.params
+    directory = "/etc/apt/keyrings" if params["manager"] == "apt" else "/etc/pki/rpm-gpg"
+    key_paths = ["%s/%s.%s" % (directory, params["name"], suffix) for suffix in ("asc", "gpg")]
+    more = {}
+    try:
+        key, key_path = None, params["keyring"]
+        if key_path and not os.path.exists(key_path):
+            refuse("keyring", key_path, "no such file", "Install the distribution's package of its archive keys.")
+        if not key_path:
+            wanted = expected(params)
+            key_path = next((path for path in key_paths if read(path)), None)
+            try:
+                right_keys(read(key_path) or b"", wanted) if key_path else None
+            except Refused:
+                key_path = None  # another key: the expected one is fetched anew
+            if not key_path and module.check_mode:
+                key_path, key = key_paths[0], b""
+            elif not key_path:
+                key = fetch(params["signer_url"], params["timeout_seconds"])
+                more["fingerprints"] = right_keys(key, wanted)
+                key_path = key_paths[0 if openpgp.BEGIN in key else 1]
+        wish = {path: text.encode() for path, text in texts(params, key_path).items()}
+        pin = "/etc/apt/preferences.d/" + params["name"]
+        if params["manager"] == "apt" and pin not in wish:
+            wish[pin] = None
+        if key is not None:
+            wish[key_path] = key
+        before = {path: read(path) for path in wish}
+        changed = [path for path in wish if wish[path] != before[path]]
+        if changed and not module.check_mode:
+            new = changed != [pin]  # a pin alone needs no network
+            for url in index_urls(params) if new else ():
+                fetch(url, params["timeout_seconds"])
+            for path in changed:
+                write(path, wish[path])
+            trouble = read_index(module, params) if new else ""
+            if trouble:
+                for path in changed:
+                    write(path, before[path])
+                refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
+    except Refused as refused:
+        module.fail_json(msg=str(refused))
+    shown = [path for path in changed if path not in key_paths]
+    diffs = [{"before": (before[path] or b"").decode(), "after": (wish[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown]
+    module.exit_json(changed=bool(changed), paths=changed, diff=diffs, **more)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,268 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_install
+short_description: Put a verified release of k3s in place, or a newer one in the place of an older
+version_added: "0.2.0"
+description:
+  - Takes the program, and where asked the images, from a release of k3s that is served at a URL or was copied to the host.
+    Every file has to have the checksum of the release's own list, and is put in place by rename.
+  - An upgrade stops k3s, keeps program, database and configuration aside, and starts the new program. M(beta9.workers.k3s_ready)
+    decides whether it stays. Containers that run are left alone by it.
+  - Refuses to go back to an older version, and to leave out a minor version.
+  - What is in place is known from a record of checksum, size and time. A second run needs no network.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says whether something would be installed. Nothing is downloaded.
+  diff_mode:
+    support: full
+    description: Shows the version before and after, and the names of files.
+  idempotent:
+    support: full
+    description: A version that is in place is left alone.
+options:
+  version:
+    description: Release to have, as C(v1.36.2+k3s1).
+    type: str
+    required: true
+  artifact_url:
+    description: Where the releases are. A file's address is this, the version, and its name in the release.
+    type: str
+  binary_sha256:
+    description: Checksum that the program has to have besides that of the release's list.
+    type: str
+  images:
+    description: Whether to put the release's archive of images in place, for hosts that reach no registry.
+    type: bool
+    default: false
+  extra_images:
+    description: Further archives of images, found beside the release's files.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: File name, ending as C(.tar), C(.tar.gz) or C(.tar.zst).
+        type: str
+        required: true
+      sha256:
+        description: Its checksum.
+        type: str
+        required: true
+  checksums:
+    description:
+      - Text of the release's list of checksums, for a release that is on the controller. With it nothing is downloaded. Files that
+        are missing are named in RV(needed) with the place to copy them to, and the module is called again when they are there.
+    type: str
+  ca_path:
+    description: CA certificates to trust at O(artifact_url).
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Install k3s
+  beta9.workers.k3s_install:
+    version: v1.36.2+k3s1
+    artifact_url: https://mirror.example.com/k3s
+"""
+
+RETURN = r"""
+previous:
+  description: The version that was installed before; empty when there was none.
+  returned: success
+  type: str
+needed:
+  description: Files to copy before the module is called again.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: k3s, dest: /usr/local/bin/.k3s.beta9-new}]
+code:
+  description: Stable code of the failure.
+  returned: failure
+  type: str
+cause:
+  description: What stands in the way.
+  returned: failure
+  type: str
+remedy:
+  description: What to do.
+  returned: failure
+  type: str
+"""
+
+import os
+import platform
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, secretfiles
+
+
+def staged(path):
+    """Return where a file waits until it is verified: on the same file system as its place."""
+    return os.path.join(os.path.dirname(path), "." + os.path.basename(path) + k3s.STAGED)
+
+
+def wished(params):
+    """Return {path: name in the release} of all files that shall be in place."""
+    names = k3s.release(platform.machine())
+    files = {k3s.BINARY: names["binary"]}
+    if params["images"]:
+        files[os.path.join(k3s.IMAGES_DIR, names["images"])] = names["images"]
+    for entry in params["extra_images"]:
+        if "/" in entry["name"] or not entry["name"].endswith((".tar", ".tar.gz", ".tar.zst")):
+            remedy = "Correct k3s_extra_images."
+            raise k3s.Refused("k3s_images", "k3s_extra_images", "file names that end in .tar, .tar.gz or .tar.zst", entry["name"], remedy)
+        files[os.path.join(k3s.IMAGES_DIR, entry["name"])] = entry["name"]
+    return files
+
+
+def missing(params, files):
+    """Return the paths whose content is not what it shall be."""
+    known = k3s.record()
+    wish = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
+    if params["binary_sha256"]:
+        wish[files[k3s.BINARY]] = params["binary_sha256"].lower()
+    wish.update(k3s.parse_sums(params["checksums"] or ""))
+    found = []
+    for path, name in files.items():
+        right = known.get("files", {}).get(path, {}).get("sha256")
+        current = known.get("version") == params["version"] or name in wish
+        if not (current and k3s.in_place(path, known) and wish.get(name, right) == right):
+            found.append(path)
+    if known.get("version") != params["version"]:
+        found = list(files)  # another release has other images by the same name
+    return found
+
+
+def checksums(params, files, paths):
+    """Return {path: SHA-256} for the files to put in place."""
+    own = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
+    if params["checksums"] is not None:
+        source, sums = "k3s_airgap_dir", k3s.parse_sums(params["checksums"])
+    else:
+        source, sums = params["artifact_url"], {}
+        if any(files[path] not in own for path in paths):
+            sums = k3s.fetch_sums(source, params["version"], k3s.release(platform.machine())["sums"], params["ca_path"])
+    pins = {files[k3s.BINARY]: params["binary_sha256"]}
+    return {path: own.get(files[path]) or k3s.expected_sum(sums, files[path], pins.get(files[path]), source) for path in paths}
+
+
+def make_directories(paths):
+    """Make what is missing on the way. k3s keeps its server's secrets in a directory that only root may enter."""
+    for path, mode in (("/var/lib/rancher/k3s", 0o755), ("/var/lib/rancher/k3s/server", 0o700), ("/var/lib/rancher/k3s/server/manifests", 0o700)):
+        os.makedirs(path, mode=mode, exist_ok=True)
+    for path in paths:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+
+
+def bring(params, files, digests):
+    """Have every file staged and verified."""
+    for path, digest in digests.items():
+        target = staged(path)
+        if params["checksums"] is None:
+            k3s.fetch(k3s.url_of(params["artifact_url"], params["version"], files[path]), target, digest, params["ca_path"])
+        else:
+            k3s.verify(target, digest)
+        os.chmod(target, 0o755 if path == k3s.BINARY else 0o644)
+
+
+def keep_aside(version):
+    """Copy what an upgrade changes. The directory appears under its name only when it is complete."""
+    partial = k3s.PREVIOUS + ".partial"
+    for path in (partial, k3s.PREVIOUS):
+        shutil.rmtree(path, ignore_errors=True)
+    secretfiles.ensure_directory(partial)
+    shutil.copy2(k3s.BINARY, os.path.join(partial, "k3s"))
+    for source, name in ((k3s.DATABASE_DIR, "db"), (k3s.CONFIG_DIR, "config.yaml.d")):
+        if os.path.isdir(source):
+            shutil.copytree(source, os.path.join(partial, name), symlinks=True)
+    shutil.copy2(k3s.RECORD, os.path.join(partial, "installed.json"))
+    secretfiles.write(os.path.join(partial, "version"), version)
+    os.rename(partial, k3s.PREVIOUS)
+
+
+def switch(module, version, digests, previous):
+    """Put the files in place; k3s stands still while its program and database change."""
+    binary = staged(k3s.BINARY)
+    if k3s.BINARY in digests:
+        rc, out, err = module.run_command([binary, "--version"])
+        if rc or "k3s version %s " % version not in out + " ":
+            words = (out + err).strip().splitlines() or ["nothing"]
+            raise k3s.Refused("k3s_program", "the program of %s" % version, "that it runs and tells its version", words[-1], "Complete the mirror.")
+    upgrade = k3s.BINARY in digests and previous not in (None, version) and os.path.exists(k3s.UNIT_FILE)
+    if upgrade:
+        module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
+        keep_aside(previous)
+    for path in digests:
+        os.replace(staged(path), path)
+    known = {path: entry["sha256"] for path, entry in k3s.record().get("files", {}).items() if os.path.exists(path)}
+    k3s.remember(version, dict(known, **digests))
+    if upgrade:
+        module.run_command(["systemctl", "--no-block", "start", k3s.UNIT], check_rc=True)
+
+
+def run(module):
+    """Do it; raises k3s.Refused."""
+    params = module.params
+    files = wished(params)
+    k3s.version_key(params["version"])
+    previous = k3s.installed_version(module.run_command)
+    k3s.check_step(previous, params["version"])
+    paths = missing(params, files)
+    result = {"changed": bool(paths), "previous": previous or "", "needed": []}
+    result["diff"] = {"before": "%s\n" % (previous or "none"), "after": "%s\n%s\n" % (params["version"], "\n".join(paths)) if paths else "%s\n" % previous}
+    if params["checksums"] is not None:
+        result["needed"] = [{"name": files[path], "dest": staged(path)} for path in paths if not os.path.exists(staged(path))]
+    if module.check_mode or not paths:
+        return result
+    digests = checksums(params, files, paths)
+    make_directories(paths)
+    if result["needed"]:
+        return dict(result, changed=False)
+    try:
+        bring(params, files, digests)
+        switch(module, params["version"], digests, previous)
+    finally:
+        secretfiles.remove([staged(path) for path in files])
+    return result
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "artifact_url": {"type": "str"},
+            "binary_sha256": {"type": "str"},
+            "images": {"type": "bool", "default": False},
+            "extra_images": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "sha256": {"type": "str", "required": True}},
+            },
+            "checksums": {"type": "str"},
+            "ca_path": {"type": "path"},
+        },
+        required_one_of=[("artifact_url", "checksums")],
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except k3s.Refused as refused:
+        module.fail_json(**refused.result())
+    except OSError as error:
+        remedy = "Free some space, or mend that file system, and run again. Nothing was put in place."
+        module.fail_json(**k3s.Refused("k3s_write", error.filename or "files", "room and the right to write", error.strerror or str(error), remedy).result())
+
+
+if __name__ == "__main__":
+    main()

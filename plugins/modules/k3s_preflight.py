@@ -1,0 +1,157 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_preflight
+short_description: Tell everything that stands in the way of k3s on a host, at once
+version_added: "0.2.0"
+description:
+  - Looks at the host, and where a release has to be downloaded, at the list of checksums where it is served. Changes nothing.
+  - Returns I(all) problems, in the form of M(beta9.workers.host_preflight).
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: The module never changes anything.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+  idempotent:
+    support: full
+    description: The module never changes anything.
+options:
+  version:
+    description: Release that shall be installed.
+    type: str
+    required: true
+  artifact_url:
+    description: Where the host downloads it. Left out when the files are brought from the controller.
+    type: str
+  binary_sha256:
+    description: Checksum that the program has to have.
+    type: str
+  ca_path:
+    description: CA certificates to trust at O(artifact_url).
+    type: path
+  port:
+    description: TCP port of the API, which no other program may hold.
+    type: int
+    default: 6443
+  min_disk_mib:
+    description: Least space free at /var/lib/rancher before k3s is installed, in MiB.
+    type: int
+    default: 0
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  beta9.workers.k3s_preflight:
+    version: v1.36.2+k3s1
+    artifact_url: https://mirror.example.com/k3s
+  register: found
+"""
+
+RETURN = r"""
+problems:
+  description: What stands in the way. Empty when nothing does.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {what: port 6443, expected: "free, or held by k3s", found: "nginx (pid 812) listens on 0.0.0.0", remedy: Stop that program.}
+files:
+  description: Names of the release's files for this host's CPU architecture. Empty for one that k3s does not know.
+  returned: always
+  type: dict
+  sample: {binary: k3s, sums: sha256sum-amd64.txt, images: k3s-airgap-images-amd64.tar.zst}
+"""
+
+import os
+import platform
+import re
+import socket
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, preflight
+
+SELINUX_ENFORCING = "/sys/fs/selinux/enforce"
+SELINUX_POLICY = "/usr/share/selinux/packages/k3s.pp"
+
+
+def of_host(module):
+    """Yield the problems of this host."""
+    params = module.params
+    foreign = k3s.is_foreign()
+    if foreign:
+        remedy = "Uninstall it (k3s-uninstall.sh), or set beta9_k3s: false. Its cluster may be somebody else's, so it is not taken over."
+        yield preflight.problem("k3s", "none, or one that this collection installed", "%s of another origin" % foreign, remedy)
+    for listener in host.listeners(params["port"]):
+        if not (listener["pid"] and k3s.in_unit(listener["pid"])) and not foreign:
+            found = "%(process)s (pid %(pid)s) listens on %(address)s" % listener
+            remedy = "Stop that program: the gateway asks for this port and no other."
+            yield preflight.problem("port %d" % params["port"], "free, or held by k3s", found, remedy)
+    name = socket.gethostname().lower()
+    if not re.match(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", name):
+        remedy = "Rename the host: hostnamectl set-hostname NAME."
+        yield preflight.problem("host name", "letters, digits and hyphens, as Kubernetes wants of a node", name, remedy)
+    try:
+        with open(SELINUX_ENFORCING, encoding="ascii") as stream:
+            enforcing = stream.read().strip() == "1"
+    except OSError:
+        enforcing = False
+    if enforcing and not os.path.exists(SELINUX_POLICY):
+        remedy = "Install the package k3s-selinux from Rancher's repository, as k3s' documentation says."
+        yield preflight.problem("SELinux", "k3s' policy, because SELinux is enforcing", "%s does not exist" % SELINUX_POLICY, remedy)
+
+
+def of_release(module, names):
+    """Yield the problems of the release that shall be installed; none where it is."""
+    params = module.params
+    pinned, known = params["binary_sha256"] or "", k3s.record()
+    k3s.version_key(params["version"])
+    k3s.check_step(k3s.installed_version(module.run_command), params["version"])
+    if known.get("version") == params["version"] and k3s.in_place(k3s.BINARY, known):
+        if not pinned or known["files"][k3s.BINARY]["sha256"] == pinned.lower():
+            return
+    free = host.disk_free_mib(k3s.DATA_DIR)
+    if free < params["min_disk_mib"]:
+        remedy = "Free some space, or lower k3s_min_disk_mib."
+        yield preflight.problem("disk", "%d MiB free at %s" % (params["min_disk_mib"], k3s.DATA_DIR), "%d MiB" % free, remedy)
+    if params["artifact_url"]:
+        sums = k3s.fetch_sums(params["artifact_url"], params["version"], names["sums"], params["ca_path"])
+        k3s.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
+
+
+def look(module):
+    """Return every problem, and the names of the release's files."""
+    found, files = list(of_host(module)), {}
+    try:
+        files = k3s.release(platform.machine())
+        found += list(of_release(module, files))
+    except k3s.Refused as refused:
+        found.append(refused.problem())
+    return found, files
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "artifact_url": {"type": "str"},
+            "binary_sha256": {"type": "str"},
+            "ca_path": {"type": "path"},
+            "port": {"type": "int", "default": 6443},
+            "min_disk_mib": {"type": "int", "default": 0},
+        },
+        supports_check_mode=True,
+    )
+    problems, files = look(module)
+    module.exit_json(changed=False, problems=problems, files=files)
+
+
+if __name__ == "__main__":
+    main()

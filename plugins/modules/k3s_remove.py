@@ -1,0 +1,165 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_remove
+short_description: Take k3s away, and prove that nothing of it is left
+version_added: "0.2.0"
+description:
+  - Stops k3s and the containers that it started, unmounts their file systems, removes their network interfaces and firewall rules, and
+    removes its files. Then looks for what is left, and fails if it finds something.
+  - Takes away only a k3s that P(beta9.workers.k3s#role) installed.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says whether there is something to remove.
+  diff_mode:
+    support: full
+    description: Shows the paths that would be or were removed.
+  idempotent:
+    support: full
+    description: Content where there is nothing.
+"""
+
+EXAMPLES = r"""
+- name: Take k3s away
+  beta9.workers.k3s_remove:
+"""
+
+RETURN = r"""
+left:
+  description: What could not be removed.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os
+import shutil
+import signal
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import host, k3s
+
+PATHS = (
+    k3s.UNIT_FILE,
+    k3s.BINARY,
+    "/etc/rancher/k3s",
+    k3s.DATA_DIR,
+    "/var/lib/kubelet",
+    "/var/lib/cni",
+    "/run/k3s",
+    "/run/flannel",
+    k3s.STATE_DIR,
+)
+MOUNTS = ("/run/k3s", "/var/lib/kubelet", "/run/netns/cni-", k3s.DATA_DIR)
+LINKS = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
+STOP_SECONDS = 10
+
+
+def processes():
+    """Return the ids of container shims and all that they started; k3s leaves containers running when it stops."""
+    table = list(host.processes())
+    found = [pid for pid, _parent, argv in table if argv[0].startswith(k3s.DATA_DIR + "/data/") and "/bin/containerd-shim" in argv[0]]
+    for pid in found:
+        found += [child for child, parent, _argv in table if parent == pid and child not in found]
+    return found
+
+
+def mounts():
+    """Return mount points of containers, innermost first."""
+    with open("/proc/self/mounts", encoding="utf-8") as stream:
+        points = [line.split()[1].replace("\\040", " ") for line in stream]
+    return sorted((point for point in points if point.startswith(MOUNTS)), reverse=True)
+
+
+def links():
+    """Return the network interfaces that k3s made."""
+    return [name for name in LINKS if os.path.exists("/sys/class/net/" + name)]
+
+
+def present():
+    """Return the paths that are there."""
+    return [path for path in PATHS if os.path.lexists(path)]
+
+
+def stop(module):
+    """End k3s, then its containers."""
+    if os.path.exists(k3s.UNIT_FILE):
+        module.run_command(["systemctl", "disable", "--now", k3s.UNIT], check_rc=True)
+        module.run_command(["systemctl", "reset-failed", k3s.UNIT])  # refused when it ended well
+    deadline = time.monotonic() + STOP_SECONDS
+    while processes() and time.monotonic() < deadline:
+        for pid in processes():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended by itself
+        time.sleep(0.2)
+
+
+def clean_network(module):
+    """Remove interfaces and firewall rules."""
+    for name in links():
+        module.run_command(["ip", "link", "delete", name])
+    for save in ("iptables-save", "ip6tables-save"):
+        program = module.get_bin_path(save)
+        if program:
+            _rc, rules, _err = module.run_command([program])
+            kept = [line for line in rules.splitlines() if not ("KUBE-" in line or "CNI-" in line or "flannel" in line.lower())]
+            if len(kept) != len(rules.splitlines()):
+                module.run_command([program.replace("-save", "-restore")], data="\n".join(kept) + "\n", check_rc=True)
+
+
+def remove(module):
+    """Remove it all; what resists is found by left()."""
+    stop(module)
+    for point in mounts():
+        module.run_command(["umount", "--force", point])
+    clean_network(module)
+    for path in present():
+        if path == k3s.STATE_DIR:
+            continue  # last: it tells that k3s is ours, should this be interrupted
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+    for path in ("/etc/rancher", "/var/lib/rancher"):  # RKE2 has its files there too
+        if os.path.isdir(path) and not os.listdir(path):
+            os.rmdir(path)
+    module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+
+
+def left():
+    """Return what is still there, as text."""
+    found = ["process %d" % pid for pid in processes()] + ["mount %s" % point for point in mounts()] + ["interface %s" % name for name in links()]
+    found += ["%s" % path for path in present() if path != k3s.STATE_DIR]
+    found += ["listener on port 6443 (pid %s)" % listener["pid"] for listener in host.listeners(6443) if listener["pid"] and k3s.in_unit(listener["pid"])]
+    return found
+
+
+def main():
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    paths = present()
+    if k3s.is_foreign() or not (paths and (os.path.isdir(k3s.STATE_DIR) or os.path.exists(k3s.UNIT_FILE))):
+        module.exit_json(changed=False, left=[])
+    result = {"changed": True, "diff": {"before": "\n".join(paths) + "\n", "after": ""}}
+    if module.check_mode:
+        module.exit_json(left=[], **result)
+    remove(module)
+    found = left()
+    if found:
+        remedy = "Reboot the host, which ends what holds them, and run again."
+        module.fail_json(msg="k3s: expected nothing to be left, found: %s. %s" % (", ".join(found), remedy), left=found, **result)
+    shutil.rmtree(k3s.STATE_DIR, ignore_errors=True)
+    module.exit_json(left=[], **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k3s_token
+short_description: Keep the token of the gateway's service account where the agent finds it
+version_added: "0.2.0"
+description:
+  - Waits until k3s has filled the service account's token Secret and grants what the gateway does, as k3s itself judges the token,
+    and writes the token to a file that only root may read. The token appears in no result.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the file would be written.
+  diff_mode:
+    support: none
+    description: The content is a secret.
+  idempotent:
+    support: full
+    description: A file that holds the token is left alone.
+options:
+  name:
+    description: Name of the Secret.
+    type: str
+    default: beta9-gateway
+  namespace:
+    description: Namespace of the Secret, and of what the gateway does.
+    type: str
+    default: default
+  path:
+    description: File to write, mode 0600 in a directory of mode 0700.
+    type: path
+    default: /etc/beta9/credentials/k3s_token
+  wait_seconds:
+    description: Longest time to wait. k3s deploys manifests some seconds after they were written.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Keep the gateway's token
+  beta9.workers.k3s_token:
+"""
+
+RETURN = r"""
+code:
+  description: Stable code of the failure.
+  returned: failure
+  type: str
+cause:
+  description: What was seen.
+  returned: failure
+  type: str
+remedy:
+  description: What to do.
+  returned: failure
+  type: str
+"""
+
+import base64
+import json
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, protocol, secretfiles
+
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+NEEDS = (("create", "batch", "jobs"), ("get", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods"))
+
+
+def read(module):
+    """Return (token or None, why there is none)."""
+    words = ["get", "secret", module.params["name"], "-n", module.params["namespace"], "-o", "json"]
+    rc, out, err = module.run_command([k3s.BINARY, "kubectl", "--request-timeout=5s"] + words)
+    if rc:
+        return None, "no Secret %s: %s" % (module.params["name"], ((out + err).strip().splitlines() or ["no answer"])[-1][:200])
+    try:
+        token = (json.loads(out).get("data") or {}).get("token")
+        return (protocol.token(base64.b64decode(token).decode("ascii")), "") if token else (None, "the Secret holds no token yet")
+    except (ValueError, protocol.InvalidField):
+        return None, "the Secret's token can't be read"
+
+
+def denied(token, namespace):
+    """Return what k3s would refuse this token, as text; empty when it refuses nothing of the gateway's work."""
+    missing = []
+    for verb, group, resource in NEEDS:
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+        try:
+            status, answer = k3s.ask("POST", REVIEWS, token, review)
+        except OSError as error:
+            return "k3s did not judge the token: %s" % error
+        if status not in (200, 201):
+            return "k3s answers the token with %d" % status
+        if not answer.get("status", {}).get("allowed"):
+            missing.append("%s %s" % (verb, resource))
+    return "it may not " + ", ".join(missing) if missing else ""
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "default": "beta9-gateway"},
+            "namespace": {"type": "str", "default": "default"},
+            "path": {"type": "path", "default": "/etc/beta9/credentials/k3s_token"},
+            "wait_seconds": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if module.check_mode and not os.path.exists(k3s.BINARY):
+        module.exit_json(changed=True)
+    deadline = time.monotonic() + (0 if module.check_mode else params["wait_seconds"])
+    while True:
+        token, found = read(module)
+        if token:
+            module.no_log_values.add(token)
+            found = denied(token, params["namespace"])
+        if not found or time.monotonic() >= deadline:
+            break
+        time.sleep(0.5)
+    if module.check_mode and not token:
+        module.exit_json(changed=not os.path.exists(params["path"]))
+    if found and not module.check_mode:
+        remedy = "Look at k3s kubectl get serviceaccount,role,rolebinding,secret -n %s, and at journalctl -u k3s -n 50." % params["namespace"]
+        cause = "expected a token that may do what the gateway does within %d s, found: %s" % (params["wait_seconds"], found)
+        module.fail_json(msg="k3s service account: %s. %s" % (cause, remedy), code="k3s_token", cause=cause, remedy=remedy)
+    changed = secretfiles.ensure_directory(os.path.dirname(params["path"]), module.check_mode)
+    changed |= secretfiles.write(params["path"], token, 0o600, module.check_mode)
+    module.exit_json(changed=changed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""k3s on real hosts, with a test double in the place of its program: install, refuse, upgrade, go back, take away.
+
+Real are: hosts, systemd, tunnels, packet filter, TLS, files, downloads and checksums. The double enforces RBAC for real tokens, needs
+newer databases to be taken back before an older version starts, and says in its version that it is one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.e2e.conftest import ROOT
+from tests.e2e.test_1_onboard import recap
+
+sys.path.insert(0, str(ROOT / "tests/doubles/k3s"))
+import release  # noqa: E402
+
+OLD, NEW, BROKEN = "v1.36.0+k3s1", "v1.36.1+k3s1", "v1.36.2+k3s1"
+SITE = ROOT / "build" / "k3s-site"
+PORT = 8099
+GPUS = """
+for n in 1 2; do
+    device=/opt/pci-double/pci/devices/0000:0$n:00.0
+    mkdir -p "$device"; echo 0x10de > "$device/vendor"; echo 0x030200 > "$device/class"
+done
+grep -q ' /sys/bus ' /proc/mounts || mount --bind /opt/pci-double /sys/bus
+printf '#!/bin/sh\\n# TEST DOUBLE\\n' > /usr/bin/nvidia-container-runtime; chmod 755 /usr/bin/nvidia-container-runtime"""
+REQUEST = """
+import json, ssl, sys, urllib.error, urllib.request
+context = ssl._create_unverified_context()  # as the gateway does
+for wish in json.load(sys.stdin):
+    request = urllib.request.Request("https://%s:6443%s" % (wish["address"], wish["path"]), method=wish["method"])
+    request.add_header("Authorization", "Bearer " + wish["token"])
+    data = json.dumps(wish["body"]).encode() if wish["body"] else None
+    try:
+        answer = urllib.request.urlopen(request, data, context=context, timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    print(json.dumps([answer.getcode(), json.loads(answer.read() or "null")]))
+"""
+
+
+class Cluster:
+    """Two workers with k3s behind one gateway, and the site that serves its releases."""
+
+    def __init__(self, bed):
+        self.bed = bed
+        self.first, self.second = bed.workers
+        self.addresses = {}
+        address = json.loads(bed.inventory.read_text())["all"]["children"]["beta9_gateway"]["hosts"][bed.gateway]["ansible_host"]
+        self.site = "http://%s:%d" % (address, PORT)
+
+    def publish(self):
+        """Make the releases and serve them from the gateway's host."""
+        shutil.rmtree(SITE, ignore_errors=True)
+        for version, fault in ((OLD, ""), (NEW, ""), (BROKEN, "never-ready")):
+            release.build(SITE / "good", version, fault)
+        for folder in ("damaged", "cut"):
+            release.build(SITE / folder, NEW)
+        with (SITE / "damaged" / NEW / "k3s").open("ab") as stream:
+            stream.write(b"# damaged")
+        (SITE / "fault.json").write_text(json.dumps({"truncate": "cut/%s/k3s" % NEW}))
+        self.bed.sh(self.bed.gateway, "systemctl stop k3s-site 2>/dev/null; rm -rf /srv/k3s; mkdir -p /srv/k3s")
+        subprocess.run(["podman", "cp", str(SITE) + "/.", self.bed.gateway + ":/srv/k3s"], check=True)
+        subprocess.run(["podman", "cp", release.__file__, self.bed.gateway + ":/opt/k3s_release.py"], check=True)
+        self.serve()
+
+    def serve(self):
+        """Start the site."""
+        self.bed.sh(self.bed.gateway, "systemd-run -q --unit k3s-site python3 /opt/k3s_release.py serve /srv/k3s %d" % PORT)
+
+    def settings(self, version=OLD, **variables):
+        """Return the variables of a run."""
+        wish = {"beta9_k3s": True, "k3s_version": version, "k3s_artifact_url": self.site + "/good", "k3s_min_disk_mib": 50}
+        return {**wish, "k3s_wait_seconds": 60, "k3s_gpu_wait_seconds": 40, **variables}
+
+    def onboard(self, *arguments, **variables):
+        """Run the playbook with k3s on."""
+        return self.bed.play("onboard_worker.yml", "-e", json.dumps(self.settings(**variables)), *arguments)
+
+    def role(self, hosts, *arguments):
+        """Run the role alone on {name in the inventory: (worker, variables)}. Return (exit status, output, {name: last words}, {name: recap})."""
+        inventory = json.loads(self.bed.inventory.read_text())
+        group = inventory["all"]["children"]["gpu-hosts"]
+        reach, group["hosts"] = group["hosts"], {}
+        for name, (worker, variables) in hosts.items():
+            group["hosts"][name] = dict(reach[worker], **dict({"beta9_hostname": self.address(worker)}, **self.settings(**variables)))
+        path = self.bed.inventory.parent / "k3s.yml"
+        path.write_text(json.dumps(inventory))
+        status, output = self.bed.play("tests/e2e/k3s_role.yml", "-i", str(path), *arguments, alone=True)
+        words = {name: re.sub(r"\s+", " ", text) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
+        return status, output, words, recap(output)
+
+    def look(self, worker):
+        """Return (version of the program, version that the node tells, what k3s runs as, files that wait for verification)."""
+        return self.bed.sh(
+            worker,
+            """
+            k3s --version | cut -d' ' -f3
+            k3s kubectl get nodes -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)["items"][0]["status"]["nodeInfo"]["kubeletVersion"])'
+            systemctl show -p MainPID --value k3s
+            ls -A /usr/local/bin /var/lib/rancher/k3s/agent/images 2>/dev/null | grep -c beta9-new; true""",
+        ).split()
+
+    def token(self, worker):
+        return self.bed.sh(worker, "cat /etc/beta9/credentials/k3s_token")
+
+    def address(self, worker):
+        """Return the address of a worker's k3s at the gateway; the last known one when it is no longer let in."""
+        line = self.bed.sh(self.bed.gateway, "grep ':%s$' /etc/ssh/beta9-tunnel/authorized_keys 2>/dev/null; true" % worker)
+        if line:
+            self.addresses[worker] = re.search(r'permitlisten="([^:"]+):', line).group(1)
+        return self.addresses[worker]
+
+    def ask(self, worker, method, path, body=None):
+        """Return (status, document) of one request."""
+        return self.ask_all(worker, [(method, path, body)])[0]
+
+    def ask_all(self, worker, requests):
+        """Return [(status, document)]: asked on the gateway's host, through the tunnel, with the token that the worker registered."""
+        fixed = {"address": self.address(worker), "token": self.token(worker)}
+        wishes = [dict(fixed, method=method, path=path, body=body) for method, path, body in requests]
+        command = ["podman", "exec", "-i", self.bed.gateway, "python3", "-c", REQUEST]
+        done = subprocess.run(command, input=json.dumps(wishes), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def cluster(testbed):
+    """Bare workers, the first with two GPUs on its bus, and a site with three releases."""
+    made = Cluster(testbed)
+    testbed.clean()
+    for worker in testbed.workers:
+        testbed.sh(worker, "systemctl disable -q --now k3s 2>/dev/null; rm -rf /var/lib/rancher /var/lib/beta9-k3s /etc/rancher /usr/local/bin/k3s; true")
+    testbed.sh(made.first, GPUS)
+    made.publish()
+    yield made
+    testbed.sh(made.first, "umount /sys/bus; rm -f /usr/bin/nvidia-container-runtime; true")
+    testbed.sh(testbed.gateway, "systemctl stop k3s-site; true")
+
+
+def test_canary_reaches_its_last_stage(cluster, tmp_path):
+    """Onboarding from bare hosts, as loud as it can be, shows no token; then every check of k3s passes, the canary Job too."""
+    status, output = cluster.onboard("-vvvv", "--diff")
+    assert status == 0, output[-6000:]
+    assert not any(cluster.token(worker) in output for worker in cluster.bed.workers)
+    checks = ["K01", "K02", "K03", "K04", "K05", "K06", "V01", "V02", "V05", "U07", "G10", "G07", "M02"]
+    options = {"beta9_k3s": True, "health_check_active": True, "health_check_only": checks, "health_check_directory": str(tmp_path)}
+    status, output = cluster.bed.play("health_check.yml", "-e", json.dumps(options))
+    hosts = {entry["host"]: {verdict["id"]: verdict for verdict in entry["verdicts"]} for entry in json.loads((tmp_path / "health.json").read_text())["hosts"]}
+    for worker in cluster.bed.workers:
+        found = {name: (verdict["status"], verdict["found"]) for name, verdict in hosts[worker].items() if name in checks}
+        assert found["G10"] == ("pass", "completed"), output
+        wrong = [name for name, (result, _text) in found.items() if result not in ("pass", "not_applicable", "unknown")]
+        assert not wrong and all(found[name][0] == "pass" for name in ("K01", "K02", "K03", "K04", "K05", "K06", "V01", "V02")), found
+
+
+def test_gateway_starts_and_follows_a_job_through_the_tunnel(cluster):
+    jobs = "/apis/batch/v1/namespaces/default/jobs"
+    container = {"name": "worker", "image": "worker", "resources": {"limits": {"nvidia.com/gpu": "2"}}, "securityContext": {"privileged": True}}
+    pod = {"hostNetwork": True, "runtimeClassName": "nvidia", "containers": [container]}
+    spec = {"template": {"metadata": {"labels": {"app": "beta9-worker"}}, "spec": pod}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "worker-gpu-0", "labels": {"app": "beta9-worker"}}, "spec": spec}
+    assert cluster.ask(cluster.first, "POST", jobs, job)[0] == 201
+    wait_for(lambda: cluster.ask(cluster.first, "GET", jobs + "/worker-gpu-0")[1]["status"].get("succeeded"))
+    status, pods = cluster.ask(cluster.first, "GET", "/api/v1/namespaces/default/pods?labelSelector=job-name%3Dworker-gpu-0")
+    assert status == 200 and [pod["status"]["phase"] for pod in pods["items"]] == ["Succeeded"]
+    assert cluster.ask(cluster.first, "DELETE", jobs + "/worker-gpu-0?propagationPolicy=Background")[0] == 200
+    assert cluster.ask(cluster.first, "GET", jobs)[1]["items"] == []
+
+
+FORBIDDEN = (
+    ("GET", "/api/v1/namespaces/default/secrets"),
+    ("GET", "/api/v1/namespaces/default/secrets/beta9-gateway"),
+    ("GET", "/api/v1/secrets"),
+    ("GET", "/api/v1/nodes"),
+    ("GET", "/api/v1/namespaces"),
+    ("GET", "/api/v1/namespaces/default/configmaps"),
+    ("GET", "/api/v1/namespaces/kube-system/pods"),
+    ("GET", "/apis/batch/v1/namespaces/kube-system/jobs"),
+    ("POST", "/apis/batch/v1/namespaces/kube-system/jobs"),
+    ("POST", "/api/v1/namespaces/default/pods"),
+    ("POST", "/api/v1/namespaces/default/pods/any/exec?command=id"),
+    ("GET", "/api/v1/namespaces/default/pods/any/log"),
+    ("DELETE", "/api/v1/namespaces/default/pods/any"),
+    ("POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"),
+    ("POST", "/api/v1/namespaces/default/serviceaccounts/default/token"),
+)
+
+
+def test_its_token_is_refused_everything_else(cluster):
+    requests = [(method, path, {"metadata": {"name": "any"}} if method == "POST" else None) for method, path in FORBIDDEN]
+    answers = cluster.ask_all(cluster.first, requests)
+    assert len(answers) == len(FORBIDDEN)
+    assert [(status, "forbidden" in answer["message"]) for status, answer in answers] == [(403, True)] * len(FORBIDDEN), answers
+
+
+def test_both_apis_are_reached_at_their_own_addresses_only(cluster):
+    script = """
+import hashlib, ssl, subprocess, sys
+for name in sys.argv[1:]:
+    pem = ssl.get_server_certificate((name, 6443), timeout=4)
+    text = subprocess.run(["openssl", "x509", "-noout", "-ext", "subjectAltName"], input=pem, capture_output=True, text=True, check=True).stdout
+    print(hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest(), name in text)"""
+    addresses = [cluster.address(worker) for worker in cluster.bed.workers]
+    command = ["podman", "exec", cluster.bed.gateway, "python3", "-c", script, *addresses]
+    rows = [line.split() for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()]
+    assert addresses[0] != addresses[1] and rows[0][0] != rows[1][0] and [row[1] for row in rows] == ["True", "True"]
+    assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 200
+    for host in json.loads(cluster.bed.inventory.read_text())["all"]["children"]["gpu-hosts"]["hosts"].values():
+        reached = cluster.bed.sh(cluster.bed.gateway, "curl -sk -m 2 -o /dev/null https://%s:6443/version; echo $?" % host["ansible_host"])
+        assert reached == "28", "the API is open to the network: curl ends with %s" % reached
+
+
+def test_second_run_changes_nothing_and_needs_no_site(cluster):
+    before = [cluster.look(worker) for worker in cluster.bed.workers]
+    cluster.bed.sh(cluster.bed.gateway, "systemctl stop k3s-site")
+    try:
+        status, output = cluster.onboard("--diff")
+    finally:
+        cluster.serve()
+    assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
+    assert [cluster.look(worker) for worker in cluster.bed.workers] == before
+
+
+def test_token_is_nowhere_but_in_its_file(cluster):
+    token = cluster.token(cluster.first)
+    assert cluster.bed.sh(cluster.first, "stat -c '%a %U' /etc/beta9/credentials/k3s_token") == "600 root"
+    found = cluster.bed.sh(
+        cluster.first,
+        """
+        cat > /dev/shm/secret <<'END'
+%s
+END
+        journalctl --no-pager -o export | grep -acF -f /dev/shm/secret
+        cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -acF -f /dev/shm/secret
+        grep -rlaF -f /dev/shm/secret /etc /opt /run /tmp /var/log /root /home 2>/dev/null | grep -vE '^/etc/beta9/credentials/|^/run/credentials/' | wc -l
+        rm /dev/shm/secret; true"""
+        % token,
+    ).split()
+    assert found == ["0", "0", "0"]
+    kept = cluster.bed.sh(cluster.bed.gateway, "redis-cli hget provider:machine:generic:gpu:%s token" % cluster.bed.machine_id(cluster.first))
+    assert kept == token, "the gateway was not told the service account's token"
+
+
+REFUSED = {
+    "pin": ({"k3s_binary_sha256": "0" * 64}, "k3s_binary_sha256: expected the release's own checksum"),
+    "offline": ({"k3s_artifact_url": "http://127.0.0.1:9"}, "or set k3s_airgap_dir"),
+    "unknown": ({"version": "v1.36.9+k3s1"}, "this release is not there"),
+    "word": ({"version": "latest"}, "expected a release of k3s like"),
+    "older": ({"version": "v1.35.4+k3s1"}, "offboard the host and onboard it again"),
+    "leap": ({"version": "v1.38.0+k3s1"}, "one minor version at a time"),
+    "full": ({"k3s_min_disk_mib": 10**9}, "MiB free at /var/lib/rancher"),
+    "airgap": ({"k3s_airgap_dir": "/nowhere"}, "no k3s, no sha256sum-amd64.txt, no k3s-airgap-images-amd64.tar.zst"),
+}
+
+
+def test_refused_before_anything_changes(cluster):
+    """One host under many names, each with its own mistake. The other host's port is taken, then its k3s is somebody else's."""
+    state = cluster.look(cluster.first)
+    hosts = {name: (cluster.first, dict({"version": NEW}, **variables)) for name, (variables, _message) in REFUSED.items()}
+    cluster.bed.sh(cluster.second, "systemctl stop k3s; systemd-run -q --unit squatter python3 -m http.server 6443; sleep 0.7")
+    try:
+        status, output, words, _recap = cluster.role(dict(hosts, port=(cluster.second, {})))
+        cluster.bed.sh(cluster.second, "systemctl stop squatter; mv /var/lib/beta9-k3s /root/kept; sed -i '1s/.*/# by hand/' /etc/systemd/system/k3s.service")
+        foreign = cluster.role({"foreign": (cluster.second, {})})[2]
+        left = cluster.bed.play("offboard_worker.yml", "-l", cluster.second, "--check")[1]
+    finally:
+        cluster.bed.sh(cluster.second, "systemctl stop squatter 2>/dev/null; mv /root/kept /var/lib/beta9-k3s; true")
+    assert status != 0
+    for name, (_variables, message) in REFUSED.items():
+        assert message in words[name] and "nothing was changed" in words[name], (name, words[name])
+    assert re.search(r"port 6443: expected free, or held by k3s, found python3 \(pid \d+\)", words["port"]), words["port"]
+    assert "k3s.service of another origin" in foreign["foreign"], foreign
+    assert re.search(r"Take k3s away\] \*+\nok:", left), left
+    assert cluster.look(cluster.first) == state
+
+
+def test_bad_downloads_and_a_full_disk_leave_the_old_version(cluster):
+    """A file system with room for one program, not for two; a program that is not what its checksum says; half of one."""
+    status, output, _words, _recap = cluster.role({"again": (cluster.second, {})})
+    assert status == 0, output
+    states = {worker: cluster.look(worker) for worker in cluster.bed.workers}
+    small = "mkdir -p /small; mount -t tmpfs -o size=320k none /small; cp -a /usr/local/bin/k3s /small/; mount --bind /small /usr/local/bin"
+    cluster.bed.sh(cluster.second, small)
+    try:
+        wish = {"version": NEW, "k3s_artifact_url": cluster.site + "/damaged"}
+        _status, output, words, _recap = cluster.role({"damaged": (cluster.first, wish), "disk": (cluster.second, {"version": NEW})})
+        assert cluster.look(cluster.second) == states[cluster.second]
+    finally:
+        cluster.bed.sh(cluster.second, "umount /usr/local/bin; umount /small")
+    assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), output
+    assert "No space left on device" in words["disk"] and "Free some space" in words["disk"], output
+    wish = {"cut": (cluster.second, {"version": NEW, "k3s_artifact_url": cluster.site + "/cut"})}
+    wish.update(gpus=(cluster.first, {"beta9_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"beta9_gpus": 1}))
+    words = cluster.role(wish)[2]
+    assert "the transfer ended early" in words["cut"], words
+    assert "expected 3 allocatable nvidia.com/gpu within 1 s, found: 2 GPUs are allocatable" in words["gpus"], words
+    assert "expected the NVIDIA container runtime in containerd's configuration" in words["runtime"], words
+    assert {worker: cluster.look(worker) for worker in cluster.bed.workers} == states
+
+
+def test_upgrade(cluster):
+    """One host is upgraded; the other gets another choice of rights. Then the first is left alone, and the second gets its old rights."""
+    before = cluster.token(cluster.first)
+    assert cluster.ask(cluster.second, "GET", "/api/v1/nodes")[0] == 403
+    wish = {"upgrade": (cluster.first, {"version": NEW}), "rights": (cluster.second, {"beta9_k3s_rbac": "cluster-admin"})}
+    status, output, _words, _recap = cluster.role(wish)
+    assert status == 0, output
+    assert cluster.look(cluster.first)[:2] == [NEW, NEW]
+    assert cluster.token(cluster.first) == before and cluster.ask(cluster.first, "GET", "/api/v1/namespaces/default/pods")[0] == 200
+    assert cluster.bed.sh(cluster.first, "ls /var/lib/beta9-k3s") == "installed.json"
+    wait_for(lambda: cluster.ask(cluster.second, "GET", "/api/v1/nodes")[0] == 200)
+    status, output, _words, table = cluster.role({"upgrade": (cluster.first, {"version": NEW}), "rights": (cluster.second, {})})
+    assert status == 0 and table["upgrade"]["changed"] == 0, output
+    wait_for(lambda: cluster.ask(cluster.second, "GET", "/api/v1/nodes")[0] == 403)
+
+
+def wait_for(condition, seconds=15):
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+KILLED = """
+systemctl stop k3s; mkdir -m 700 /var/lib/beta9-k3s/previous; cd /var/lib/beta9-k3s/previous
+cp -a /usr/local/bin/k3s /var/lib/rancher/k3s/server/db /etc/rancher/k3s/config.yaml.d ../installed.json . && printf %s > version
+python3 -c 'import urllib.request as u; open("/usr/local/bin/k3s", "wb").write(u.urlopen("%s/good/%s/k3s").read())'"""
+
+
+def test_upgrade_that_fails_is_taken_back(cluster):
+    """On one host in one run; on the other the run was killed when the new program was in place, and the next one decides."""
+    cluster.bed.sh(cluster.second, KILLED % (OLD, cluster.site, BROKEN.replace("+", "%2B")))
+    wish = {"version": BROKEN, "k3s_wait_seconds": 15}
+    status, output, words, _recap = cluster.role({"whole": (cluster.first, wish), "killed": (cluster.second, wish)})
+    assert status != 0
+    for name, worker, version in (("whole", cluster.first, NEW), ("killed", cluster.second, OLD)):
+        assert "poststarthook/rbac/bootstrap-roles" in words[name], output
+        assert "Went back to %s with its database and settings, which is Ready" % version in words[name], output
+        assert cluster.look(worker)[:2] == [version, version]
+        assert cluster.ask(worker, "GET", "/apis/batch/v1/namespaces/default/jobs")[0] == 200
+    status, output, _words, table = cluster.role({"whole": (cluster.first, {"version": NEW}), "killed": (cluster.second, {})})
+    assert status == 0 and table["whole"]["changed"] == 0, output
+
+
+def test_offboarding_drains_first_and_leaves_nothing(cluster):
+    worker, bed = cluster.second, cluster.bed
+    entry = {"machineId": bed.machine_id(worker), "poolName": "gpu", "status": "available", "activeContainers": [{"containerId": "c-1"}], "stubborn": True}
+    bed.sh(bed.gateway, "redis-cli hset double:workers w-1 '%s'" % json.dumps(entry))
+    status, output = bed.play("offboard_worker.yml", "-l", worker, "-e", "machine_drain_seconds=2")
+    assert status != 0 and "w-1 runs 1" in output and cluster.look(worker)[0] == OLD, output
+    assert json.loads(bed.sh(bed.gateway, "redis-cli hget double:workers w-1"))["status"] == "disabled"
+    bed.sh(bed.gateway, "redis-cli hset double:workers w-1 '%s'" % json.dumps(dict(entry, stubborn=False)))
+    status, output = bed.play("offboard_worker.yml")
+    assert status == 0, output
+    assert json.loads(bed.sh(bed.gateway, "redis-cli hget double:workers w-1"))["activeContainers"] == []
+    for name in bed.workers:
+        left = bed.sh(
+            name,
+            """ls -d /etc/rancher /var/lib/rancher /var/lib/kubelet /usr/local/bin/k3s /var/lib/beta9-k3s /etc/beta9 /etc/systemd/system/k3s.service \
+                /etc/systemd/system/beta9-* 2>/dev/null; nft list tables; ss -ltn 'sport = :6443' | tail -n +2
+                systemctl list-units --all --plain --no-legend 'k3s*' 'beta9-*'""",
+        )
+        assert left == "", name
+    status, output = bed.play("offboard_worker.yml")
+    assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
+    bed.sh(bed.gateway, "redis-cli del double:workers")
+
+
+def test_hosts_without_internet_get_it_from_the_controller(cluster):
+    """One bare host gets a good release with its images; the other one that was damaged on the way, then one that never becomes Ready."""
+    good, damaged = ROOT / "build" / "k3s-airgap" / "good", ROOT / "build" / "k3s-airgap" / "damaged"
+    for folder in (good, damaged):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(SITE / "good" / OLD, folder)
+    (damaged / "k3s").write_bytes(b"not the program")
+    (good / "plugin.tar").write_bytes(b"images of the plugin")
+    images = [{"name": "plugin.tar", "sha256": hashlib.sha256(b"images of the plugin").hexdigest()}]
+    offline = {"k3s_artifact_url": "http://127.0.0.1:9", "beta9_gpus": 0, "beta9_hostname": "127.77.0.9"}
+    wish = (cluster.second, dict(offline, k3s_airgap_dir=str(good), k3s_extra_images=images))
+    bad = dict(offline, k3s_airgap_dir=str(SITE / "good" / BROKEN), version=BROKEN, k3s_wait_seconds=4)
+    status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)}, "--check", "--diff")
+    assert status == 0 and table["good"]["changed"] > 3, output
+    assert cluster.bed.sh(cluster.second, "ls -d /usr/local/bin/k3s /var/lib/beta9-k3s /etc/rancher /var/lib/rancher /etc/beta9 2>/dev/null; true") == ""
+    status, output, words, _recap = cluster.role({"good": wish, "damaged": (cluster.first, dict(offline, k3s_airgap_dir=str(damaged)))})
+    assert list(words) == ["damaged"] and re.search("k3s: expected SHA-256 [0-9a-f]{64}, found", words["damaged"]), output
+    assert cluster.bed.sh(cluster.first, "ls -A /usr/local/bin | grep k3s; systemctl is-active k3s; true") == "inactive"
+    assert cluster.look(cluster.second)[:2] == [OLD, OLD]
+    assert cluster.bed.sh(cluster.second, "ls -A /var/lib/rancher/k3s/agent/images").split() == ["k3s-airgap-images-amd64.tar.zst", "plugin.tar"]
+    status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)})
+    assert list(words) == ["never"] and "expected the node to be Ready within 4 s" in words["never"] and "journalctl -u k3s" in words["never"], output
+    assert table["good"]["changed"] == 0, output
+    status, output = cluster.bed.play("offboard_worker.yml")
+    assert status == 0, output

@@ -1,0 +1,92 @@
+"""The README and the metadata of every role, from its argument specs."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NOTE = "<!-- Made by tools/generate.py from meta/argument_specs.yml. Do not edit. -->"
+
+
+def plain(text):
+    """Return Ansible's markup as Markdown, in one line."""
+    text = " ".join(" ".join(text if isinstance(text, list) else [text]).split())
+    text = re.sub(r"\b(?:M|P|RV|O)\(([^()#]*)(?:#[^()]*)?\)", r"`\1`", text)
+    text = re.sub(r"\b[CVE]\(([^()]*(?:\([^()]*\)[^()]*)*)\)", r"`\1`", text)
+    text = re.sub(r"\b[IB]\(([^()]*)\)", r"*\1*", text)
+    return re.sub(r"\bU\(([^()]*)\)", r"<\1>", text)
+
+
+def default(option):
+    """Return what a variable is if nobody sets it."""
+    if option.get("required"):
+        return "required"
+    if "default" not in option:
+        return "–"
+    value = option["default"]
+    shown = " ".join(value.split()) if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=10000).replace("\n...", "").strip()
+    return "`%s`" % shown.replace("|", "\\|") if shown else "empty"
+
+
+def rows(options, prefix=""):
+    """Return the lines of a table of options; those inside an option follow it."""
+    lines = []
+    for name, option in options.items():
+        kind = option.get("type", "str") + (" of %s" % option["elements"] if option.get("elements") else "")
+        choices = " One of %s." % ", ".join("`%s`" % choice for choice in option["choices"]) if option.get("choices") else ""
+        text = plain(option["description"]).replace("|", "\\|")
+        lines.append("| `%s%s` | %s | %s | %s%s |" % (prefix, name, kind, default(option), text, choices))
+        lines += rows(option.get("options", {}), prefix + name + ".")
+    return lines
+
+
+def played_by(role):
+    """Return the playbooks that use a role."""
+    pattern = re.compile(r"\bbeta9\.workers\.%s\s*$" % role, re.MULTILINE)
+    return [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml")) if pattern.search(path.read_text(encoding="utf-8"))]
+
+
+def page(role, specs):
+    """Return the README of one role."""
+    main = specs["main"]
+    lines = ["# Role `beta9.workers.%s`" % role, "", NOTE, "", "%s." % plain(main["short_description"]).rstrip("."), ""]
+    for paragraph in main.get("description", []) if isinstance(main.get("description"), list) else [main.get("description", "")]:
+        lines += ["- " + plain(paragraph)] if paragraph else []
+    books = played_by(role)
+    lines += ["", "Used by %s." % ", ".join("`%s.yml`" % name for name in books)] if books else []
+    for name, entry in specs.items():
+        where = "" if name == "main" else "        tasks_from: %s\n" % name
+        short = plain(entry["short_description"])
+        title = "## Use" if name == "main" else "## Entry point `%s`: %s" % (name, short[0].lower() + short[1:])
+        call = "    - ansible.builtin.import_role:\n        name: beta9.workers.%s\n%s" % (role, where)
+        lines += ["", title, ""]
+        if name != "main" and entry.get("description"):
+            lines += [plain(entry["description"]), ""]
+        lines += ["```yaml", "- hosts: gpu-hosts", "  become: true", "  tasks:", *call.rstrip("\n").split("\n"), "```"]
+        if entry.get("options"):
+            lines += ["", "| variable | type | default | meaning |", "|---|---|---|---|", *rows(entry["options"])]
+    return "\n".join(lines) + "\n"
+
+
+def metadata(specs):
+    """Return a role's meta/main.yml: what Galaxy shows of it."""
+    lines = ["---", "# Made by tools/generate.py from argument_specs.yml. Do not edit.", "galaxy_info:", "  author: beta9.workers authors"]
+    description = plain(specs["main"]["short_description"])
+    description = json.dumps(description, ensure_ascii=False) if re.search(r"[:#\"']", description) else description
+    lines += ["  description: %s" % description, "  license: GPL-3.0-or-later", '  min_ansible_version: "2.17"', "dependencies: []"]
+    return "\n".join(lines) + "\n"
+
+
+def pages():
+    """Return {path: text} of what is made for every role."""
+    found = {}
+    for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
+        role = path.parents[1].name
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+        found["roles/%s/README.md" % role] = page(role, specs)
+        found["roles/%s/meta/main.yml" % role] = metadata(specs)
+    return found
