@@ -72,8 +72,8 @@ faults: deps ## Real faults on real hosts: is the right root cause named? -> bui
 	@$(BIN)/python tests/faults/run.py
 
 .PHONY: bench
-bench: deps ## How long a health check takes, against separate tasks, and on 20 hosts -> build/bench.json
-	@$(BIN)/python tests/bench/run.py
+bench: deps ## What things cost: the agent, a health check, a fleet (AREA=agent for one) -> build/bench.json
+	@$(BIN)/python tests/bench/run.py $(addprefix --area ,$(AREA))
 
 .PHONY: docs
 docs: $(VENV)/.installed ## Build the documentation's site -> build/docs/html; warnings and dead links fail

@@ -1,14 +1,13 @@
-"""Command line. Exit status: 0 ready or stopped as asked, 1 --once without success, 2 wrong settings."""
+"""Command line. Exit status: 0 stopped as asked or --once with success, 1 --once without success, 2 wrong settings."""
 
 from __future__ import annotations
 
 import json
-import logging
 import signal
 import sys
 
 from . import config as settings
-from . import protocol
+from . import events, protocol
 
 
 def dry_run(agent):
@@ -18,24 +17,42 @@ def dry_run(agent):
 
 
 def main(argv=None):
+    """Run the agent, or one of its other commands."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["reload"]:
+        from .reload import main as command
+
+        return command(argv[1:])
+    if argv[:1] in (["status"], ["doctor"]):
+        from . import look
+
+        return getattr(look, argv[0])(argv[1:])
+    return run(argv)
+
+
+def run(argv):
     """Run the agent."""
     try:
         config = settings.from_arguments(argv)
     except protocol.InvalidField as error:
         print("beta9-agent: %s" % error, file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.DEBUG if config.debug else logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    if config.token and not config.once and "--token" in " ".join(sys.argv if argv is None else argv):
-        logging.getLogger("beta9_agent").warning("token_in_argv every user of this host can read it; use --token-file")
-    from .agent import Agent  # after the settings: a wrong one is told without the time that httpx takes to load
+    from .agent import SIGNALS, Agent  # after the settings: a wrong one is told without the time that its packages take to load
 
-    agent = Agent(config)
+    lasting = not (config.once or config.dry_run)
+    if lasting:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the loop reads them; before NVML's thread, which inherits this
+    first = [config]
+    try:
+        agent = Agent(lambda: first.pop() if first else settings.from_arguments(argv), **({} if lasting else {"wait": lambda _seconds: None}))
+    except OSError as error:
+        print("beta9-agent: ca_path: expected readable CA certificates, found %s: %s" % (config.ca_path, error), file=sys.stderr)
+        return 2
+    if lasting and any(word.split("=")[0] == "--token" for word in argv):
+        events.say(events.WARNING, "token_in_argv", remedy="every user of this host can read it; use --token-file")
     if config.dry_run:
         dry_run(agent)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_args: agent.stop())
-    signal.signal(signal.SIGINT, lambda *_args: agent.stop())
-    signal.signal(signal.SIGHUP, lambda *_args: agent.reload())
     ready = agent.run()
     if config.once and not ready:
         problem = agent.life.problem

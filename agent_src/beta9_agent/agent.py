@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
+import collections
+import gc
 import random
-import threading
+import signal
 import time
 
-from . import __version__, protocol, state
+from . import __version__, credentials, events, protocol, report, state
 from .client import Client, Refused
-from .lifecycle import Lifecycle
+from .events import say
+from .lifecycle import CREDENTIAL, Lifecycle
 from .metrics import Machine
 from .notify import Notifier
 
-LOG = logging.getLogger("beta9_agent")
+SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+SLICE_SECONDS = 10.0  # how soon a resumed host, a jumped clock, and a changed credential are noticed
+JUMP_SECONDS = 2.0
+
+
+def clock():
+    """Return seconds that only go forward, also while the host is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def wait_for_signal(seconds):
+    """Wait for one of SIGNALS, which must be blocked: they are read here and nowhere else. Return it, or None after the time."""
+    found = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
+    return found.si_signo if found else None
 
 
 class Agent:
-    """One machine's agent. run() returns when stop() was called, or after one success or failure with once."""
+    """One machine's agent. load returns a Config, now and whenever it is to be read again."""
 
-    def __init__(self, config, machine=None, client=None, notifier=None):
-        self.config = config
-        self.machine = machine or Machine(max_cpu=config.max_cpu, max_memory=config.max_memory)
-        self.client = client or Client(config.gateway_url, config.machine_token, config.ca_path)
-        self.notifier = notifier or Notifier()
-        self._wake, self._stopping, self._reloading, self._announced = threading.Event(), False, False, False
-        payload = self.register_payload()
-        known = state.remembered(config.registration_file) == self._fingerprint(payload)
-        now = time.monotonic()
-        self.life = Lifecycle(
-            config.machine_id, config.keepalive_interval, now, random.Random(), registered=known and not config.once, wall_offset=time.time() - now
-        )
+    def __init__(self, load, notifier=None, wait=wait_for_signal):
+        self._load, self._wait, self.notifier = load, wait, notifier or Notifier()
+        self._said = events.Said()
+        self._announced = False
+        self.reloads, self.reload_error = 0, None
+        self.sent = {}  # what the gateway was last told: {"register": body without token, "keepalive": body}
+        self.counts = collections.Counter()  # keepalives, registrations, and problems by code
+        self.problems = {}  # code: what was said of it lately, oldest first
+        self._use(load())
+        self.machine.look()
+        now = clock()
+        known = not self.config.once and state.remembered(self.config.registration_file) == self._fingerprint(self.register_payload())
+        self._registered_capacity, self._differs = self.machine.capacity(), 0
+        self.life = Lifecycle(self.config.machine_id, self.config.keepalive_interval, now, random.Random(), registered=known, wall_offset=time.time() - now)
+        self._wall, self._suspended = time.time() - now, now - time.monotonic()
+
+    def _use(self, config):
+        client = Client(config.gateway_url, config.machine_token, config.ca_path)  # first: it may refuse the CA certificates
+        events.setup(config.log_format, config.debug)
+        self.config, self.client, self.machine = config, client, Machine.of(config)
+        self._credentials = credentials.marks(config.credential_files())
 
     # -- what is sent --
 
     def register_payload(self):
         """Return the register body. Contains a token."""
-        config, capacity = self.config, self.machine.capacity()
+        config = self.config
         return protocol.register_payload(
             token=config.cluster_token() or config.machine_token(),
             machine_id=config.machine_id,
@@ -46,7 +68,7 @@ class Agent:
             pool_name=config.pool_name,
             provider_name=config.provider_name,
             private_ip=config.private_ip,
-            **capacity,
+            **self.machine.capacity(),
         )
 
     def keepalive_payload(self):
@@ -57,115 +79,164 @@ class Agent:
     def _fingerprint(self, payload):
         return state.fingerprint([payload, self.config.gateway_url], self.config.machine_token())
 
-    # -- signals: may be called from a handler --
-
-    def stop(self):
-        """End the loop soon."""
-        self._stopping = True
-        self._wake.set()
-
-    def reload(self):
-        """Register again soon, with the credentials that are on disk then."""
-        self._reloading = True
-        self._wake.set()
-
     # -- the loop --
 
     def run(self):
-        """Do what is due until stopped. Return whether the machine was ready at the end."""
-        LOG.info("starting version=%s machine_id=%s pool=%s gateway=%s", __version__, self.config.machine_id, self.config.pool_name, self.config.gateway_url)
+        """Do what is due until told to stop, or with once until the first answer. Return whether the machine was ready at the end."""
+        config = self.config
+        say(events.INFO, "starting", version=__version__, machine_id=config.machine_id, pool=config.pool_name, gateway=config.gateway_url)
+        self._tell_troubles()
         self.tell()
-        while not self._stopping:
-            if self._reloading:
-                self._reloading = False
-                LOG.info("reloading")
-                self.life.reload(time.monotonic())
-            late = time.monotonic() - self.life.due
+        gc.freeze()  # what is here by now stays: the collector need not look at it again and again
+        while True:
+            signo = self._wait(self._pause())
+            if signo in (signal.SIGTERM, signal.SIGINT):
+                break
+            if signo == signal.SIGHUP:
+                self.reload()
+            self._look_around()
+            late = clock() - self.life.due
             if late >= 0:
-                if late > self.config.keepalive_interval:
-                    LOG.warning("behind_schedule seconds=%.0f", late)
+                self._tell_lateness(late)
                 self.step()
+                gc.collect()  # so little is left to look at that this costs nothing, and memory stays flat
                 if self.config.once and (self.life.status == "ready" or self.life.problem):
                     break
-            self.notifier.send("WATCHDOG=1")
-            self._wake.clear()
-            if not (self._stopping or self._reloading):
-                self._wake.wait(self._pause())
+            self.notifier.send("WATCHDOG=1", "STATUS=" + report.status_text(self, clock()))
         self.client.close()
-        LOG.info("stopped")
+        self.machine.close()
+        self.notifier.send("STOPPING=1")
+        say(events.INFO, "stopped")
         return self.life.status == "ready"
 
     def _pause(self):
-        pause = max(0.0, self.life.due - time.monotonic())
         watchdog = self.notifier.watchdog_seconds
-        return min(pause, watchdog / 3) if watchdog else pause
+        longest = min(SLICE_SECONDS, watchdog / 3) if watchdog else SLICE_SECONDS
+        if self.life.reaction == CREDENTIAL:
+            longest = min(longest, 1.0)
+        return min(self.life.due - clock(), longest)
 
     def step(self):
         """Send one request and take in its answer."""
-        before = self.life.status, self.life.problem
-        now = time.monotonic
+        before = self.life.status, self.life.problem and self.life.problem.code
         try:
             if self.life.action == "register":
-                payload = self.register_payload()
-                accepted = self.client.register(payload)
-                self.life.registered(now(), accepted)
-                state.replace(self.config.registration_file, self._fingerprint(payload), 0o600)
+                self._register()
             else:
-                accepted = self.client.keepalive(self.keepalive_payload())
-                self.life.kept(now(), accepted)
+                self._keepalive()
         except Refused as refused:
-            self.life.failed(now(), refused.problem)
+            self._failed(refused.problem)
         except protocol.InvalidField as error:  # a credential that can't be read now, or a fact out of range
-            self.life.failed(now(), protocol.Problem("invalid_field", str(error), "Correct %s." % error.field, False, None))
+            code = "credential_unreadable" if error.field in ("token", "k3s_token") else "invalid_field"
+            self._failed(protocol.Problem(code, str(error), "Correct %s." % error.field, False, None))
+        self._tell_troubles()
         self.tell()
-        if (self.life.status, self.life.problem) != before:
-            self._log_change()
+        if (self.life.status, self.life.problem and self.life.problem.code) != before:
+            self._tell_change()
 
-    def _log_change(self):
+    def _register(self):
+        self.machine.look()
+        payload = self.register_payload()
+        self.sent["register"] = dict(payload, token="(not shown)")
+        accepted = self.client.register(payload)
+        self.life.registered(clock(), accepted)
+        self.counts["registrations"] += 1
+        self._registered_capacity, self._differs = self.machine.capacity(), 0
+        self._note_file("registration", state.replace(self.config.registration_file, self._fingerprint(payload), 0o600))
+
+    def _keepalive(self):
+        payload = self.sent["keepalive"] = self.keepalive_payload()
+        accepted = self.client.keepalive(payload)
+        self.life.kept(clock(), accepted)
+        self.counts["keepalives"] += 1
+        # a GPU that was lost, or came back: believed when seen twice, for registering takes the machine out of the pool for a moment
+        changed = self.machine.gpu.stale_seconds is None and self.machine.capacity() != self._registered_capacity
+        self._differs = self._differs + 1 if changed else 0
+        if self._differs > 1:
+            say(events.WARNING, "capacity_changed", before=self._registered_capacity["gpu_count"], now=self.machine.gpu.count)
+            self.life.register_again(clock())
+
+    def _failed(self, problem):
+        self.life.failed(clock(), problem)
+        self.counts[problem.code] += 1
+        entry = self.problems.pop(problem.code, {"first_epoch": round(time.time(), 3)})
+        self.problems[problem.code] = dict(entry, last_epoch=round(time.time(), 3), cause=problem.cause, remedy=problem.remedy)
+        while len(self.problems) > 5:
+            del self.problems[next(iter(self.problems))]
+
+    # -- what happens around it --
+
+    def reload(self):
+        """Read settings and credentials again and register with them at once. Those that are refused leave the old ones in force."""
+        try:
+            config = self._load()
+            machine, client = self.machine, self.client
+            self._use(config)
+        except (protocol.InvalidField, OSError) as error:  # OSError: CA certificates that are none
+            self.reload_error = str(error)
+            say(events.ERROR, "reload_refused", cause=self.reload_error, remedy="correct it and reload again; until then the old settings hold")
+        else:
+            machine.close()
+            client.close()
+            self.reload_error = None
+            say(events.INFO, "reloaded", machine_id=config.machine_id, pool=config.pool_name, gateway=config.gateway_url)
+            self.life.reload(clock(), config.machine_id, config.keepalive_interval)
+        self.reloads += 1
+        self.tell()
+
+    def _look_around(self):
+        """Notice what the clocks and the credentials did in the meantime."""
+        now = clock()
+        wall, suspended = time.time() - now, now - time.monotonic()
+        if suspended - self._suspended > 1.0:
+            say(events.INFO, "resumed", suspended_seconds=round(suspended - self._suspended))
+        jumped = wall - self._wall
+        if abs(jumped) > JUMP_SECONDS:
+            say(events.WARNING, "clock_jumped", seconds=round(jumped))
+            self.tell()  # its times are those of the wall clock
+        self._wall, self._suspended = wall, suspended
+        if self.life.reaction == CREDENTIAL:
+            found = credentials.marks(self.config.credential_files())
+            if found != self._credentials:
+                self._credentials = found
+                say(events.INFO, "credential_changed")
+                self.life.register_again(now)
+
+    def _tell_lateness(self, late):
+        behind = late > max(1.0, self.config.keepalive_interval / 4)
+        if self._said.changed("behind", behind) and behind:
+            say(events.WARNING, "behind_schedule", seconds=round(late))
+
+    def _tell_troubles(self):
+        for name in ("gpu", "cpu", "memory", "disk", "k3s"):
+            trouble = self.machine.troubles.get(name)
+            if self._said.changed(name, trouble):
+                if trouble:
+                    say(events.WARNING, "unreadable", what=name, cause=trouble)
+                elif self.life.last_accepted is not None:
+                    say(events.INFO, "readable", what=name)
+
+    def _note_file(self, name, trouble):
+        if self._said.changed(name, trouble) and trouble:
+            say(events.WARNING, "not_written", what=name, cause=trouble)
+
+    def _tell_change(self):
         problem = self.life.problem
         if problem:
-            level = logging.WARNING if problem.retryable or self.life.status == "registering" else logging.ERROR
-            LOG.log(level, "%s code=%s cause=%r remedy=%r", self.life.status, problem.code, problem.cause, problem.remedy)
+            level = events.WARNING if problem.retryable or self.life.status == "registering" else events.ERROR
+            say(level, self.life.status, code=problem.code, cause=problem.cause, remedy=problem.remedy)
+        elif self.life.status == "ready":
+            say(events.INFO, "ready", machine_id=self.config.machine_id, pool=self.config.pool_name, gpus=self.machine.gpu.count)
         else:
-            LOG.info("%s machine_id=%s pool=%s gpus=%d", self.life.status, self.config.machine_id, self.config.pool_name, self.machine.gpu_count)
+            say(events.INFO, self.life.status, machine_id=self.config.machine_id)
 
     def tell(self):
-        """Tell systemd and the state file how things are."""
-        life = self.life
-        problem = life.problem._asdict() if life.problem else None
-        wall = time.time() - time.monotonic()
-        document = {
-            "agent_version": __version__,
-            "pid": os.getpid(),
-            "machine_id": self.config.machine_id,
-            "pool": self.config.pool_name,
-            "provider": self.config.provider_name,
-            "gateway_url": self.config.gateway_url,
-            "hostname": self.config.hostname,
-            "status": life.status,
-            "problem": problem,
-            "failures": life.failures,
-            "registration_epochs": [round(moment + wall, 3) for moment in life.registrations],
-            "gpu_count": self.machine.gpu_count,
-            "free_gpu_count": self.machine.free_gpu_count,
-            "gpu_problem": self.machine.gpus.trouble,
-            "keepalive_interval_seconds": self.config.keepalive_interval,
-            "ttl_seconds": life.ttl,
-            "next_action": life.action,
-            "next_epoch": round(life.due + wall, 3),
-            "last_keepalive_epoch": round(life.last_accepted + wall, 3) if life.last_accepted else None,
-            "updated_epoch": round(time.time(), 3),
-            "has_k3s_token": bool(self.config.k3s_token or self.config.k3s_token_file),
-        }
-        state.replace(self.config.state_file, json.dumps(document, indent=1) + "\n", 0o644)
-        lines = ["STATUS=" + self.status_text()]
-        if life.status == "ready" and not self._announced:
+        """Tell systemd and the files how things are."""
+        now = clock()
+        self._note_file("state", state.replace(self.config.state_file, report.state_text(self, now), 0o644))
+        self._note_file("metrics", state.replace(self.config.metrics_file, report.prometheus(self, now) if self.config.metrics_file else "", 0o644))
+        lines = ["STATUS=" + report.status_text(self, now)]
+        if self.life.status == "ready" and not self._announced:
             self._announced = True
             lines.append("READY=1")
         self.notifier.send(*lines)
-
-    def status_text(self):
-        """Return one line for people."""
-        if self.life.problem:
-            return "%s: %s" % (self.life.status, self.life.problem.cause)
-        return "%s, %d of %d GPUs free" % (self.life.status, self.machine.free_gpu_count, self.machine.gpu_count)

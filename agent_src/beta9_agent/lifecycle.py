@@ -1,14 +1,23 @@
 """The life of a machine as a state machine and a schedule. Pure: no clock, no network, no randomness of its own.
 
     starting ──register──▶ registered ──keepalive──▶ ready ──┐ keepalive every interval, at the machine's own phase
-        │                      ▲                       ▲  └──┘
-        │ (registered before)  │ machine_not_found     │ accepted
-        └──────keepalive───────┴────── degraded ◀──────┘ any other problem
-                                         │  ▲
-                                         └──┘ retryable: full jitter, doubling, capped at a tenth of the TTL
-                                              not retryable: once an interval, and the problem is told with its remedy
+        │                   ▲      │                 ▲ │  ▲  │
+        └─ registered in an ┼──────┼──keepalive──────┘ │  └──┘ accepted
+           earlier run      │      │                   │
+                            │      ▼ not found, the    ▼ not found
+                            │   degraded  second time  registering ──register──▶ registered, keepalive at once
+                            │      ▲                   │
+                            └──────┴───any problem─────┘   and from degraded, whatever is due, with success: registered, ready
 
-It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
+What a problem does, by its code, is in REACTIONS:
+
+    REGISTER    the gateway does not know the machine: register, then a keepalive at once; if it is forgotten again, as RETRY
+    RETRY       the gateway or the way to it is down: full jitter, doubling, up to a little more than the interval, so that a fleet
+                comes back spread over one interval
+    CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
+    SLOW        waiting does not mend it: once an interval, and the problem is told with its remedy
+
+A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
 """
 
 from __future__ import annotations
@@ -19,6 +28,40 @@ import hashlib
 from . import protocol
 
 FIRST_PAUSE_SECONDS = 1.0
+TTL_LIMITS_SECONDS = (5, 86400)  # a gateway that says less or more than this is not believed
+
+REGISTER, RETRY, CREDENTIAL, SLOW = "register", "retry", "credential", "slow"
+REACTIONS = {
+    "machine_not_found": REGISTER,
+    "connection_refused": RETRY,
+    "connection_reset": RETRY,
+    "empty_reply": RETRY,
+    "timeout": RETRY,
+    "name_unresolved": RETRY,
+    "gateway_unavailable": RETRY,
+    "gateway_unhealthy": RETRY,
+    "internal_error": RETRY,
+    "token_unknown": CREDENTIAL,
+    "token_wrong_type": CREDENTIAL,
+    "credential_unreadable": CREDENTIAL,
+    "not_permitted": SLOW,
+    "pool_unknown": SLOW,
+    "pool_no_create": SLOW,
+    "field_missing": SLOW,
+    "cpu_invalid": SLOW,
+    "memory_invalid": SLOW,
+    "gpu_count_invalid": SLOW,
+    "payload_invalid": SLOW,
+    "route_missing": SLOW,
+    "tls_failed": SLOW,
+    "not_gateway": SLOW,
+    "invalid_field": SLOW,
+}
+
+
+def reaction_to(problem):
+    """Return what a problem does. An answer that no one foresaw is judged by whether it may pass."""
+    return REACTIONS.get(problem.code) or (RETRY if problem.retryable else SLOW)
 
 
 def phase_of(machine_id, interval):
@@ -27,24 +70,31 @@ def phase_of(machine_id, interval):
 
 
 class Lifecycle:
-    """What to do next, and when. Times are seconds of any monotonic clock.
+    """What to do next, and when. Times are seconds of any clock that only goes forward.
 
     action is "register" or "keepalive"; due is when. rng is a random.Random.
     """
 
     def __init__(self, machine_id, interval, now, rng, registered=False, wall_offset=0.0):
-        self.interval, self.rng = interval, rng
-        self.ttl = protocol.STATE_TTL_SECONDS
+        self.rng = rng
         self.status = "starting"
-        self.action = "keepalive" if registered else "register"
-        self.due = now
         self.problem = None
         self.failures = 0
         self.last_accepted = None
         self.registrations = collections.deque(maxlen=8)  # when
-        self._phase = phase_of(machine_id, interval)
-        self._wall_offset = wall_offset  # wall clock minus monotonic clock at start: aligns the phases of a fleet
+        self._wall_offset = wall_offset  # wall clock minus this clock at start: aligns the phases of a fleet
         self._refound = 0
+        self._settings(machine_id, interval)
+        self.action, self.due = "keepalive" if registered else "register", now
+
+    def _settings(self, machine_id, interval):
+        self.interval, self.ttl = interval, protocol.STATE_TTL_SECONDS
+        self._phase = phase_of(machine_id, interval)
+
+    @property
+    def reaction(self):
+        """Return the reaction to the problem there is, or None."""
+        return reaction_to(self.problem) if self.problem else None
 
     def registered(self, now, state):
         """The register was accepted: a keepalive follows at once."""
@@ -62,35 +112,45 @@ class Lifecycle:
 
     def failed(self, now, problem):
         """Something was refused or did not arrive."""
-        if problem.code == "machine_not_found" and self.action == "keepalive" and self._refound == 0:
+        reaction = reaction_to(problem)
+        if reaction == REGISTER and self.action == "keepalive" and not self._refound:
             self._refound += 1  # once at once; a gateway that forgets what it was just told is asked with pauses
             self.status, self.problem = "registering", problem
             self.action, self.due = "register", now
             return
-        if problem.code == "machine_not_found":
+        if reaction == REGISTER:
             self.action = "register"
         self.status, self.problem = "degraded", problem
         self.failures += 1
-        self.due = now + self._pause(problem)
+        self.due = now + self._pause(reaction)
 
-    def reload(self, now):
-        """Credentials or settings changed: register with them now."""
-        self.action, self.due, self.failures = "register", now, 0
+    def register_again(self, now):
+        """What was registered is not true any more: tell the gateway now."""
+        self.status, self.problem, self.failures = "registering", None, 0
+        self.action, self.due = "register", now
+
+    def reload(self, now, machine_id, interval):
+        """Settings or credentials may be others: register with them now."""
+        self._settings(machine_id, interval)
+        self.register_again(now)
 
     def _accept_ttl(self, state):
-        if state.ttl_seconds and state.ttl_seconds > 0:
-            self.ttl = state.ttl_seconds
+        if state.ttl_seconds:
+            self.ttl = min(max(state.ttl_seconds, TTL_LIMITS_SECONDS[0]), TTL_LIMITS_SECONDS[1])
 
-    def _pause(self, problem):
-        if not problem.retryable:
+    def _pause(self, reaction):
+        if reaction in (CREDENTIAL, SLOW):
             slow = min(60.0, self.interval)
             return self.rng.uniform(slow / 2, slow)
-        cap = min(self.ttl / 10.0, FIRST_PAUSE_SECONDS * 2.0 ** min(self.failures - 1, 16))
+        # A short outage ends within seconds for everyone. After a long one, each machine's next try is somewhere in this much
+        # time: so long that the gateway gets less than twice its usual load, and still several tries in the TTL
+        longest = min(self.ttl / 4.0, self.interval + 5.0)
+        cap = min(longest, FIRST_PAUSE_SECONDS * 2.0 ** min(self.failures - 1, 16))
         return self.rng.uniform(min(0.2, cap), cap)
 
     def _next_slot(self, now):
         """Return the machine's next slot, at least half an interval away, never later than half the TTL."""
         earliest = now + self.interval / 2
         wall = earliest + self._wall_offset - self._phase
-        slot = earliest + (-wall) % self.interval
+        slot = earliest + (-wall) % self.interval + self.rng.uniform(0.0, self.interval / 60)
         return min(slot, now + self.ttl / 2.0)

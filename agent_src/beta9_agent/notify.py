@@ -10,17 +10,16 @@ class Notifier:
     """Sends READY, STATUS and WATCHDOG."""
 
     def __init__(self):
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) if address else None
         watchdog = os.environ.get("WATCHDOG_USEC", "")
         self.watchdog_seconds = int(watchdog) / 1e6 if watchdog.isdigit() else None
 
     def send(self, *lines):
         """Send assignments like "READY=1"."""
-        if not self._address:
-            return
-        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        if self._channel:
             try:
-                channel.sendto("\n".join(lines).encode(), address)
+                self._channel.sendto("\n".join(lines).encode(), self._address)
             except OSError:
-                pass  # systemd is restarting itself; the next one arrives
+                pass  # systemd is restarting itself, or slow; the next one arrives

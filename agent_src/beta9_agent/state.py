@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import os
-
-LOG = logging.getLogger("beta9_agent")
 
 
 def replace(path, text, mode):
-    """Write text to path in one step. A full disk is not worth dying for."""
+    """Write text to path in one step. Return why it could not be, or None: a full disk is not worth dying for."""
     if not path:
-        return
+        return None
     try:
         handle = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        try:
+            content = text.encode()
+            if os.write(handle, content) != len(content):
+                return "%s: no room for all of it" % path
+        finally:
+            os.close(handle)
         os.replace(path + ".new", path)
     except OSError as error:
-        LOG.warning("state_not_written path=%s error=%s", path, error.strerror)
+        return "%s: %s" % (path, error.strerror)
+    return None
 
 
 def fingerprint(payload, token):

@@ -453,6 +453,11 @@ STATUSES = {
     503: _known("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
     504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
 }
+KEEPALIVE_ROUTE_MISSING = _known(
+    "route_missing",
+    "this gateway build has no keepalive endpoint: it takes registrations, but a machine never becomes ready",
+    "Upgrade the gateway to a build that has POST %s/keepalive." % MACHINE_API,
+)
 INTERNAL_ERROR = _known(
     "internal_error",
     "the gateway failed inside; it does so, among others, for a request without an Authorization header",
@@ -501,7 +506,7 @@ def message_of(body):
     if isinstance(body, str):
         try:
             body = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return " ".join(body.split())[:300]
     fields = _dict(body)
     words = [str(fields[name]) for name in ("error_code", "message", "errMsg", "error") if fields.get(name)]
@@ -527,6 +532,8 @@ def classify(status, body, url_path=""):
             return Problem(status=status, **known)
     if url_path == HEALTH_PATH and status == 500:
         return Problem(status=status, **dict(UNHEALTHY, cause=UNHEALTHY["cause"] + (": " + message if message else "")))
+    if status == 404 and url_path == MACHINE_API + "/keepalive":
+        return Problem(status=status, **KEEPALIVE_ROUTE_MISSING)
     if status in STATUSES:
         return Problem(status=status, **STATUSES[status])
     if status >= 500:

@@ -103,7 +103,7 @@ def install(module, target, bundle):
     run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", os.path.join(target, "requirements.txt")])
     run(module, "installing its own wheel", pip + [found["beta9_agent"]])
     run(module, "its self-check", [python, "-m", "beta9_agent", "--version"])
-    run(module, "loading its packages", [python, "-c", "import httpx, psutil, pynvml, beta9_agent.agent"])
+    run(module, "loading its packages", [python, "-c", "import httpcore, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
     with open(os.path.join(target, COMPLETE), "w", encoding="ascii"):
         pass

@@ -32,7 +32,7 @@ options:
     required: true
   state:
     description:
-      - V(started) restarts a unit that runs with older files.
+      - V(started) restarts a unit that runs with older O(files), and reloads one that was last loaded with older O(reload_files).
       - V(reloaded) lets a unit that was last loaded with older files read them again, without ending its work.
       - V(absent) stops and disables the unit and is content if it does not exist.
     type: str
@@ -40,6 +40,13 @@ options:
     default: started
   files:
     description: Files (or links) that the unit reads when it starts.
+    type: list
+    elements: path
+    default: []
+  reload_files:
+    description:
+      - Files that the unit reads when it starts and when it is reloaded. For O(state=started).
+      - A unit that is still activating can't be reloaded, and is restarted.
     type: list
     elements: path
     default: []
@@ -60,7 +67,7 @@ actions:
   elements: str
   sample: [daemon-reload, enable, restart]
 reason:
-  description: Why the unit was restarted.
+  description: Why the unit was restarted or reloaded.
   returned: when it was
   type: str
 """
@@ -77,6 +84,7 @@ PROPERTIES = (
     "NeedDaemonReload",
     "FragmentPath",
     "ExecMainStartTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic",
     "StateChangeTimestampMonotonic",
 )
 
@@ -114,11 +122,18 @@ def plan(params, unit):
         newer = newer_than(unit, "StateChangeTimestampMonotonic", params["files"])
     else:
         newer = newer_than(unit, "ExecMainStartTimestampMonotonic", [unit.get("FragmentPath")] + params["files"])
+    verb = "reload" if params["state"] == "reloaded" else "restart"
+    if not newer and params["reload_files"]:
+        # a unit that changed its state since it became active was reloaded then
+        reloaded = unit.get("StateChangeTimestampMonotonic") != unit.get("ActiveEnterTimestampMonotonic")
+        moment = "StateChangeTimestampMonotonic" if reloaded and unit["ActiveState"] == "active" else "ExecMainStartTimestampMonotonic"
+        newer = newer_than(unit, moment, params["reload_files"])
+        verb = "reload" if unit["ActiveState"] in ("active", "reloading") else "restart"
     if unit["ActiveState"] in ("inactive", "failed", "deactivating"):
         verbs.append("start")
     elif newer:
-        verbs.append("reload" if params["state"] == "reloaded" else "restart")
-    return verbs, "%s is newer than the running process" % newer if newer else None
+        verbs.append(verb)
+    return verbs, "%s is newer than what the unit has loaded" % newer if newer else None
 
 
 def main():
@@ -127,6 +142,7 @@ def main():
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["started", "reloaded", "absent"], "default": "started"},
             "files": {"type": "list", "elements": "path", "default": []},
+            "reload_files": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )

@@ -1,121 +1,39 @@
-"""make bench: how long a health check takes, in ratios measured side by side in one run. Writes build/bench.json.
+"""make bench: what things cost, in ratios measured side by side in one run. Writes build/bench.json, one object per area.
 
-    run.py [--hosts 20] [--rounds 5] [--keep]
+    run.py [--area NAME ...] [--rounds 5] [--hosts 20] [--keep]
 
-Real hosts, each over SSH, the whole ansible-playbook command. The hosts are containers that share this machine's cores, which no
-fleet does: beside the time stand the controller's own CPU seconds, and the time of Ansible's ping of the same hosts.
+Each area is a file beside this one with run(options) -> {area: results}. Areas that are not run keep their last results.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import pathlib
-import resource
-import statistics
-import subprocess
 import sys
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "collections"))
-
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog  # noqa: E402
-
-NAME = "b9b"
-STATE = ROOT / "build" / ("testbed-" + NAME)
-HERE = ROOT / "build" / "bench"
-
-
-def testbed(*words):
-    subprocess.run([sys.executable, str(ROOT / "tests/testbed/testbed.py"), *words], check=True, env=dict(os.environ, B9_TESTBED=NAME))
-
-
-def play(playbook, limit, *options):
-    """Run a playbook; return its seconds. Anything but success ends the bench."""
-    environment = dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(ROOT / "collections"), ANSIBLE_NOCOLOR="1")
-    command = ["ansible-playbook", "-i", str(STATE / "inventory.yml"), str(playbook), "-l", limit, *options]
-    start = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - start
-    if done.returncode:
-        sys.exit("bench: %s\n%s%s" % (" ".join(command), done.stdout[-3000:], done.stderr[-1000:]))
-    return seconds
-
-
-def controller_cpu():
-    """Return the CPU seconds of the commands run so far: ansible-playbook, its workers and their ssh clients, not what runs on the hosts."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def ping():
-    """Return the seconds of Ansible's ping of all workers: as little as a module can do."""
-    path = HERE / "ping.yml"
-    tasks = [{"name": "Ping", "ansible.builtin.ping": {}}]
-    path.write_text(json.dumps([{"name": "Ping", "hosts": "gpu-hosts", "gather_facts": False, "become": True, "tasks": tasks}], indent=1) + "\n")
-    return play(path, "gpu-hosts")
-
-
-def separate_tasks():
-    """Write a playbook that runs the worker's probes as one Ansible task each, and return its path and their number."""
-    names = [check.id for check in catalog.CHECKS if check.side == catalog.WORKER and not check.active and "autossh" in check.modes]
-    tasks = [{"name": name, "beta9.workers.worker_health": {"only": [name]}} for name in names]
-    path = HERE / "separate_tasks.yml"
-    path.write_text(json.dumps([{"name": "One task a probe", "hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}], indent=1) + "\n")
-    return path, len(names)
+RESULT = ROOT / "build" / "bench.json"
+AREAS = ("agent", "health")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", type=int, default=20)
+    parser.add_argument("--area", action="append", choices=AREAS, help="may be given more than once (default: all)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", action="store_true", help="leave the hosts running")
+    parser.add_argument("--hosts", type=int, default=20, help="of area health")
+    parser.add_argument("--keep", action="store_true", help="leave the hosts of area health running")
     options = parser.parse_args()
-    HERE.mkdir(parents=True, exist_ok=True)
-    testbed("deps")
-    testbed("up", "--workers", str(options.hosts))
-    play("prepare_gateway.yml", "all")
-    onboard = play("onboard_worker.yml", "all")
-    again = play("onboard_worker.yml", "all")
-    one, workers = NAME + "-worker1", "gpu-hosts"
-    worker_side = ("-e", "health_check_gateway_host=")
-    separate, number = separate_tasks()
-    times = {"one_host": [], "one_host_all_sides": [], "one_host_separate_tasks": [], "all_hosts": [], "all_hosts_controller_cpu": [], "all_hosts_ping": []}
-    play("health_check.yml", "all")  # both sides' connections are warm for all that follows
-    for _round in range(options.rounds):
-        times["one_host"].append(play("health_check.yml", one, *worker_side))
-        times["one_host_separate_tasks"].append(play(separate, one))
-        before = controller_cpu()
-        times["all_hosts"].append(play("health_check.yml", workers, *worker_side))
-        times["all_hosts_controller_cpu"].append(controller_cpu() - before)
-        times["all_hosts_ping"].append(ping())
-        times["one_host_all_sides"].append(play("health_check.yml", one))
-    median = {name: round(statistics.median(values), 2) for name, values in times.items()}
-    result = {
-        "health": {
-            "hosts": options.hosts,
-            "probes": number,
-            "rounds": options.rounds,
-            "one_host_seconds": median["one_host"],
-            "one_host_all_sides_seconds": median["one_host_all_sides"],
-            "one_host_separate_tasks_seconds": median["one_host_separate_tasks"],
-            "all_hosts_seconds": median["all_hosts"],
-            "all_hosts_controller_cpu_seconds": median["all_hosts_controller_cpu"],
-            "all_hosts_ping_seconds": median["all_hosts_ping"],
-            "separate_tasks_to_one_call": round(median["one_host_separate_tasks"] / median["one_host"], 2),
-            "all_hosts_to_one_host": round(median["all_hosts"] / median["one_host"], 2),
-            "all_hosts_to_ping": round(median["all_hosts"] / median["all_hosts_ping"], 2),
-            "seconds": {name: [round(value, 2) for value in values] for name, values in times.items()},
-        },
-        "onboard": {"hosts": options.hosts, "first_seconds": round(onboard, 1), "again_seconds": round(again, 1)},
-        "machine": {"cores": os.cpu_count(), "note": "the hosts are containers that share these cores"},
-    }
-    (ROOT / "build" / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-    if not options.keep:
-        testbed("down")
+    sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    for area in options.area or AREAS:
+        found = importlib.import_module(area).run(options)
+        result.update(found, machine={"cores": os.cpu_count(), "note": "test hosts are containers that share these cores"})
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

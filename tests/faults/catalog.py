@@ -340,11 +340,11 @@ FAULTS = [
         "agent's package is gone",
         "P04",
         "Agent Crashes on Startup",
-        {"worker": "mv " + VENV + "/lib/python3*/site-packages/httpx /root/httpx"},
+        {"worker": "mv " + VENV + "/lib/python3*/site-packages/httpcore /root/httpcore"},
         {
-            "worker": "[ ! -d /root/httpx ] || { rm -rf "
+            "worker": "[ ! -d /root/httpcore ] || { rm -rf "
             + VENV
-            + "/lib/python3*/site-packages/httpx; mv /root/httpx "
+            + "/lib/python3*/site-packages/httpcore; mv /root/httpcore "
             + VENV
             + "/lib/python3*/site-packages/; }"
         },

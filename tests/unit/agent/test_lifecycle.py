@@ -6,7 +6,7 @@ import random
 
 import pytest
 from beta9_agent import protocol
-from beta9_agent.lifecycle import Lifecycle, phase_of
+from beta9_agent.lifecycle import CREDENTIAL, REACTIONS, REGISTER, RETRY, SLOW, Lifecycle, phase_of
 
 GONE = protocol.classify(500, {"message": "machine not found"})
 REFUSED = protocol.classify(None, "refused")
@@ -26,6 +26,12 @@ def ready(now=1000.0):
     return life
 
 
+def every_problem():
+    """Return every problem that the classifier knows."""
+    known = [entry for _text, entry in protocol.MESSAGES] + list(protocol.STATUSES.values()) + list(protocol.TRANSPORT.values())
+    return {entry["code"]: protocol.Problem(status=None, **entry) for entry in known + [protocol.INTERNAL_ERROR, protocol.UNHEALTHY]}
+
+
 def test_registers_and_then_keeps_alive_at_once():
     life = fresh()
     assert (life.status, life.action, life.due) == ("starting", "register", 1000.0)
@@ -37,6 +43,26 @@ def test_registers_and_then_keeps_alive_at_once():
 
 def test_machine_that_was_registered_before_is_not_registered_again():
     assert fresh(registered=True).action == "keepalive"
+
+
+@pytest.mark.parametrize("code", sorted(every_problem()))
+def test_every_problem_has_its_reaction(code):
+    problem, life = every_problem()[code], ready()
+    if code == "unexpected":
+        assert code not in REACTIONS  # the one that is judged by whether it may pass
+    else:
+        assert code in REACTIONS
+        # what may pass by itself is retried soon; what may not, slowly
+        assert (REACTIONS[code] == RETRY) == problem.retryable
+    life.failed(1060.0, problem)
+    assert life.status in ("degraded", "registering") and life.due >= 1060.0
+    assert life.due - 1060.0 <= {RETRY: 1.0, REGISTER: 0.0}.get(life.reaction, 60.0)
+
+
+def test_every_reaction_is_of_a_problem_that_exists():
+    made_by_the_agent = {"credential_unreadable", "invalid_field"}
+    assert set(REACTIONS) - made_by_the_agent <= set(every_problem())
+    assert set(REACTIONS.values()) == {REGISTER, RETRY, CREDENTIAL, SLOW}
 
 
 def test_forgotten_machine_registers_at_once_and_then_with_pauses():
@@ -51,43 +77,55 @@ def test_forgotten_machine_registers_at_once_and_then_with_pauses():
     assert life.status == "ready"
 
 
-def test_pauses_grow_and_are_capped_at_a_tenth_of_the_ttl():
-    life, longest, now = ready(), [], 1060.0
-    for _attempt in range(200):
+@pytest.mark.parametrize(("ttl", "longest"), [(300, 65.0), (20, 5.0)])
+def test_pauses_grow_with_full_jitter_and_are_capped_well_below_the_ttl(ttl, longest):
+    life, pauses, now = ready(), [], 1060.0
+    life.kept(1000.0, READY._replace(ttl_seconds=ttl))
+    for _attempt in range(400):
         life.failed(now, REFUSED)
-        longest.append(life.due - now)
+        pauses.append(life.due - now)
         now = life.due
-    assert longest[0] <= 1.0 and max(longest) <= 30.0 and max(longest[20:]) > 20.0
-    assert min(longest) >= 0.2
+    assert pauses[0] <= 1.0 and pauses[1] <= 2.0 and min(pauses) >= 0.2
+    late = pauses[20:]
+    assert max(late) <= longest and max(late) > 0.95 * longest and min(late) < 0.1 * longest  # full jitter, also at the cap
 
 
 def test_what_waiting_cannot_mend_is_asked_once_an_interval():
     life = ready()
     life.failed(1060.0, UNKNOWN)
-    assert life.status == "degraded" and life.problem.code == "token_unknown" and 30.0 <= life.due - 1060.0 <= 60.0
+    assert life.status == "degraded" and life.reaction == CREDENTIAL and 30.0 <= life.due - 1060.0 <= 60.0
 
 
 def test_recovers_and_forgets_its_failures():
     life = ready()
     life.failed(1060.0, REFUSED)
     life.kept(1061.0, READY)
-    assert (life.status, life.problem, life.failures) == ("ready", None, 0)
+    assert (life.status, life.problem, life.failures, life.reaction) == ("ready", None, 0, None)
 
 
 @pytest.mark.parametrize("now", [0.0, 17.3, 12345.6])
 def test_next_keepalive_is_at_the_machines_own_second(now):
-    life = ready(now)
-    assert now + 30.0 <= life.due <= now + 90.0
-    assert (life.due - phase_of("1165a9b6", 60.0)) % 60.0 == pytest.approx(0.0, abs=1e-6) or life.due == now + 150.0
-    first = life.due
-    life.kept(first, READY)
-    assert life.due == pytest.approx(first + 60.0)
+    life, phase = ready(now), phase_of("1165a9b6", 60.0)
+    assert now + 30.0 <= life.due <= now + 91.0
+    for _minute in range(5):
+        before = life.due
+        life.kept(before + 0.05, READY)
+        assert 0.0 <= (life.due - phase) % 60.0 <= 1.0  # with a little jitter that does not add up
+        assert 58.0 <= life.due - before <= 62.0
 
 
-def test_never_later_than_half_the_ttl():
-    life = Lifecycle("1165a9b6", 240.0, 0.0, random.Random(0))
-    life.kept(0.0, READY)
-    assert life.due <= 150.0
+@pytest.mark.parametrize(("interval", "ttl"), [(240.0, 300), (60.0, 40), (60.0, 5)])
+def test_never_later_than_half_the_ttl(interval, ttl):
+    life = Lifecycle("1165a9b6", interval, 0.0, random.Random(0))
+    life.kept(0.0, READY._replace(ttl_seconds=ttl))
+    assert life.due <= ttl / 2
+
+
+@pytest.mark.parametrize(("told", "believed"), [(None, 300), (0, 300), (-7, 5), (1, 5), (20, 20), (10**30, 86400)])
+def test_a_ttl_that_no_gateway_has_is_not_believed(told, believed):
+    life = fresh()
+    life.kept(1000.0, READY._replace(ttl_seconds=told))
+    assert life.ttl == believed
 
 
 def test_fleet_is_spread_evenly():
@@ -97,7 +135,10 @@ def test_fleet_is_spread_evenly():
     assert 150 <= min(buckets) and max(buckets) <= 250
 
 
-def test_reload_registers_at_once():
+def test_reload_registers_at_once_as_another_machine():
     life = ready()
-    life.reload(1005.0)
-    assert (life.action, life.due) == ("register", 1005.0)
+    life.reload(1005.0, "00000001", 30.0)
+    assert (life.action, life.due, life.status) == ("register", 1005.0, "registering")
+    life.registered(1005.1, REGISTERED)
+    life.kept(1005.2, READY)
+    assert 0.0 <= (life.due - phase_of("00000001", 30.0)) % 30.0 <= 0.5

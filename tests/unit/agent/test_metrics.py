@@ -1,4 +1,4 @@
-"""Metrics with a stand-in for the NVML library's module: the hardware is what can't be had here."""
+"""Metrics with a stand-in for the NVML library's module: the hardware is what can't be had here. k3s is a double over real TLS."""
 
 from __future__ import annotations
 
@@ -8,72 +8,202 @@ import types
 
 import pytest
 from beta9_agent import protocol
-from beta9_agent.metrics import Gpus, Machine
+from beta9_agent.cluster import Cluster
+from beta9_agent.gpus import Gpus
+from beta9_agent.metrics import Machine
+
+from tests.doubles.k3s.pods_double import PodsDouble, pod
+
+CODES = {"not_supported": 3, "not_found": 6, "driver": 9, "library": 12, "lost": 15}
 
 
-def nvml(processes, error=None, hang=None):
-    """Return a pynvml module of GPUs with these process lists."""
+def nvml(gpus, init=None, hang=None):
+    """Return a pynvml module. gpus: a list of processes each; or an error's name; or {"mig": [processes or None per slot]}."""
     module = types.ModuleType("pynvml")
-    module.NVMLError = type("NVMLError", (Exception,), {})
-    module.NVMLError_LibraryNotFound = type("NVMLError_LibraryNotFound", (module.NVMLError,), {})
+    module.NVMLError = type("NVMLError", (Exception,), {"value": 999})
+    module.NVMLError_LibraryNotFound = type("NVMLError_LibraryNotFound", (module.NVMLError,), {"value": 12})
+    module.sessions = 0
 
-    def init():
+    def fail(name):
+        error = module.NVMLError_LibraryNotFound() if name == "library" else module.NVMLError(name)
+        error.value = CODES[name]
+        raise error
+
+    def start():
         if hang:
             hang.wait(30)
-        if error:
-            raise getattr(module, error)("driver not loaded")
+        if init:
+            fail(init)
+        module.sessions += 1
 
-    module.nvmlInit, module.nvmlShutdown = init, lambda: None
-    module.nvmlDeviceGetCount = lambda: len(processes)
-    module.nvmlDeviceGetHandleByIndex = lambda index: index
-    module.nvmlDeviceGetComputeRunningProcesses = lambda index: processes[index]
-    module.nvmlDeviceGetName = lambda index: b"NVIDIA A10G"
+    def handle(index):
+        return fail(gpus[index]) if isinstance(gpus[index], str) else (index, None)
+
+    def mig_mode(handle):
+        return [1, 1] if isinstance(gpus[handle[0]], dict) else fail("not_supported")
+
+    def instance(handle, slot):
+        return fail("not_found") if gpus[handle[0]]["mig"][slot] is None else (handle[0], slot)
+
+    def processes(handle):
+        return gpus[handle[0]] if handle[1] is None else gpus[handle[0]]["mig"][handle[1]]
+
+    def count():
+        return fail(module.broken) if module.broken else len(gpus)
+
+    module.broken = None
+    module.nvmlInit, module.nvmlShutdown = start, lambda: None
+    module.nvmlDeviceGetCount = count
+    module.nvmlDeviceGetHandleByIndex = handle
+    module.nvmlDeviceGetComputeRunningProcesses = processes
+    module.nvmlDeviceGetName = lambda handle: b"NVIDIA A10G"
+    module.nvmlDeviceGetUUID = lambda handle: "GPU-%d" % handle[0] if handle[1] is None else "MIG-%d-%d" % handle
+    module.nvmlDeviceGetMigMode = mig_mode
+    module.nvmlDeviceGetMaxMigDeviceCount = lambda handle: len(gpus[handle[0]]["mig"])
+    module.nvmlDeviceGetMigDeviceHandleByIndex = instance
     return module
 
 
-def test_free_gpus_are_those_without_compute_processes(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", nvml([[], ["process"], []]))
-    gpus = Gpus()
-    assert gpus.read() == {"count": 3, "free": 2, "name": "NVIDIA A10G"} and gpus.trouble is None
+@pytest.fixture
+def gpus_of(monkeypatch):
+    def make(*arguments, wanted=None, deadline_seconds=3.0, **options):
+        module = nvml(*arguments, **options)
+        monkeypatch.setitem(sys.modules, "pynvml", module)
+        found = Gpus(wanted, deadline_seconds)
+        found.module = module
+        return found
+
+    return make
 
 
-def test_host_without_nvidia_is_not_in_trouble(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", nvml([], error="NVMLError_LibraryNotFound"))
-    gpus = Gpus()
-    assert gpus.read()["count"] == 0 and gpus.trouble is None
+def test_free_gpus_are_those_without_compute_processes(gpus_of):
+    reading = gpus_of([[], ["process"], []]).read()
+    assert (reading.count, reading.free, reading.trouble, reading.units[0].name) == (3, 2, None, "NVIDIA A10G")
 
 
-def test_driver_that_is_not_loaded_is_told_and_nothing_is_invented(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", nvml([[]], error="NVMLError"))
-    gpus = Gpus()
-    assert gpus.read()["count"] == 0 and "driver not loaded" in gpus.trouble
+def test_instances_of_a_partitioned_gpu_count_one_each(gpus_of):
+    reading = gpus_of([[], {"mig": [["process"], None, [], []]}]).read()
+    assert [unit.index for unit in reading.units] == ["0", "1:0", "1:2", "1:3"] and reading.free == 3
+
+
+def test_partitioned_gpu_without_instances_offers_nothing(gpus_of):
+    assert gpus_of([{"mig": [None, None]}]).read().count == 0
+
+
+def test_lost_gpu_is_not_counted_and_told(gpus_of):
+    reading = gpus_of([[], "lost", []]).read()
+    assert (reading.count, reading.free) == (2, 2) and reading.trouble == "GPU 1: lost"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "indexes", "trouble"),
+    [(("0", "2"), ["0", "2"], None), (("GPU-2",), ["2"], None), (("1", "7"), ["1"], "GPU 7 is not there"), ((), [], None)],
+)
+def test_only_the_wanted_gpus_are_offered(gpus_of, wanted, indexes, trouble):
+    reading = gpus_of([[], [], []], wanted=wanted).read()
+    assert [unit.index for unit in reading.units] == indexes and reading.trouble == trouble
+
+
+def test_host_without_nvidia_is_not_in_trouble(gpus_of):
+    reading = gpus_of([], init="library").read()
+    assert reading.count == 0 and reading.trouble is None
+
+
+def test_driver_that_is_not_loaded_is_told_and_nothing_is_invented(gpus_of):
+    reading = gpus_of([[]], init="driver").read()
+    assert reading.count == 0 and reading.trouble == "NVML: driver"
+
+
+def test_session_is_kept_and_renewed_after_an_error(gpus_of):
+    gpus = gpus_of([[]])
+    for _keepalive in range(3):
+        assert gpus.read().count == 1
+    assert gpus.module.sessions == 1
+    gpus.module.broken = "lost"
+    assert gpus.read().count == 0
+    gpus.module.broken = None
+    assert gpus.read().count == 1 and gpus.module.sessions == 2
 
 
 def test_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    gpus = Gpus()
-    assert gpus.read()["count"] == 0 and "nvidia-ml-py" in gpus.trouble
+    assert "nvidia-ml-py" in Gpus().read().trouble
 
 
-def test_hanging_driver_does_not_hold_the_agent(monkeypatch):
+def test_hanging_driver_does_not_hold_the_agent(gpus_of):
     hang = threading.Event()
-    monkeypatch.setitem(sys.modules, "pynvml", nvml([[]], hang=hang))
-    gpus = Gpus(deadline_seconds=0.05)
-    assert gpus.read()["count"] == 0 and "hangs" in gpus.trouble
-    assert gpus.read()["count"] == 0  # and no second request is queued behind the first
+    gpus = gpus_of([[]], hang=hang, deadline_seconds=0.05)
+    first = gpus.read()
+    assert first.count == 0 and "hangs" in first.trouble
+    assert gpus.read().count == 0  # and no second request is queued behind the first
     hang.set()
     gpus.deadline_seconds = 5
-    assert gpus.read()["count"] == 1 and gpus.trouble is None
+    deadline = threading.Event()
+    for _try in range(100):
+        reading = gpus.read()
+        if reading.trouble is None:
+            break
+        deadline.wait(0.02)
+    assert reading.count == 1
 
 
-def test_metrics_are_what_the_protocol_wants(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pynvml", nvml([[]]))
-    machine = Machine()
+def test_driver_that_hangs_later_leaves_the_last_good_reading_marked_stale(gpus_of):
+    gpus = gpus_of([[], ["process"]])
+    assert gpus.read().stale_seconds is None
+    hang = threading.Event()
+    gpus.module.nvmlDeviceGetCount = lambda: hang.wait(30) and 0
+    gpus.deadline_seconds = 0.05
+    reading = gpus.read()
+    assert (reading.count, reading.free) == (2, 1) and reading.stale_seconds >= 0.05 and "hangs" in reading.trouble
+    hang.set()
+
+
+def test_metrics_are_what_the_protocol_wants(gpus_of):
+    machine = Machine(gpus_of([[]]))
     payload = protocol.keepalive_payload("1165a9b6", "gpu", metrics=machine.metrics())
     assert payload["metrics"]["free_gpu_count"] == 1 and payload["metrics"]["total_memory_available"] > 100
+    assert payload["metrics"]["total_disk_space_bytes"] >= payload["metrics"]["total_disk_free_bytes"] > 0
+    assert not {"worker_count", "container_count", "cache_usage_pct"} & set(payload["metrics"]) and machine.troubles == {}
+
+
+def test_what_cannot_be_read_is_left_out_and_told(gpus_of, tmp_path):
+    machine = Machine(gpus_of([]), image_store=str(tmp_path / "file" / "store"))
+    (tmp_path / "file").write_text("")
+    found = machine.metrics()
+    assert "total_disk_space_bytes" not in found and "NotADirectoryError" in machine.troubles["disk"]
+    (tmp_path / "file").unlink()
+    (tmp_path / "file" / "store").mkdir(parents=True)
+    assert "total_disk_space_bytes" in machine.metrics() and machine.troubles == {}
 
 
 @pytest.mark.parametrize(("limit", "expected"), [({"max_cpu": "500m"}, "500m"), ({"max_cpu": "999999999m"}, None)])
-def test_limits_never_add_capacity(monkeypatch, limit, expected):
-    monkeypatch.setitem(sys.modules, "pynvml", nvml([]))
-    assert Machine(**limit).capacity()["cpu"] == (expected or Machine().capacity()["cpu"])
+def test_limits_never_add_capacity(gpus_of, limit, expected):
+    gpus = gpus_of([])
+    assert Machine(gpus, **limit).capacity()["cpu"] == (expected or Machine(gpus).capacity()["cpu"])
+
+
+@pytest.fixture(scope="module")
+def k3s(tmp_path_factory):
+    with PodsDouble(tmp_path_factory.mktemp("k3s"), "canary-k3s-0123456789", [pod(1), pod(2, containers=3)]) as double:
+        yield double
+
+
+def test_workers_and_containers_of_k3s(k3s):
+    cluster = Cluster(k3s.url, lambda: k3s.token, k3s.ca_path)
+    assert cluster.counts() == {"worker_count": 2, "container_count": 4} and cluster.trouble is None
+    k3s.status = 403
+    assert cluster.counts() == {} and "403" in cluster.trouble
+    k3s.status = 200
+    assert cluster.counts()["worker_count"] == 2 and cluster.trouble is None
+
+
+@pytest.mark.parametrize(("token", "with_ca", "trouble"), [(None, True, None), ("wrong-token-0123456789", True, "401"), ("any", False, "no CA")])
+def test_without_access_to_k3s_nothing_is_counted(k3s, token, with_ca, trouble):
+    cluster = Cluster(k3s.url, lambda: token, k3s.ca_path if with_ca else None)
+    assert cluster.counts() == {} and (cluster.trouble is None if trouble is None else trouble in cluster.trouble)
+
+
+def test_k3s_that_is_someone_else_gets_no_token(k3s, tmp_path):
+    with PodsDouble(tmp_path, k3s.token, []) as impostor:
+        cluster = Cluster(impostor.url, lambda: k3s.token, k3s.ca_path)
+        assert cluster.counts() == {} and "tls" in cluster.trouble

@@ -20,7 +20,7 @@ UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
 PYTHON = "/opt/beta9-agent/current/bin/python"
 AGENT_LOOK = (
-    "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpx, psutil, pynvml, beta9_agent.agent; "
+    "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpcore, psutil, pynvml, beta9_agent.agent; "
     "print('packages', flush=True); from beta9_agent.__main__ import main; sys.exit(main(['--dry-run']))"
 )
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
@@ -224,14 +224,14 @@ def packages(context):
     _version, loads, status, output = agent_look(context)
     if not loads:
         return bad("", (output.strip().splitlines() or ["exit status %s" % status])[-1], output)
-    return ok("httpx, psutil, nvidia-ml-py")
+    return ok("httpcore, psutil, nvidia-ml-py")
 
 
 def agents(machine_id):
     """Return the pids of long-running agents of a machine. One whose id can't be told counts as well."""
     found = []
     for pid, _parent, words in host.processes():
-        if "beta9_agent" in words and not {"--dry-run", "--once", "--version"} & set(words):
+        if "beta9_agent" in words and not {"--dry-run", "--once", "--version", "status", "doctor", "reload"} & set(words):
             given = words[words.index("--machine-id") + 1] if "--machine-id" in words[:-1] else machine_id
             if given == machine_id:
                 found.append(pid)

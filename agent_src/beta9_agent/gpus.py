@@ -1,0 +1,176 @@
+"""The NVIDIA GPUs as NVML sees them, asked in a thread of its own: a call into a sick driver may never return.
+
+A unit is what a pod can get: a GPU, or each MIG instance of a GPU that is partitioned. It is free when it has no compute process.
+A GPU that NVML can't reach any more is not counted, and told.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from typing import NamedTuple
+
+NVML_SECONDS = 3.0
+
+
+class Unit(NamedTuple):
+    """One GPU or MIG instance. uuid may be empty."""
+
+    index: str
+    uuid: str
+    name: str
+    free: bool
+
+
+class Reading(NamedTuple):
+    """What was found. stale_seconds is None when it was found just now; trouble says what is wrong, or is None."""
+
+    units: tuple[Unit, ...] = ()
+    trouble: str | None = None
+    stale_seconds: float | None = None
+
+    @property
+    def count(self):
+        """Return the number of units."""
+        return len(self.units)
+
+    @property
+    def free(self):
+        """Return the number of free units."""
+        return sum(unit.free for unit in self.units)
+
+
+class Gpus:
+    """wanted limits what is counted: indexes or UUIDs, None for all."""
+
+    def __init__(self, wanted=None, deadline_seconds=NVML_SECONDS):
+        self.wanted, self.deadline_seconds = wanted, deadline_seconds
+        self._requests, self._answers = queue.Queue(1), queue.Queue()
+        self._thread, self._asked = None, False
+        self._last, self._last_moment = None, None
+        self._session = None
+
+    def read(self):
+        """Return a Reading within the deadline. When NVML hangs it is the last good one, marked stale."""
+        if self.wanted == ():
+            return Reading()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="nvml", daemon=True)
+            self._thread.start()
+        wait = self.deadline_seconds
+        if self._asked:  # the question before was not answered in time: its answer may be here by now, but is not worth waiting for
+            try:
+                self._answers.get_nowait()
+                self._asked = False
+            except queue.Empty:
+                return self._stale()
+        self._requests.put(None)
+        self._asked = True
+        try:
+            reading = self._answers.get(timeout=wait)
+        except queue.Empty:
+            return self._stale()
+        self._asked = False
+        self._last, self._last_moment = reading, time.monotonic()
+        return reading
+
+    def _stale(self):
+        trouble = "NVML did not answer within %g s: the driver hangs" % self.deadline_seconds
+        if self._last is None:
+            return Reading(trouble=trouble)
+        return self._last._replace(trouble=trouble, stale_seconds=time.monotonic() - self._last_moment)
+
+    # -- in the thread --
+
+    def _serve(self):
+        while True:
+            self._requests.get()
+            try:
+                reading = self._ask()
+            except Exception as error:  # whatever it is, a thread that ended would look like a driver that hangs
+                reading = Reading(trouble="NVML could not be asked: %s: %s" % (type(error).__name__, error))
+            self._answers.put(reading)
+
+    def _ask(self):
+        try:
+            import pynvml  # only here: it costs memory, and a host without GPUs has no use for it
+        except ImportError:
+            return Reading(trouble="the nvidia-ml-py package is missing")
+        try:
+            if self._session is None:  # kept: where no other process holds the driver, each new one would wake all GPUs up
+                pynvml.nvmlInit()
+                self._session = pynvml
+            found, troubles = [], []
+            for index in range(pynvml.nvmlDeviceGetCount()):
+                try:
+                    found += _units(pynvml, index)
+                except pynvml.NVMLError as error:
+                    troubles.append("GPU %d: %s" % (index, error))
+        except pynvml.NVMLError as error:
+            self._end(pynvml)
+            # a host without NVIDIA hardware is not in trouble
+            absent = isinstance(error, pynvml.NVMLError_LibraryNotFound) and not os.path.exists("/proc/driver/nvidia")
+            return Reading(trouble=None if absent else "NVML: %s" % error)
+        if troubles:
+            self._end(pynvml)
+        wanted = self.wanted
+        if wanted is not None:
+            troubles += ["GPU %s is not there" % name for name in wanted if not any(name in _names(unit) for unit in found)]
+            found = [unit for unit in found if not _names(unit).isdisjoint(wanted)]
+        return Reading(tuple(found), "; ".join(troubles) or None)
+
+    def _end(self, pynvml):
+        """Begin anew with the next question: after a driver's reload the old session is of no use."""
+        if self._session is not None:
+            self._session = None
+            try:
+                pynvml.nvmlShutdown()
+            except pynvml.NVMLError:
+                pass  # it was lost already
+
+
+def _names(unit):
+    """Return the names under which a unit can be asked for: a MIG instance also under its GPU's index."""
+    return {unit.index, unit.index.partition(":")[0], unit.uuid} - {""}
+
+
+def _units(pynvml, index):
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    name = _optional(pynvml, pynvml.nvmlDeviceGetName, handle) or ""
+    if not _partitioned(pynvml, handle):
+        return [_unit(pynvml, str(index), name, handle)]
+    found = []
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        instance = _optional(pynvml, pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
+        if instance is not None:
+            found.append(_unit(pynvml, "%d:%d" % (index, number), name, instance))
+    return found
+
+
+def _unit(pynvml, index, name, handle):
+    uuid = _optional(pynvml, pynvml.nvmlDeviceGetUUID, handle) or ""
+    return Unit(index, _text(uuid), _text(name), not pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
+
+
+def _partitioned(pynvml, handle):
+    mode = _optional(pynvml, pynvml.nvmlDeviceGetMigMode, handle)
+    return mode is not None and mode[0] == 1
+
+
+def _optional(pynvml, call, *arguments):
+    """Return the answer of a call that not every GPU or driver has, or None. A GPU that is lost is not excused."""
+    try:
+        return call(*arguments)
+    except pynvml.NVMLError as error:
+        if getattr(error, "value", None) in (NOT_SUPPORTED, FUNCTION_NOT_FOUND, NOT_FOUND, INVALID_ARGUMENT):
+            return None
+        raise
+
+
+NOT_SUPPORTED, FUNCTION_NOT_FOUND, NOT_FOUND, INVALID_ARGUMENT = 3, 13, 6, 2
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,155 @@
+"""One HTTP/1.1 connection to one place, over httpcore: no redirects, no cookies, no proxies, and every answer bounded in size and time.
+
+Whatever the other side does, a request ends within its seconds: httpcore's own time limits hold for one read each, and a server
+that drips its headers would keep it busy for hours. So the limit of each read and write is cut to what is left of the whole.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+
+import httpcore
+
+from . import __version__
+
+MAX_BODY_BYTES = 1024 * 1024
+STALE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
+FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, OSError)
+
+
+class Unreachable(Exception):
+    """No usable answer came. name is a key of protocol.TRANSPORT."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.name = name
+
+
+class _Deadline:
+    """The moment at which the request under way has to be over."""
+
+    def __init__(self):
+        self.moment = 0.0
+
+    def cut(self, timeout):
+        left = self.moment - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the request took too long")
+        return left if timeout is None else min(left, timeout)
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose every step keeps to the deadline."""
+
+    def __init__(self, stream, deadline):
+        self._stream, self._deadline = stream, deadline
+
+    def read(self, max_bytes, timeout=None):
+        return self._stream.read(max_bytes, self._deadline.cut(timeout))
+
+    def write(self, buffer, timeout=None):
+        self._stream.write(buffer, self._deadline.cut(timeout))
+
+    def close(self):
+        self._stream.close()
+
+    def start_tls(self, ssl_context, server_hostname=None, timeout=None):
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._deadline.cut(timeout)), self._deadline)
+
+    def get_extra_info(self, info):
+        return self._stream.get_extra_info(info)
+
+
+class _Backend(httpcore.SyncBackend):
+    """Opens connections that keep to the deadline, and counts them."""
+
+    def __init__(self, deadline):
+        self._deadline, self.connections = deadline, 0
+
+    def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
+        self.connections += 1
+        stream = super().connect_tcp(host, port, self._deadline.cut(timeout), local_address, socket_options)
+        return _Stream(stream, self._deadline)
+
+
+def _causes(error):
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def transport_name(error):
+    """Return the key of protocol.TRANSPORT for what httpcore raised."""
+    causes = list(_causes(error))
+    for kinds, name in (
+        (ssl.SSLError, "tls"),
+        (socket.gaierror, "dns"),
+        (httpcore.TimeoutException, "timeout"),
+        (ConnectionRefusedError, "refused"),
+        (httpcore.RemoteProtocolError, "empty" if "disconnected without" in str(error) else "reset" if "closed" in str(error) else "not_json"),
+        ((httpcore.NetworkError, OSError), "reset"),
+    ):
+        if any(isinstance(cause, kinds) for cause in causes):
+            return name
+    return "other"
+
+
+class Http:
+    """Requests to one place. ca_path is for https only; without it the system's certificates are trusted."""
+
+    def __init__(self, url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES):
+        self._url, self._seconds, self._idle_seconds, self._max = url.rstrip("/"), seconds, idle_seconds, max_body_bytes
+        self._host = self._url.partition("//")[2]
+        self._origin = httpcore.URL(self._url).origin
+        self._deadline = _Deadline()
+        self._backend = _Backend(self._deadline)
+        # made once: reading the certificates costs more than all the rest of a keepalive
+        self._tls = ssl.create_default_context(cafile=ca_path) if self._url.startswith("https:") else None
+        self._connection = None
+
+    def request(self, method, path, token, content=None):
+        """Return (status, body) of an answer of any status, or raise Unreachable."""
+        headers = [("Host", self._host), ("User-Agent", "beta9-agent/" + __version__), ("Accept", "application/json"), ("Authorization", "Bearer " + token)]
+        if content is not None:
+            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
+        self._deadline.moment = time.monotonic() + self._seconds
+        opened = self._backend.connections
+        try:
+            return self._once(method, path, headers, content)
+        except STALE as error:
+            if opened != self._backend.connections:
+                raise Unreachable(transport_name(error)) from None
+            # the server closed the idle connection while the request was on its way: that says nothing about the server
+        except FAILURES as error:
+            raise Unreachable(transport_name(error)) from None
+        try:
+            return self._once(method, path, headers, content)
+        except FAILURES as error:
+            raise Unreachable(transport_name(error)) from None
+
+    def _once(self, method, path, headers, content):
+        response = self._open().handle_request(httpcore.Request(method, self._url + path, headers=headers, content=content))
+        try:
+            raw = bytearray()
+            for block in response.iter_stream():
+                raw += block
+                if len(raw) > self._max:
+                    raise Unreachable("too_large")
+        finally:
+            response.close()  # and the connection, where the answer was not read to its end
+        return response.status, bytes(raw)
+
+    def _open(self):
+        """Return the connection, or a new one where it was closed."""
+        if self._connection is None or self._connection.is_closed() or self._connection.has_expired():
+            self.close()
+            self._connection = httpcore.HTTPConnection(self._origin, self._tls, self._idle_seconds, network_backend=self._backend)
+        return self._connection
+
+    def close(self):
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

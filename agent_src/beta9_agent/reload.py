@@ -1,0 +1,87 @@
+"""`beta9-agent reload`: what ExecReload= runs, as root. Hand over the credentials, send SIGHUP, wait until it was taken in.
+
+    beta9-agent reload --pid $MAINPID --credential machine_token:/etc/beta9/credentials/machine_token ...
+
+Ends with 0 when the agent has the new settings and credentials (not: when the gateway accepted them), with 1 and the agent's
+reason when it refuses them and goes on with the old ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+
+from . import config, credentials
+
+
+def state(directory):
+    """Return what the agent says of itself, {} when it says nothing."""
+    try:
+        with open(os.path.join(directory, config.STATE_NAME), encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return {}
+
+
+def hand_over(directory, name, source):
+    """Put a copy of source into the service's directory, for the service's user only. A source that is not there is told as such.
+
+    The directory belongs to the service's user: nothing in it is followed or opened, the copy is made beside it and renamed.
+    """
+    try:
+        with open(source, "rb") as stream:
+            content = stream.read(credentials.MAX_BYTES)
+    except FileNotFoundError:
+        content = credentials.ABSENT
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        owner = os.fstat(folder)
+        new = ".%s.%d" % (name, os.getpid())
+        copy = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400, dir_fd=folder)
+        try:
+            os.write(copy, content)
+            os.fchown(copy, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(copy)
+        os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def taken_in(directory, pid, before, wait_seconds):
+    """Return None when the agent has taken the reload in, or why not."""
+    deadline = time.monotonic() + wait_seconds
+    while time.monotonic() < deadline:
+        now = state(directory)
+        if now.get("pid") == pid and now.get("reloads", 0) > before:
+            return now.get("reload_error")
+        time.sleep(0.02)
+    return "it did not take it in within %d s" % wait_seconds
+
+
+def main(argv=None):
+    """Run the command. Return the exit status."""
+    options = argparse.ArgumentParser(prog="beta9-agent reload", description="Give the running agent new credentials and settings (as root).")
+    options.add_argument("--pid", type=int, required=True, help="the agent's main process")
+    options.add_argument("--credential", action="append", default=[], metavar="NAME:FILE", help="may be given more than once")
+    options.add_argument("--runtime-directory", default=config.RUNTIME_DIRECTORY, metavar="DIR")
+    options.add_argument("--wait-seconds", type=int, default=30)
+    given = options.parse_args(argv)
+    before = state(given.runtime_directory).get("reloads", 0)
+    try:
+        for entry in given.credential:
+            name, _colon, source = entry.partition(":")
+            hand_over(os.path.join(given.runtime_directory, credentials.HANDED_OVER), name, source)
+        os.kill(given.pid, signal.SIGHUP)
+    except OSError as error:
+        print("beta9-agent reload: %s" % error, file=sys.stderr)
+        return 1
+    refused = taken_in(given.runtime_directory, given.pid, before, given.wait_seconds)
+    if refused:
+        print("beta9-agent reload: the agent goes on with its old settings: %s" % refused, file=sys.stderr)
+        return 1
+    return 0
