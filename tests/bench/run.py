@@ -16,7 +16,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RESULT = ROOT / "build" / "bench.json"
-AREAS = ("agent", "health")
+AREAS = ("agent", "health", "fleet")
 
 
 def main():
