@@ -181,6 +181,9 @@ def confirmed(module, wish):
     """Confirm a detached step of an earlier call, if there is one. Fail if it was undone."""
     if not tailscale.stage() or module.check_mode:
         return False
+    tailscale.forget_dead(module)
+    if not tailscale.stage():
+        return False
     last, log = tailscale.confirm(wish["timeout_seconds"])
     if last == "confirmed":
         return True
