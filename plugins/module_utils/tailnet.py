@@ -100,7 +100,8 @@ def forgotten(status, seen_addresses):
 def plan(status, prefs, wish):
     """Return the Plan that leads to a wish: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":
-        return Plan(None, {}, Problem("approval", "a node that was approved", "one that waits for approval", "Approve it at the control server, then run again."))
+        remedy = "Approve it at the control server, then run again."
+        return Plan(None, {}, Problem("approval", "a node that was approved", "one that waits for approval", remedy))
     settings = changed_settings(prefs, wish)
     if not logged_in(status, prefs):
         reason = "its key expired" if expired(status) else "it is logged out" if prefs.get("ControlURL") else "it never joined"

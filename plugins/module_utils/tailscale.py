@@ -16,6 +16,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, 
 # Where the packages and the static release put it; sudo's PATH often lacks /usr/local/bin
 PLACES = ("/usr/local/bin/tailscale", "/usr/bin/tailscale", "/bin/tailscale")
 JOINED = "/etc/beta9/tailscale/joined"  # the login is ours: we may end it
+SCOPE = "beta9-tailnet-change.scope"
 CHANGE = "/run/beta9-tailnet"  # what a detached change and the next call tell each other
 SETTLE_SECONDS = 15
 ACCIDENT = "mentioning all non-default flags"
@@ -159,7 +160,7 @@ def detach(module, steps, undo, after, seconds, key=None):
     script = SCRIPT % {"folder": CHANGE, "do": line(steps), "undo": line(undo).replace(" && ", "; "), "after": line(after), "seconds": seconds}
     secretfiles.write(os.path.join(CHANGE, "stage"), "started\n")
     # A scope of its own, so that the end of the login does not end it, and so that the key's handle can be inherited
-    command = ["systemd-run", "--scope", "--collect", "--quiet", "--unit=beta9-tailnet-change", "sh", "-c", script]
+    command = ["systemd-run", "--scope", "--collect", "--quiet", "--unit=" + SCOPE, "sh", "-c", script]
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -185,6 +186,13 @@ def stage():
         return ""
 
 
+def forget_dead(module):
+    """Forget a detached change that can no longer be confirmed: it was killed, or somebody came in by another way since."""
+    status, _out, _err = module.run_command(["systemctl", "is-active", "--quiet", SCOPE])
+    if stage() and status != 0 and (stage() in ("started", "waiting") or not over_tailnet()):
+        shutil.rmtree(CHANGE, ignore_errors=True)
+
+
 def confirm(patience_seconds):
     """Confirm a detached change, since a connection could be made after it. Return its last stage and its log, and forget it."""
     deadline = time.monotonic() + patience_seconds
@@ -207,4 +215,4 @@ def confirm(patience_seconds):
 
 def stop(module):
     """End a detached change that was forgotten."""
-    module.run_command(["systemctl", "stop", "beta9-tailnet-change.scope"])
+    module.run_command(["systemctl", "stop", SCOPE])

@@ -181,6 +181,9 @@ def confirmed(module, wish):
     """Confirm a detached step of an earlier call, if there is one. Fail if it was undone."""
     if not tailscale.stage() or module.check_mode:
         return False
+    tailscale.forget_dead(module)
+    if not tailscale.stage():
+        return False
     last, log = tailscale.confirm(wish["timeout_seconds"])
     if last == "confirmed":
         return True
@@ -243,7 +246,8 @@ def main():
     if status is None:
         if module.check_mode:
             module.exit_json(changed=True, actions=["login"], pending=False, node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""})
-        module.fail_json(msg="tailnet: expected an answer of tailscaled, found none%s. Look at: systemctl status tailscaled" % last_words(module), code="stopped")
+        text = "tailnet: expected an answer of tailscaled, found none%s. Look at: systemctl status tailscaled"
+        module.fail_json(msg=text % last_words(module), code="stopped")
     restarted = tailnet.forgotten(status, wish["seen_addresses"]) and not tailscale.over_tailnet()
     if restarted and not module.check_mode:
         module.run_command(["systemctl", "restart", "tailscaled.service"], check_rc=True)
@@ -278,7 +282,8 @@ def explain(text, wish):
 def finish(module, program, plan, wish, before, prefs, was_pending, actions):
     """Do the plan, see that it worked, and end the module. actions: what was done before."""
     actions = actions + ([plan.action] if plan.action else []) + (["set " + " ".join(sorted(plan.settings))] if plan.settings else [])
-    diff = {"before": "%s\n" % before["state"], "after": "%s\n" % ", ".join(["Running"] + tailnet.flags(plan.settings)) if actions else "%s\n" % before["state"]}
+    after = ", ".join(["Running"] + tailnet.flags(plan.settings)) if actions else before["state"]
+    diff = {"before": "%s\n" % before["state"], "after": "%s\n" % after}
     if module.check_mode:
         module.exit_json(changed=bool(actions), actions=actions, pending=False, node=before, diff=diff)
     key = tailnet.key_text(module.params["auth_key"]) if wish["has_key"] else ""

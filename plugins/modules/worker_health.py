@@ -206,7 +206,8 @@ def wanted(params, check):
 def look_at_worker(params):
     """Return the observations of this worker."""
     identity = host.machine_fact()
-    config = dict(params, gateway_url=params["gateway_url"] or tunnel.agents_gateway(), machine_id=identity.get("machine_id", ""), pool=identity.get("pool", ""), provider=identity.get("provider", "generic"))
+    config = dict(params, machine_id=identity.get("machine_id", ""), pool=identity.get("pool", ""), provider=identity.get("provider", "generic"))
+    config["gateway_url"] = params["gateway_url"] or tunnel.agents_gateway()
     probes = [
         (catalog.BY_ID[name], function)
         for name, function in WORKER_PROBES.items()

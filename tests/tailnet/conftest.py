@@ -25,7 +25,8 @@ class Tailnet:
     def do(self, program, *arguments):
         """Run testbed.py or tailnet.py; return its output."""
         environment = dict(os.environ, B9_TESTBED=NAME, B9_HOSTNAME_MODE="tailnet")
-        return subprocess.run([sys.executable, str(ROOT / "tests/testbed" / program), *arguments], check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
+        command = [sys.executable, str(ROOT / "tests/testbed" / program), *arguments]
+        return subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
 
     def sh(self, host, script, check=True):
         """Run a shell script in a host; return its output."""
@@ -65,9 +66,8 @@ class Tailnet:
 
     def machines(self):
         """Return {registered name: status} straight from Redis."""
-        text = self.sh(
-            self.gateway, "for key in $(redis-cli smembers provider:machine:generic:gpu:machine_index); do redis-cli hmget $key hostname status | paste -sd' '; done"
-        )
+        index = "provider:machine:generic:gpu:machine_index"
+        text = self.sh(self.gateway, "for key in $(redis-cli smembers %s); do redis-cli hmget $key hostname status | paste -sd' '; done" % index)
         return dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
 
     def key(self):

@@ -151,10 +151,8 @@ def certificates():
     run(*request, "-x509", "-days", "30", "-subj", "/CN=beta9 testbed CA", "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.crt"))
     run(*request, "-subj", "/CN=headscale", "-keyout", str(folder / "server.key"), "-out", str(folder / "server.csr"))
     (folder / "names").write_text("subjectAltName=IP:%s.10,DNS:%s\n" % (SUBNET, GATEWAY))
-    run(
-        *["openssl", "x509", "-req", "-days", "30", "-CAcreateserial", "-in", str(folder / "server.csr"), "-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key")],
-        *["-extfile", str(folder / "names"), "-out", str(folder / "server.crt")],
-    )
+    sign = ["openssl", "x509", "-req", "-days", "30", "-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"), "-CAcreateserial"]
+    run(*sign, "-in", str(folder / "server.csr"), "-extfile", str(folder / "names"), "-out", str(folder / "server.crt"))
     return folder
 
 
@@ -178,7 +176,8 @@ def up():
     build()
     folder = certificates()
     for host in testbed.mine():  # every host trusts the control server's CA, as a site's own CA is trusted
-        run("podman", "exec", "-i", host, "sh", "-c", "cat > /usr/local/share/ca-certificates/beta9-testbed.crt && update-ca-certificates >/dev/null 2>&1", text_input=(folder / "ca.crt").read_text())
+        put(host, "/usr/local/share/ca-certificates/beta9-testbed.crt", (folder / "ca.crt").read_text())
+        run("podman", "exec", host, "sh", "-c", "update-ca-certificates >/dev/null 2>&1")
     copy(GATEWAY, PROGRAMS / "headscale", "/usr/local/bin/headscale")
     put(GATEWAY, "/etc/headscale/config.yaml", CONFIG)
     put(GATEWAY, "/etc/headscale/tls.crt", (folder / "server.crt").read_text())
