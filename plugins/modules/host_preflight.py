@@ -175,6 +175,7 @@ def gather(params):
         "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
         "machine": host.machine_fact(),
+        "agent_settings": host.agent_settings(),
         "has_token": os.path.exists(os.path.join(host.CREDENTIALS_DIR, "machine_token")),
     }
 

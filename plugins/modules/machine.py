@@ -111,7 +111,7 @@ def plan(client, params):
     if found and found["pool"] != wish["pool"]:
         raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
     if params["state"] == "absent":
-        return _delete(client, found)
+        return _delete(client, found, dict(wish, id=params["machine_id"]))
     machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
@@ -129,12 +129,14 @@ def _create(client, wish):
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found):
+def _delete(client, found, wish):
+    """Return the plan. A machine that is not listed may have expired only: its token still works until it is deleted."""
+
     def apply():
-        client.delete_machine(found["id"], found["pool"])
+        client.delete_machine(wish["id"], wish["pool"])
         return {}
 
-    return machine_runner.Plan(found or {}, {}, apply if found else None, {"machine": {}})
+    return machine_runner.Plan(found or {}, {}, apply, {"machine": {}})
 
 
 def main():
