@@ -25,7 +25,9 @@ attributes:
     description: Shows the machine before and after.
   idempotent:
     support: partial
-    description: With O(machine_id) only. Without it, O(state=present) creates a machine each time.
+    description: >-
+      With O(machine_id) only. Without it, O(state=present) creates a machine each time. O(state=absent) always asks the gateway to
+      delete, because the token of a machine that is not listed any more may still work.
 options:
   state:
     description: Whether there shall be a machine.
