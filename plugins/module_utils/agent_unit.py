@@ -64,8 +64,16 @@ def look(module, unit, state_file):
 
 def last_words(module, unit):
     """Return the end of the unit's journal."""
-    _rc, out, _err = module.run_command(["journalctl", "-u", unit, "-n", "3", "--no-pager", "-o", "cat"])
+    command = ["journalctl", "-n", "3", "--no-pager", "-q", "-o", "cat"]
+    _rc, out, _err = module.run_command(command + ["_SYSTEMD_UNIT=" + unit])  # its own; what systemd says of it helps less
+    if not out.strip():
+        _rc, out, _err = module.run_command(command + ["-u", unit])
     return " | ".join(out.strip().splitlines())
+
+
+def _ready(state):
+    """Return whether the machine is ready, and not just about to be registered with other settings."""
+    return state.get("status") == "ready" and state.get("next_action") != "register"
 
 
 def wait_ready(module, unit, state_file, seconds, crashes=None):
@@ -79,10 +87,11 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
     while True:
         state, settled, properties = look(module, unit, state_file)
         problem = state.get("problem") or {}
-        if state.get("status") == "ready" and settled:
+        if _ready(state) and settled:
             break
-        # twice the same from the same process: not the last words of one that is about to be restarted
+        # twice the same from the same process, with no new try under way: not the last words of one that is about to be restarted
         final = problem and not problem["retryable"] and state["status"] == "degraded" and seen == (state["pid"], problem["code"])
+        final = final and state.get("next_epoch", 0) > time.time()
         seen = (state.get("pid"), problem.get("code"))
         restarts = int(properties.get("NRestarts") or 0)
         first = min(restarts, restarts if first is None else first)  # a start by hand sets it back to 0
@@ -91,11 +100,11 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
         time.sleep(0.25)
     result = {name: state[name] for name in ("agent_version", "gpu_count", "machine_id") if name in state}
     result.update(status=state.get("status", "stopped"), **{name: problem.get(name) for name in ("code", "cause", "remedy") if problem})
-    if result["status"] == "ready" and settled:
+    if _ready(state) and settled:
         return True, result
     journal = "Read its journal: journalctl -u %s -n 50" % unit
     if not state:
-        cause = "the agent does not run: %s, %s" % (properties.get("ActiveState"), last_words(module, unit))
+        cause = "the agent does not run: %s, %s" % (properties.get("ActiveState"), last_words(module, unit).rstrip("."))
         result.update(code="agent_not_running", cause=cause, remedy=journal)
     result.setdefault("code", "agent_not_ready")
     result.setdefault("cause", "no keepalive was accepted yet")

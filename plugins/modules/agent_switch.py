@@ -159,21 +159,20 @@ class Switch:
         for verb in (["daemon-reload"], ["restart", "--no-block", self.module.params["unit"]]):
             self.module.run_command(["systemctl"] + verb, check_rc=True)
 
-    def ready(self):
+    def ready(self, seconds):
         """Wait; return (whether ready, what the agent says)."""
-        params = self.module.params
-        return agent_unit.wait_ready(self.module, params["unit"], params["state_file"], params["wait_seconds"], agent_unit.CRASHES)
+        return agent_unit.wait_ready(self.module, self.module.params["unit"], self.module.params["state_file"], seconds, agent_unit.CRASHES)
 
     def forward(self, before, files):
         """Try the new version; return its outcome as ready()."""
         secretfiles.write(self.journal, json.dumps({"from": before, "to": self.version, "files": files}))
         self.apply(self.version, self.wish())
-        return self.ready()
+        return self.ready(self.module.params["wait_seconds"])
 
-    def back(self, before, failed, files):
+    def back(self, before, failed, files, seconds):
         """Put the version before and its files back; return its outcome as ready()."""
         self.apply(before, files)
-        outcome = self.ready()
+        outcome = self.ready(seconds)
         if failed != before:
             shutil.rmtree(os.path.join(self.directory, "versions", failed), ignore_errors=True)
         secretfiles.remove([self.journal])
@@ -215,18 +214,19 @@ def main():
         dict(header, before=old["content"] or "", after=new["content"]) for old, new, header in zip(found, wish, headers) if old["content"] != new["content"]
     ]
     if module.check_mode or not (diffs or unfinished):
-        _ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], 0)
+        _ready, result = switch.ready(0)
         module.exit_json(changed=bool(diffs or unfinished), previous=before, diff=diffs, **result)
     files = unfinished["files"] if unfinished else found
     if unfinished and unfinished["to"] != version:  # another version was tried, and nobody saw how that ended
-        switch.back(before, unfinished["to"], files)
-    was_ready, was = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], 0)
+        switch.back(before, unfinished["to"], files, module.params["wait_seconds"])
+    was_ready, was = switch.ready(0)
     ready, result = switch.forward(before, files)
     if ready:
         agent_unit.prune(directory, (version, before))
         secretfiles.remove([switch.journal])
         module.exit_json(changed=True, previous=before, diff=diffs, **result)
-    again, after = switch.back(before, version, files)
+    # one that was not ready before is not waited for: the cause is elsewhere
+    again, after = switch.back(before, version, files, module.params["wait_seconds"] if was_ready or unfinished else 5)
     module.fail_json(
         changed=True,
         msg="expected version %s to be ready within %d s, found %s: %s. %s The version before, %s, %s."

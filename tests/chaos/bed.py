@@ -83,10 +83,20 @@ class Bed:
                 { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends libfaketime; } >/dev/null 2>&1""",
         )
 
+    def calm(self):
+        """Undo what an interrupted run may have left."""
+        self.fault()
+        self.net(self.worker, "ip route flush type blackhole", check=False)
+        for host in (self.worker, self.gateway):
+            self.net(host, "iptables -F")
+        self.sh(self.worker, "rm -f /etc/systemd/system/beta9-agent.service.d/chaos-clock.conf; systemctl daemon-reload")
+        self.sh(self.gateway, "systemctl start redis-server beta9-gateway-double; systemctl stop trap 2>/dev/null; true")
+
     def start(self):
         """From nothing to two ready machines."""
         self.testbed("deps")
         self.testbed("up", "--workers", "2")
+        self.calm()
         self.equip()
         for playbook, limit in (("prepare_gateway.yml", self.gateway), ("onboard_worker.yml", "all")):
             status, output = self.play(playbook, limit)
