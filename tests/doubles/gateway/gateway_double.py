@@ -18,7 +18,7 @@ Faults, while it runs, as JSON in Redis key double:fault, one or a list:
     drip     seconds           a header line every tenth of a second, without end
     flood    bytes             header lines as fast as they are taken, so many bytes
     trickle  seconds           200 with a body that comes a byte every tenth of a second
-    redirect location          302
+    redirect location, status  302, or another status
     date     offset            answer as usual, with a clock that is off by so many seconds
     no_keepalive_route         404 on keepalive: the upstream build
     no_metrics_crash           500 on a keepalive without metrics: some builds
@@ -568,7 +568,7 @@ class Handler(BaseHTTPRequestHandler):
         elif mode == "garbage":
             self.reply(200, "<html><body>It works!</body></html>", raw)
         elif mode == "redirect":
-            self.reply(302, "", raw, {"Location": fault["location"]})
+            self.reply(fault.get("status", 302), "", raw, {"Location": fault["location"]})
         elif mode == "huge":
             self.log(200, raw)
             self.send_response(200)
