@@ -148,6 +148,15 @@ class Switch:
         """Return the files as they are."""
         return [dict(entry, content=text_of(entry["path"])) for entry in self.wish()]
 
+    def diffs(self, before, files):
+        """Return what differs between the version before with these files, and the wish."""
+        found = [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}] if before != self.version else []
+        old = {entry["path"]: entry["content"] for entry in files}
+        for new in self.wish():
+            if old.get(new["path"]) != new["content"]:
+                found.append({"before": old.get(new["path"]) or "", "after": new["content"], "before_header": new["path"], "after_header": new["path"]})
+        return found
+
     def apply(self, version, files):
         """Have these files and this version, and start it anew."""
         for entry in files:
@@ -166,7 +175,10 @@ class Switch:
     def forward(self, before, files):
         """Try the new version; return its outcome as ready()."""
         secretfiles.write(self.journal, json.dumps({"from": before, "to": self.version, "files": files}))
-        self.apply(self.version, self.wish())
+        try:
+            self.apply(self.version, self.wish())
+        except OSError as error:
+            return False, {"status": "stopped", "code": "host_refuses", "cause": str(error), "remedy": "Mend the host and run it again."}
         return self.ready(self.module.params["wait_seconds"])
 
     def back(self, before, failed, files, seconds):
@@ -207,43 +219,28 @@ def main():
         module.fail_json(msg="%s: expected an agent that was installed by onboard_worker.yml, found none" % directory, code="agent_absent", previous="")
     if not (agent_unit.installed(directory, version) or module.check_mode):
         module.fail_json(msg="expected version %s in %s, found none: install it first" % (version, directory), code="version_absent", previous=before)
-    found, wish = switch.found(), switch.wish()
-    diffs = [{"before": before + "\n", "after": version + "\n", "before_header": "agent", "after_header": "agent"}] if before != version else []
-    headers = [dict(before_header=new["path"], after_header=new["path"]) for new in wish]
-    diffs += [
-        dict(header, before=old["content"] or "", after=new["content"]) for old, new, header in zip(found, wish, headers) if old["content"] != new["content"]
-    ]
-    if module.check_mode or not (diffs or unfinished):
-        _ready, result = switch.ready(0)
-        module.exit_json(changed=bool(diffs or unfinished), previous=before, diff=diffs, **result)
-    files = unfinished["files"] if unfinished else found
-    if unfinished and unfinished["to"] != version:  # another version was tried, and nobody saw how that ended
-        switch.back(before, unfinished["to"], files, module.params["wait_seconds"])
+    if unfinished and unfinished["to"] != version and not module.check_mode:  # another version was tried, and nobody saw how that ended
+        switch.back(before, unfinished["to"], unfinished["files"], module.params["wait_seconds"])
+        files = switch.found()
+    else:
+        files = unfinished["files"] if unfinished else switch.found()
+    diffs = switch.diffs(before, files)
     was_ready, was = switch.ready(0)
+    if module.check_mode or not (diffs or switch.unfinished()):
+        module.exit_json(changed=bool(diffs or unfinished), previous=before, diff=diffs, **was)
     ready, result = switch.forward(before, files)
-    if ready:
+    if not ready:
+        # one that was not ready before is not waited for: the cause is elsewhere
+        again, after = switch.back(before, version, files, module.params["wait_seconds"] if was_ready or unfinished else 5)
+        text = "expected version %s to be ready within %d s, found %s: %s. %s The version before, %s, runs again, "
+        text %= (version, module.params["wait_seconds"], result["status"], result["cause"], result["remedy"], before)
+        text += "and is ready." if again else "but is not ready: %s." % after.get("cause", after["status"])
+        text += "" if was_ready else " It was not ready before the switch either: %s." % was.get("cause", was["status"])
+        module.fail_json(msg=text, changed=True, previous=before, switched_back=again, **result)
+    if before != version:
         agent_unit.prune(directory, (version, before))
-        secretfiles.remove([switch.journal])
-        module.exit_json(changed=True, previous=before, diff=diffs, **result)
-    # one that was not ready before is not waited for: the cause is elsewhere
-    again, after = switch.back(before, version, files, module.params["wait_seconds"] if was_ready or unfinished else 5)
-    module.fail_json(
-        changed=True,
-        msg="expected version %s to be ready within %d s, found %s: %s. %s The version before, %s, %s."
-        % (
-            version,
-            module.params["wait_seconds"],
-            result["status"],
-            result["cause"],
-            result["remedy"],
-            before,
-            "runs again and is ready" if again else "runs again, but is not ready: %s" % after.get("cause", after["status"]),
-        )
-        + ("" if was_ready else " It was not ready before the switch either: %s." % was["cause"]),
-        previous=before,
-        switched_back=again,
-        **result,
-    )
+    secretfiles.remove([switch.journal])
+    module.exit_json(changed=True, previous=before, diff=diffs, **result)
 
 
 if __name__ == "__main__":

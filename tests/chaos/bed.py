@@ -14,6 +14,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAULT_KEY = "double:fault"
 
 
+def accepted_keepalive(line):
+    """Return whether a line of the gateway's log is a keepalive that a gateway in its right mind accepted."""
+    return line["path"].endswith("/machine/keepalive") and line["status"] == 200 and not line["fault"]
+
+
 class Bed:
     """A testbed by its name: one gateway host and two workers. worker is the one that things happen to."""
 
@@ -158,7 +163,7 @@ class Bed:
         while time.time() < deadline:
             identities, accepted = {host: self.identity(host) for host in hosts}, {}
             for line in self.requests():
-                if line["status"] == 200 and line["path"].endswith("/machine/keepalive") and line["time"] > since:
+                if accepted_keepalive(line) and line["time"] > since:
                     accepted.setdefault(line["machine_id"], line["time"])
             records = self.records()
             if all(identity in accepted and records.get(identity) == "ready" for identity in identities.values()):

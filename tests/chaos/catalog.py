@@ -182,7 +182,7 @@ def upgrade_to(kind):
         before = bed.sh(bed.worker, "readlink /opt/beta9-agent/current")
         status, output = bed.play("upgrade_agent.yml", bed.worker, agent_source=str(broken_source(bed, kind)), agent_wait_seconds=20)
         after = bed.sh(bed.worker, "readlink /opt/beta9-agent/current")
-        if status == 0 or before != after or "runs again and is ready" not in output:
+        if status == 0 or before != after or "runs again, and is ready" not in output:
             raise RuntimeError("before %s, after %s: %s" % (before, after, output[-2000:]))
 
     return Chaos("agent upgraded to a version that " + kind, make, sample=kind == "ends at once")

@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.chaos.bed import Bed  # noqa: E402
+from tests.chaos.bed import Bed, accepted_keepalive  # noqa: E402
 from tests.chaos.catalog import ALL  # noqa: E402
 
 INTERVAL_SECONDS, TTL_SECONDS = 6, 30
@@ -26,7 +26,7 @@ INTERVAL_SECONDS, TTL_SECONDS = 6, 30
 
 def longest_gap(requests, identity, start, end):
     """Return the longest time without an accepted keepalive."""
-    moments = [line["time"] for line in requests if line["machine_id"] == identity and line["status"] == 200 and line["path"].endswith("/keepalive")]
+    moments = [line["time"] for line in requests if line["machine_id"] == identity and accepted_keepalive(line)]
     moments = [start] + [moment for moment in moments if start < moment < end] + [end]
     return max(after - before for before, after in zip(moments, moments[1:]))
 
@@ -69,7 +69,7 @@ def one(bed, chaos):
         notes.append("during it the agent said %s (%s)" % (during["status"], (during.get("problem") or {}).get("code")))
     gap = longest_gap(requests, after, made, ended)
     notes.append("longest gap between accepted keepalives %.1f s%s" % (gap, ", %.1f s beyond the TTL" % (gap - bed.ttl) if gap > bed.ttl else ""))
-    registrations = sum(line["path"].endswith("/register") and line["status"] == 200 and line["machine_id"] == after for line in requests)
+    registrations = sum(line["path"].endswith("/register") and line["status"] == 200 and not line["fault"] and line["machine_id"] == after for line in requests)
     notes.append("%d registrations" % registrations)
     notes.append("agent process %s" % ("the same" if units["MainPID"] == now["MainPID"] else "another"))
     notes.append("peak RSS %s MiB" % bed.peak_rss_mib(bed.worker))

@@ -87,7 +87,7 @@ def test_version_that_does_not_work_goes_back_and_stops_the_run(bed, new):
     before, identity, since = versions(bed, bed.worker), bed.identity(bed.worker), time.time()
     broken = str(catalog.broken_source(bed, "ends at once"))
     status, output = bed.play("upgrade_agent.yml", agent_source=broken)
-    assert status != 0 and "broken on purpose" in output and "runs again and is ready" in output, output
+    assert status != 0 and "broken on purpose" in output and "runs again, and is ready" in output, output
     assert versions(bed, bed.worker) == (before[0], before[1]) and bed.wait_ready(bed.workers, time.time(), 20)
     assert bed.records()[identity] == "ready" and longest_gap(bed, [identity], since) < TTL / 2
     current, installed = versions(bed, bed.other)

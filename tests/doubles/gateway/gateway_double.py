@@ -523,6 +523,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "beta9-gateway-double"
     disable_nagle_algorithm = True
     date_offset = 0
+    faulty = False
 
     def date_time_string(self, timestamp=None):
         return super().date_time_string((timestamp or time.time()) + self.date_offset)
@@ -540,6 +541,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "POST" and worker:
             route, action, raw = "workers", double.change_worker, worker.groups()
         fault = double.fault(route) if route else None
+        self.faulty = bool(fault and fault.get("mode") not in ("date", "slow"))
         if fault and self.broken(fault, raw):
             return
         header = self.headers.get("Authorization")
@@ -622,6 +624,7 @@ class Handler(BaseHTTPRequestHandler):
             "path": urlsplit(self.path).path,
             "status": status,
             "machine_id": found.group(1).decode() if found else "",
+            "fault": self.faulty,
         }
         with self.server.log_lock, open(self.server.double.config["log"], "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
