@@ -87,7 +87,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host, protocol, secretfiles
 
 
-TOKEN, KEPT = "machine_token", "machine_token.before"
+TOKEN = "machine_token"
+KEPT = "machine_token.before"
 
 
 class Credentials:

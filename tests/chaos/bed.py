@@ -160,8 +160,9 @@ class Bed:
         Return the seconds from since to the last host's first accepted keepalive, or None.
         """
         deadline = since + seconds
+        identities = {host: self.identity(host) for host in hosts}
         while time.time() < deadline:
-            identities, accepted = {host: self.identity(host) for host in hosts}, {}
+            accepted = {}
             for line in self.requests():
                 if accepted_keepalive(line) and line["time"] > since:
                     accepted.setdefault(line["machine_id"], line["time"])
