@@ -16,7 +16,7 @@ FAULT_KEY = "double:fault"
 
 def accepted_keepalive(line):
     """Return whether a line of the gateway's log is a keepalive that a gateway in its right mind accepted."""
-    return line["path"].endswith("/machine/keepalive") and line["status"] == 200 and not line["fault"]
+    return line["path"].endswith("/machine/keepalive") and line["status"] == 200 and not line.get("fault")
 
 
 class Bed:

@@ -6,6 +6,7 @@ Each entry acts on a tests.chaos.bed.Bed. Where nothing ends the fault (a killed
 from __future__ import annotations
 
 import shutil
+import time
 from typing import Callable, NamedTuple, Optional
 
 from tests.chaos.bed import ROOT
@@ -120,9 +121,9 @@ FILL = "mount -o remount,size=$(df --output=used -k /run | tail -1 | tr -d ' ')k
 DISK_FULL = (
     "mount -t tmpfs -o size=64k full %s; dd if=/dev/zero of=%s/fill bs=4k 2>/dev/null; " % (STATE_DIRECTORY, STATE_DIRECTORY)
     + FILL
-    + "; dd if=/dev/zero of=/run/fill bs=1k 2>/dev/null; ! touch /run/one-more-file && ! sh -c 'echo x > %s/one' 2>/dev/null; " % STATE_DIRECTORY
+    + "; dd if=/dev/zero of=/run/fill bs=1k 2>/dev/null; for place in /run %s; do ! sh -c \"echo x > $place/one\" 2>/dev/null || exit 1; done; " % STATE_DIRECTORY
 )
-DISK_FREE = "mount -o remount,size=1g /run; rm -f /run/fill; umount -l %s" % STATE_DIRECTORY
+DISK_FREE = "mount -o remount,size=1g /run; rm -f /run/fill /run/one; umount -l %s" % STATE_DIRECTORY
 
 
 def gpu(nvml):
@@ -201,6 +202,13 @@ WRONG_TYPES = (
 )
 
 
+def wrong_types(bed):
+    """Answer with each of them for a little more than an interval."""
+    for body in WRONG_TYPES:
+        bed.fault(answer(200, body))
+        time.sleep(bed.interval + 1)
+
+
 def trap(bed):
     """Listen on the gateway host for whoever follows a redirect, and write down what it brings."""
     program = (
@@ -243,7 +251,7 @@ ALL = [
     gateway_says("sends headers without end, slowly", {"route": "*", "mode": "drip", "seconds": 600}, within=20),
     gateway_says("sends headers without end, fast", {"route": "*", "mode": "flood", "bytes": 100 * 2**20}, within=20),
     gateway_says("sends its body a byte at a time", {"route": "*", "mode": "trickle", "seconds": 600}, within=20),
-    *[gateway_says("answers with wrong types (%d)" % number, answer(200, body), hold=8) for number, body in enumerate(WRONG_TYPES, 1)],
+    Chaos("gateway answers with wrong types", wrong_types, lambda bed: bed.fault(), all_hosts=True),
     Chaos("gateway redirects elsewhere", trap, trap_empty, 25, all_hosts=True),
     clock("+1d"),
     clock("-1d"),
