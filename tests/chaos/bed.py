@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,19 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAULT_KEY = "double:fault"
+
+
+WATCH = """
+'pool-watch'
+import redis, time
+db, last = redis.Redis(decode_responses=True), None
+while True:
+    number = sum(db.hget(key, 'status') == 'ready' for key in db.smembers('provider:machine:generic:gpu:machine_index'))
+    if number != last:
+        print(time.time(), number)
+    last = number
+    time.sleep(0.05)
+"""
 
 
 def accepted_keepalive(line):
@@ -154,12 +168,26 @@ class Bed:
         ).splitlines()
         return {fields[0]: fields[1] for fields in map(str.split, lines) if len(fields) == 2}
 
+    @contextlib.contextmanager
+    def pool(self):
+        """Watch how many machines the gateway has as ready, 20 times a second. Yields a list of (seconds, number), filled at the end."""
+        stretches, started = [], time.time()
+        watch = subprocess.Popen(["podman", "exec", "-i", self.gateway, "python3", "-u", "-c", WATCH], stdout=subprocess.PIPE, text=True)
+        try:
+            yield stretches
+        finally:
+            self.sh(self.gateway, "pkill -f pool-watch", check=False)
+            changes = [(float(moment), int(number)) for moment, number in map(str.split, watch.communicate()[0].splitlines())]
+            assert changes and changes[0][0] - started < 10, "the watch did not start"
+            for (moment, number), (later, _number) in zip(changes, changes[1:] + [(time.time(), 0)]):
+                stretches.append((later - moment, number))
+
     def wait_ready(self, hosts, since, seconds):
         """Wait until each host is ready: a keepalive of its machine was accepted after since, Redis says ready, and its unit is up.
 
         Return the seconds from since to the last host's first accepted keepalive, or None.
         """
-        deadline = since + seconds
+        deadline = time.time() + seconds
         identities = {host: self.identity(host) for host in hosts}
         while time.time() < deadline:
             accepted = {}

@@ -1,7 +1,8 @@
 """make chaos: everything that happens to a machine in a year, for real on test hosts, and how long it takes until it is ready again.
 
 Writes build/chaos.json: a list of {fault, recovered, seconds, note}. seconds count from the end of the fault (or from the fault itself,
-where nothing ends it) to the first keepalive that the gateway accepted, as the gateway's own log has it. recovered: that, and Redis says
+where nothing ends it) to the first keepalive that the gateway accepted, as the gateway's own log has it; of a failed upgrade it is the
+longest time without one. recovered: that, and Redis says
 ready, the unit is up, the machine is the same one, the pool has no record too many, in time. TTL and interval are a tenth of the real ones.
 
     run.py [--only WORDS] [--dark SECONDS] [--keep]
@@ -57,6 +58,9 @@ def one(bed, chaos):
     ended = time.time()
     requests, after = bed.requests(), bed.identity(bed.worker)
     records = bed.records()
+    gap = longest_gap(requests, after, made, ended)
+    if seconds is not None and chaos.by_gap:
+        seconds = gap
     if seconds is None:
         trouble.append("not ready again: %s" % json.dumps(bed.agent(bed.worker).get("problem")))
     elif seconds > bed.interval + chaos.within:
@@ -69,7 +73,6 @@ def one(bed, chaos):
     notes = []
     if during.get("status") and during["status"] != "ready":
         notes.append("during it the agent said %s (%s)" % (during["status"], (during.get("problem") or {}).get("code")))
-    gap = longest_gap(requests, after, made, ended)
     notes.append("longest gap between accepted keepalives %.1f s%s" % (gap, ", %.1f s beyond the TTL" % (gap - bed.ttl) if gap > bed.ttl else ""))
     registrations = sum(line["path"].endswith("/register") and line["status"] == 200 and not line.get("fault") and line["machine_id"] == after for line in requests)
     notes.append("%d registrations" % registrations)
@@ -99,7 +102,9 @@ def leaks(bed):
 
 
 def show(row):
+    """Print a row and return it."""
     print("%-5s %-52s %6s s  %s" % ("ok" if row["recovered"] else "LOST", row["fault"][:52], row["seconds"], row["note"]), flush=True)
+    return row
 
 
 def main():
@@ -110,16 +115,14 @@ def main():
     options = parser.parse_args()
     bed = Bed("b9c", INTERVAL_SECONDS, TTL_SECONDS)
     bed.start()
-    rows = []
+    rows, path = [], ROOT / "build" / "chaos.json"
     for chaos in ALL:
         if re.search(options.only, chaos.name):
             if "dark" in chaos.name:
                 chaos = chaos._replace(hold=options.dark, name="%s (%d s)" % (chaos.name, options.dark))
-            rows.append(one(bed, chaos))
-            show(rows[-1])
-    rows.append(leaks(bed))
-    show(rows[-1])
-    path = ROOT / "build" / "chaos.json"
+            rows.append(show(one(bed, chaos)))
+            path.write_text(json.dumps(rows, indent=1) + "\n")
+    rows.append(show(leaks(bed)))
     path.write_text(json.dumps(rows, indent=1) + "\n")
     lost = [row for row in rows if not row["recovered"]]
     print("%d of %d recovered -> %s" % (len(rows) - len(lost), len(rows), path.relative_to(ROOT)))

@@ -52,12 +52,9 @@ def versions(bed, host):
     )
 
 
-def longest_gap(bed, identities, since):
-    """Return the longest time in which none of these machines had a keepalive accepted."""
-    moments = sorted(
-        line["time"] for line in bed.requests() if line["machine_id"] in identities and line["path"].endswith("/keepalive") and line["status"] == 200
-    )
-    return max(after - before for before, after in zip(moments, moments[1:]) if after > since)
+def out_of_the_pool(stretches):
+    """Return the longest time in which the gateway had fewer than two machines ready."""
+    return max([seconds for seconds, number in stretches if number < 2], default=0.0)
 
 
 def test_upgrade_in_check_mode_tells_and_does_nothing(bed, new):
@@ -70,13 +67,14 @@ def test_upgrade_in_check_mode_tells_and_does_nothing(bed, new):
 def test_upgrade_keeps_the_machine_in_the_pool(bed, new):
     identities, records, since = [bed.identity(host) for host in bed.workers], bed.records(), time.time()
     before = versions(bed, bed.worker)[0]
-    status, output = bed.play("upgrade_agent.yml", agent_source=new)
-    assert status == 0 and bed.wait_ready(bed.workers, time.time(), 20), output
+    with bed.pool() as stretches:
+        status, output = bed.play("upgrade_agent.yml", agent_source=new)
+    assert status == 0 and out_of_the_pool(stretches) == 0, (stretches, output)
+    assert bed.wait_ready(bed.workers, time.time(), 90), output
     assert re.search(r"%s +%s +ready +%s +98\.0\.0-" % (bed.worker, identities[0], re.escape(before)), output), output
-    for host, identity in zip(bed.workers, identities):
+    for host in bed.workers:
         current, installed = versions(bed, host)
         assert current.startswith("98.0.0-") and installed == sorted([before, current])
-        assert longest_gap(bed, [identity], since) < 2 * INTERVAL
     assert bed.records() == records
     assert not [line for line in bed.requests() if line["path"].endswith("/register") and line["time"] > since], "the gateway never had to be told again"
     status, output = bed.play("upgrade_agent.yml", agent_source=new)
@@ -84,12 +82,13 @@ def test_upgrade_keeps_the_machine_in_the_pool(bed, new):
 
 
 def test_version_that_does_not_work_goes_back_and_stops_the_run(bed, new):
-    before, identity, since = versions(bed, bed.worker), bed.identity(bed.worker), time.time()
+    before, identity = versions(bed, bed.worker), bed.identity(bed.worker)
     broken = str(catalog.broken_source(bed, "ends at once"))
-    status, output = bed.play("upgrade_agent.yml", agent_source=broken)
+    with bed.pool() as stretches:
+        status, output = bed.play("upgrade_agent.yml", agent_source=broken)
     assert status != 0 and "broken on purpose" in output and "runs again, and is ready" in output, output
-    assert versions(bed, bed.worker) == (before[0], before[1]) and bed.wait_ready(bed.workers, time.time(), 20)
-    assert bed.records()[identity] == "ready" and longest_gap(bed, [identity], since) < TTL / 2
+    assert versions(bed, bed.worker) == (before[0], before[1]) and bed.wait_ready(bed.workers, time.time(), 90)
+    assert bed.records()[identity] == "ready" and out_of_the_pool(stretches) == 0
     current, installed = versions(bed, bed.other)
     assert current == before[0] and recap(output)[bed.other]["failed"] == 0 and len(installed) == 3, "the other host only has the new version beside"
 
@@ -101,13 +100,13 @@ def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):
     process = subprocess.Popen(
         bed.command("upgrade_agent.yml", bed.worker, agent_source=broken), cwd=ROOT, env=bed.environment(), stdout=subprocess.DEVNULL, start_new_session=True
     )
-    bed.sh(bed.worker, "for n in $(seq 600); do [ -e /opt/beta9-agent/.switching ] && exit 0; sleep 0.1; done; exit 1")
+    bed.sh(bed.worker, "for n in $(seq 1800); do [ -e /opt/beta9-agent/.switching ] && exit 0; sleep 0.1; done; exit 1")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     bed.sh(bed.worker, "pkill -9 -f '[A]nsiballZ_agent_switch|[p]ython3.*agent_switch' ; pkill -9 -x python3; true", check=False)
     assert versions(bed, bed.worker)[0].startswith("99.") and bed.sh(bed.worker, "ls /opt/beta9-agent/.switching")
     status, output = bed.play("upgrade_agent.yml", bed.worker, agent_source=new)
-    assert status == 0 and versions(bed, bed.worker)[0] == before and bed.wait_ready([bed.worker], time.time(), 20), output
+    assert status == 0 and versions(bed, bed.worker)[0] == before and bed.wait_ready([bed.worker], time.time(), 90), output
     assert bed.sh(bed.worker, "ls -A /opt/beta9-agent").split() == ["current", "versions"]
 
 
@@ -123,14 +122,14 @@ def known_tokens(bed, identity):
 
 
 def test_rotation_never_leaves_the_pool(bed):
-    old, since, files = [bed.identity(host) for host in bed.workers], time.time(), held(bed, bed.worker)
-    status, output = bed.play("rotate_token.yml")
-    assert status == 0, output
-    assert bed.wait_ready(bed.workers, time.time(), 20)
+    old, files = [bed.identity(host) for host in bed.workers], held(bed, bed.worker)
+    with bed.pool() as stretches:
+        status, output = bed.play("rotate_token.yml")
+    assert status == 0 and out_of_the_pool(stretches) == 0, (stretches, output)
+    assert bed.wait_ready(bed.workers, time.time(), 90)
     fresh = [bed.identity(host) for host in bed.workers]
     assert not set(old) & set(fresh) and bed.records() == {identity: "ready" for identity in fresh}
     for before, after in zip(old, fresh):
-        assert longest_gap(bed, [before, after], since) <= INTERVAL * 1.5 + 1
         assert known_tokens(bed, before) == "0" and known_tokens(bed, after) == "1"
     assert held(bed, bed.worker) == files
     status, output = bed.play("onboard_worker.yml")
@@ -144,7 +143,7 @@ def test_rotation_to_a_token_that_does_not_work_is_undone(bed):
         status, output = bed.play("rotate_token.yml")
     finally:
         bed.fault()
-    assert status != 0 and "token" in output and bed.wait_ready(bed.workers, time.time(), 20), output
+    assert status != 0 and "token" in output and bed.wait_ready(bed.workers, time.time(), 90), output
     assert bed.records() == records and "machine_token.before" not in held(bed, bed.worker)
     assert bed.play("rotate_token.yml", bed.worker, options=["--check"])[0] == 0 and bed.records() == records
 
@@ -168,7 +167,7 @@ def test_killed_rotation_is_finished_by_the_next(bed):
     fact = json.loads(bed.sh(bed.worker, "cat /etc/ansible/facts.d/beta9.fact"))
     assert fact["replaces"]["machine_id"] == old and "machine_token.before" in held(bed, bed.worker)
     status, output = bed.play("rotate_token.yml", bed.worker)
-    assert status == 0 and bed.wait_ready([bed.worker], time.time(), 20), output
+    assert status == 0 and bed.wait_ready([bed.worker], time.time(), 90), output
     assert bed.identity(bed.worker) == fact["machine_id"] and known_tokens(bed, old) == "0" and len(bed.records()) == 2
     assert "machine_token.before" not in held(bed, bed.worker)
 
