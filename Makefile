@@ -71,6 +71,10 @@ generate: $(VENV)/.installed ## Write what is made from data: check tasks and pa
 faults: deps ## Real faults on real hosts: is the right root cause named? -> build/faults.json (long)
 	@$(BIN)/python tests/faults/run.py
 
+.PHONY: chaos
+chaos: deps ## What happens to a machine in a year, on real hosts: is it ready again? -> build/chaos.json (long)
+	@$(BIN)/python tests/chaos/run.py
+
 .PHONY: bench
 bench: deps ## What things cost: the agent, a health check, a fleet (AREA=agent for one) -> build/bench.json
 	@$(BIN)/python tests/bench/run.py $(addprefix --area ,$(AREA))

@@ -179,6 +179,7 @@ def gather(params):
         "gpu_pci_count": host.nvidia_pci_count(),
         "machine": host.machine_fact(),
         "ways": [name for name, path in WAYS if os.path.lexists(path)],
+        "agent_settings": host.agent_settings(),
         "has_token": os.path.exists(os.path.join(host.CREDENTIALS_DIR, "machine_token")),
     }
 
