@@ -95,7 +95,7 @@ class Cluster:
         path = self.bed.inventory.parent / "k3s.yml"
         path.write_text(json.dumps(inventory))
         status, output = self.bed.play("tests/e2e/k3s_role.yml", "-i", str(path), *arguments, alone=True)
-        words = {name: re.sub(r"\s+", " ", text) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
+        words = {name: re.sub(r"\s+", " ", text.replace("''", "'")) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
         return status, output, words, recap(output)
 
     def look(self, worker):
