@@ -58,7 +58,7 @@ class Testbed:
             check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=300,
+            timeout=900,
         )
         return done.returncode, done.stdout
 

@@ -78,7 +78,7 @@ class Cluster:
 
     def settings(self, version=OLD, **variables):
         """Return the variables of a run."""
-        wish = {"beta9_k3s": True, "k3s_version": version, "k3s_artifact_url": self.site + "/good", "k3s_min_disk_mib": 50}
+        wish = {"beta9_k3s": True, "beta9_nvidia": False, "k3s_version": version, "k3s_artifact_url": self.site + "/good", "k3s_min_disk_mib": 50}
         return {**wish, "k3s_wait_seconds": 60, "k3s_gpu_wait_seconds": 40, **variables}
 
     def onboard(self, *arguments, **variables):
@@ -95,7 +95,7 @@ class Cluster:
         path = self.bed.inventory.parent / "k3s.yml"
         path.write_text(json.dumps(inventory))
         status, output = self.bed.play("tests/e2e/k3s_role.yml", "-i", str(path), *arguments, alone=True)
-        words = {name: re.sub(r"\s+", " ", text) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
+        words = {name: re.sub(r"\s+", " ", text.replace("''", "'")) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
         return status, output, words, recap(output)
 
     def look(self, worker):

@@ -16,6 +16,13 @@ import sys
 import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+# The version at once, as the real program does: health checks do not wait for it
+LAUNCHER = """import sys
+if sys.argv[1:] == ["--version"]:
+    print("k3s version %s (TEST DOUBLE)")
+    sys.exit()
+import k3s_double
+"""
 
 
 def program(version, fault):
@@ -26,7 +33,7 @@ def program(version, fault):
     text = text.replace('VERSION = "v0.0.0"', "VERSION = %r" % version).replace('FAULT = ""', "FAULT = %r" % fault)
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
-        entries = [("__main__.py", text)]
+        entries = [("__main__.py", LAUNCHER % version), ("k3s_double.py", text)]
         entries += [("yaml/" + path.name, path.read_text()) for path in sorted(pathlib.Path(yaml.__file__).parent.glob("*.py"))]
         for name, content in entries:
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), content)
