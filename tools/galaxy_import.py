@@ -35,7 +35,10 @@ def main():
     command = [str(python), "-m", "galaxy_importer.main", str(path)]
     done = subprocess.run(command, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     print(done.stdout)
-    bad = re.findall(r"^(?:ERROR|WARNING).*", done.stdout, re.MULTILINE)
+    found = re.findall(r"^(?:ERROR|WARNING).*", done.stdout, re.MULTILINE)
+    bad = [line for line in found if not re.match(r"WARNING: awx/.*'awx\.awx\.\w+'", line)]
+    if len(bad) < len(found):
+        print("as expected: awx/ needs the collection awx.awx, which this one does not depend on and the importer does not have")
     if not named:
         print("galaxy.yml names no repository: Galaxy takes the artefact only with one (make dist REPOSITORY=URL)")
     print("galaxy-importer %s: %s" % (VERSION, "%d findings" % len(bad) if bad else "no finding"))
