@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import sys
 import tempfile
@@ -28,6 +29,8 @@ import tempfile
 import ansible_runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+# this Python's ansible-playbook first, also where its virtual environment is not activated
+PATH = "%s:%s" % (pathlib.Path(sys.executable).parent, os.environ["PATH"])
 STATUS = {"runner_on_ok": "ok", "runner_on_failed": "failed", "runner_on_unreachable": "unreachable", "runner_on_start": "started"}
 
 
@@ -94,10 +97,12 @@ def onboard(inventory, limit=None, serial="100%", progress=None, variables=None)
             inventory=str(pathlib.Path(inventory).resolve()),
             limit=limit,
             extravars=dict(variables or {}, beta9_serial=serial.split(",")),
-            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_RETRY_FILES_ENABLED": "false"},
+            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_RETRY_FILES_ENABLED": "false", "PATH": PATH},
             event_handler=handle,
             quiet=True,
         )
+        if not stats:
+            raise RuntimeError("expected a run, found that none began: %s" % runner.stdout.read()[-1000:])
         return summary(stats, runner.rc, failures)
 
 
