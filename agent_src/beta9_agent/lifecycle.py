@@ -17,7 +17,8 @@ What a problem does, by its code, is in REACTIONS:
     CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
     SLOW        waiting does not mend it: once an interval, and the problem is told with its remedy
 
-A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
+A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is
+away, or that refuses the token, is asked again.
 """
 
 from __future__ import annotations

@@ -37,8 +37,9 @@ class Process:
         self.settings(machine_id="0000000a")
 
     def settings(self, **changes):
-        values = {"gateway_host": "127.0.0.1", "gateway_port": self.gateway.port, "pool_name": "gpu", "keepalive_interval": "0.5", "private_ip": "10.0.0.7"}
-        values.update({"state_file": self.state_file, "metrics_file": self.folder / "agent.prom", "token_file": self.token_file, "log_format": "json"}, **changes)
+        values = {"gateway_host": "127.0.0.1", "gateway_port": self.gateway.port, "pool_name": "gpu", "private_ip": "10.0.0.7"}
+        values.update({"keepalive_interval": "0.5", "log_format": "json", "token_file": self.token_file})
+        values.update({"state_file": self.state_file, "metrics_file": self.folder / "agent.prom"}, **changes)
         self.env_file.write_text("# test\n" + "".join("BETA9_%s=%s\n" % (name.upper(), value) for name, value in values.items()))
 
     def start(self):
