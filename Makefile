@@ -59,6 +59,10 @@ molecule: deps ## The whole path on real hosts: check, converge, idempotence, ve
 e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on real hosts (long)
 	@tests/run e2e
 
+.PHONY: tailnet
+tailnet: deps ## Tailscale mode with headscale and tailscaled themselves: nodes, keys, switching, on real hosts (long)
+	@tests/run tailnet
+
 .PHONY: generate
 generate: $(VENV)/.installed ## Write what is made from data: check tasks and pages, role READMEs, tables of the guides
 	@$(BIN)/python tools/generate.py
@@ -66,6 +70,10 @@ generate: $(VENV)/.installed ## Write what is made from data: check tasks and pa
 .PHONY: faults
 faults: deps ## Real faults on real hosts: is the right root cause named? -> build/faults.json (long)
 	@$(BIN)/python tests/faults/run.py
+
+.PHONY: chaos
+chaos: deps ## What happens to a machine in a year, on real hosts: is it ready again? -> build/chaos.json (long)
+	@$(BIN)/python tests/chaos/run.py
 
 .PHONY: bench
 bench: deps ## What things cost: the agent, a health check, a fleet (AREA=agent for one) -> build/bench.json

@@ -67,6 +67,17 @@ def run(*command):
         sys.exit("%s failed with %d" % (command[0], status))
 
 
+def without_links_out(path):
+    """Turn links to files that are not part of the site, of the checkout for example, into the words they stand on."""
+
+    def shown(match):
+        target = (path.parent / match.group(2)).resolve()
+        return match.group(0) if target.is_relative_to(SOURCE) else match.group(1)
+
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"\[([^\]]*)\]\((\.\./[^)#]*)(?:#[^)]*)?\)", shown, text), encoding="utf-8")
+
+
 class Page(html.parser.HTMLParser):
     """What a page links to, and what can be linked to in it."""
 
@@ -105,6 +116,8 @@ def main():
     stage()
     shutil.copytree(ROOT / "docs", SOURCE)
     shutil.copy(ROOT / "CHANGELOG.rst", SOURCE / "changelog.rst")
+    for path in SOURCE.rglob("*.md"):
+        without_links_out(path)
     index = SOURCE / "index.md"
     text = index.read_text(encoding="utf-8")
     others = [guide for guide in ("guides/" + path.stem for path in sorted((SOURCE / "guides").glob("*.md"))) if guide + "\n" not in text]

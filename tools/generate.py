@@ -190,7 +190,8 @@ def main():
     files = {"roles/health_check/tasks/checks.yml": tasks(), "docs/checks/README.md": index(), "docs/guide-coverage.md": matrix}
     files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
     files.update(role_pages.pages())
-    for name, marker, text in (("troubleshooting", "symptoms", symptoms()), ("support-matrix", "matrix", versions())):
+    sections = (("troubleshooting", "symptoms", symptoms()), ("support-matrix", "matrix", versions()), ("playbooks", "playbooks", role_pages.playbooks()))
+    for name, marker, text in sections:
         files["docs/guides/%s.md" % name] = with_section("docs/guides/%s.md" % name, marker, text)
     drift = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:

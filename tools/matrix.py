@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "matrix"
 RECORD = ROOT / "docs" / "matrix.json"
 OLDEST = (2, 17)
-NOT_NEEDED = ("ansible", "antsibull", "molecule", "yamllint", "myst", "furo", "sphinx", "galaxy")
+NOT_NEEDED = ("ansible-core", "ansible-lint", "antsibull", "molecule", "yamllint", "myst", "furo", "sphinx", "galaxy")
 CLASSIFIERS = "import importlib.metadata as m; print(m.version('ansible-core')); print('\\n'.join(m.metadata('ansible-core').get_all('Classifier')))"
 
 
@@ -71,9 +71,10 @@ def environment(minor, interpreters):
         if "Programming Language :: Python :: %s" % python not in classifiers:
             shutil.rmtree(folder)
             continue
-        if not (folder / ".complete").exists():
-            subprocess.run(pip + ["--prefer-binary"] + requirements(), check=True)
-            (folder / ".complete").touch()
+        complete = folder / ".complete"
+        if not complete.exists() or complete.read_text(encoding="utf-8") != "\n".join(requirements()):
+            subprocess.run(pip + ["--prefer-binary", "ansible-core==" + version] + requirements(), check=True)
+            complete.write_text("\n".join(requirements()), encoding="utf-8")
         return folder, version, python
     return None
 
@@ -100,7 +101,7 @@ def each(folder, commands):
 def syntax(folder):
     """The syntax of every playbook."""
     books = sorted(ROOT.glob("*.yml")) + sorted((ROOT / "playbooks").glob("*.yml"))
-    books = [book for book in books if re.search(r"^ *(- )?(hosts|ansible.builtin.import_playbook):", book.read_text(encoding="utf-8"), re.MULTILINE)]
+    books = [book for book in books if re.search(r"^ *(- )?(hosts|(ansible\.builtin\.)?import_playbook):", book.read_text(encoding="utf-8"), re.MULTILINE)]
     return each(folder, [["ansible-playbook", "-i", "localhost,", "--syntax-check", str(book.relative_to(ROOT))] for book in books])
 
 

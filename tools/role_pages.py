@@ -50,6 +50,18 @@ def played_by(role):
     return [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml")) if pattern.search(path.read_text(encoding="utf-8"))]
 
 
+def playbooks():
+    """Return the table of the playbooks: the comment at the top of each, and the roles in it."""
+    lines = ["| playbook | what it does | roles |", "|---|---|---|"]
+    for path in sorted((ROOT / "playbooks").glob("*.yml")):
+        text = path.read_text(encoding="utf-8")
+        comment = " ".join(line[1:].strip() for line in re.match(r"(?:---\n)?((?:#.*\n)*)", text).group(1).splitlines())
+        roles = dict.fromkeys(re.findall(r"\bbeta9\.workers\.(\w+)\s*$", text, re.MULTILINE))
+        shown = ", ".join("`%s`" % role for role in roles if (ROOT / "roles" / role).is_dir())
+        lines.append("| `%s` | %s | %s |" % (path.name, comment.replace("|", "\\|"), shown or "–"))
+    return "\n".join(lines)
+
+
 def page(role, specs):
     """Return the README of one role."""
     main = specs["main"]

@@ -22,6 +22,7 @@ class ActionModule(ActionBase):
                 pool={"type": "str", "required": True},
                 provider={"type": "str", "default": "generic"},
                 replaces={"type": "dict", "default": {}},
+                keep_replaced={"type": "bool", "default": False},
             )
         )
         replaces = params["replaces"] or {}
@@ -46,6 +47,7 @@ class ActionModule(ActionBase):
                     "pool": params["pool"],
                     "provider": params["provider"],
                     "machine_token": created["registration_token"],
+                    "replaces": replaces if params["keep_replaced"] else None,
                 },
                 task_vars=task_vars,
             )
@@ -61,7 +63,7 @@ class ActionModule(ActionBase):
                 % (created["id"], stored.get("msg", "no reason given")),
             }
         result = {"changed": True, "machine": stored["machine"], "diff": {"before": replaces, "after": stored["machine"]}}
-        if replaces.get("machine_id"):
+        if replaces.get("machine_id") and not params["keep_replaced"]:
             client.delete_machine(replaces["machine_id"], replaces.get("pool") or params["pool"])
             result["deleted"] = replaces["machine_id"]
         return result

@@ -64,6 +64,8 @@ def health_machines(names, hostvars, variable, listed=None):
             "k3s": seen["settings"]["k3s"],
             "ready": identity["machine_id"] in ready,
         }
+        if data.get("V03", {}).get("addresses"):
+            entry["tailnet_addresses"] = data["V03"]["addresses"]
         certificate = data.get("K03", {}).get("certificate")
         found.append(dict(entry, k3s_certificate=certificate) if certificate else entry)
     return found

@@ -16,6 +16,7 @@ import struct
 
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
+AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
 def os_release(path="/etc/os-release"):
@@ -130,3 +131,13 @@ def machine_fact(path=MACHINE_FACT_PATH):
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def agent_settings(path=AGENT_SETTINGS_PATH):
+    """Return the settings (no secrets) that the agent was last given, {} when there are none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            lines = stream.read().splitlines()
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))

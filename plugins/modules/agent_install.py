@@ -12,6 +12,7 @@ description:
   - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and without
     pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
+  - With O(switch=false) the version is brought beside the one that runs, for M(beta9.workers.agent_switch).
 author:
   - beta9.workers authors (@beta9)
 attributes:
@@ -35,6 +36,10 @@ options:
       - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts that
         have the version.
     type: path
+  switch:
+    description: Whether to let the link point to the version.
+    type: bool
+    default: true
   directory:
     description: Where the versions are.
     type: path
@@ -65,16 +70,7 @@ import sys
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-
-COMPLETE = ".complete"
-
-
-def current(directory):
-    """Return the version that the link points to, or an empty string."""
-    try:
-        return os.path.basename(os.readlink(os.path.join(directory, "current")))
-    except OSError:
-        return ""
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit
 
 
 def run(module, what, command):
@@ -105,42 +101,37 @@ def install(module, target, bundle):
     run(module, "its self-check", [python, "-m", "beta9_agent", "--version"])
     run(module, "loading its packages", [python, "-c", "import httpcore, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
-    with open(os.path.join(target, COMPLETE), "w", encoding="ascii"):
+    with open(os.path.join(target, agent_unit.COMPLETE), "w", encoding="ascii"):
         pass
-
-
-def switch(directory, version, previous):
-    """Point current at the version in one step, and remove what is neither it nor the one before."""
-    link = os.path.join(directory, ".current.new")
-    if os.path.lexists(link):
-        os.unlink(link)
-    os.symlink(os.path.join("versions", version), link)
-    os.replace(link, os.path.join(directory, "current"))
-    for name in os.listdir(os.path.join(directory, "versions")):
-        if name not in (version, previous):
-            shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
 
 
 def main():
     module = AnsibleModule(
-        argument_spec={"version": {"type": "str", "required": True}, "bundle": {"type": "path"}, "directory": {"type": "path", "default": "/opt/beta9-agent"}},
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "bundle": {"type": "path"},
+            "switch": {"type": "bool", "default": True},
+            "directory": {"type": "path", "default": "/opt/beta9-agent"},
+        },
         supports_check_mode=True,
     )
-    version, directory = module.params["version"], module.params["directory"]
-    target = os.path.join(directory, "versions", version)
-    installed, previous = os.path.exists(os.path.join(target, COMPLETE)), current(directory)
+    version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
+    installed, previous = agent_unit.installed(directory, version), agent_unit.current(directory)
     needed = not installed and not module.params["bundle"]
     result = {"bundle_needed": needed, "previous": previous}
     if needed and not module.check_mode:
         module.exit_json(changed=False, **result)
-    result.update(changed=not installed or previous != version, diff={"before": previous + "\n", "after": version + "\n"})
+    other = switch and previous != version
+    after = version if other else previous if installed else "%s\n%s beside it" % (previous, version)
+    result.update(changed=not installed or other, diff={"before": previous + "\n", "after": after + "\n"})
     if module.check_mode:
         module.exit_json(**result)
     os.umask(0o022)
     if not installed:
-        install(module, target, module.params["bundle"])
-    if previous != version:
-        switch(directory, version, previous)
+        install(module, os.path.join(directory, "versions", version), module.params["bundle"])
+    if other:
+        agent_unit.point(directory, version)
+        agent_unit.prune(directory, (version, previous))
     if module.params["bundle"] and os.path.exists(module.params["bundle"]):
         os.unlink(module.params["bundle"])
     module.exit_json(**result)

@@ -72,30 +72,8 @@ remedy:
   type: str
 """
 
-import json
-import time
-
 from ansible.module_utils.basic import AnsibleModule
-
-
-def look(module):
-    """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's is none."""
-    _rc, out, _err = module.run_command(["systemctl", "show", module.params["unit"], "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True)
-    unit = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    try:
-        with open(module.params["state_file"], encoding="utf-8") as stream:
-            state = json.load(stream)
-    except (OSError, ValueError):
-        state = {}
-    if str(state.get("pid")) != unit.get("MainPID"):
-        state = {}
-    return state, unit.get("ActiveState") == "active" and not unit.get("Job"), unit
-
-
-def last_words(module):
-    """Return the end of the unit's journal."""
-    _rc, out, _err = module.run_command(["journalctl", "-u", module.params["unit"], "-n", "3", "--no-pager", "-o", "cat"])
-    return " | ".join(out.strip().splitlines())
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit
 
 
 def main():
@@ -107,36 +85,12 @@ def main():
         },
         supports_check_mode=True,
     )
-    deadline = time.monotonic() + (0 if module.check_mode else module.params["wait_seconds"])
-    seen = None
-    while True:
-        state, settled, unit = look(module)
-        problem = state.get("problem") or {}
-        if state.get("status") == "ready" and settled:
-            break
-        # twice the same from the same process: not the last words of one that is about to be restarted
-        final = problem and not problem["retryable"] and state["status"] == "degraded" and seen == (state["pid"], problem["code"])
-        seen = (state.get("pid"), problem.get("code"))
-        if final or time.monotonic() >= deadline:
-            break
-        time.sleep(0.25)
-    known = {name: state[name] for name in ("agent_version", "gpu_count", "machine_id") if name in state}
-    result = dict(known, status=state.get("status", "stopped"), **{name: problem.get(name) for name in ("code", "cause", "remedy") if problem})
-    if (result["status"] == "ready" and settled) or module.check_mode:
+    seconds = 0 if module.check_mode else module.params["wait_seconds"]
+    ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    if ready or module.check_mode:
         module.exit_json(changed=False, **result)
-    if not state:
-        result.update(
-            code="agent_not_running",
-            cause="the agent does not run: %s, %s" % (unit.get("ActiveState"), last_words(module)),
-            remedy="Read its journal: journalctl -u %s -n 50" % module.params["unit"],
-        )
-    result.setdefault("code", "agent_not_ready")
-    result.setdefault("cause", "no keepalive was accepted yet")
-    result.setdefault("remedy", "Read its journal: journalctl -u %s -n 50" % module.params["unit"])
     module.fail_json(
-        msg="expected the agent to be ready within %d s, found %s: %s. %s"
-        % (module.params["wait_seconds"], result["status"], result["cause"], result["remedy"]),
-        **result,
+        msg="expected the agent to be ready within %d s, found %s: %s. %s" % (seconds, result["status"], result["cause"], result["remedy"]), **result
     )
 
 

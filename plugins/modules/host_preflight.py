@@ -67,7 +67,7 @@ options:
     description: The connection modes that exist.
     type: list
     elements: str
-    default: [autossh, direct]
+    default: [autossh, tailscale, direct]
   systems:
     description: Supported systems as C(id) or C(id version).
     type: list
@@ -147,6 +147,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host, preflight, protocol
 
+# What a way to the gateway leaves on a host for as long as it is set up
+WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
+
 
 def gather(params):
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
@@ -175,6 +178,8 @@ def gather(params):
         "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
         "machine": host.machine_fact(),
+        "ways": [name for name, path in WAYS if os.path.lexists(path)],
+        "agent_settings": host.agent_settings(),
         "has_token": os.path.exists(os.path.join(host.CREDENTIALS_DIR, "machine_token")),
     }
 
@@ -198,7 +203,7 @@ def main():
                     "max_memory": {"type": "str"},
                 },
             },
-            "connections": {"type": "list", "elements": "str", "default": ["autossh", "direct"]},
+            "connections": {"type": "list", "elements": "str", "default": ["autossh", "tailscale", "direct"]},
             "systems": {"type": "list", "elements": "str", "default": []},
             "resolve": {"type": "list", "elements": "str", "default": []},
             "tunnel_port": {"type": "int", "default": 0},

@@ -180,13 +180,18 @@ def keep_aside(version):
     partial = k3s.PREVIOUS + ".partial"
     for path in (partial, k3s.PREVIOUS):
         shutil.rmtree(path, ignore_errors=True)
-    secretfiles.ensure_directory(partial)
-    shutil.copy2(k3s.BINARY, os.path.join(partial, "k3s"))
-    for source, name in ((k3s.DATABASE_DIR, "db"), (k3s.CONFIG_DIR, "config.yaml.d")):
-        if os.path.isdir(source):
-            shutil.copytree(source, os.path.join(partial, name), symlinks=True)
-    shutil.copy2(k3s.RECORD, os.path.join(partial, "installed.json"))
-    secretfiles.write(os.path.join(partial, "version"), version)
+    try:
+        secretfiles.ensure_directory(partial)
+        shutil.copy2(k3s.BINARY, os.path.join(partial, "k3s"))
+        for source, name in ((k3s.DATABASE_DIR, "db"), (k3s.CONFIG_DIR, "config.yaml.d")):
+            if os.path.isdir(source):
+                shutil.copytree(source, os.path.join(partial, name), symlinks=True)
+        secretfiles.write(os.path.join(partial, "version"), version)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        found = getattr(error, "strerror", None) or str(error)[:200]
+        remedy = "Free some space there, and run again. %s goes on running." % version
+        raise k3s.Refused("k3s_write", k3s.STATE_DIR, "room to keep program and database of %s aside" % version, found, remedy) from None
     os.rename(partial, k3s.PREVIOUS)
 
 
@@ -201,13 +206,16 @@ def switch(module, version, digests, previous):
     upgrade = k3s.BINARY in digests and previous not in (None, version) and os.path.exists(k3s.UNIT_FILE)
     if upgrade:
         module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
-        keep_aside(previous)
-    for path in digests:
-        os.replace(staged(path), path)
-    known = {path: entry["sha256"] for path, entry in k3s.record().get("files", {}).items() if os.path.exists(path)}
-    k3s.remember(version, dict(known, **digests))
-    if upgrade:
-        module.run_command(["systemctl", "--no-block", "start", k3s.UNIT], check_rc=True)
+    try:
+        if upgrade:
+            keep_aside(previous)
+        for path in digests:
+            os.replace(staged(path), path)
+        known = {path: entry["sha256"] for path, entry in k3s.record().get("files", {}).items() if os.path.exists(path)}
+        k3s.remember(version, dict(known, **digests))
+    finally:  # the old one, where there was no room to keep it aside
+        if upgrade:
+            module.run_command(["systemctl", "--no-block", "start", k3s.UNIT], check_rc=True)
 
 
 def run(module):

@@ -161,10 +161,7 @@ def go_back(module):
     os.replace(k3s.BINARY + ".old", k3s.BINARY)
     with open(os.path.join(k3s.PREVIOUS, "version"), encoding="utf-8") as stream:
         version = stream.read()
-    with open(os.path.join(k3s.PREVIOUS, "installed.json"), encoding="utf-8") as stream:
-        before = json.load(stream)
-    files = {path: entry["sha256"] for path, entry in before["files"].items() if path == k3s.BINARY}
-    k3s.remember(version, files)
+    k3s.remember(version, {k3s.BINARY: k3s.digest_of(k3s.BINARY)})
     module.run_command(["systemctl", "--no-block", "start", k3s.UNIT], check_rc=True)
     return version
 

@@ -25,7 +25,9 @@ attributes:
     description: Shows the machine before and after.
   idempotent:
     support: partial
-    description: With O(machine_id) only. Without it, O(state=present) creates a machine each time.
+    description: >-
+      With O(machine_id) only. Without it, O(state=present) creates a machine each time. O(state=absent) always asks the gateway to
+      delete, because the token of a machine that is not listed any more may still work.
 options:
   state:
     description: Whether there shall be a machine.
@@ -111,7 +113,7 @@ def plan(client, params):
     if found and found["pool"] != wish["pool"]:
         raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
     if params["state"] == "absent":
-        return _delete(client, found)
+        return _delete(client, found, dict(wish, id=params["machine_id"]))
     machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
@@ -129,12 +131,14 @@ def _create(client, wish):
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found):
+def _delete(client, found, wish):
+    """Return the plan. A machine that is not listed may have expired only: its token still works until it is deleted."""
+
     def apply():
-        client.delete_machine(found["id"], found["pool"])
+        client.delete_machine(wish["id"], wish["pool"])
         return {}
 
-    return machine_runner.Plan(found or {}, {}, apply if found else None, {"machine": {}})
+    return machine_runner.Plan(found or {}, {}, apply, {"machine": {}})
 
 
 def main():

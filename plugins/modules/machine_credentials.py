@@ -11,6 +11,8 @@ version_added: "0.1.0"
 description:
   - Writes the token to a file that only root may read, and the identity (without secrets) to the local fact C(beta9).
   - The token is written first. A host that has the fact has the token too, wherever a run was interrupted.
+  - While a token is rotated, the host holds the one before as well. The fact then names the machine that it belongs to as
+    C(replaces), until it is known which of the two stays.
 author:
   - beta9.workers authors (@beta9)
 attributes:
@@ -25,9 +27,11 @@ attributes:
     description: A second call with the same values changes nothing.
 options:
   state:
-    description: V(absent) removes the token and the identity.
+    description:
+      - V(absent) removes the tokens and the identity.
+      - V(confirmed) forgets what O(replaces) kept, V(restored) goes back to it. Both are content when nothing was kept.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, confirmed, restored]
     default: present
   machine_id:
     description: Id that the gateway gave the machine.
@@ -42,6 +46,9 @@ options:
   machine_token:
     description: The machine's token. Required with O(state=present).
     type: str
+  replaces:
+    description: The machine that the host has, as its fact names it. Given, its token and identity are kept aside.
+    type: dict
   directory:
     description: Directory of the credentials, mode 0700.
     type: path
@@ -66,6 +73,11 @@ machine:
   returned: always
   type: dict
   sample: {machine_id: 1165a9b6, pool: gpu, provider: generic}
+dropped:
+  description: The machine that the host held until now, and whose record at the gateway nobody needs any more.
+  returned: when credentials were restored
+  type: dict
+  sample: {machine_id: 9c40e2d7, pool: gpu, provider: generic}
 """
 
 import json
@@ -75,51 +87,98 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host, protocol, secretfiles
 
 
-def keep(params, check_mode):
-    """Write token, then identity. Return whether anything changed and the new identity."""
-    identity = {
-        "machine_id": protocol.machine_id(params["machine_id"]),
-        "pool": protocol.pool_name(params["pool"]),
-        "provider": protocol.provider_name(params["provider"]),
-    }
-    token = protocol.token(params["machine_token"])
-    changed = secretfiles.ensure_directory(params["directory"], check_mode)
-    if not check_mode:
-        os.makedirs(os.path.dirname(params["fact_path"]), mode=0o755, exist_ok=True)
-    changed |= secretfiles.write(os.path.join(params["directory"], "machine_token"), token, 0o600, check_mode)
-    changed |= secretfiles.write(params["fact_path"], json.dumps(identity, sort_keys=True) + "\n", 0o644, check_mode)
-    return changed, identity
+TOKEN = "machine_token"
+KEPT = "machine_token.before"
 
 
-def forget(params, check_mode):
-    """Remove identity, then token, so that an interrupted removal never leaves a fact without a token."""
-    paths = [params["fact_path"], os.path.join(params["directory"], "machine_token"), os.path.join(params["directory"], "k3s_token")]
-    present = any(os.path.exists(path) for path in paths)
-    if not check_mode:
-        secretfiles.remove(paths)
-    return present, {}
+class Credentials:
+    """The files, and the verbs on them. Each returns result keys, changed among them."""
+
+    def __init__(self, params, check_mode):
+        self.params, self.check_mode = params, check_mode
+        self.directory, self.fact_path = params["directory"], params["fact_path"]
+        self.token, self.kept = os.path.join(self.directory, TOKEN), os.path.join(self.directory, KEPT)
+        self.before = host.machine_fact(self.fact_path)
+
+    def _write_fact(self, identity):
+        if not self.check_mode:
+            os.makedirs(os.path.dirname(self.fact_path), mode=0o755, exist_ok=True)
+        return secretfiles.write(self.fact_path, json.dumps(identity, sort_keys=True) + "\n", 0o644, self.check_mode)
+
+    def _copy(self, source, target):
+        with open(source, encoding="utf-8") as stream:
+            secretfiles.write(target, stream.read(), 0o600, self.check_mode)
+
+    def present(self):
+        """Write token, then identity."""
+        identity = {
+            "machine_id": protocol.machine_id(self.params["machine_id"]),
+            "pool": protocol.pool_name(self.params["pool"]),
+            "provider": protocol.provider_name(self.params["provider"]),
+        }
+        token = protocol.token(self.params["machine_token"])
+        changed = secretfiles.ensure_directory(self.directory, self.check_mode)
+        if self.params["replaces"]:
+            identity["replaces"] = {name: self.params["replaces"][name] for name in ("machine_id", "pool", "provider")}
+            if os.path.exists(self.token):
+                self._copy(self.token, self.kept)
+        changed |= secretfiles.write(self.token, token, 0o600, self.check_mode)
+        changed |= self._write_fact(identity)
+        return {"changed": changed, "machine": identity}
+
+    def absent(self):
+        """Remove identity, then tokens, so that an interrupted removal never leaves a fact without a token."""
+        paths = [self.fact_path, self.token, self.kept, os.path.join(self.directory, "k3s_token")]
+        present = any(os.path.exists(path) for path in paths)
+        if not self.check_mode:
+            secretfiles.remove(paths)
+        return {"changed": present, "machine": {}}
+
+    def confirmed(self):
+        """Forget what was kept: the fact last, because it says that there is something to forget."""
+        identity = {name: value for name, value in self.before.items() if name != "replaces"}
+        changed = identity != self.before
+        if changed and not self.check_mode:
+            secretfiles.remove([self.kept])
+            self._write_fact(identity)
+        return {"changed": changed, "machine": identity}
+
+    def restored(self):
+        """Go back to what was kept. A host that had no token before has none again."""
+        identity = self.before.get("replaces")
+        if not identity:
+            return {"changed": False, "machine": self.before}
+        if not self.check_mode:
+            if os.path.exists(self.kept):
+                self._copy(self.kept, self.token)
+            else:
+                secretfiles.remove([self.token])
+            self._write_fact(identity)
+            secretfiles.remove([self.kept])
+        return {"changed": True, "machine": identity, "dropped": {name: value for name, value in self.before.items() if name != "replaces"}}
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "state": {"type": "str", "choices": ["present", "absent", "confirmed", "restored"], "default": "present"},
             "machine_id": {"type": "str"},
             "pool": {"type": "str"},
             "provider": {"type": "str", "default": "generic"},
             "machine_token": {"type": "str", "no_log": True},
+            "replaces": {"type": "dict"},
             "directory": {"type": "path", "default": host.CREDENTIALS_DIR},
             "fact_path": {"type": "path", "default": host.MACHINE_FACT_PATH},
         },
         required_if=[("state", "present", ["machine_id", "pool", "machine_token"])],
         supports_check_mode=True,
     )
-    before = host.machine_fact(module.params["fact_path"])
+    credentials = Credentials(module.params, module.check_mode)
     try:
-        changed, after = (keep if module.params["state"] == "present" else forget)(module.params, module.check_mode)
+        result = getattr(credentials, module.params["state"])()
     except protocol.InvalidField as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, machine=after, diff={"before": before, "after": after})
+    module.exit_json(diff={"before": credentials.before, "after": result["machine"]}, **result)
 
 
 if __name__ == "__main__":

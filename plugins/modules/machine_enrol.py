@@ -30,6 +30,12 @@ options:
     description: The machine that this one takes the place of, as the host's fact has it, with C(machine_id) and C(pool).
     type: dict
     default: {}
+  keep_replaced:
+    description:
+      - Whether the machine that is replaced stays at the gateway, and its credentials on the host, until
+        M(beta9.workers.machine_credentials) is told how it went.
+    type: bool
+    default: false
 attributes:
   check_mode:
     support: full

@@ -64,9 +64,12 @@ options:
     choices: [autossh, tailscale, direct]
     default: autossh
   gateway_url:
-    description: The gateway's HTTP port as the worker reaches it.
+    description: The gateway's HTTP port as the worker reaches it. Empty for the one that its agent was given.
     type: str
     default: http://127.0.0.1:1994
+  login_server:
+    description: The tailnet's control server that the worker shall be logged in at. Not compared when left out.
+    type: str
   ca_path:
     description: CA certificates to trust towards the gateway.
     type: path
@@ -119,6 +122,10 @@ options:
         description: Whether k3s is part of the worker's configuration.
         type: bool
         default: false
+      tailnet_addresses:
+        description: The worker's addresses in the tailnet.
+        type: list
+        elements: str
       k3s_certificate:
         description: SHA-256 of the certificate that the worker's own k3s shows.
         type: str
@@ -180,9 +187,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, join
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine, platform, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine, platform, tailnet, tunnel
 
-WORKER_PROBES = dict(tunnel.PROBES, **dict(machine.PROBES, **dict(platform.PROBES, **gpu.PROBES)))
+WORKER_PROBES = dict(tunnel.PROBES, V03=tailnet.node, **dict(machine.PROBES, **dict(platform.PROBES, **gpu.PROBES)))
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 
@@ -200,6 +207,7 @@ def look_at_worker(params):
     """Return the observations of this worker."""
     identity = host.machine_fact()
     config = dict(params, machine_id=identity.get("machine_id", ""), pool=identity.get("pool", ""), provider=identity.get("provider", "generic"))
+    config["gateway_url"] = params["gateway_url"] or tunnel.agents_gateway()
     probes = [
         (catalog.BY_ID[name], function)
         for name, function in WORKER_PROBES.items()
@@ -247,6 +255,7 @@ def main():
         "provider": {"type": "str", "default": "generic"},
         "connection": {"type": "str", "default": "autossh"},
         "k3s": {"type": "bool", "default": False},
+        "tailnet_addresses": {"type": "list", "elements": "str"},
         "k3s_certificate": {"type": "str"},
         "ready": {"type": "bool", "default": False},
     }
@@ -261,6 +270,7 @@ def main():
             "nonce": {"type": "str"},
             "connection": {"type": "str", "choices": ["autossh", "tailscale", "direct"], "default": "autossh"},
             "gateway_url": {"type": "str", "default": "http://127.0.0.1:1994"},
+            "login_server": {"type": "str"},
             "ca_path": {"type": "path"},
             "gpus": {"type": "int"},
             "k3s": {"type": "bool", "default": False},

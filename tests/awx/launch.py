@@ -88,18 +88,14 @@ class Launcher:
         refused = rules.launch_problems(spec, answers or {})
         if refused or (limit and not template["ask_limit_on_launch"]):
             raise ValueError("AWX refuses the launch: %s" % refused)
-        self.count += 1
-        place = self.directory / ("job-%d" % self.count)
-        for part in ("env", "inventory"):
-            (place / part).mkdir(parents=True, mode=0o700)
-        shutil.copytree(self.project, place / "project", symlinks=True)
-        shutil.copytree(self.collections, place / "requirements_collections")
+        place = self.private_data_dir()
         self.write_inventory(place, hosts or sorted(self.hosts), host_variables or {})
         own = json.loads(template.get("extra_vars") or "{}")
         variables = {"awx_job_id": self.count, "awx_job_template_name": name, **own, **rules.defaults(spec), **(answers or {}), **(artefacts or {})}
         safe = {key: value if own.get(key) == value else unsafe(value) for key, value in variables.items()}
         (place / "env/extravars").write_text(yaml.dump(safe, Dumper=_Dumper))
-        arguments, environment, key = self.inject(place, template)
+        credentials = self.double.linked("job_templates", template, "credentials")
+        arguments, environment, key = self.inject(place, credentials)
         # what AWX sets for every job
         environment.update(
             ANSIBLE_COLLECTIONS_PATH=str(place / "requirements_collections"),
@@ -124,10 +120,37 @@ class Launcher:
         )
         return Job(runner, place)
 
-    def inject(self, place, template):
-        """Return (arguments, environment, SSH key) that the template's credentials bring."""
-        arguments, environment, key = [], {}, None
-        for credential in self.double.linked("job_templates", template, "credentials"):
+    def private_data_dir(self):
+        """Return a new directory with project and collections, as every job gets one."""
+        self.count += 1
+        place = self.directory / ("job-%d" % self.count)
+        for part in ("env", "inventory"):
+            (place / part).mkdir(parents=True, mode=0o700)
+        shutil.copytree(self.project, place / "project", symlinks=True)
+        shutil.copytree(self.collections, place / "requirements_collections")
+        return place
+
+    def inventory_update(self, name):
+        """Update an inventory source by name; return (inventory, all that was printed)."""
+        source, place = self.double.named("inventory_sources", name), self.private_data_dir()
+        environment = {"INVENTORY_UPDATE_ID": str(self.count)}
+        self.inject(place, [self.double.objects["credentials"][source["credential"]]], environment)
+        path = place / "project" / source["source_path"]
+        output, errors, status = ansible_runner.run_command(
+            executable_cmd=str(BIN / "ansible-inventory"),
+            cmdline_args=["--list", "--export", "-i", str(path), "--playbook-dir", str(path.parent)],
+            private_data_dir=str(place),
+            host_cwd=str(place / "project"),
+            envvars=dict(environment, ANSIBLE_COLLECTIONS_PATH=str(place / "requirements_collections"), ANSIBLE_INVENTORY_UNPARSED_FAILED="True"),
+            quiet=True,
+        )
+        return json.loads(output) if status == 0 else None, output + errors
+
+    def inject(self, place, credentials, environment=None):
+        """Return (arguments, environment, SSH key) that credentials bring."""
+        arguments, key = [], None
+        environment = {} if environment is None else environment
+        for credential in credentials:
             kind = self.double.objects["credential_types"][credential["credential_type"]]
             if kind["name"] == "Machine":
                 arguments, key = arguments + ["-u", credential["inputs"]["username"]], credential["inputs"]["ssh_key_data"]
@@ -137,7 +160,7 @@ class Launcher:
             # AWX mounts this directory as /runner
             inject_credential(stub, Credential(inputs=credential["inputs"]), environment, {}, added, str(place))
             arguments += [word.replace("@/runner/", "@%s/" % place) for word in added]
-        environment = {name: value.replace("/runner/", "%s/" % place) for name, value in environment.items()}
+        environment.update({name: value.replace("/runner/", "%s/" % place) for name, value in environment.items()})
         for path in (place / "env").iterdir():  # paths inside of files too
             text = path.read_text()
             if "=/runner/" in text:

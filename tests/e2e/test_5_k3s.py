@@ -284,24 +284,30 @@ def test_refused_before_anything_changes(cluster):
     assert cluster.look(cluster.first) == state
 
 
-def test_bad_downloads_and_a_full_disk_leave_the_old_version(cluster):
-    """A file system with room for one program, not for two; a program that is not what its checksum says; half of one."""
+def test_bad_downloads_and_full_disks_leave_the_old_version(cluster):
+    """No room beside the program; none to keep program and database aside; a program that is not what its checksum says; half of one."""
     status, output, _words, _recap = cluster.role({"again": (cluster.second, {})})
     assert status == 0, output
-    states = {worker: cluster.look(worker) for worker in cluster.bed.workers}
-    small = "mkdir -p /small; mount -t tmpfs -o size=320k none /small; cp -a /usr/local/bin/k3s /small/; mount --bind /small /usr/local/bin"
-    cluster.bed.sh(cluster.second, small)
+    before = cluster.look(cluster.second)
+    small = "mkdir -p /small; mount -t tmpfs -o size=%s none /small; cp -a %s/* /small/; mount --bind /small %s"
+    cluster.bed.sh(cluster.second, small % ("320k", "/usr/local/bin", "/usr/local/bin"))
+    cluster.bed.sh(cluster.first, small % ("200k", "/var/lib/beta9-k3s", "/var/lib/beta9-k3s"))
     try:
-        wish = {"version": NEW, "k3s_artifact_url": cluster.site + "/damaged"}
-        _status, output, words, _recap = cluster.role({"damaged": (cluster.first, wish), "disk": (cluster.second, {"version": NEW})})
-        assert cluster.look(cluster.second) == states[cluster.second]
+        _status, output, words, _recap = cluster.role({"aside": (cluster.first, {"version": NEW}), "beside": (cluster.second, {"version": NEW})})
+        assert cluster.look(cluster.second) == before
+        wait_for(lambda: cluster.look(cluster.first)[:2] == [OLD, OLD])
     finally:
         cluster.bed.sh(cluster.second, "umount /usr/local/bin; umount /small")
-    assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), output
-    assert "No space left on device" in words["disk"] and "Free some space" in words["disk"], output
-    wish = {"cut": (cluster.second, {"version": NEW, "k3s_artifact_url": cluster.site + "/cut"})}
+        cluster.bed.sh(cluster.first, "umount /var/lib/beta9-k3s; umount /small")
+    for name in ("aside", "beside"):
+        assert "No space left on device" in words[name] and "Free some space" in words[name], output
+    assert "%s goes on running" % OLD in words["aside"]
+    states = {worker: cluster.look(worker) for worker in cluster.bed.workers}
+    bad = (("damaged", cluster.first), ("cut", cluster.second))
+    wish = {name: (worker, {"version": NEW, "k3s_artifact_url": cluster.site + "/" + name}) for name, worker in bad}
     wish.update(gpus=(cluster.first, {"beta9_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"beta9_gpus": 1}))
     words = cluster.role(wish)[2]
+    assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), words
     assert "the transfer ended early" in words["cut"], words
     assert "expected 3 allocatable nvidia.com/gpu within 1 s, found: 2 GPUs are allocatable" in words["gpus"], words
     assert "expected the NVIDIA container runtime in containerd's configuration" in words["runtime"], words
@@ -334,7 +340,7 @@ def wait_for(condition, seconds=15):
 
 KILLED = """
 systemctl stop k3s; mkdir -m 700 /var/lib/beta9-k3s/previous; cd /var/lib/beta9-k3s/previous
-cp -a /usr/local/bin/k3s /var/lib/rancher/k3s/server/db /etc/rancher/k3s/config.yaml.d ../installed.json . && printf %s > version
+cp -a /usr/local/bin/k3s /var/lib/rancher/k3s/server/db /etc/rancher/k3s/config.yaml.d . && printf %s > version
 python3 -c 'import urllib.request as u; open("/usr/local/bin/k3s", "wb").write(u.urlopen("%s/good/%s/k3s").read())'"""
 
 

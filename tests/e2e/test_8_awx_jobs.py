@@ -89,6 +89,22 @@ def test_a_slice_lacks_the_gateway_host(launch, testbed, jobs):
     assert job.status == "successful" and job.hosts("changed") == [] and list(job.stats["processed"]) == [testbed.workers[1]], job.output
 
 
+def test_inventory_source(jobs, testbed):
+    """The gateway's machines, with no collection but the project's own, and the token in a file."""
+    inventory, text = jobs.inventory_update("beta9 machines")
+    assert inventory is not None, text
+    assert sorted(inventory["beta9_status_ready"]["hosts"]) == sorted(testbed.machines()) and len(inventory["beta9_pool_gpu"]["hosts"]) == 2
+    credential = jobs.double.named("credentials", "beta9 gateway")
+    assert credential["inputs"]["token"] not in text
+    kept = credential["inputs"]
+    credential["inputs"] = dict(kept, token="not-the-token-of-this-gateway")
+    try:
+        inventory, text = jobs.inventory_update("beta9 machines")
+    finally:
+        credential["inputs"] = kept
+    assert inventory is None and "token" in text and "not-the-token-of-this-gateway" not in text, text
+
+
 def test_example_of_ansible_runner_as_a_library(testbed, tmp_path):
     """examples/onboard_with_runner.py on a host that is ready and on one that does not answer."""
     sys.path.insert(0, str(testbed.root / "examples"))

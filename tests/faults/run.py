@@ -122,7 +122,11 @@ def equip():
     (folder / "kube.json").write_text(json.dumps(kube))
     put(GATEWAY, folder / "kube.json", "/etc/beta9-kubectl-double.json", "644")
     tailscale = (
-        "#!/bin/sh\n# TEST DOUBLE of tailscale ping\n"
+        "#!/bin/sh\n# TEST DOUBLE of tailscale: its status with every registered machine as a peer, and its ping\n"
+        'if [ "$1" = status ]; then\n'
+        "    for key in $(redis-cli smembers provider:machine:generic:gpu:machine_index); do redis-cli hget $key hostname; done |\n"
+        "        sed 's/.*/\"&\": {\"TailscaleIPs\": [\"&\"]}/' | paste -sd, | sed 's/.*/{\"BackendState\": \"Running\", \"Peer\": {&}}/'\n"
+        "    exit\nfi\n"
         '[ "$(cat /etc/beta9-tailscale-double)" = Running ] || { echo "no reply"; exit 1; }\n'
         'echo "pong from worker via 10.0.0.1:41641 in 1ms"\n'
     )

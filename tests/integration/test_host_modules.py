@@ -85,3 +85,60 @@ def test_key(run_module, tmp_path):
     assert result["changed"] and result["public_key"].startswith("ssh-ed25519 ") and mode(wish["path"]) == "0o600"
     again = run_module("tunnel_key", **wish)
     assert not again["changed"] and again["public_key"] == result["public_key"] and "PRIVATE KEY" not in result["_raw"]
+
+
+NEW = "canary-machine-token-4567"
+
+
+@pytest.fixture
+def rotated(run_module, wish):
+    """A host that holds a new machine's credentials beside those of the one before."""
+    before = run_module("machine_credentials", **wish)["machine"]
+    result = run_module("machine_credentials", **dict(wish, machine_id="9c40e2d7", machine_token=NEW, replaces=before))
+    assert result["changed"] and "canary" not in result["_raw"] and result["machine"] == dict(before, machine_id="9c40e2d7", replaces=before)
+    return before
+
+
+def credentials(tmp_path):
+    """Return the fact and the files of a host."""
+    folder = tmp_path / "etc/credentials"
+    fact = json.loads((tmp_path / "facts.d/beta9.fact").read_text())
+    return fact, {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_rotation_keeps_both_until_it_is_known_which_one_stays(run_module, wish, tmp_path, rotated):
+    fact, files = credentials(tmp_path)
+    assert fact["replaces"] == rotated and files == {"machine_token": NEW, "machine_token.before": TOKEN}
+    assert {mode(tmp_path / "etc/credentials" / name) for name in files} == {"0o600"}
+
+
+def where(wish):
+    return {"directory": wish["directory"], "fact_path": wish["fact_path"]}
+
+
+def test_confirmed_rotation_forgets_the_old_one(run_module, wish, tmp_path, rotated):
+    assert run_module("machine_credentials", check=True, state="confirmed", **where(wish))["changed"] and len(credentials(tmp_path)[1]) == 2
+    result = run_module("machine_credentials", state="confirmed", **where(wish))
+    assert result["changed"] and credentials(tmp_path) == (dict(rotated, machine_id="9c40e2d7"), {"machine_token": NEW})
+    for state in ("confirmed", "restored"):
+        assert not run_module("machine_credentials", state=state, **where(wish))["changed"]
+
+
+def test_rotation_that_failed_is_undone(run_module, wish, tmp_path, rotated):
+    assert run_module("machine_credentials", check=True, state="restored", **where(wish))["changed"] and len(credentials(tmp_path)[1]) == 2
+    result = run_module("machine_credentials", state="restored", **where(wish))
+    assert result["changed"] and result["dropped"] == dict(rotated, machine_id="9c40e2d7")
+    assert credentials(tmp_path) == (rotated, {"machine_token": TOKEN}) and "canary" not in result["_raw"]
+
+
+def test_rotation_of_a_host_that_lost_its_token_is_undone(run_module, wish, tmp_path):
+    before = run_module("machine_credentials", **wish)["machine"]
+    os.unlink(tmp_path / "etc/credentials/machine_token")
+    run_module("machine_credentials", **dict(wish, machine_id="9c40e2d7", machine_token=NEW, replaces=before))
+    run_module("machine_credentials", state="restored", **where(wish))
+    assert credentials(tmp_path) == (before, {})
+
+
+def test_removing_credentials_removes_those_of_a_rotation_as_well(run_module, wish, tmp_path, rotated):
+    assert run_module("machine_credentials", state="absent", **where(wish))["changed"]
+    assert not list((tmp_path / "etc/credentials").iterdir())

@@ -33,7 +33,12 @@ def test_delete_and_delete_again(gateway, run_module, admin, created):
     result = run_module("machine", **wish)
     assert result["changed"] and not gateway.state(created["machine_id"]) and result["diff"]["after"] == {}
     assert not run_module("machine", **wish)["changed"]
-    assert len(gateway.requests("DELETE")) == 1
+
+
+def test_token_of_a_machine_that_expired_is_deleted_as_well(gateway, run_module, admin, created):
+    gateway.db.delete("provider:machine:generic:gpu:" + created["machine_id"])
+    result = run_module("machine", pool="gpu", machine_id=created["machine_id"], state="absent", **admin)
+    assert not result["changed"] and not [key for key in gateway.db.keys("double:token:*") if gateway.db.hget(key, "machine_id") == created["machine_id"]]
 
 
 def test_check_mode_creates_nothing(gateway, run_module, admin):

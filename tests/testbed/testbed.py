@@ -1,7 +1,7 @@
 """Real test hosts on this machine: podman containers that boot systemd, run sshd, and reach each other by name.
 
     testbed.py deps            install the Debian packages this needs (as root)
-    testbed.py up [--workers N]  build what is missing, start a gateway host and workers, write build/testbed/inventory.yml
+    testbed.py up [--workers N] [--tun]  build what is missing, start a gateway host and workers, write build/testbed/inventory.yml
     testbed.py status          which hosts run
     testbed.py exec HOST CMD   run a command in a host
     testbed.py down            remove hosts and network (images stay cached)
@@ -127,8 +127,8 @@ def hosts(workers):
     return found
 
 
-def start(name, image, address):
-    """Start one host, or make sure that it runs."""
+def start(name, image, address, tun=False):
+    """Start one host, or make sure that it runs. With tun it may make network interfaces and a firewall of its own."""
     if run("podman", "inspect", "--format", "{{.State.Running}}", name, check=False) == "true" and run("podman", "exec", name, "true", check=False) is None:
         run("podman", "rm", "--force", "--time", "0", name)  # podman believes that it runs, but its processes are gone
     if run("podman", "container", "exists", name, check=False) is None:
@@ -153,10 +153,10 @@ def start(name, image, address):
             NETWORK,
             "--ip",
             address,
-            # as on a real host, so that systemd's sandboxing is real; systemd 257 refuses some of it otherwise
-            # ... and so that its packet filter can be set
+            # as on a real host, so that systemd's sandboxing is real (systemd 257 refuses some of it otherwise), and the packet filter
             "--cap-add",
-            "SYS_ADMIN,SYS_PTRACE,NET_ADMIN",
+            "SYS_ADMIN,SYS_PTRACE,NET_ADMIN" + (",NET_RAW" if tun else ""),
+            *(["--device", "/dev/net/tun"] if tun else []),
             "--label",
             LABEL,
             *limits,
@@ -201,7 +201,7 @@ def gateway_double():
         "log": "/var/log/beta9-gateway-double.log",
         "state_ttl_seconds": int(os.environ.get("B9_STATE_TTL_SECONDS", "300")),
         "pending_ttl_seconds": 3600,
-        "hostname_mode": "direct",
+        "hostname_mode": os.environ.get("B9_HOSTNAME_MODE", "direct"),
         "pools": [
             {"name": "gpu", "provider": "generic", "gpu": "A10G", "machine_creation": True},
             {"name": "cpu", "provider": "generic", "gpu": "", "machine_creation": True},
@@ -276,7 +276,7 @@ def room_for_inits():
         path.write_text("1024")
 
 
-def up(workers):
+def up(workers, tun=False):
     """Start everything that is not running, and write how to reach it."""
     room_for_inits()
     STATE.mkdir(parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def up(workers):
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "beta9-testbed", "-f", str(key))
     public = (STATE / "id_ed25519.pub").read_text().strip()
     for name, image, address, _user in members:
-        start(name, image, address)
+        start(name, image, address, tun)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda member: prepare(member[0], member[3], public), members))
     lines = []
@@ -312,7 +312,8 @@ def down():
     """Remove the hosts and what belongs to them; cached images stay."""
     names = mine()
     if names:
-        run("podman", "rm", "--force", "--time", "2", *names)
+        if run("podman", "rm", "--force", "--time", "2", *names, check=False) is None:  # on a busy machine one ends while it is being stopped
+            run("podman", "rm", "--force", "--time", "0", *mine())
     if run("podman", "network", "exists", NETWORK, check=False) is not None:
         run("podman", "network", "rm", NETWORK)
     shutil.rmtree(STATE, ignore_errors=True)
@@ -323,7 +324,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("deps")
-    verbs.add_parser("up").add_argument("--workers", type=int, default=2)
+    up_parser = verbs.add_parser("up")
+    up_parser.add_argument("--workers", type=int, default=2)
+    up_parser.add_argument("--tun", action="store_true", help="hosts may make network interfaces, as a VPN does")
     verbs.add_parser("down")
     verbs.add_parser("status")
     execute = verbs.add_parser("exec")
@@ -333,7 +336,7 @@ def main():
     if arguments.verb == "deps":
         deps()
     elif arguments.verb == "up":
-        up(arguments.workers)
+        up(arguments.workers, arguments.tun)
     elif arguments.verb == "down":
         down()
     elif arguments.verb == "status":

@@ -135,7 +135,7 @@ CHECKS = (
             "": ("the gateway's port does not take connections", START_TUNNEL),
         },
         ("T02",),
-        ("T01",),
+        ("T01", "V03", "V04"),
     ),
     Check(
         "T04",
@@ -634,17 +634,39 @@ CHECKS = (
     Check(
         "V03",
         "tailscale.state",
-        "Tailscale is connected",
+        "The worker is connected to its tailnet",
         WORKER,
-        "The gateway can't reach the worker.",
+        "The gateway can't reach the worker, nor the worker the gateway.",
         {
-            "login": ("the worker is logged out of the tailnet, or its key expired", ONBOARD),
-            "stopped": ("tailscaled does not run, or is down", "systemctl start tailscaled; tailscale up"),
+            "stopped": ("tailscaled does not run", "systemctl restart tailscaled; journalctl -u tailscaled -n 50"),
+            "down": ("the node was taken down (tailscale down)", ONBOARD),
+            "login": ("the node is logged out of the tailnet", "Set tailscale_auth_key_file to a new key, then: " + ONBOARD),
+            "expired": ("the node's key expired", "Set tailscale_auth_key_file to a new key, then: " + ONBOARD),
+            "approval": ("the node waits for approval", "Approve it at the control server"),
+            "server": (
+                "the node is logged in at another control server than the inventory says",
+                "Correct tailscale_login_server, or set tailscale_force_reauth=true and a key, then: " + ONBOARD,
+            ),
+            "duplicate": (
+                "another node of the tailnet has this host's name, so the control server gave it another one",
+                "Delete or rename the other node at the control server and name this one, or set tailscale_hostname, then: " + ONBOARD,
+            ),
+            "offline": (
+                "the control server can't be reached, or no longer knows the node",
+                "tailscale status; if the node was deleted: tailscale logout, set tailscale_auth_key_file, then: " + ONBOARD,
+            ),
+            "expiring": (
+                "the node's key expires soon",
+                "Turn key expiry off for this node at the control server, or give it a tag; or log in anew with tailscale_force_reauth=true",
+            ),
+            "health": ("Tailscale itself warns", "tailscale status"),
             "": ("Tailscale reports a problem", "tailscale status"),
         },
         ("C01",),
         modes=("tailscale",),
-        heal_class=OPT_IN,
+        heal="tailscale_start",
+        heal_codes=("stopped",),
+        heal_class=SAFE,
     ),
     Check(
         "G01",
@@ -798,8 +820,22 @@ CHECKS = (
         "The gateway can resolve the worker's registered name",
         GATEWAY,
         "The gateway dials https://<hostname>:6443.",
-        {"": ("the registered host name does not resolve where the gateway runs", "Set beta9_hostname to what the gateway can resolve, then: " + ONBOARD)},
+        {
+            "suffix": (
+                "the gateway appends its tailnet to what is registered, and an address was registered",
+                "Set tailscale_gateway_mode=tailnet (or beta9_hostname to the short name), then: " + ONBOARD,
+            ),
+            "other": (
+                "the registered host name leads to another address than the worker's in the tailnet",
+                "Let the gateway host use the tailnet's DNS (tailscale set --accept-dns), or set tailscale_gateway_mode=direct, then: " + ONBOARD,
+            ),
+            "": (
+                "the registered host name does not resolve where the gateway runs",
+                "Set beta9_hostname (in a tailnet: tailscale_gateway_mode) to what the gateway can resolve, then: " + ONBOARD,
+            ),
+        },
         ("M02",),
+        ("V03", "V04"),
         component="redis",
     ),
     Check(
@@ -814,7 +850,7 @@ CHECKS = (
             "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL),
         },
         ("M02",),
-        ("V01", "V03", "V05", "T01", "T02", "K02", "K03"),
+        ("V01", "V03", "V04", "V05", "T01", "T02", "K02", "K03"),
         component="k3s+redis",
     ),
     Check(
@@ -825,12 +861,22 @@ CHECKS = (
         "The gateway can't reach the worker's k3s.",
         {
             "relayed": ("the way between both is relayed (DERP): it works, with a longer delay", "Open UDP 41641 between both for a direct way"),
+            "gateway": (
+                "the gateway host itself is not connected to the tailnet",
+                "ansible-playbook prepare_gateway.yml -e beta9_connection=tailscale",
+            ),
+            "unknown": (
+                "the gateway host's tailnet does not have the worker: it was deleted there, is in another tailnet, or access rules hide it",
+                "systemctl restart tailscaled on the worker (a deleted node notices then), set tailscale_auth_key_file, then: " + ONBOARD,
+            ),
+            "expired": ("the worker's key expired", "Set tailscale_auth_key_file to a new key, then: " + ONBOARD),
             "": ("the tailnet has no path between gateway and worker", "tailscale ping WORKER; check the tailnet's access rules"),
         },
-        ("M02",),
+        ("C01",),
         ("V03",),
         modes=("tailscale",),
-        component="redis",
+        component="tailscale on the gateway host",
+        timeout_seconds=12.0,
     ),
     Check(
         "G07",

@@ -16,10 +16,13 @@ Faults, while it runs, as JSON in Redis key double:fault, one or a list:
     garbage                    200 with something that is not JSON
     huge     bytes             200 with a body of that size
     drip     seconds           a header line every tenth of a second, without end
-    redirect location          302
+    flood    bytes             header lines as fast as they are taken, so many bytes
+    trickle  seconds           200 with a body that comes a byte every tenth of a second
+    redirect location, status  302, or another status
     date     offset            answer as usual, with a clock that is off by so many seconds
     no_keepalive_route         404 on keepalive: the upstream build
     no_metrics_crash           500 on a keepalive without metrics: some builds
+    dud_token                  machines are made with a token that is refused
 
 Workers, which the real gateway starts by itself, are put into Redis by a test: hash double:workers, id -> {"machineId", "poolName",
 "status", "activeContainers": [...], "stubborn": true}. A drained worker's containers are gone, except those of a stubborn one.
@@ -224,6 +227,8 @@ class GatewayDouble:
         provider = pool.get("provider", "generic")
         machine_id, token = secrets.token_hex(4), secrets.token_urlsafe(48)
         self.store.add_token(token, "machine", machine_id=machine_id)
+        if self.fault("machines", "dud_token"):
+            self.store.deactivate(token)
         self.store.put(
             provider,
             pool["name"],
@@ -518,6 +523,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "beta9-gateway-double"
     disable_nagle_algorithm = True
     date_offset = 0
+    faulty = False
 
     def date_time_string(self, timestamp=None):
         return super().date_time_string((timestamp or time.time()) + self.date_offset)
@@ -535,6 +541,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "POST" and worker:
             route, action, raw = "workers", double.change_worker, worker.groups()
         fault = double.fault(route) if route else None
+        self.faulty = bool(fault and fault.get("mode") not in ("date", "slow"))
         if fault and self.broken(fault, raw):
             return
         header = self.headers.get("Authorization")
@@ -563,7 +570,7 @@ class Handler(BaseHTTPRequestHandler):
         elif mode == "garbage":
             self.reply(200, "<html><body>It works!</body></html>", raw)
         elif mode == "redirect":
-            self.reply(302, "", raw, {"Location": fault["location"]})
+            self.reply(fault.get("status", 302), "", raw, {"Location": fault["location"]})
         elif mode == "huge":
             self.log(200, raw)
             self.send_response(200)
@@ -577,11 +584,24 @@ class Handler(BaseHTTPRequestHandler):
             for number in range(int(fault["seconds"] * 10)):
                 self.wfile.write(b"X-%d: drip\r\n" % number)
                 time.sleep(0.1)
+        elif mode == "flood":
+            self.log(200, raw)
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(fault["bytes"] // 65536):
+                self.wfile.write((b"X-%d: " % number).ljust(65534, b"x") + b"\r\n")
+        elif mode == "trickle":
+            self.log(200, raw)
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            for _number in range(int(fault["seconds"] * 10)):
+                self.wfile.write(b" ")
+                time.sleep(0.1)
         elif mode == "empty":
             self.log(0, raw)
         else:
             return False
-        self.close_connection = self.close_connection or mode in ("empty", "huge", "drip")
+        self.close_connection = self.close_connection or mode in ("empty", "huge", "drip", "flood", "trickle")
         return True
 
     def reply(self, status, body, raw, headers=None):
@@ -604,6 +624,7 @@ class Handler(BaseHTTPRequestHandler):
             "path": urlsplit(self.path).path,
             "status": status,
             "machine_id": found.group(1).decode() if found else "",
+            "fault": self.faulty,
         }
         with self.server.log_lock, open(self.server.double.config["log"], "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")

@@ -1,6 +1,6 @@
 /* A TEST DOUBLE of libnvidia-ml and libcuda: the few calls that the agent, the health check and the role make.
    /etc/beta9-gpu-double, or the file that BETA9_GPU_DOUBLE names, holds lines "gpus=2", "busy=1", "nvml=0" (an
-   NVML error code: 9 driver not loaded, 18 versions differ; 999 hangs), "cuda=0" (a CUDA error code: 802 no fabric manager, 803 versions differ; 999000 hangs), "cuda_gpus=2" (by default
+   NVML error code: 9 driver not loaded, 18 versions differ; 999 hangs for as long as it is there), "cuda=0" (a CUDA error code: 802 no fabric manager, 803 versions differ; 999000 hangs), "cuda_gpus=2" (by default
    as gpus). */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +23,11 @@ static int setting(const char *name, int otherwise) {
     return value;
 }
 
-int nvmlInitWithFlags(unsigned flags) { int code = setting("nvml", 0); if (code == 999) sleep(3600); return code; }
+int nvmlInitWithFlags(unsigned flags) {
+    int code;
+    while ((code = setting("nvml", 0)) == 999) sleep(1);
+    return code;
+}
 int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 int nvmlShutdown(void) { return 0; }
 const char *nvmlErrorString(int code) { return code == 9 ? "Driver Not Loaded" : code == 18 ? "Driver/library version mismatch" : "Unknown Error"; }

@@ -6,7 +6,7 @@ in a container: a Job is complete when it is old enough. Real k3s needs a kernel
 /etc/beta9-k3s-double.json, read at every call, may hold any of: {"readyz": [failing parts], "node_ready": true, "allocatable": 2,
 "kernel_missing": [], "pods": "complete"|"image"|"unschedulable"|"pending", "token": "...", "allowed": ["create jobs", ...]}.
 With "token", that token and the list "allowed" take the place of service accounts and RBAC, and kubectl answers without the server;
-then /etc/beta9-k3s-double.pem is the certificate, and only the loopback address is bound.
+then /etc/beta9-k3s-double.pem is the certificate, and only the loopback address is bound, or that of "listen".
 
 release.py puts this file into an executable archive, as the release of a version that it writes here.
 """
@@ -416,7 +416,7 @@ def serve():
         threading.Thread(target=Api.cluster.control, daemon=True).start()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    server = Server(("127.0.0.1" if static else config.get("bind-address", "0.0.0.0"), int(config.get("https-listen-port", 6443))), Api)
+    server = Server((state().get("listen", "127.0.0.1") if static else config.get("bind-address", "0.0.0.0"), int(config.get("https-listen-port", 6443))), Api)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     if not Api.cluster.failing():
         notify("READY=1")

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tailnet
 
 LABELS = ("app=gateway", "app.kubernetes.io/component=gateway")
 SERVICES = ("gateway", "beta9-gateway")
@@ -218,13 +219,7 @@ def index(context):
 
 def resolves(context):
     """V05: the registered host name, where the gateway runs."""
-    name = state_of(context).get("hostname")
-    if not name:
-        raise Unknown("the machine has registered no host name")
-    try:
-        return ok("%s is %s" % (name, socket.getaddrinfo(name, protocol.K3S_API_PORT)[0][4][0]))
-    except OSError:
-        return bad("", "%s does not resolve here" % name)
+    return tailnet.resolves(context, state_of(context).get("hostname"))
 
 
 def identity(context):
@@ -245,15 +240,13 @@ def identity(context):
     return ok("this worker's certificate" if own else "a certificate; the worker's own is not known")
 
 
-def tailnet(context):
-    """V04: tailscale's own ping."""
-    if context.config["machine"].get("connection") != "tailscale":
-        return not_applicable("the connection is not tailscale")
-    name = state_of(context).get("hostname", "")
-    ran = context.run("tailscale", "ping", "-c", "3", "--until-direct=true", name.split(".")[0], timeout=8)
-    if ran.status != 0 and "pong" not in ran.output:
-        return bad("", (ran.output.strip().splitlines() or ["no answer"])[-1])
-    return warn("relayed", ran.output.strip().splitlines()[-1]) if "via DERP" in ran.output.splitlines()[-1] else ok(ran.output.strip().splitlines()[-1])
+def peer(context):
+    """V04: the way to the worker in the tailnet. Its registered name helps to find it, and is not needed."""
+    try:
+        name = state_of(context).get("hostname", "")
+    except Unknown:
+        name = ""
+    return tailnet.path(context, name)
 
 
 def access(context):
@@ -369,4 +362,4 @@ def log(context):
 
 
 ONCE = {"G01": access, "G09": ping, "G02": pods, "G03": service, "G05": direct, "nodeport": nodeport}
-PER_MACHINE = {"M02": state, "M03": ttl, "M04": index, "V05": resolves, "V02": identity, "V04": tailnet, "G06": pool, "G07": status, "G08": log}
+PER_MACHINE = {"M02": state, "M03": ttl, "M04": index, "V05": resolves, "V02": identity, "V04": peer, "G06": pool, "G07": status, "G08": log}

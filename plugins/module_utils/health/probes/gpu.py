@@ -13,7 +13,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
 
 NVML_COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
-MISMATCH = "Driver/library version mismatch"  # NVML's own words, here as in nvidia-smi
+MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several ways, and nvidia-smi in its own
 # NVIDIA's Xid catalogue, gravest first; what is left over is told without a meaning
 XIDS = (("lost", {79}), ("memory", {48, 63, 64, 94, 95}))
 XID_PROGRAM = {13, 31, 43, 45, 68, 109}  # as NVIDIA's device plugin counts them: errors of programs, not of the GPU
@@ -85,7 +85,7 @@ def smi(context, _expected, present):
     if ran.status is None:
         return bad("hang", "nvidia-smi did not end within 9 s")
     if ran.status != 0:
-        code = "mismatch" if MISMATCH in ran.output else "driver" if "communicate with the NVIDIA driver" in ran.output else ""
+        code = "mismatch" if MISMATCH.search(ran.output) else "driver" if "communicate with the NVIDIA driver" in ran.output else ""
         return bad(code, "nvidia-smi ended with %d" % ran.status, ran.output)
     count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
     return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output) if count < present else ok("%d GPUs" % count, gpu_count=count)
@@ -123,7 +123,7 @@ def nvml(context, _expected, present):
     if ran.status is None:
         return bad("hang", "NVML did not answer within 9 s")
     if ran.status != 0:
-        code = "package" if "No module named" in ran.output else "mismatch" if "library version" in ran.output else ""
+        code = "package" if "No module named" in ran.output else "mismatch" if MISMATCH.search(ran.output) else ""
         return bad(code, (ran.output.strip().splitlines() or ["no answer"])[-1], ran.output)
     count = int(ran.output.strip() or 0)
     return ok("%d GPUs" % count) if count >= present else bad("count", "NVML sees %d, the bus %d" % (count, present))

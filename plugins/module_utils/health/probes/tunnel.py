@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import email.utils
 import http.client
-import json
 import re
 import socket
 import ssl
@@ -15,7 +14,7 @@ import time
 from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -77,6 +76,16 @@ def options_of(context):
         return found
 
     return context.shared("ssh options", read)
+
+
+def agents_gateway(path="/etc/beta9/agent.env"):
+    """Return the gateway's URL as the agent was given it, or the tunnel's where there is no agent."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = dict(line.strip().split("=", 1) for line in stream if "=" in line and not line.startswith("#"))
+        return "%(BETA9_GATEWAY_SCHEME)s://%(BETA9_GATEWAY_HOST)s:%(BETA9_GATEWAY_PORT)s" % found
+    except (OSError, KeyError):
+        return "http://127.0.0.1:1994"
 
 
 def local_port(context):
@@ -271,30 +280,3 @@ def target_port(context):
 
 
 PROBES = {"T06": options, "T01": process, "T02": listener, "T03": connect, "T04": health, "T05": stability, "C03": clock, "V01": reverse}
-
-
-def tailscale(context):
-    """V03: what tailscaled itself says."""
-    if context.config["connection"] != "tailscale":
-        return not_applicable("the connection is not tailscale")
-    ran = context.run("tailscale", "status", "--json")
-    try:
-        state = json.loads(ran.output)
-    except ValueError:
-        return bad("stopped", ran.output.strip()[:200])
-    backend = state.get("BackendState")
-    if backend in ("NeedsLogin", "NeedsMachineAuth"):
-        return bad("login", "BackendState %s" % backend)
-    if backend != "Running":
-        return bad("stopped", "BackendState %s" % backend)
-    expiry = (state.get("Self") or {}).get("KeyExpiry")
-    if (state.get("Self") or {}).get("Expired"):
-        return bad("login", "the node key expired at %s" % expiry)
-    if not (state.get("Self") or {}).get("Online", True):
-        return bad("", "the control server says that this node is offline")
-    if state.get("Health"):
-        return bad("", "; ".join(state["Health"])[:300])
-    return ok("Running" + (", key until %s" % expiry if expiry else ""))
-
-
-PROBES["V03"] = tailscale

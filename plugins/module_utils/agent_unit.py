@@ -1,0 +1,112 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent on a host: its versions side by side, the link that says which one runs, and what the running one says of itself.
+
+    DIRECTORY/versions/VERSION/     one virtual environment each; .complete is its last file
+    DIRECTORY/current               link to the one that runs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+COMPLETE = ".complete"
+# So many starts of its own accord, and a process is not just slow
+CRASHES = 2
+
+
+def current(directory):
+    """Return the version that the link points to, or an empty string."""
+    try:
+        return os.path.basename(os.readlink(os.path.join(directory, "current")))
+    except OSError:
+        return ""
+
+
+def installed(directory, version):
+    """Return whether a version was installed to its end."""
+    return os.path.exists(os.path.join(directory, "versions", version, COMPLETE))
+
+
+def point(directory, version):
+    """Let the link point to a version, in one step."""
+    link = os.path.join(directory, ".current.new")
+    if os.path.lexists(link):
+        os.unlink(link)
+    os.symlink(os.path.join("versions", version), link)
+    os.replace(link, os.path.join(directory, "current"))
+
+
+def prune(directory, keep):
+    """Remove all versions but those to keep."""
+    for name in os.listdir(os.path.join(directory, "versions")):
+        if name not in keep:
+            shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
+
+
+def look(module, unit, state_file):
+    """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's is none."""
+    _rc, out, _err = module.run_command(["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True)
+    properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    try:
+        with open(state_file, encoding="utf-8") as stream:
+            state = json.load(stream)
+    except (OSError, ValueError):
+        state = {}
+    if str(state.get("pid")) != properties.get("MainPID"):
+        state = {}
+    return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties
+
+
+def last_words(module, unit):
+    """Return the end of the unit's journal."""
+    command = ["journalctl", "-n", "3", "--no-pager", "-q", "-o", "cat"]
+    _rc, out, _err = module.run_command(command + ["_SYSTEMD_UNIT=" + unit])  # its own; what systemd says of it helps less
+    if not out.strip():
+        _rc, out, _err = module.run_command(command + ["-u", unit])
+    return " | ".join(out.strip().splitlines())
+
+
+def _ready(state):
+    """Return whether the machine is ready, and not just about to be registered with other settings."""
+    return state.get("status") == "ready" and state.get("next_action") != "register"
+
+
+def wait_ready(module, unit, state_file, seconds, crashes=None):
+    """Wait for READY and an accepted keepalive, or for what waiting can't mend. Return (whether ready, result keys).
+
+    The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a problem.
+    Where crashes are given, so many starts by systemd itself end the waiting.
+    """
+    deadline = time.monotonic() + seconds
+    seen, first = None, None
+    while True:
+        state, settled, properties = look(module, unit, state_file)
+        problem = state.get("problem") or {}
+        if _ready(state) and settled:
+            break
+        # twice the same from the same process, with no new try under way: not the last words of one that is about to be restarted
+        final = problem and not problem["retryable"] and state["status"] == "degraded" and seen == (state["pid"], problem["code"])
+        final = final and state.get("next_epoch", 0) > time.time()
+        seen = (state.get("pid"), problem.get("code"))
+        restarts = int(properties.get("NRestarts") or 0)
+        first = min(restarts, restarts if first is None else first)  # a start by hand sets it back to 0
+        if final or time.monotonic() >= deadline or (crashes and restarts - first >= crashes):
+            break
+        time.sleep(0.25)
+    result = {name: state[name] for name in ("agent_version", "gpu_count", "machine_id") if name in state}
+    result.update(status=state.get("status", "stopped"), **{name: problem.get(name) for name in ("code", "cause", "remedy") if problem})
+    if _ready(state) and settled:
+        return True, result
+    journal = "Read its journal: journalctl -u %s -n 50" % unit
+    if not state:
+        cause = "the agent does not run: %s, %s" % (properties.get("ActiveState"), last_words(module, unit).rstrip("."))
+        result.update(code="agent_not_running", cause=cause, remedy=journal)
+    result.setdefault("code", "agent_not_ready")
+    result.setdefault("cause", "no keepalive was accepted yet")
+    result.setdefault("remedy", journal)
+    return False, result

@@ -1,0 +1,91 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How to look at a tailnet: the node of a worker, the way to it from the gateway, and the name that the gateway dials."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+
+from ansible_collections.beta9.workers.plugins.module_utils import protocol, tailnet
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
+
+
+def read(context, *words):
+    """Return what a tailscale command says as JSON, or None when tailscaled does not answer."""
+
+    def ask():
+        ran = context.run("tailscale", *words, timeout=4.0)
+        try:
+            return json.loads(ran.output)
+        except ValueError:
+            return None
+
+    return context.shared("tailscale " + " ".join(words), ask)
+
+
+def node(context):
+    """V03: what tailscaled itself says, against what the inventory wants."""
+    if context.config["connection"] != "tailscale":
+        return not_applicable("the connection is not tailscale")
+    status = read(context, "status", "--json")
+    if status is None:
+        return bad("stopped", "tailscaled does not answer")
+    code, found = tailnet.verdict(status, read(context, "debug", "prefs") or {}, {"login_server": context.config.get("login_server")})
+    data = {"addresses": status.get("TailscaleIPs") or [], "name": tailnet.label((status.get("Self") or {}).get("DNSName"))}
+    if code in ("expiring", "health"):
+        return warn(code, found, **data)
+    return bad(code, found, **data) if code else ok(found, **data)
+
+
+def peer_of(status, hostname, addresses):
+    """Return the peer that a worker is in the eyes of the gateway host, or None."""
+    for peer in (status.get("Peer") or {}).values():
+        known = peer.get("TailscaleIPs") or []
+        name = (peer.get("DNSName") or "").rstrip(".")
+        if set(known) & set(addresses) or hostname in known or (hostname and hostname in (name, tailnet.label(name))):
+            return peer
+    return None
+
+
+def path(context, hostname):
+    """V04: the gateway host's own node, the worker as its peer, and tailscale's own ping."""
+    machine = context.config["machine"]
+    if machine.get("connection") != "tailscale":
+        return not_applicable("the connection is not tailscale")
+    status = read(context, "status", "--json")
+    if status is None or status.get("BackendState") != "Running":
+        return bad("gateway", "tailscaled on the gateway host: %s" % (status or {}).get("BackendState", "no answer"))
+    peer = peer_of(status, hostname, machine.get("tailnet_addresses") or [])
+    if peer is None:
+        return bad("unknown", "%s is none of the %d nodes that the gateway host may see" % (hostname or "the worker", len(status.get("Peer") or {})))
+    if peer.get("Expired"):
+        return bad("expired", "the key of %s expired" % peer.get("DNSName", hostname))
+    ran = context.run("tailscale", "ping", "-c", "5", "--timeout=1s", peer["TailscaleIPs"][0], timeout=8.0)
+    pongs = re.findall(r"pong from \S+ \(?\S*\)? ?via (\S+) in ([0-9.]+m?s)", ran.output)
+    last = (ran.output.strip().splitlines() or ["no answer"])[-1]
+    if not pongs:
+        return bad("", "%s%s" % (last, "" if peer.get("Online") else "; the control server says it is offline"))
+    way, delay = pongs[-1]
+    if way.startswith("DERP"):
+        return warn("relayed", "via %s in %s" % (way, delay), ran.output.strip())
+    return ok("direct, via %s in %s" % (way, delay))
+
+
+def resolves(context, hostname):
+    """V05: the registered name where the gateway runs: what it resolves to, and whose address that is."""
+    if not hostname:
+        raise Unknown("the machine has registered no host name")
+    addresses = context.config["machine"].get("tailnet_addresses") or []
+    try:
+        found = sorted({entry[4][0] for entry in socket.getaddrinfo(hostname, protocol.K3S_API_PORT)})
+    except OSError:
+        head = re.match(r"((?:\d+\.){3}\d+)\.", hostname)
+        if head:
+            return bad("suffix", "%s: the gateway appended its tailnet to an address" % hostname)
+        return bad("", "%s does not resolve here" % hostname)
+    if addresses and not set(found) & set(addresses):
+        return bad("other", "%s is %s, the worker's tailnet address is %s" % (hostname, ", ".join(found), addresses[0]))
+    return ok("%s is %s" % (hostname, found[0]))

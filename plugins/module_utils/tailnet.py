@@ -1,0 +1,204 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pure: what `tailscale status --json` and `tailscale debug prefs` say, and what follows from it. No commands are run here."""
+
+from __future__ import annotations
+
+import calendar
+import ipaddress
+import time
+from collections import namedtuple
+
+# Addresses that every tailnet uses, Tailscale's and headscale's
+NETWORKS = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("fd7a:115c:a1e0::/48"))
+TAILSCALE_SERVERS = ("", "https://login.tailscale.com", "https://controlplane.tailscale.com")
+EXPIRY_WARNING_DAYS = 14
+
+# What to do, in this order. action: None, "resume", "login" (needs a key) or "move" (to another login, needs a key).
+Plan = namedtuple("Plan", "action settings problem")
+Problem = namedtuple("Problem", "code expected found remedy")
+
+
+def is_tailnet(address):
+    """Return whether an address belongs to a tailnet."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(found in network for network in NETWORKS if network.version == found.version)
+
+
+def came_by_tailnet(ssh_connection):
+    """Return whether the login that SSH_CONNECTION describes came in over a tailnet."""
+    return is_tailnet((ssh_connection or "").split(" ")[0])
+
+
+def same_server(one, other):
+    """Return whether two control server URLs are the same."""
+    one, other = (one or "").rstrip("/"), (other or "").rstrip("/")
+    return one == other or (one in TAILSCALE_SERVERS and other in TAILSCALE_SERVERS)
+
+
+def key_text(key):
+    """Return an auth key as it is handed over. Nodes made by an OAuth secret are ephemeral unless it says otherwise."""
+    key = key.strip()
+    return key + "?ephemeral=false&preauthorized=true" if key.startswith("tskey-client-") and "?" not in key else key
+
+
+def label(dns_name):
+    """Return the first label of a node's name."""
+    return (dns_name or "").partition(".")[0]
+
+
+def expiry_epoch(text):
+    """Return the seconds since 1970 of a time such as 2026-05-21T10:00:00Z or with fractions, or None for never."""
+    if not text or text.startswith("0001-"):
+        return None
+    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+def node(status, prefs):
+    """Return what matters of this host's node."""
+    own = status.get("Self") or {}
+    addresses = status.get("TailscaleIPs") or []
+    dns_name = (own.get("DNSName") or "").rstrip(".")
+    return {
+        "state": status.get("BackendState", "NoState"),
+        "version": (status.get("Version") or "").partition("-")[0],
+        "userspace": status.get("TUN") is False,
+        "login_server": prefs.get("ControlURL", ""),
+        "name": label(dns_name),
+        "dns_name": dns_name,
+        "addresses": addresses,
+        "address": next((address for address in addresses if "." in address), addresses[0] if addresses else ""),
+        "tags": own.get("Tags") or [],
+        "online": bool(own.get("Online")),
+        "key_expiry": own.get("KeyExpiry") or "",
+        "health": status.get("Health") or [],
+    }
+
+
+def logged_in(status, prefs):
+    """Return whether the node has a login that may still be good, be it up or down."""
+    return status.get("BackendState") in ("Running", "Starting", "Stopped") and not prefs.get("LoggedOut") and not expired(status)
+
+
+def expired(status, now=None):
+    """Return whether the node's key expired."""
+    own = status.get("Self") or {}
+    epoch = expiry_epoch(own.get("KeyExpiry"))
+    return bool(own.get("Expired")) or (epoch is not None and epoch <= (now or time.time()))
+
+
+def forgotten(status, seen_addresses):
+    """Return whether a node believes to be up, and another member does not see it."""
+    own = status.get("TailscaleIPs") or []
+    return status.get("BackendState") == "Running" and bool(seen_addresses) and not set(own) & set(seen_addresses)
+
+
+def plan(status, prefs, wish):
+    """Return the Plan that leads to a wish: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
+    if status.get("BackendState") == "NeedsMachineAuth":
+        remedy = "Approve it at the control server, then run again."
+        return Plan(None, {}, Problem("approval", "a node that was approved", "one that waits for approval", remedy))
+    settings = changed_settings(prefs, wish)
+    if not logged_in(status, prefs):
+        reason = "its key expired" if expired(status) else "it is logged out" if prefs.get("ControlURL") else "it never joined"
+        return _with_key("login", settings, wish, "The node needs a login: %s." % reason)
+    others = holders(status, settings.get("hostname"))
+    if others:  # it may be granted, and then the other node's name leads here
+        return Plan(None, {}, name_problem(status, prefs, wish["hostname"]))
+    moved = _move_reason(status, prefs, wish)
+    if moved and not wish["force_reauth"]:
+        return Plan(None, {}, moved)
+    if moved:
+        return _with_key("move", settings, wish, "The node shall get another login: %s." % moved.found)
+    return Plan("resume" if status.get("BackendState") == "Stopped" else None, settings, None)
+
+
+def _with_key(action, settings, wish, reason):
+    if wish["has_key"]:
+        return Plan(action, settings, None)
+    remedy = "%s Set tailscale_auth_key_file (or tailscale_auth_key), then run again." % reason
+    return Plan(None, {}, Problem("key_needed", "an auth key", "none", remedy))
+
+
+def _move_reason(status, prefs, wish):
+    """Return why a login can't stay, as a Problem, or None."""
+    again = "%s, or set tailscale_force_reauth=true to give the present login up."
+    if not same_server(prefs.get("ControlURL"), wish["login_server"]):
+        wanted = wish["login_server"] or TAILSCALE_SERVERS[-1]
+        return Problem("other_server", "a login at %s" % wanted, "one at %s" % prefs.get("ControlURL"), again % "Correct tailscale_login_server")
+    have = sorted((status.get("Self") or {}).get("Tags") or [])
+    if wish["tags"] and have != sorted(wish["tags"]):
+        return Problem("other_tags", "tags %s" % ", ".join(sorted(wish["tags"])), ", ".join(have) or "none", again % "Change the tags at the control server")
+    return None
+
+
+def changed_settings(prefs, wish):
+    """Return {flag of `tailscale set`: value} of what differs. A wish of None, or an empty host name, is left as it is."""
+    found = {}
+    if wish["hostname"] and prefs.get("Hostname") != wish["hostname"]:
+        found["hostname"] = wish["hostname"]
+    for flag, name in (("accept-routes", "RouteAll"), ("accept-dns", "CorpDNS")):
+        value = wish[flag.replace("-", "_")]
+        if value is not None and bool(prefs.get(name)) != value:
+            found[flag] = value
+    return found
+
+
+def flags(settings):
+    """Return settings as command line flags."""
+    return ["--%s=%s" % (name, str(value).lower() if isinstance(value, bool) else value) for name, value in sorted(settings.items())]
+
+
+def holders(status, name):
+    """Return texts of the other nodes that have a name. A control server may let two have the same."""
+    found = []
+    for peer in (status.get("Peer") or {}).values():
+        if name and label(peer.get("DNSName")) == name.lower():
+            found.append("%s (%s)" % ((peer.get("TailscaleIPs") or ["?"])[0], "online" if peer.get("Online") else "offline"))
+    return sorted(found)
+
+
+def name_problem(status, prefs, wanted):
+    """Return the Problem of a node whose name is not the wanted one or not its alone, or None."""
+    name, wanted = node(status, prefs)["name"], (wanted or "").lower()
+    others = holders(status, wanted)
+    if not wanted or not name or (name == wanted and not others):
+        return None
+    return Problem(
+        "duplicate",
+        "the name %s for this node alone" % wanted,
+        "%s%s" % ("this node is called %s" % name if name != wanted else "two", "; %s has that name" % ", ".join(others) if others else ""),
+        "Delete or rename the other node at the control server, name this one %s there if it is not, or set tailscale_hostname." % wanted,
+    )
+
+
+def verdict(status, prefs, wish, now=None):
+    """Return (code, found) of what is wrong with a node, or (None, text). Codes: stopped, down, login, expired, approval, server, duplicate,
+    offline, expiring, health."""
+    state, now = status.get("BackendState", "NoState"), now or time.time()
+    found = node(status, prefs)
+    if state == "NeedsMachineAuth":
+        return "approval", "the node waits for approval"
+    if wish.get("login_server") is not None and prefs.get("ControlURL") and not same_server(prefs["ControlURL"], wish["login_server"]):
+        return "server", "logged in at %s, the inventory says %s" % (prefs["ControlURL"], wish["login_server"] or TAILSCALE_SERVERS[-1])
+    if expired(status, now):
+        return "expired", "the node key expired at %s" % found["key_expiry"]
+    if state == "NeedsLogin" or prefs.get("LoggedOut"):
+        return "login", "BackendState %s" % state
+    if state == "Stopped":
+        return "down", "BackendState Stopped"
+    if state != "Running" or not found["online"]:
+        return "offline", "BackendState %s%s" % (state, "; " + "; ".join(found["health"]) if found["health"] else ", not online")
+    doubled = name_problem(status, prefs, prefs.get("Hostname") or found["name"])
+    if doubled:
+        return "duplicate", "expected %s, found %s" % (doubled.expected, doubled.found)
+    epoch = expiry_epoch(found["key_expiry"])
+    if epoch and epoch - now < EXPIRY_WARNING_DAYS * 86400:
+        return "expiring", "the node key expires in %d days, at %s" % ((epoch - now) // 86400, found["key_expiry"])
+    if found["health"]:
+        return "health", "; ".join(found["health"])
+    return None, "%s, %s%s" % (found["dns_name"], found["address"], ", key until %s" % found["key_expiry"] if epoch else ", key without expiry")

@@ -1,0 +1,247 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: agent_switch
+short_description: Switch the agent to an installed version, and back if the machine does not become ready
+version_added: "0.1.0"
+description:
+  - Runs on the worker. Writes the files that belong to the version, lets the link C(current) point to it, restarts the unit, and
+    waits until systemd says that it is up (the agent sends READY with its first accepted keepalive) and the agent says that the
+    machine is ready.
+  - Otherwise it puts link and files back, restarts the unit, waits for the version before, removes the one that failed, and fails.
+  - All of this is one call on the host, so that a controller that dies in between leaves no host with a version that does not
+    work. What the host itself does not survive, a loss of power for example, is noted beside the versions, and the next call
+    finishes it.
+  - The version before is kept, all older ones are removed.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Says whether the agent would be switched.
+  diff_mode:
+    support: full
+    description: Shows version and files before and after.
+  idempotent:
+    support: full
+    description: An agent that is at the version, with the same files, is left alone, ready or not.
+options:
+  version:
+    description: Version to run, installed by M(beta9.workers.agent_install) with O(beta9.workers.agent_install#module:switch=false).
+    type: str
+    required: true
+  files:
+    description: Files that change with the version, and go back with it. No secrets.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Where.
+        type: path
+        required: true
+      content:
+        description: The whole text.
+        type: str
+        required: true
+      mode:
+        description: Mode of the file.
+        type: str
+        default: "0644"
+  wait_seconds:
+    description: How long the machine may take to become ready, with the new version and again with the one before.
+    type: int
+    default: 60
+  unit:
+    description: The agent's unit.
+    type: str
+    default: beta9-agent.service
+  state_file:
+    description: What the agent writes.
+    type: path
+    default: /run/beta9-agent/state.json
+  directory:
+    description: Where the versions are.
+    type: path
+    default: /opt/beta9-agent
+seealso:
+  - module: beta9.workers.agent_install
+  - module: beta9.workers.agent_status
+"""
+
+EXAMPLES = r"""
+- name: Switch to the new version, or back
+  beta9.workers.agent_switch:
+    version: 0.1.0-1f0c5e9a7b21
+"""
+
+RETURN = r"""
+status:
+  description: The agent's status, or C(stopped) when it does not run.
+  returned: always
+  type: str
+  sample: ready
+agent_version:
+  description: What the running agent calls its version.
+  returned: when it runs
+  type: str
+previous:
+  description: The version before.
+  returned: always
+  type: str
+switched_back:
+  description: Whether the version before runs again.
+  returned: failure
+  type: bool
+code:
+  description: Stable code of the problem that the new version had.
+  returned: failure
+  type: str
+cause:
+  description: What the problem is.
+  returned: failure
+  type: str
+remedy:
+  description: What to do.
+  returned: failure
+  type: str
+"""
+
+import json
+import os
+import shutil
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, secretfiles
+
+JOURNAL = ".switching"
+
+
+def text_of(path):
+    """Return what is in a file, or None where there is none."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+class Switch:
+    """One switch: journal, forward, back. The journal holds what to go back to until the outcome is known."""
+
+    def __init__(self, module):
+        self.module, self.directory, self.version = module, module.params["directory"], module.params["version"]
+        self.journal = os.path.join(self.directory, JOURNAL)
+
+    def unfinished(self):
+        """Return the journal of a switch whose outcome nobody saw, or None."""
+        return json.loads(text_of(self.journal) or "null")
+
+    def wish(self):
+        return [{"path": entry["path"], "content": entry["content"], "mode": entry["mode"]} for entry in self.module.params["files"]]
+
+    def found(self):
+        """Return the files as they are."""
+        return [dict(entry, content=text_of(entry["path"])) for entry in self.wish()]
+
+    def diffs(self, before, files):
+        """Return what differs between the version before with these files, and the wish."""
+        found = [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}] if before != self.version else []
+        old = {entry["path"]: entry["content"] for entry in files}
+        for new in self.wish():
+            if old.get(new["path"]) != new["content"]:
+                found.append({"before": old.get(new["path"]) or "", "after": new["content"], "before_header": new["path"], "after_header": new["path"]})
+        return found
+
+    def apply(self, version, files):
+        """Have these files and this version, and start it anew."""
+        for entry in files:
+            if entry["content"] is None:
+                secretfiles.remove([entry["path"]])
+            else:
+                secretfiles.write(entry["path"], entry["content"], int(entry["mode"], 8))
+        agent_unit.point(self.directory, version)
+        for verb in (["daemon-reload"], ["restart", "--no-block", self.module.params["unit"]]):
+            self.module.run_command(["systemctl"] + verb, check_rc=True)
+
+    def ready(self, seconds):
+        """Wait; return (whether ready, what the agent says)."""
+        return agent_unit.wait_ready(self.module, self.module.params["unit"], self.module.params["state_file"], seconds, agent_unit.CRASHES)
+
+    def forward(self, before, files):
+        """Try the new version; return its outcome as ready()."""
+        secretfiles.write(self.journal, json.dumps({"from": before, "to": self.version, "files": files}))
+        try:
+            self.apply(self.version, self.wish())
+        except OSError as error:
+            return False, {"status": "stopped", "code": "host_refuses", "cause": str(error), "remedy": "Mend the host and run it again."}
+        return self.ready(self.module.params["wait_seconds"])
+
+    def back(self, before, failed, files, seconds):
+        """Put the version before and its files back; return its outcome as ready()."""
+        self.apply(before, files)
+        outcome = self.ready(seconds)
+        if failed != before:
+            shutil.rmtree(os.path.join(self.directory, "versions", failed), ignore_errors=True)
+        secretfiles.remove([self.journal])
+        return outcome
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "content": {"type": "str", "required": True},
+                    "mode": {"type": "str", "default": "0644"},
+                },
+            },
+            "wait_seconds": {"type": "int", "default": 60},
+            "unit": {"type": "str", "default": "beta9-agent.service"},
+            "state_file": {"type": "path", "default": "/run/beta9-agent/state.json"},
+            "directory": {"type": "path", "default": "/opt/beta9-agent"},
+        },
+        supports_check_mode=True,
+    )
+    switch, version, directory = Switch(module), module.params["version"], module.params["directory"]
+    unfinished = switch.unfinished()
+    before = unfinished["from"] if unfinished else agent_unit.current(directory)
+    if not before:
+        module.fail_json(msg="%s: expected an agent that was installed by onboard_worker.yml, found none" % directory, code="agent_absent", previous="")
+    if not (agent_unit.installed(directory, version) or module.check_mode):
+        module.fail_json(msg="expected version %s in %s, found none: install it first" % (version, directory), code="version_absent", previous=before)
+    if unfinished and unfinished["to"] != version and not module.check_mode:  # another version was tried, and nobody saw how that ended
+        switch.back(before, unfinished["to"], unfinished["files"], module.params["wait_seconds"])
+        files = switch.found()
+    else:
+        files = unfinished["files"] if unfinished else switch.found()
+    diffs = switch.diffs(before, files)
+    was_ready, was = switch.ready(0)
+    if module.check_mode or not (diffs or switch.unfinished()):
+        module.exit_json(changed=bool(diffs or unfinished), previous=before, diff=diffs, **was)
+    ready, result = switch.forward(before, files)
+    if not ready:
+        # one that was not ready before is not waited for: the cause is elsewhere
+        again, after = switch.back(before, version, files, module.params["wait_seconds"] if was_ready or unfinished else 5)
+        text = "expected version %s to be ready within %d s, found %s: %s. %s The version before, %s, runs again, "
+        text %= (version, module.params["wait_seconds"], result["status"], result["cause"], result["remedy"], before)
+        text += "and is ready." if again else "but is not ready: %s." % after.get("cause", after["status"])
+        text += "" if was_ready else " It was not ready before the switch either: %s." % was.get("cause", was["status"])
+        module.fail_json(msg=text, changed=True, previous=before, switched_back=again, **result)
+    if before != version:
+        agent_unit.prune(directory, (version, before))
+    secretfiles.remove([switch.journal])
+    module.exit_json(changed=True, previous=before, diff=diffs, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: repository_key
+short_description: Trust a package repository's signing key only if its fingerprint is the expected one
+version_added: "0.1.0"
+description:
+  - Fetches a key file, computes the fingerprints of all keys in it, and puts it in place only if each of them is the expected one.
+  - A file that is in place with the expected keys is left alone and nothing is fetched. Needs no gpg.
+author:
+  - beta9.workers authors (@beta9)
+attributes:
+  check_mode:
+    support: full
+    description: Fetches and compares the key, and does not write it.
+  diff_mode:
+    support: full
+    description: Shows the fingerprints.
+  idempotent:
+    support: full
+    description: A file with the expected keys is left alone.
+options:
+  url:
+    description: Where the key file is.
+    type: str
+    required: true
+  fingerprint:
+    description: The fingerprint, 40 hex digits. Blanks are ignored.
+    type: str
+    required: true
+  path:
+    description: Where to put the file.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Trust the repository's key
+  beta9.workers.repository_key:
+    url: https://pkgs.tailscale.com/stable/debian/bookworm.noarmor.gpg
+    fingerprint: 2596 A99E AAB3 3821 893C 0A79 458C A832 957F 5868
+    path: /usr/share/keyrings/tailscale-archive-keyring.gpg
+"""
+
+RETURN = r"""
+fingerprints:
+  description: Of the keys in the file.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import fetch_url
+from ansible_collections.beta9.workers.plugins.module_utils import openpgp
+
+
+def present(path):
+    """Return the fingerprints of a key file, an empty list if it can't be read."""
+    try:
+        with open(path, "rb") as stream:
+            return openpgp.fingerprints(stream.read())
+    except (OSError, openpgp.NotAKey):
+        return []
+
+
+def fetch(module, url):
+    """Return the content behind a URL."""
+    answer, info = fetch_url(module, url, timeout=30)
+    if info["status"] not in (200, -1) or answer is None:
+        module.fail_json(msg="%s: expected a key file, found %s. Check the URL, and the way to it." % (url, info["msg"]))
+    return answer.read(1024 * 1024)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "fingerprint": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    wanted, path = module.params["fingerprint"].replace(" ", "").upper(), module.params["path"]
+    before = present(path)
+    if before and set(before) == {wanted}:
+        module.exit_json(changed=False, fingerprints=before)
+    content = fetch(module, module.params["url"])
+    try:
+        found = openpgp.fingerprints(content)
+    except openpgp.NotAKey as error:
+        module.fail_json(msg="%s: expected a key file, found %s." % (module.params["url"], error))
+    if set(found) != {wanted}:
+        module.fail_json(
+            msg="%s: expected the key %s and no other, found %s. Nothing was trusted. Find out why before you change the fingerprint."
+            % (module.params["url"], wanted, ", ".join(found) or "none"),
+            fingerprints=found,
+        )
+    if not module.check_mode:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        temporary = path + ".new"
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+        os.chmod(temporary, 0o644)
+        module.atomic_move(temporary, path)
+    module.exit_json(changed=True, fingerprints=found, diff={"before": "\n".join(before), "after": "\n".join(found) + "\n"})
+
+
+if __name__ == "__main__":
+    main()
