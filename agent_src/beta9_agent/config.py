@@ -122,7 +122,8 @@ def parser(env):
     add("--private-ip", default=env("BETA9_PRIVATE_IP"), help="this host's address (default: the one used towards the gateway)")
     add("--k3s-token", default=env("BETA9_K3S_TOKEN"), help="service-account token for the gateway (rather use --k3s-token-file)")
     add("--k3s-token-file", default=env("BETA9_K3S_TOKEN_FILE") or credentials.path_of("k3s_token"), metavar="FILE")
-    add("--k3s-url", default=env("BETA9_K3S_URL") or "https://127.0.0.1:%d" % protocol.K3S_API_PORT, help="the local k3s, to count workers (default: %(default)s)")
+    k3s_url = "https://127.0.0.1:%d" % protocol.K3S_API_PORT
+    add("--k3s-url", default=env("BETA9_K3S_URL") or k3s_url, help="the local k3s, to count workers (default: %(default)s)")
     add(
         "--k3s-ca-path",
         default=env("BETA9_K3S_CA_PATH") or credentials.path_of("k3s_ca"),

@@ -1,13 +1,15 @@
 """The life of a machine as a state machine and a schedule. Pure: no clock, no network, no randomness of its own.
 
-    starting ──register──▶ registered ──keepalive──▶ ready ──┐ keepalive every interval, at the machine's own phase
-        │                   ▲      │                 ▲ │  ▲  │
-        └─ registered in an ┼──────┼──keepalive──────┘ │  └──┘ accepted
-           earlier run      │      │                   │
-                            │      ▼ not found, the    ▼ not found
-                            │   degraded  second time  registering ──register──▶ registered, keepalive at once
-                            │      ▲                   │
-                            └──────┴───any problem─────┘   and from degraded, whatever is due, with success: registered, ready
+    starting ── registered the same in an earlier run ──▶ keepalive is due, as after a register
+       │ register
+       ▼                 keepalive
+    registered ────────────────────────────▶ ready ⟲ a keepalive every interval, at the machine's own phase
+       ▲                                     │   │
+       │ register          machine_not_found │   │ any other problem
+       │                                     │   ▼
+    registering ◀────────────────────────────┘  degraded ⟲ tried again as REACTIONS says
+       │                                         ▲   │
+       └───────────── any problem ───────────────┘   └─▶ registered or ready, with what was due and now succeeded
 
 What a problem does, by its code, is in REACTIONS:
 
@@ -17,7 +19,8 @@ What a problem does, by its code, is in REACTIONS:
     CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
     SLOW        waiting does not mend it: once an interval, and the problem is told with its remedy
 
-A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is away, or that refuses the token, is asked again.
+A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is
+away, or that refuses the token, is asked again.
 """
 
 from __future__ import annotations

@@ -12,9 +12,14 @@ import platform
 import sys
 import time
 
-from . import __version__, config, credentials, events, protocol
+from . import __version__, config, events, protocol
 
-TOKEN_FILE, K3S_TOKEN_FILE, K3S_CA_FILE = "/etc/beta9/credentials/machine_token", "/etc/beta9/credentials/k3s_token", "/var/lib/rancher/k3s/server/tls/server-ca.crt"
+# where the service's unit has its credentials from
+CREDENTIALS = (
+    ("--token-file", "/etc/beta9/credentials/machine_token"),
+    ("--k3s-token-file", "/etc/beta9/credentials/k3s_token"),
+    ("--k3s-ca-path", "/var/lib/rancher/k3s/server/tls/server-ca.crt"),
+)
 
 
 def _ago(epoch):
@@ -31,8 +36,8 @@ def _lines(state):
     if state["problem"]:
         yield "  cause      %s (%s)" % (state["problem"]["cause"], state["problem"]["code"])
         yield "  remedy     %s" % state["problem"]["remedy"]
-    last = state["last_keepalive_epoch"]
-    yield "keepalive    last accepted %s, every %g s, forgotten after %g s" % (_ago(last) if last else "never", state["keepalive_interval_seconds"], state["ttl_seconds"])
+    last, interval, ttl = state["last_keepalive_epoch"], state["keepalive_interval_seconds"], state["ttl_seconds"]
+    yield "keepalive    last accepted %s, every %g s, forgotten after %g s" % (_ago(last) if last else "never", interval, ttl)
     yield "next         %s %s" % (state["next_action"], _ago(state["next_epoch"]))
     stale = state["gpu_stale_seconds"]
     yield "GPUs         %d free of %d%s" % (state["free_gpu_count"], state["gpu_count"], "" if stale is None else ", read %d s ago" % stale)
@@ -110,7 +115,7 @@ def doctor(argv=None):
     given, rest = options.parse_known_args(argv)
     if not any(word.startswith("--env-file") for word in rest) and os.path.exists(config.ENV_FILE):
         rest += ["--env-file", config.ENV_FILE]
-    for option, path in (("--token-file", TOKEN_FILE), ("--k3s-token-file", K3S_TOKEN_FILE), ("--k3s-ca-path", K3S_CA_FILE)):
+    for option, path in CREDENTIALS:
         if not any(word.startswith(option) for word in rest) and os.path.exists(path):
             rest += [option, path]
     found, wrong = facts(rest)

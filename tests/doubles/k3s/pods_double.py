@@ -16,10 +16,13 @@ from urllib.parse import parse_qs, urlsplit
 
 def pod(number, containers=1):
     """Return a running pod as the API has it, with the fields that make real ones long."""
+    name, parts = "worker-%d" % number, range(containers)
+    variables = [{"name": "N%d" % at, "value": "v" * 40} for at in range(20)]
+    running = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
     return {
-        "metadata": {"name": "worker-%d" % number, "namespace": "default", "labels": {"job-name": "worker-%d" % number}, "ownerReferences": [{"kind": "Job"}]},
-        "spec": {"hostNetwork": True, "containers": [{"name": "c%d" % at, "env": [{"name": "N%d" % name, "value": "v" * 40} for name in range(20)]} for at in range(containers)]},
-        "status": {"phase": "Running", "containerStatuses": [{"name": "c%d" % at, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}} for at in range(containers)]},
+        "metadata": {"name": name, "namespace": "default", "labels": {"job-name": name}, "ownerReferences": [{"kind": "Job", "name": name}]},
+        "spec": {"hostNetwork": True, "containers": [{"name": "c%d" % at, "env": variables} for at in parts]},
+        "status": {"phase": "Running", "containerStatuses": [{"name": "c%d" % at, "state": running} for at in parts]},
     }
 
 
@@ -47,6 +50,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """Say nothing: a client that does not trust this server goes away."""
+
+
 class PodsDouble:
     def __init__(self, directory, token, pods):
         self.token, self.pods, self.status = token, pods, 200
@@ -57,8 +67,7 @@ class PodsDouble:
         subprocess.run(command, check=True, capture_output=True)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.ca_path, folder / "k3s.key")
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.double = self
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.url = "https://127.0.0.1:%d" % self._server.server_address[1]
