@@ -136,6 +136,15 @@ def _move_reason(status, prefs, wish):
     return None
 
 
+def not_granted(status, wish):
+    """Return the Problem of a node that logged in and did not get its tags, or None."""
+    have = sorted((status.get("Self") or {}).get("Tags") or [])
+    if not wish["tags"] or have == sorted(wish["tags"]):
+        return None
+    remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
+    return Problem("tags_refused", "tags %s" % ", ".join(sorted(wish["tags"])), ", ".join(have) or "none", remedy)
+
+
 def changed_settings(prefs, wish):
     """Return {flag of `tailscale set`: value} of what differs. A wish of None, or an empty host name, is left as it is."""
     found = {}

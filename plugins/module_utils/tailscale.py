@@ -20,6 +20,7 @@ SCOPE = "beta9-tailnet-change.scope"
 CHANGE = "/run/beta9-tailnet"  # what a detached change and the next call tell each other
 SETTLE_SECONDS = 15
 ACCIDENT = "mentioning all non-default flags"
+TAGS_REFUSED = "requested tags"
 
 
 class Failed(Exception):
@@ -82,6 +83,9 @@ class Program:
         try:
             words = [verb, "--auth-key=file:/proc/self/fd/%d" % handle, "--timeout=%ds" % timeout_seconds] + flags
             status, output = self.run(*words, pass_fds=[handle])
+            if status and TAGS_REFUSED in output:  # a headscale's key brings its tags itself, and none may be asked for
+                words = [word for word in words if not word.startswith("--advertise-tags=")]
+                status, output = self.run(*words, pass_fds=[handle])
             if status and ACCIDENT in output:  # settings that somebody else made: tailscale names them, and they stay
                 status, output = self.run(*told_flags(output), pass_fds=[handle])
         finally:

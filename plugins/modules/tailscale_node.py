@@ -130,12 +130,21 @@ def refuse(module, problem, **more):
     module.fail_json(msg="tailnet: expected %s, found %s. %s" % (problem.expected, problem.found, problem.remedy), code=problem.code, **more)
 
 
-def commands(plan, wish, profile):
-    """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the key."""
+# Where a node gets another key in the same process, peers were seen to go on with the old one. A restart is news to them
+RESTART = ["systemctl", "restart", "tailscaled.service"]
+
+
+def commands(program, plan, wish, before):
+    """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the key.
+
+    before: the flags that undo the settings.
+    """
+    path = program.path
     if plan.action == "move":
-        login = ["login", "--auth-key=file:{key}", "--timeout=%ds" % wish["timeout_seconds"]] + login_flags(wish)
-        return [login], [["switch", profile]], [["switch", "remove", profile]]
-    return [["set"] + tailnet.flags(plan.settings)], [["set"] + tailnet.flags(wish["before"])], []
+        login = [path, "login", "--auth-key=file:{key}", "--timeout=%ds" % wish["timeout_seconds"]] + login_flags(wish)
+        profile = program.profile()
+        return [login, RESTART], [[path, "switch", profile]], [[path, "switch", "remove", profile]]
+    return [[path, "set"] + tailnet.flags(plan.settings)], [[path, "set"] + tailnet.flags(before)], []
 
 
 def login_flags(wish):
@@ -161,6 +170,7 @@ def apply(program, plan, wish, key):
             program.run("switch", before)
             raise
         program.run("switch", "remove", before)
+        program.module.run_command(RESTART, check_rc=True)
     if plan.settings and plan.action in (None, "resume"):
         program.must("set", *tailnet.flags(plan.settings))
 
@@ -272,7 +282,9 @@ def last_words(module):
 
 def explain(text, wish):
     """Return what a failed login means."""
-    if "auth" in text.lower() and ("key" in text.lower() or "invalid" in text.lower()):
+    if tailscale.TAGS_REFUSED in text:
+        remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
+    elif "auth" in text.lower() and ("key" in text.lower() or "invalid" in text.lower()):
         remedy = "Make a new auth key at the control server: this one is wrong, used up or expired."
     else:
         remedy = "Check tailscale_login_server (%s) and the way to it." % (wish["login_server"] or tailnet.TAILSCALE_SERVERS[-1])
@@ -289,9 +301,8 @@ def finish(module, program, plan, wish, before, prefs, was_pending, actions):
     key = tailnet.key_text(module.params["auth_key"]) if wish["has_key"] else ""
     if (plan.action == "move" or plan.settings and plan.action is None) and tailscale.over_tailnet():
         names = {"hostname": "Hostname", "accept-routes": "RouteAll", "accept-dns": "CorpDNS"}
-        wish["before"] = {flag: prefs.get(names[flag]) for flag in plan.settings}
-        parts = commands(plan, wish, program.profile())
-        tailscale.detach(module, *[[[program.path] + words for words in part] for part in parts], seconds=wish["timeout_seconds"], key=key or None)
+        parts = commands(program, plan, wish, {flag: prefs.get(names[flag]) for flag in plan.settings})
+        tailscale.detach(module, *parts, seconds=wish["timeout_seconds"], key=key or None)
         module.exit_json(changed=True, actions=actions, pending=True, node=before, diff=diff)
     apply(program, plan, wish, key)
     status, prefs = online(program, wish["timeout_seconds"], wish["hostname"] if actions else "")
@@ -306,7 +317,7 @@ def finish(module, program, plan, wish, before, prefs, was_pending, actions):
             code="offline",
             node=found,
         )
-    problem = tailnet.name_problem(status, prefs, wish["hostname"])
+    problem = tailnet.name_problem(status, prefs, wish["hostname"]) or tailnet.not_granted(status, wish)
     if problem:
         refuse(module, problem, node=found)
     module.exit_json(changed=bool(actions) or was_pending, actions=actions, pending=False, node=found, diff=diff)

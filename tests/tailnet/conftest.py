@@ -37,9 +37,10 @@ class Tailnet:
     def play(self, playbook, *arguments, limit=None, **variables):
         """Run a playbook with variables; return (exit status, output)."""
         variables.setdefault("beta9_onboard_health", False)
-        command = [str(BIN / "ansible-playbook"), playbook, "-e", json.dumps(variables), *(["-l", limit] if limit else []), *arguments]
+        command = [str(BIN / "ansible-playbook"), playbook, "-e", json.dumps(variables), *(["-l", limit] if limit else [])]
         for name in ("inventory.yml", "tailnet.yml"):
             command += ["-i", str(STATE / name)]
+        command += arguments  # a further inventory comes last, and wins
         environment = dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]))
         done = subprocess.run(command, cwd=ROOT, env=environment, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
         return done.returncode, done.stdout

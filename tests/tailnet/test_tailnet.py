@@ -120,6 +120,26 @@ def test_failed_runs_leave_the_login_alone(tailnet):
     assert status != 0 and "auth-key not found" in output
     assert tailnet.until(lambda: tailnet.node(tailnet.worker)["Self"]["Online"])
     assert tailnet.node(tailnet.worker)["Self"]["PublicKey"] == before
+    assert tailnet.health(tailnet.worker)[1] == []
+
+
+def test_login_with_tags_by_force(tailnet):
+    tagged = json.loads(tailnet.sh(tailnet.gateway, "headscale preauthkeys create --reusable --expiration 1h --tags tag:gpu --output json"))["key"]
+    wish = {"tailscale_auth_key_file": "", "tailscale_auth_key": tagged, "tailscale_tags": ["tag:gpu"]}
+    status, output = tailnet.onboard(limit=tailnet.other, **wish)
+    assert status != 0 and "or set tailscale_force_reauth=true" in output
+    # to headscale that is another node, and the old one still has the name
+    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **wish)
+    assert status != 0 and "(offline) has that name" in output, output
+    tailnet.sh(tailnet.gateway, "headscale nodes delete --force -i %s" % tailnet.nodes()[tailnet.other]["id"])
+    new = next(entry for name, entry in tailnet.nodes().items() if name.startswith(tailnet.other))
+    tailnet.sh(tailnet.gateway, "headscale nodes rename -i %s %s" % (new["id"], tailnet.other))
+    assert tailnet.until(lambda: tailnet.node(tailnet.other)["Self"]["DNSName"].startswith(tailnet.other + "."))
+    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **wish)
+    assert status == 0, output
+    assert tailnet.node(tailnet.other)["Self"]["Tags"] == ["tag:gpu"]
+    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **wish)
+    assert status == 0 and re.findall(r"changed=(\d+)", output) == ["0"], output
 
 
 def test_duplicate_name(tailnet):
