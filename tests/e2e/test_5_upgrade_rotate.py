@@ -120,7 +120,7 @@ def known_tokens(bed, identity):
     )
 
 
-def test_rotation_never_leaves_the_pool(bed):
+def test_rotation_never_leaves_the_pool(bed, new):
     old, files = [bed.identity(host) for host in bed.workers], held(bed, bed.worker)
     with bed.pool() as stretches:
         status, output = bed.play("rotate_token.yml")
@@ -131,7 +131,7 @@ def test_rotation_never_leaves_the_pool(bed):
     for before, after in zip(old, fresh):
         assert known_tokens(bed, before) == "0" and known_tokens(bed, after) == "1"
     assert held(bed, bed.worker) == files
-    status, output = bed.play("onboard_worker.yml")
+    status, output = bed.play("onboard_worker.yml", agent_source=new)
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
 
 
