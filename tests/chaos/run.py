@@ -2,10 +2,10 @@
 
 Writes build/chaos.json: a list of {fault, recovered, seconds, note}. seconds count from the end of the fault (or from the fault itself,
 where nothing ends it) to the first keepalive that the gateway accepted, as the gateway's own log has it; of a failed upgrade it is the
-longest time without one. recovered: that, and Redis says
-ready, the unit is up, the machine is the same one, the pool has no record too many, in time. TTL and interval are a tenth of the real ones.
+longest time without one. recovered: that in time, and Redis says ready, the unit is up, the machine is the same one, the pool has no
+record too many. TTL and interval are a tenth of the real ones.
 
-    run.py [--only WORDS] [--dark SECONDS] [--keep]
+    run.py [--only REGEX] [--dark SECONDS] [--keep]
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def one(bed, chaos):
     if during.get("status") and during["status"] != "ready":
         notes.append("during it the agent said %s (%s)" % (during["status"], (during.get("problem") or {}).get("code")))
     notes.append("longest gap between accepted keepalives %.1f s%s" % (gap, ", %.1f s beyond the TTL" % (gap - bed.ttl) if gap > bed.ttl else ""))
-    registrations = sum(line["path"].endswith("/register") and line["status"] == 200 and not line.get("fault") and line["machine_id"] == after for line in requests)
+    told = [line for line in requests if line["path"].endswith("/register") and line["status"] == 200 and not line.get("fault")]
+    registrations = sum(line["machine_id"] == after for line in told)
     notes.append("%d registrations" % registrations)
     notes.append("agent process %s" % ("the same" if units["MainPID"] == now["MainPID"] else "another"))
     notes.append("peak RSS %s MiB" % bed.peak_rss_mib(bed.worker))

@@ -95,7 +95,6 @@ def test_version_that_does_not_work_goes_back_and_stops_the_run(bed, new):
 
 def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):
     """The module is killed while it waits for a version that hangs: nobody is left to go back. The next run does."""
-    before = versions(bed, bed.worker)[0]
     broken = str(catalog.broken_source(bed, "never sends a keepalive"))
     process = subprocess.Popen(
         bed.command("upgrade_agent.yml", bed.worker, agent_source=broken), cwd=ROOT, env=bed.environment(), stdout=subprocess.DEVNULL, start_new_session=True
@@ -106,7 +105,7 @@ def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):
     bed.sh(bed.worker, "pkill -9 -f '[A]nsiballZ_agent_switch|[p]ython3.*agent_switch' ; pkill -9 -x python3; true", check=False)
     assert versions(bed, bed.worker)[0].startswith("99.") and bed.sh(bed.worker, "ls /opt/beta9-agent/.switching")
     status, output = bed.play("upgrade_agent.yml", bed.worker, agent_source=new)
-    assert status == 0 and versions(bed, bed.worker)[0] == before and bed.wait_ready([bed.worker], time.time(), 90), output
+    assert status == 0 and versions(bed, bed.worker)[0].startswith("98.0.0-") and bed.wait_ready([bed.worker], time.time(), 90), output
     assert bed.sh(bed.worker, "ls -A /opt/beta9-agent").split() == ["current", "versions"]
 
 
@@ -121,7 +120,7 @@ def known_tokens(bed, identity):
     )
 
 
-def test_rotation_never_leaves_the_pool(bed):
+def test_rotation_never_leaves_the_pool(bed, new):
     old, files = [bed.identity(host) for host in bed.workers], held(bed, bed.worker)
     with bed.pool() as stretches:
         status, output = bed.play("rotate_token.yml")
@@ -132,7 +131,7 @@ def test_rotation_never_leaves_the_pool(bed):
     for before, after in zip(old, fresh):
         assert known_tokens(bed, before) == "0" and known_tokens(bed, after) == "1"
     assert held(bed, bed.worker) == files
-    status, output = bed.play("onboard_worker.yml")
+    status, output = bed.play("onboard_worker.yml", agent_source=new)
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
 
 
