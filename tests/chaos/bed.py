@@ -214,7 +214,7 @@ END
             count command-lines $(cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -acF -f /dev/shm/secrets)
             count environments $(cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' ' | grep -acF -f /dev/shm/secrets)
             grep -rlaF -f /dev/shm/secrets /etc /opt /run /tmp /var /root /home 2>/dev/null |
-                grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/var/lib/redis/|^/etc/beta9-gateway-double.token'
+                grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/run/beta9-agent/credentials/|^/var/lib/redis/|^/etc/beta9-gateway-double.token'
             rm /dev/shm/secrets""" % "\n".join(secrets)
         for host in self.workers + (self.gateway,):
             places += ["%s %s" % (host, line) for line in self.sh(host, script, check=False).splitlines()]

@@ -97,7 +97,7 @@ END
             cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -acF -f /dev/shm/secrets
             cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' ' | grep -acF -f /dev/shm/secrets
             grep -rlaF -f /dev/shm/secrets /etc /opt /run /tmp /var /root /home 2>/dev/null |
-                grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/var/lib/redis/|^/etc/beta9-gateway-double.token' | wc -l
+                grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/run/beta9-agent/credentials/|^/var/lib/redis/|^/etc/beta9-gateway-double.token' | wc -l
             rm /dev/shm/secrets; true"""
             % pattern,
         ).split()
