@@ -242,7 +242,8 @@ def test_token_is_nowhere_but_in_its_file(cluster):
 END
         journalctl --no-pager -o export | grep -acF -f /dev/shm/secret
         cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -acF -f /dev/shm/secret
-        grep -rlaF -f /dev/shm/secret /etc /opt /run /tmp /var/log /root /home 2>/dev/null | grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/run/beta9-agent/credentials/' | wc -l
+        grep -rlaF -f /dev/shm/secret /etc /opt /run /tmp /var/log /root /home 2>/dev/null |
+            grep -vE '^/etc/beta9/credentials/|^/run/credentials/|^/run/beta9-agent/credentials/' | wc -l
         rm /dev/shm/secret; true"""
         % token,
     ).split()
