@@ -115,6 +115,7 @@ def test_worker_is_ready_again_after_a_reboot(onboarded):
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_state_that_expired_comes_back_without_a_run(onboarded):
     worker = onboarded.workers[1]
     identity = onboarded.machine_id(worker)
@@ -160,7 +161,7 @@ KILL_AFTER = [
 ]
 
 
-@pytest.mark.parametrize("task", [pytest.param(task, marks=[pytest.mark.long] if number % 4 else []) for number, task in enumerate(KILL_AFTER)])
+@pytest.mark.parametrize("task", [pytest.param(task, marks=[pytest.mark.long] if number % 7 else []) for number, task in enumerate(KILL_AFTER)])
 def test_killed_run_is_finished_by_the_next(testbed, task):
     """SIGKILL to the whole process group as soon as the task after this one is announced."""
     testbed.clean()

@@ -68,14 +68,14 @@ def unchanged(converged):
     ("variables", "words"),
     [
         ({"beta9_pool": "gqu"}, ["beta9_pool", "expected one of the gateway's pools: cpu, gpu", "found gqu", "Did you mean 'gpu'?"]),
-        ({"beta9_pool": ""}, ["beta9_pool", "Set beta9_pool"]),
-        ({"beta9_gateway_url": ""}, ["beta9_gateway_url", "http://gateway.example.com:31994"]),
+        pytest.param(*({"beta9_pool": ""}, ["beta9_pool", "Set beta9_pool"]), marks=pytest.mark.long),
+        pytest.param(*({"beta9_gateway_url": ""}, ["beta9_gateway_url", "http://gateway.example.com:31994"]), marks=pytest.mark.long),
         ({"beta9_gateway_url": "gateway:31994"}, ["beta9_gateway_url"]),
-        ({"beta9_gateway_url": "http://127.0.0.1:9"}, ["http://127.0.0.1:9", "nothing listens"]),
-        ({"beta9_connection": "carrier-pigeon"}, ["beta9_connection", "autossh, direct"]),
+        pytest.param(*({"beta9_gateway_url": "http://127.0.0.1:9"}, ["http://127.0.0.1:9", "nothing listens"]), marks=pytest.mark.long),
+        pytest.param(*({"beta9_connection": "carrier-pigeon"}, ["beta9_connection", "autossh, tailscale, direct"]), marks=pytest.mark.long),
         ({"beta9_machine_id": "XYZ"}, ["beta9_machine_id", "8 lower-case hexadecimal"]),
-        ({"beta9_max_memory": "16GB"}, ["beta9_max_memory", "16Gi", "'16GB'"]),
-        ({"beta9_max_cpu": "8"}, ["beta9_max_cpu", "8000m"]),
+        pytest.param(*({"beta9_max_memory": "16GB"}, ["beta9_max_memory", "16Gi", "'16GB'"]), marks=pytest.mark.long),
+        pytest.param(*({"beta9_max_cpu": "8"}, ["beta9_max_cpu", "8000m"]), marks=pytest.mark.long),
         ({"agent_keepalive_interval": 600}, ["agent_keepalive_interval", "5 to 240"]),
     ],
 )
@@ -131,6 +131,7 @@ def test_port_taken_by_another_program(onboarded):
         onboarded.sh(worker, "systemctl stop squatter; systemctl start beta9-tunnel")
 
 
+@pytest.mark.long
 def test_changed_host_key_of_the_gateway(onboarded):
     worker = onboarded.workers[0]
     onboarded.sh(
@@ -197,6 +198,7 @@ def test_gateway_down_during_the_run(onboarded):
         onboarded.sh(onboarded.gateway, "systemctl start beta9-gateway-double")
 
 
+@pytest.mark.long
 def test_two_workers_may_not_share_a_listen_address(onboarded):
     status, output = onboarded.play("onboard_worker.yml", "-e", "autossh_listen_address=127.77.9.9")
     assert status != 0 and re.search(r"listen_address: 127\.77\.9\.9 belongs to worker b9t-worker[12] already", output), output

@@ -254,6 +254,7 @@ def healthy(bed, number):
             sh(WORKER, "systemd-run -q --collect -p RuntimeMaxSec=20 sh -c 'while :; do :; done'", check=False)
         if kind == "rebooted":
             subprocess.run(["podman", "restart", "--time", "5", WORKER], check=True, capture_output=True)
+            sh(WORKER, "for n in $(seq 300); do systemctl is-active -q multi-user.target 2>/dev/null && break; sleep 0.1; done")
             sh(WORKER, (ROOT / "tests/faults/equip_worker.sh").read_text())
             bed.run({"worker": 'for n in $(seq 300); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'})
         roots, _verdicts, seconds, leaked = bed.check(limit="all")
