@@ -178,7 +178,7 @@ def verify(path, digest):
     found = digest_of(path)
     if found != digest:
         secretfiles.remove([path])
-        raise _wrong_sum(os.path.basename(path), digest, found)
+        raise _wrong_sum(os.path.basename(path).replace(STAGED, "").lstrip("."), digest, found)
 
 
 def record():

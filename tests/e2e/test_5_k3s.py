@@ -285,6 +285,7 @@ def test_refused_before_anything_changes(cluster):
     assert cluster.look(cluster.first) == state
 
 
+@pytest.mark.long
 def test_bad_downloads_and_full_disks_leave_the_old_version(cluster):
     """No room beside the program; none to keep program and database aside; a program that is not what its checksum says; half of one."""
     status, output, _words, _recap = cluster.role({"again": (cluster.second, {})})
@@ -384,6 +385,7 @@ def test_offboarding_drains_first_and_leaves_nothing(cluster):
     bed.sh(bed.gateway, "redis-cli del double:workers")
 
 
+@pytest.mark.long
 def test_hosts_without_internet_get_it_from_the_controller(cluster):
     """One bare host gets a good release with its images; the other one that was damaged on the way, then one that never becomes Ready."""
     good, damaged = ROOT / "build" / "k3s-airgap" / "good", ROOT / "build" / "k3s-airgap" / "damaged"

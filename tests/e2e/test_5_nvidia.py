@@ -195,6 +195,7 @@ def test_refused_before_anything_is_changed(host, prepare, variables, words):
         host.equip()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("prepare", "gateway", "variables", "words"),
     [
@@ -251,13 +252,14 @@ def test_held_packages_stay_where_everything_else_is_upgraded(host):
         host.sh("mv /root/pin /etc/apt/preferences.d/beta9-nvidia-driver")
 
 
+@pytest.mark.long
 def test_blacklist_reaches_the_initramfs(host):
     """Real initramfs-tools. Killed between the file and the image, the next run completes it."""
     host.sh("""
         DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends initramfs-tools >/dev/null 2>&1
-        echo RESUME=none > /etc/initramfs-tools/conf.d/resume; echo CONFIG_RD_GZIP=y > /boot/config-%s
+        echo RESUME=none > /etc/initramfs-tools/conf.d/resume; echo CONFIG_RD_GZIP=y > /boot/config-%s; touch /boot/vmlinuz-%s
         touch -d '1 hour ago' /etc/modprobe.d/beta9-nvidia-nouveau.conf; mv /etc/modprobe.d/beta9-nvidia-nouveau.conf /root/
-        update-initramfs -c -k %s >/dev/null 2>&1; ls /boot/initrd.img-%s; mv /root/beta9-nvidia-nouveau.conf /etc/modprobe.d/""" % (KERNEL, KERNEL, KERNEL))
+        update-initramfs -c -k %s >/dev/null 2>&1; ls /boot/initrd.img-%s; mv /root/beta9-nvidia-nouveau.conf /etc/modprobe.d/""" % ((KERNEL,) * 4))
     inside = "lsinitramfs /boot/initrd.img-%s | grep -c beta9-nvidia-nouveau || true" % KERNEL
     try:
         assert host.sh(inside) == "0"
@@ -268,7 +270,7 @@ def test_blacklist_reaches_the_initramfs(host):
         status, output = host.play()
         assert status == 0 and changed(output, host) == 0, output
     finally:
-        host.sh("rm -f /boot/initrd* /boot/config-*; apt-get -qq purge -y initramfs-tools initramfs-tools-core >/dev/null 2>&1; true")
+        host.sh("rm -f /boot/initrd* /boot/config-* /boot/vmlinuz-*; apt-get -qq purge -y initramfs-tools initramfs-tools-core >/dev/null 2>&1; true")
 
 
 def test_second_run_changes_nothing(host):
@@ -296,6 +298,7 @@ def test_working_driver_is_left_as_it_is(host):
     assert status == 0 and changed(output, host) == 0 and "driver 580.1.1 was installed from packages and is left as it is" in plain(output), output
 
 
+@pytest.mark.long
 def test_module_that_does_not_build_and_the_run_after_it(host):
     host.sh("touch /etc/beta9-dkms-double-fails")
     status, output = host.play(nvidia_version=NEW, nvidia_upgrade=True, nvidia_reboot="never")
@@ -343,6 +346,7 @@ def machine(host):
     found.join()
 
 
+@pytest.mark.long
 def test_reboots_when_the_loaded_driver_is_not_the_installed_one(host, machine):
     status, output = host.play()
     assert status == 0 and machine.starts == 1 and host.loaded() == NEW, output
@@ -359,6 +363,7 @@ def test_policy_always_reboots_once_after_an_installation(host, machine):
     assert status == 0 and changed(output, host) == 0 and machine.starts == 1, output
 
 
+@pytest.mark.long
 def test_kernel_that_refuses_the_module(host):
     host.sh("rm -rf /opt/module-double/nvidia; echo \"modprobe: ERROR: could not insert 'nvidia': Key was rejected by service\" > /etc/beta9-modprobe-double")
     status, output = host.play()
@@ -396,6 +401,7 @@ def test_branch_alone_takes_its_newest_version(host):
     assert status == 0 and host.loaded() == NEW, output  # 590.1.1 is in the repository as well
 
 
+@pytest.mark.long
 def test_nvswitches_bring_the_fabric_manager_of_the_same_version(host):
     host.bare(SWITCHES=4)
     host.sh("sed -i s/^cuda=.*/cuda=802/ /etc/beta9-gpu-double")  # as long as it does not run

@@ -55,9 +55,9 @@ def test_prepare_gateway(launch, testbed):
 def test_onboard_leaves_one_that_fails_and_goes_on_with_it(launch, testbed):
     """One bare host, whose pool is wrong at first; the other one has its machine, is the canary, and is left as it is."""
     good, bare = testbed.workers
+    testbed.clean()
     status, output = testbed.play("onboard_worker.yml", "-l", good)
     assert status == 0, output
-    testbed.clean([bare])
     job = launch("Onboard workers", host_variables={bare: {"beta9_pool": "nope"}})
     assert job.status == "failed" and job.hosts("failures") == [bare] and job.hosts("changed") == [], job.output
     assert job.artefacts["beta9_onboard"] == {good: "ready", bare: "failed"} and job.artefacts["beta9_health"]["outcome"] == {good: "healthy"}
@@ -77,6 +77,7 @@ def test_onboard_stops_after_an_ill_canary(launch, testbed):
     assert untouched not in job.stats["processed"] and job.artefacts["beta9_onboard"] == {ill: "failed"}
 
 
+@pytest.mark.long
 def test_a_slice_lacks_the_gateway_host(launch, testbed, jobs):
     """AWX gives a slice a part of the hosts. What is there again is not changed, though the tunnel's other end is no host of the slice."""
     inventory = jobs.double.named("inventories", "beta9 workers")
@@ -135,6 +136,7 @@ def test_workflow_heals_who_is_ill_and_nobody_else(jobs, testbed):
     assert set(nodes["check-again"].artefacts["beta9_health"]["outcome"].values()) == {"healthy"}
 
 
+@pytest.mark.long
 def test_workflow_that_can_not_heal_fails_and_so_tells(jobs, testbed):
     for node in jobs.double.all("workflow_job_template_nodes"):
         node["extra_data"] = dict(node.get("extra_data") or {}, health_check_wait_seconds=0) if node["identifier"] != "heal" else {}
