@@ -195,7 +195,6 @@ def test_refused_before_anything_is_changed(host, prepare, variables, words):
         host.equip()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("prepare", "gateway", "variables", "words"),
     [
@@ -298,7 +297,6 @@ def test_working_driver_is_left_as_it_is(host):
     assert status == 0 and changed(output, host) == 0 and "driver 580.1.1 was installed from packages and is left as it is" in plain(output), output
 
 
-@pytest.mark.long
 def test_module_that_does_not_build_and_the_run_after_it(host):
     host.sh("touch /etc/beta9-dkms-double-fails")
     status, output = host.play(nvidia_version=NEW, nvidia_upgrade=True, nvidia_reboot="never")
@@ -346,7 +344,6 @@ def machine(host):
     found.join()
 
 
-@pytest.mark.long
 def test_reboots_when_the_loaded_driver_is_not_the_installed_one(host, machine):
     status, output = host.play()
     assert status == 0 and machine.starts == 1 and host.loaded() == NEW, output
@@ -363,7 +360,6 @@ def test_policy_always_reboots_once_after_an_installation(host, machine):
     assert status == 0 and changed(output, host) == 0 and machine.starts == 1, output
 
 
-@pytest.mark.long
 def test_kernel_that_refuses_the_module(host):
     host.sh("rm -rf /opt/module-double/nvidia; echo \"modprobe: ERROR: could not insert 'nvidia': Key was rejected by service\" > /etc/beta9-modprobe-double")
     status, output = host.play()
@@ -401,7 +397,6 @@ def test_branch_alone_takes_its_newest_version(host):
     assert status == 0 and host.loaded() == NEW, output  # 590.1.1 is in the repository as well
 
 
-@pytest.mark.long
 def test_nvswitches_bring_the_fabric_manager_of_the_same_version(host):
     host.bare(SWITCHES=4)
     host.sh("sed -i s/^cuda=.*/cuda=802/ /etc/beta9-gpu-double")  # as long as it does not run
