@@ -32,7 +32,7 @@ demo-down: ## Remove the demo's hosts
 	@$(TESTBED) down
 
 .PHONY: test
-test: deps ## Everything: lint, sanity, unit, integration, molecule, a sample of the faults, e2e
+test: deps ## Everything but the longest: lint, docs, sanity, unit, integration, molecule, samples of faults and e2e
 	@tests/run
 
 .PHONY: lint
