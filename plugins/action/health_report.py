@@ -3,48 +3,105 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+import time
+
 from ansible.plugins.action import ActionBase
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_reports
+
+LISTS = {"type": "list", "elements": "str", "default": []}
+SPEC = dict(
+    gateway.GATEWAY_ARGUMENT_SPEC,
+    hosts={"type": "list", "elements": "str", "required": True},
+    variable={"type": "str", "required": True},
+    only=LISTS,
+    skip=LISTS,
+    accept={"type": "list", "elements": "dict", "default": []},
+    gateway_side={"type": "bool", "default": False},
+    redis_url={"type": "str", "no_log": True},
+    kube={"type": "bool", "default": False},
+    kubeconfig={"type": "path"},
+    namespace={"type": "str", "default": "beta9"},
+    deadline_seconds={"type": "float", "default": 20},
+    since={"type": "float"},
+    directory={"type": "path"},
+)
 
 
 class ActionModule(ActionBase):
-    """Join what workers, gateway and controller saw, and name the root causes of each host. Runs once, on the controller."""
+    """Look at the gateway from the controller and from the host of the task, join that with what the workers saw, and name the root causes."""
 
     TRANSFERS_FILES = False
-    _requires_connection = False
     _supports_check_mode = True
     _supports_async = False
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _result, params = self.validate_argument_spec(
-            argument_spec={
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "variable": {"type": "str", "required": True},
-                "gateway": {"type": "dict", "default": {}},
-                "listed": {"type": "dict", "default": {}},
-                "only": {"type": "list", "elements": "str", "default": []},
-                "skip": {"type": "list", "elements": "str", "default": []},
-                "accept": {"type": "list", "elements": "dict", "default": []},
-            }
-        )
-        found = {}
+        _result, params = self.validate_argument_spec(argument_spec=SPEC)
+        workers = {}
         for name in params["hosts"]:
             variables = task_vars["hostvars"][name]
-            worker = variables[params["variable"]] if params["variable"] in variables else {}
-            found[name] = dict({"host": name, "message": "", "verdicts": []}, **report(name, worker, params))
-        return {"changed": False, "hosts": found}
+            workers[name] = variables[params["variable"]] if params["variable"] in variables else {}
+        listed = list_all(params)
+        seen = self.gateway_side(params, machines_of(workers, listed), task_vars) if params["gateway_side"] else {}
+        since = params["since"] or min([worker["started"] for worker in workers.values() if "started" in worker] or [time.time()])
+        found = {name: dict({"host": name, "message": "", "verdicts": []}, **report(name, worker, params, seen, listed)) for name, worker in workers.items()}
+        return dict(summary(list(found.values()), since, params["directory"]), changed=False, hosts=found, since=since)
+
+    def gateway_side(self, params, machines, task_vars):
+        """Return what module worker_health saw on the host that this task is delegated to."""
+        names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
+        arguments = {name: params[name] for name in names if params[name] is not None}
+        return health_look.look(self, dict(arguments, side="gateway", machines=machines), task_vars, params["deadline_seconds"])
 
 
-def report(name, worker, params):
+def list_all(params):
+    """Return what the operator's token shows of the gateway: {"machines", "pools", "why": why they can't be had}."""
+    if not params["token"] and not params["token_file"]:
+        return {"why": "no admin token was given (beta9_admin_token_file)"}
+    try:
+        client = gateway.client_from_params(params)
+        return {"machines": client.list_machines(), "pools": client.list_pools(), "why": ""}
+    except (gateway.GatewayError, protocol.InvalidField, OSError) as error:
+        return {"why": str(error)}
+
+
+def machines_of(workers, listed):
+    """Return the machines of the workers that could be asked and hold one, as option machines of module worker_health wants them."""
+    ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
+    found = []
+    for name, worker in workers.items():
+        identity = worker.get("identity") or {}
+        if not identity.get("machine_id"):
+            continue
+        data = {entry["id"]: entry.get("data") or {} for entry in worker["observations"]}
+        entry = {
+            "host": name,
+            "machine_id": identity["machine_id"],
+            "pool": identity.get("pool"),
+            "provider": identity.get("provider", "generic"),
+            "connection": worker["settings"]["connection"],
+            "k3s": worker["settings"]["k3s"],
+            "ready": identity["machine_id"] in ready,
+            "nonce": worker.get("nonce"),
+            "tailnet_addresses": data.get("V03", {}).get("addresses"),
+            "k3s_certificate": data.get("K03", {}).get("certificate"),
+        }
+        found.append({key: value for key, value in entry.items() if value is not None})
+    return found
+
+
+def report(name, worker, params, seen, listed):
     """Return the outcome, the message and the verdicts of one host. worker is what it returned, or {}."""
     if worker.get("unreachable"):
         return {"outcome": "unreachable", "message": str(worker.get("msg", "")).strip()}
     if "observations" not in worker:
         why = worker.get("msg") or worker.get("module_stderr") or "nothing"
         return {"outcome": "unknown", "message": "expected the worker's observations, found: %s" % why}
-    settings, identity, listed = worker["settings"], worker.get("identity"), params["listed"]
-    observations = list(worker["observations"]) + gateway_side(params["gateway"], name, identity, listed)
+    settings, identity = worker["settings"], worker.get("identity")
+    observations = list(worker["observations"]) + gateways_view(seen, name, identity, listed)
     observations += control.observe(dict(settings, list_error=listed.get("why")), identity, listed.get("machines"))
     if identity:
         observations += join.join(observations, settings)
@@ -53,16 +110,43 @@ def report(name, worker, params):
     return {"outcome": diagnose.outcome(verdicts), "message": worker.get("limited", ""), "verdicts": verdicts}
 
 
-def gateway_side(gateway, name, identity, listed):
-    """Return what the gateway's side saw. What it could not see, the operator's list of pools may tell."""
-    if "observations" in gateway:
-        seen = list(gateway["observations"]) + list((gateway.get("machines") or {}).get(name) or [])
+def gateways_view(seen, name, identity, listed):
+    """Return what was seen of one host on the gateway's side. What could not be seen there, the operator's list of pools may tell."""
+    if "observations" in seen:
+        found = list(seen["observations"]) + list((seen.get("machines") or {}).get(name) or [])
     else:
-        why = gateway.get("msg")
+        why = seen.get("msg")
         text = "the gateway's side could not be asked: %s" % (str(why).strip()[:200] if why else "no host was named (health_check_gateway_host)")
-        seen = [{"id": check.id, "outcome": "unknown", "found": text} for check in catalog.CHECKS if check.side == catalog.GATEWAY]
+        found = [{"id": check.id, "outcome": "unknown", "found": text} for check in catalog.CHECKS if check.side == catalog.GATEWAY]
     if not (identity or {}).get("pool") or listed.get("pools") is None:
-        return seen
+        return found
     told = {entry["id"]: entry for entry in control.pools(identity["pool"], listed["pools"])}
-    known = {entry["id"] for entry in seen if entry["outcome"] != "unknown"}
-    return [entry for entry in seen if entry["id"] in known or entry["id"] not in told] + [told[name] for name in sorted(set(told) - known)]
+    known = {entry["id"] for entry in found if entry["outcome"] != "unknown"}
+    return [entry for entry in found if entry["id"] in known or entry["id"] not in told] + [told[name] for name in sorted(set(told) - known)]
+
+
+def summary(results, since, directory):
+    """Return the table, the root causes and the statistic of a run, and write its files."""
+    results = sorted(results, key=lambda entry: entry["host"])
+    run = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "seconds": round(time.time() - since, 1)}
+    files = []
+    if directory:
+        os.makedirs(directory, mode=0o755, exist_ok=True)
+        for name, text in health_reports.render(results, run).items():
+            path = os.path.join(directory, name)
+            with open(path + ".new", "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.replace(path + ".new", path)
+            files.append(path)
+    roots = [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in health_reports.grouped_roots(results)]
+    statistic = {
+        "outcome": {entry["host"]: entry["outcome"] for entry in results},
+        "roots": {entry["host"]: [root["id"] for root in roots if entry["host"] in root["hosts"]] for entry in results},
+    }
+    return {
+        "msg": health_reports.table(results),
+        "files": files,
+        "roots": roots,
+        # by host, so that a later batch or a second look adds to it, and replaces what it looked at again
+        "ansible_stats": {"data": {"beta9_health": statistic}, "per_host": False, "aggregate": True},
+    }

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP to a gateway through Ansible's own URL library.
+"""HTTP to a gateway through Python's own URL library.
 
     GatewayError            .problem (protocol.Problem), .method, .url
       TransportError        no answer: refused, reset, empty, timeout, TLS, DNS; or not a gateway's answer
@@ -118,16 +118,9 @@ class GatewayClient:
         self.base_url = base_url.rstrip("/")
         self._token = protocol.token(token) if token else None
         self._retries = retries
-        self._options = {
-            "validate_certs": validate_certs,
-            "ca_path": ca_path,
-            "client_cert": client_cert,
-            "client_key": client_key,
-            "timeout": timeout,
-            "follow_redirects": "none",
-            "http_agent": "beta9.workers",
-            "use_proxy": True,
-        }
+        self._timeout = timeout
+        tls = _tls(ca_path, client_cert, client_key, validate_certs) if parts.scheme == "https" else None
+        self._opener = _opener(tls)
 
     # -- gateway API (operator) --
 
@@ -201,25 +194,16 @@ class GatewayClient:
             time.sleep(random.uniform(pause / 2, pause))
             pause *= 2
 
-    def _open(self, url, data, headers, method):
-        if url.startswith("https:"):
-            from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # as slow to load as all of the rest
-
-            return open_url(url, data=data, headers=headers, method=method, **self._options)
-        # open_url reads the trust store at every call, 21 ms, even where there is no TLS
-        headers = dict(headers, **{"User-Agent": self._options["http_agent"]})
-        return _plain().open(urllib.request.Request(url, data=data, headers=headers, method=method), timeout=self._options["timeout"])
-
     def _once(self, method, path, payload):
         url = self.base_url + path
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": "beta9.workers"}
         if payload is not None:
             headers["Content-Type"] = "application/json"
         if self._token and path != protocol.HEALTH_PATH:
             headers["Authorization"] = "Bearer " + self._token
         data = None if payload is None else json.dumps(payload).encode()
         try:
-            with self._open(url, data, headers, method) as response:
+            with self._opener.open(urllib.request.Request(url, data=data, headers=headers, method=method), timeout=self._timeout) as response:
                 status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
         except HTTPError as error:
             status, raw = error.code, error.read(MAX_BODY_BYTES + 1)
@@ -246,12 +230,29 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _plain():
-    """Return an opener without TLS."""
+def _tls(ca_path, client_cert, client_key, validate_certs):
+    """Return what TLS shall verify and show. InvalidField names a file that can't be used."""
+    try:
+        context = ssl.create_default_context(cafile=ca_path)
+    except OSError as error:  # an SSLError is one
+        raise protocol.InvalidField("ca_path", "a file with CA certificates", "%s: %s" % (ca_path, error.strerror or error)) from None
+    if not validate_certs:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if client_cert:
+        try:
+            context.load_cert_chain(client_cert, client_key)
+        except OSError as error:
+            raise protocol.InvalidField("client_cert", "a certificate, and its key in client_key", "%s: %s" % (client_cert, error.strerror or error)) from None
+    return context
+
+
+def _opener(tls):
+    """Return an opener that follows no redirect and reads no .netrc. The trust store is read only where there is TLS: it takes 20 ms."""
     opener = urllib.request.OpenerDirector()
-    kinds = (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPErrorProcessor, _Stay)
-    for kind in kinds:
-        opener.add_handler(kind())
+    kinds = [urllib.request.ProxyHandler(), urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(), _Stay()]
+    for handler in kinds + [urllib.request.HTTPSHandler(context=tls) if tls else urllib.request.HTTPHandler()]:
+        opener.add_handler(handler)
     return opener
 
 

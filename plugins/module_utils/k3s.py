@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""k3s on this host: where things are, what a release consists of, and how to ask the running one.
+"""k3s on this host: where things are, and what a release consists of.
 
 A release has the program, a list of checksums, and an archive of images. Each file is fetched or copied beside the place where it
 belongs, verified there, and put in place by rename. What was put in place is remembered with its checksum, size and time, so that a
@@ -15,9 +15,6 @@ import http.client
 import json
 import os
 import re
-import ssl
-import urllib.error
-import urllib.request
 from urllib.parse import quote
 
 from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
@@ -30,8 +27,6 @@ DATABASE_DIR = DATA_DIR + "/server/db"
 STATE_DIR = "/var/lib/beta9-k3s"  # ours: what was installed, and what to go back to
 RECORD, PREVIOUS = STATE_DIR + "/installed.json", STATE_DIR + "/previous"
 MARK = "Managed by Ansible (beta9.workers.k3s)"
-API = "https://127.0.0.1:6443"
-CA = DATA_DIR + "/server/tls/server-ca.crt"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 STAGED = ".beta9-new"  # no suffix that k3s takes for an image archive
 CHUNK_BYTES = 1 << 20
@@ -229,27 +224,6 @@ def is_foreign():
 def _text(path):
     with open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read()
-
-
-def ask(method, path, token, body=None, timeout=5):
-    """Return (status, document) of a call to the API of this host, whose own CA has to vouch for it. Raises OSError without an answer."""
-    context = ssl.create_default_context(cafile=CA)
-    # Python 3.13 asks for what the public's authorities have to put into a certificate; this one is the host's own
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    headers = {"Authorization": "Bearer %s" % token, "Content-Type": "application/json"}
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        with opener.open(urllib.request.Request(API + path, data=data, headers=headers, method=method), timeout=timeout) as answer:
-            status, text = answer.getcode(), answer.read()
-    except urllib.error.HTTPError as error:
-        status, text = error.code, error.read()
-    except http.client.HTTPException as error:
-        raise OSError("no HTTP answer: %r" % error) from None
-    try:
-        return status, json.loads(text)
-    except ValueError:
-        return status, {}
 
 
 def in_unit(pid):

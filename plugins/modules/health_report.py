@@ -6,13 +6,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: health_report
-short_description: Name the root causes in what was seen of hosts
+short_description: Name the root causes of all hosts, in one table
 version_added: "0.1.0"
 description:
-  - Joins the observations of M(beta9.workers.worker_health) from both sides with the controller's own, and tells failures from
-    consequences. Run it once for all hosts of a play.
+  - Asks the gateway as an operator, and looks at its side from the host that the task is delegated to. Joins that with what
+    M(beta9.workers.worker_health) saw on the workers, and tells failures from consequences. Run it once for all hosts of a play.
+  - Returns one table with each root cause once, and writes it as text, JSON, JUnit and a self-contained HTML page.
+  - Sets the statistic C(beta9_health), which AWX keeps as artefact, with C(outcome) and the ids of C(roots) by host. It contains no secret.
+  - A gateway that can't be asked is no failure. The checks that need it are unknown, and say why.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment:
+  - beta9.workers.gateway
 options:
   hosts:
     description: Inventory names of the workers.
@@ -23,14 +28,28 @@ options:
     description: Name of the variable that holds each host's result of M(beta9.workers.worker_health).
     type: str
     required: true
-  gateway:
-    description: Result of M(beta9.workers.worker_health) on the gateway's side.
-    type: dict
-    default: {}
-  listed:
-    description: Result of M(beta9.workers.gateway_listing).
-    type: dict
-    default: {}
+  gateway_side:
+    description: Whether to look at the gateway's side from the host that the task is delegated to.
+    type: bool
+    default: false
+  redis_url:
+    description: As O(beta9.workers.worker_health#module:redis_url).
+    type: str
+  kube:
+    description: As O(beta9.workers.worker_health#module:kube).
+    type: bool
+    default: false
+  kubeconfig:
+    description: As O(beta9.workers.worker_health#module:kubeconfig).
+    type: path
+  namespace:
+    description: As O(beta9.workers.worker_health#module:namespace).
+    type: str
+    default: beta9
+  deadline_seconds:
+    description: Longest time for all probes of the gateway's side together.
+    type: float
+    default: 20
   only:
     description: Ids of the checks to judge.
     type: list
@@ -46,6 +65,12 @@ options:
     type: list
     elements: dict
     default: []
+  since:
+    description: When the run began, in seconds since 1970. The beginning of the first look by default.
+    type: float
+  directory:
+    description: Directory on the controller for the files. None are written without it.
+    type: path
 attributes:
   check_mode:
     support: full
@@ -57,7 +82,7 @@ attributes:
     support: full
     description: The action changes no host.
 notes:
-  - An action that runs on the controller and makes no connection.
+  - An action that runs on the controller. It makes no connection unless O(gateway_side=true).
 """
 
 EXAMPLES = r"""
@@ -70,11 +95,16 @@ EXAMPLES = r"""
   beta9.workers.health_report:
     hosts: "{{ ansible_play_hosts }}"
     variable: seen
+    directory: build/health
   run_once: true
   register: found
 """
 
 RETURN = r"""
+msg:
+  description: The table.
+  returned: always
+  type: str
 hosts:
   description:
     - An entry a host. C(outcome) is V(healthy), V(unhealthy), V(unknown) where it could not tell, or V(unreachable).
@@ -88,4 +118,18 @@ hosts:
       message: ""
       verdicts:
         - {id: T01, status: fail, root: true, because: [], cause: no tunnel runs, remedy: systemctl restart beta9-tunnel}
+roots:
+  description: Root causes with C(id), C(cause) and their C(hosts).
+  returned: always
+  type: list
+  elements: dict
+files:
+  description: The files that were written.
+  returned: always
+  type: list
+  elements: str
+since:
+  description: O(since), or the beginning of the first look.
+  returned: always
+  type: float
 """

@@ -68,7 +68,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, protocol, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, protocol, secretfiles
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 NEEDS = (("create", "batch", "jobs"), ("get", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods"))
@@ -94,7 +94,7 @@ def denied(token, namespace):
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
         review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
         try:
-            status, answer = k3s.ask("POST", REVIEWS, token, review)
+            status, answer = k3s_api.ask("POST", REVIEWS, token, review)
         except OSError as error:
             return "k3s did not judge the token: %s" % error
         if status not in (200, 201):

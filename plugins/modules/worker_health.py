@@ -56,7 +56,7 @@ options:
     type: float
     default: 20
   nonce:
-    description: A random word of this run, with which tokens of both sides are hashed to compare them.
+    description: A random word, with which the machine's token is hashed so that both sides can be compared. One is made by default.
     type: str
   connection:
     description: The worker's way to the gateway.
@@ -126,6 +126,9 @@ options:
         description: The worker's addresses in the tailnet.
         type: list
         elements: str
+      nonce:
+        description: The worker's RV(nonce).
+        type: str
       k3s_certificate:
         description: SHA-256 of the certificate that the worker's own k3s shows.
         type: str
@@ -180,6 +183,14 @@ identity:
   description: The machine's identity as the worker holds it.
   returned: with O(side=worker)
   type: dict
+started:
+  description: When this look began, in seconds since 1970 by the controller's clock.
+  returned: always
+  type: float
+nonce:
+  description: O(nonce), or the one that was made.
+  returned: always
+  type: str
 """
 
 import time
@@ -256,6 +267,7 @@ def main():
         "connection": {"type": "str", "default": "autossh"},
         "k3s": {"type": "bool", "default": False},
         "tailnet_addresses": {"type": "list", "elements": "str"},
+        "nonce": {"type": "str"},
         "k3s_certificate": {"type": "str"},
         "ready": {"type": "bool", "default": False},
     }

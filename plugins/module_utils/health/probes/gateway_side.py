@@ -188,7 +188,7 @@ def index_pools(context):
 
 def owner_of(context):
     """Return a keyed hash of the token that the gateway made for this machine. The token stays here."""
-    token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config.get("nonce")
+    token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config["machine"].get("nonce")
     if not token or not key:
         return None
     context.secrets.append(token)

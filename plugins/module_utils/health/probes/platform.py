@@ -13,8 +13,7 @@ import ssl
 import time
 import uuid
 
-from ansible_collections.beta9.workers.plugins.module_utils import host
-from ansible_collections.beta9.workers.plugins.module_utils import k3s as cluster
+from ansible_collections.beta9.workers.plugins.module_utils import host, k3s_api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Missing, Unknown, bad, not_applicable, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 
@@ -116,7 +115,7 @@ def k3s_token(context):
 def ask_k3s(context, method, path, body=None):
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does not answer."""
     try:
-        return cluster.ask(method, path, k3s_token(context), body, timeout=4)
+        return k3s_api.ask(method, path, k3s_token(context), body, timeout=4)
     except OSError as error:
         raise Unknown("k3s did not judge the token: %s" % error) from None
 

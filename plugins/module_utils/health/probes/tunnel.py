@@ -119,6 +119,12 @@ def options(context):
     )
 
 
+def listeners_of(context):
+    """Return host.listeners of the tunnel's port. Read once: finding the owners walks the open files of all processes."""
+    port = local_port(context)
+    return context.shared("listeners:%d" % port, lambda: host.listeners(port))
+
+
 def forwarding_processes(port):
     """Return [(pid, parent, program)] of ssh clients that forward this local port, from /proc."""
     found = []
@@ -138,7 +144,7 @@ def process(context):
         return bad("stopped", "beta9-tunnel.service is not installed")
     journal = journal_of(context, UNIT, "-10min", 60)
     starts = sum(1 for _pid, _parent, program in clients if program == "ssh")
-    foreign = [entry for entry in host.listeners(local_port(context)) if entry["process"] not in ("ssh", None)]
+    foreign = [entry for entry in listeners_of(context) if entry["process"] not in ("ssh", None)]
     if foreign:
         raise Unknown("the tunnel can't run while %(process)s (pid %(pid)s) holds its port" % foreign[0])  # T02 is the one to tell
     main = int(unit.get("MainPID") or 0)
@@ -150,7 +156,7 @@ def process(context):
         return bad("duplicate", "pid %s forwards port %d beside the unit" % (", ".join(map(str, others)), local_port(context)))
     if not starts:
         return _why(journal, "failing", "autossh runs, its ssh does not")
-    if not any(entry["process"] == "ssh" for entry in host.listeners(local_port(context))):
+    if not any(entry["process"] == "ssh" for entry in listeners_of(context)):
         recent = [line for line in journal.splitlines() if float(line.split(" ", 1)[0] or 0) > time.time() - 60] if journal else []
         if tunnel.explain("\n".join(recent)):
             return _why("\n".join(recent), "failing", "ssh runs, and does not get through")
@@ -167,7 +173,7 @@ def _why(journal, code, found):
 def listener(context):
     """T02: who listens on the port."""
     port = local_port(context)
-    found = host.listeners(port)
+    found = listeners_of(context)
     if not found:
         return bad("none", "nothing listens on port %d" % port)
     owners = {entry["process"] for entry in found}
@@ -195,7 +201,10 @@ def connect(context):
 
 def client_of(context, timeout=4, token=None):
     """Return a client of the gateway as this host reaches it. Asks once: a check must not hide what fails now and then."""
-    return gateway.GatewayClient(context.config["gateway_url"], token, ca_path=context.config.get("ca_path"), timeout=timeout, retries=0)
+    try:
+        return gateway.GatewayClient(context.config["gateway_url"], token, ca_path=context.config.get("ca_path"), timeout=timeout, retries=0)
+    except protocol.InvalidField as error:
+        raise Unknown(str(error)) from None
 
 
 def health(context):
