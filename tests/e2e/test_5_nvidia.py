@@ -61,7 +61,7 @@ class Gpus:
             [ -z "$names" ] || dpkg --purge --force-all $names >/dev/null 2>&1
             rm -rf /etc/apt/sources.list.d/beta9-* /etc/apt/keyrings/beta9-* /etc/apt/preferences.d/beta9-* /etc/modprobe.d/beta9-* /var/lib/beta9
             rm -rf /lib/modules/*/updates/dkms /opt/module-double/* /etc/cdi /var/run/cdi /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.*
-            ldconfig""")
+            ldconfig; systemctl daemon-reload""")
         self.equip(**environment)
 
     def play(self, *arguments, playbook=ROLE, health=False, **variables):
