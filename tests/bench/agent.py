@@ -151,11 +151,13 @@ def measure(options, python, folder, env, gateway, k3s):
         started.wait_for(1)
         return started
 
+    alone = agent(5, "--keepalive-interval", FAST_INTERVAL)  # with the cores and their caches to itself
+    figures = {"alone": steady(alone)}
+    alone.stop()
     # at the real pace, all the time that the rest takes: there each keepalive finds cold caches
     slow = agent(1, *counting)
     slow_from, slow_cpu, slow_start = slow.keepalives(), slow.cpu_seconds(), time.monotonic()
     agents = {"plain": agent(2, "--keepalive-interval", FAST_INTERVAL), "counting": agent(3, "--keepalive-interval", FAST_INTERVAL, *counting)}
-    figures = {}
     threads = [threading.Thread(target=lambda name=name: figures.update({name: steady(agents[name])})) for name in agents]
     for thread in threads:
         thread.start()
@@ -178,6 +180,7 @@ def measure(options, python, folder, env, gateway, k3s):
             "k3s_pods": PODS,
             "keepalives": plain["counted"],
             "cpu_ms_per_keepalive": round(plain["cpu_ms"], 2),
+            "cpu_ms_per_keepalive_alone": round(figures["alone"]["cpu_ms"], 2),
             "naive_cpu_ms_per_keepalive": round(naive_ms, 2),
             "naive_to_agent": round(naive_ms / plain["cpu_ms"], 1),
             "bare_loop_cpu_ms_per_keepalive": round(bare_ms, 2),
