@@ -37,7 +37,7 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds to wait for one answer.
+    description: Seconds for one answer, from the connection to its last byte.
     type: int
     default: 10
   retries:

@@ -20,9 +20,9 @@ import json
 import random
 import socket
 import ssl
+import threading
 import time
 import urllib.request
-from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.basic import env_fallback
@@ -119,8 +119,8 @@ class GatewayClient:
         self._token = protocol.token(token) if token else None
         self._retries = retries
         self._timeout = timeout
-        tls = _tls(ca_path, client_cert, client_key, validate_certs) if parts.scheme == "https" else None
-        self._opener = _opener(tls)
+        # the trust store is read only where there is TLS: that takes 20 ms
+        self._tls = _tls(ca_path, client_cert, client_key, validate_certs) if parts.scheme == "https" else None
 
     # -- gateway API (operator) --
 
@@ -202,13 +202,15 @@ class GatewayClient:
         if self._token and path != protocol.HEALTH_PATH:
             headers["Authorization"] = "Bearer " + self._token
         data = None if payload is None else json.dumps(payload).encode()
-        try:
-            with self._opener.open(urllib.request.Request(url, data=data, headers=headers, method=method), timeout=self._timeout) as response:
-                status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
-        except HTTPError as error:
-            status, raw = error.code, error.read(MAX_BODY_BYTES + 1)
-        except (OSError, URLError, http.client.HTTPException, ssl.SSLError) as error:
-            raise error_of(protocol.classify(None, transport_name(error)), method, url) from None
+        request = urllib.request.Request(url, data=data, headers=headers, method=method)
+        with _Deadline(self._timeout) as deadline:
+            try:
+                with _opener(self._tls, deadline).open(request, timeout=self._timeout) as response:
+                    status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
+            except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and SSLError are OSErrors
+                raise error_of(protocol.classify(None, "timeout" if deadline.over else transport_name(error)), method, url) from None
+        if deadline.over:
+            raise error_of(protocol.classify(None, "timeout"), method, url)
         if len(raw) > MAX_BODY_BYTES:
             raise error_of(protocol.classify(None, "too_large"), method, url)
         try:
@@ -223,11 +225,56 @@ class GatewayClient:
         return body
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it is an answer like any other."""
+class _Deadline:
+    """Ends the connections of a request when its time is over. urllib's own limit holds for a single read: a server that sends a byte
+    now and then would keep a task for hours."""
 
-    def redirect_request(self, *_arguments):  # pylint: disable=arguments-differ
-        return None
+    def __init__(self, seconds):
+        self.over, self._sockets = False, []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self):
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_arguments):
+        self._timer.cancel()
+
+    def watch(self, kind):
+        """Return a kind of connection that this deadline ends."""
+        sockets = self._sockets
+
+        class Watched(kind):  # pylint: disable=missing-class-docstring
+            def connect(self):
+                super().connect()
+                sockets.append(self.sock)
+
+        return Watched
+
+    def _end(self):
+        self.over = True
+        for handle in self._sockets:
+            try:
+                socket.socket.shutdown(handle, socket.SHUT_RDWR)  # of TLS too, whose own way would wait for an answer
+            except OSError:
+                pass  # it is closed
+
+
+class _Handler(urllib.request.AbstractHTTPHandler):
+    """Opens HTTP and HTTPS. An answer of any status is an answer, redirects are not followed, no .netrc is read."""
+
+    def __init__(self, tls, deadline):
+        super().__init__()
+        self._tls, self._deadline = tls, deadline
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+    def http_open(self, request):
+        return self.do_open(self._deadline.watch(http.client.HTTPConnection), request)
+
+    def https_open(self, request):
+        return self.do_open(self._deadline.watch(http.client.HTTPSConnection), request, context=self._tls)
 
 
 def _tls(ca_path, client_cert, client_key, validate_certs):
@@ -247,11 +294,9 @@ def _tls(ca_path, client_cert, client_key, validate_certs):
     return context
 
 
-def _opener(tls):
-    """Return an opener that follows no redirect and reads no .netrc. The trust store is read only where there is TLS: it takes 20 ms."""
+def _opener(tls, deadline):
     opener = urllib.request.OpenerDirector()
-    kinds = [urllib.request.ProxyHandler(), urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(), _Stay()]
-    for handler in kinds + [urllib.request.HTTPSHandler(context=tls) if tls else urllib.request.HTTPHandler()]:
+    for handler in (urllib.request.ProxyHandler(), _Handler(tls, deadline)):
         opener.add_handler(handler)
     return opener
 

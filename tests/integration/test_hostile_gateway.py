@@ -77,6 +77,15 @@ def test_is_done_with_it_soon_and_in_little_memory(gateway, run_agent, fault):
     assert seconds < SECONDS and rss < RSS_MIB, (seconds, rss)
 
 
+@pytest.mark.parametrize("name", ["headers-without-end-slowly", "body-a-byte-at-a-time"])
+def test_modules_end_as_well(gateway, run_module, name):
+    gateway.fault(HOSTILE[name])
+    start = time.monotonic()
+    result = run_module("pool_info", gateway_url=gateway.url, token=gateway.admin_token, timeout=2, retries=0)
+    assert result["failed"] and "no answer in time" in result["msg"], result
+    assert time.monotonic() - start < SECONDS
+
+
 @pytest.mark.parametrize("body", WRONG_TYPES)
 def test_wrong_types_are_no_reason_to_die(gateway, run_agent, body):
     gateway.fault(answer(200, body))
