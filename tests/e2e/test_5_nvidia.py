@@ -369,6 +369,7 @@ def test_kernel_that_refuses_the_module(host):
     assert status == 0 and host.loaded() == NEW, output
 
 
+@pytest.mark.long
 def test_killed_in_the_middle(host):
     host.bare()
     process = subprocess.Popen(
@@ -397,6 +398,7 @@ def test_branch_alone_takes_its_newest_version(host):
     assert status == 0 and host.loaded() == NEW, output  # 590.1.1 is in the repository as well
 
 
+@pytest.mark.long
 def test_nvswitches_bring_the_fabric_manager_of_the_same_version(host):
     host.bare(SWITCHES=4)
     host.sh("sed -i s/^cuda=.*/cuda=802/ /etc/beta9-gpu-double")  # as long as it does not run
