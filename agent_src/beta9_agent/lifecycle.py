@@ -84,7 +84,8 @@ class Lifecycle:
         self.problem = None
         self.failures = 0
         self.last_accepted = None
-        self.registrations = collections.deque(maxlen=8)  # when
+        self.registrations = collections.deque(maxlen=8)  # when, but for those that a person asked for
+        self._asked_for = False
         self._wall_offset = wall_offset  # wall clock minus this clock at start: aligns the phases of a fleet
         self._refound = 0
         self._settings(machine_id, interval)
@@ -101,7 +102,9 @@ class Lifecycle:
 
     def registered(self, now, state):
         """The register was accepted: a keepalive follows at once."""
-        self.registrations.append(now)
+        if not self._asked_for:
+            self.registrations.append(now)
+        self._asked_for = False
         self.status = "registered"
         self._accept_ttl(state)
         self.action, self.due = "keepalive", now
@@ -136,6 +139,7 @@ class Lifecycle:
         """Settings or credentials may be others: register with them now."""
         self._settings(machine_id, interval)
         self.register_again(now)
+        self._asked_for = True
 
     def _accept_ttl(self, state):
         if state.ttl_seconds:

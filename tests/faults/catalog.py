@@ -43,6 +43,9 @@ def edit(path, expression, after=""):
     return KEEP.format(path) + "; sed -i %s %s; " % (expression, path) + after, BACK.format(path) + "; " + after
 
 
+OFTEN = edit("/etc/beta9/agent.env", "'s/^BETA9_KEEPALIVE_INTERVAL=.*/BETA9_KEEPALIVE_INTERVAL=1/'", AGENT_NOW)
+
+
 def worker_edit(name, root, guide, path, expression, after="", settle="", **options):
     """Return a fault that is an edited file on the worker."""
     inject, restore = edit(path, expression, after)
@@ -279,8 +282,11 @@ FAULTS = [
         "repeated registrations",
         "M06",
         "Machine Keeps Expiring",
-        {"worker": "for n in 1 2 3; do systemctl reload beta9-agent; sleep 1; done"},
-        {"worker": AGENT_NOW},
+        {
+            "worker": OFTEN[0],
+            "gateway": "for n in 1 2 3; do redis-cli del {key}; sleep 2.5; done",
+        },
+        {"worker": OFTEN[1]},
         wait_seconds=1,
     ),
     worker_edit(

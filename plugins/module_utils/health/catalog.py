@@ -394,7 +394,7 @@ CHECKS = (
         "Each registration takes the machine out of the pool until its next keepalive.",
         {
             "": (
-                "the agent registered more than twice within 30 minutes",
+                "the agent had to register more than twice within 30 minutes",
                 "journalctl -u beta9-agent --since -30min; look at the interval and at drops of the tunnel",
             )
         },

@@ -137,8 +137,10 @@ def test_fleet_is_spread_evenly():
 
 def test_reload_registers_at_once_as_another_machine():
     life = ready()
+    before = list(life.registrations)
     life.reload(1005.0, "00000001", 30.0)
     assert (life.action, life.due, life.status) == ("register", 1005.0, "registering")
     life.registered(1005.1, REGISTERED)
+    assert list(life.registrations) == before  # it was asked for: no sign of a machine that expires
     life.kept(1005.2, READY)
     assert 0.0 <= (life.due - phase_of("00000001", 30.0)) % 30.0 <= 0.5

@@ -298,7 +298,7 @@ def log(context):
 
 
 def flapping(context):
-    """M06: registrations of the last half hour."""
+    """M06: registrations of the last half hour that nobody asked for."""
     times = state_of(context).get("registration_epochs")
     if times is None:
         raise Unknown("the agent tells no registrations")
