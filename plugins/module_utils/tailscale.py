@@ -91,7 +91,9 @@ class Program:
         finally:
             os.close(handle)
         if status:
-            raise Failed((output or "exit status %d" % status).replace(key.strip(), "********"))
+            health = (self._json("status", "--json") or {}).get("Health") or []  # a login that timed out says why only there
+            told = [output or "exit status %d" % status] + [line for line in health if "login error" in line]
+            raise Failed("; ".join(told).replace(key.strip(), "********"))
 
     def profile(self):
         """Return the id of the present login."""

@@ -280,10 +280,15 @@ def last_words(module):
     return " (%s)" % told[-1].strip() if told else ""
 
 
+SERVER_BROKE = "INTERNAL_ERROR; received from peer"
+
+
 def explain(text, wish):
     """Return what a failed login means."""
     if tailscale.TAGS_REFUSED in text:
         remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
+    elif SERVER_BROKE in text:
+        remedy = "The control server itself failed: see its log. A headscale 0.28 does where a node that had tags logs in without: delete the node there."
     elif "auth" in text.lower() and ("key" in text.lower() or "invalid" in text.lower()):
         remedy = "Make a new auth key at the control server: this one is wrong, used up or expired."
     else:
