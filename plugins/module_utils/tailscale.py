@@ -88,6 +88,9 @@ class Program:
                 status, output = self.run(*words, pass_fds=[handle])
             if status and ACCIDENT in output:  # settings that somebody else made: tailscale names them, and they stay
                 status, output = self.run(*told_flags(output), pass_fds=[handle])
+            if status and "backend error" in output:  # it may be the answer to another key, that a failed run left tailscaled trying
+                time.sleep(2)
+                status, output = self.run(*words, pass_fds=[handle])
         finally:
             os.close(handle)
         if status:
