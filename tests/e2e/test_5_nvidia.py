@@ -417,7 +417,7 @@ def test_toolkit_without_its_refresh_unit(host):
     host.sh("sed -i s/^gpus=.*/gpus=1/ /etc/beta9-gpu-double")
     status, output = host.play()
     assert "nvidia_cdi" not in output and changed(output, host) == 1, output
-    host.equip()
+    host.sh("sed -i s/^gpus=.*/gpus=2/ /etc/beta9-gpu-double")
     status, output = host.play(nvidia_upgrade=True, nvidia_toolkit_version="1.20.0")
     assert status == 0 and host.sh("ls /etc/cdi /var/run/cdi").split() == ["/etc/cdi:", "/var/run/cdi:", "nvidia.yaml"], output
 
