@@ -86,7 +86,8 @@ def run(options):
     one, workers = NAME + "-worker1", "gpu-hosts"
     worker_side = ("-e", "health_check_gateway_host=")
     separate, number = separate_tasks()
-    times = {"one_host": [], "one_host_all_sides": [], "one_host_separate_tasks": [], "all_hosts": [], "all_hosts_controller_cpu": [], "all_hosts_own_cpu": [], "all_hosts_ping": []}
+    names = ("one_host", "one_host_all_sides", "one_host_separate_tasks", "all_hosts", "all_hosts_controller_cpu", "all_hosts_own_cpu", "all_hosts_ping")
+    times = {name: [] for name in names}
     play("health_check.yml", "all")  # both sides' connections are warm for all that follows
     for _round in range(options.rounds):
         times["one_host"].append(play("health_check.yml", one, *worker_side))
