@@ -243,12 +243,14 @@ class _Deadline:
 
     def watch(self, kind):
         """Return a kind of connection that this deadline ends."""
-        sockets = self._sockets
+        deadline = self
 
         class Watched(kind):  # pylint: disable=missing-class-docstring
             def connect(self):
                 super().connect()
-                sockets.append(self.sock)
+                deadline._sockets.append(self.sock)
+                if deadline.over:  # it passed while the connection was made
+                    deadline._end()
 
         return Watched
 
