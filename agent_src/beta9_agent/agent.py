@@ -45,7 +45,10 @@ class Agent:
         self._use(load())
         self.machine.look()
         now = clock()
-        known = not self.config.once and state.remembered(self.config.registration_file) == self._fingerprint(self.register_payload())
+        payload = self.register_payload()
+        known = not self.config.once and state.remembered(self.config.registration_file) == self._fingerprint(payload)
+        if known:
+            self._told("register", payload)
         self._registered_capacity, self._differs = self.machine.capacity(), 0
         self.life = Lifecycle(self.config.machine_id, self.config.keepalive_interval, now, random.Random(), registered=known, wall_offset=time.time() - now)
         self._wall, self._suspended = time.time() - now, now - time.monotonic()
@@ -78,6 +81,9 @@ class Agent:
 
     def _fingerprint(self, payload):
         return state.fingerprint([payload, self.config.gateway_url], self.config.machine_token())
+
+    def _told(self, what, payload):
+        self.sent[what] = dict(payload, token="(not shown)") if "token" in payload else payload
 
     # -- the loop --
 
@@ -137,7 +143,7 @@ class Agent:
     def _register(self):
         self.machine.look()
         payload = self.register_payload()
-        self.sent["register"] = dict(payload, token="(not shown)")
+        self._told("register", payload)
         accepted = self.client.register(payload)
         self.life.registered(clock(), accepted)
         self.counts["registrations"] += 1
@@ -145,7 +151,8 @@ class Agent:
         self._note_file("registration", state.replace(self.config.registration_file, self._fingerprint(payload), 0o600))
 
     def _keepalive(self):
-        payload = self.sent["keepalive"] = self.keepalive_payload()
+        payload = self.keepalive_payload()
+        self._told("keepalive", payload)
         accepted = self.client.keepalive(payload)
         self.life.kept(clock(), accepted)
         self.counts["keepalives"] += 1

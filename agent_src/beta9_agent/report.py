@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 
 from . import __version__, events
 
+PACKAGES = ("httpcore", "psutil", "pynvml")
 STATES = ("starting", "registering", "registered", "ready", "degraded")
 
 
@@ -17,6 +19,8 @@ def document(agent, now):
     return {
         "agent_version": __version__,
         "pid": os.getpid(),
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "loaded": [name for name in PACKAGES if name in sys.modules],
         "machine_id": config.machine_id,
         "pool": config.pool_name,
         "provider": config.provider_name,

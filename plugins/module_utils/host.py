@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import struct
+import time
 
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
@@ -131,6 +132,24 @@ def machine_fact(path=MACHINE_FACT_PATH):
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def changed_since(moment_us, paths):
+    """Return the first path that changed since a moment of the monotonic clock, as systemd gives it in microseconds, or None."""
+    moment_epoch = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment_us / 1e6
+    for path in paths:
+        # ctime, not mtime: a file put in place by rename keeps the time at which it was written
+        if os.path.lexists(path) and os.lstat(path).st_ctime > moment_epoch:
+            return path
+    return None
+
+
+def tree(directory):
+    """Yield a directory and all that is below it."""
+    yield directory
+    for folder, directories, files in os.walk(directory):
+        for name in directories + files:
+            yield os.path.join(folder, name)
 
 
 def agent_settings(path=AGENT_SETTINGS_PATH):

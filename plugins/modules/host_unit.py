@@ -72,10 +72,8 @@ reason:
   type: str
 """
 
-import os
-import time
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import host
 
 PROPERTIES = (
     "LoadState",
@@ -97,15 +95,8 @@ def show(module, name):
 
 def newer_than(unit, moment, paths):
     """Return the first path that changed after a moment of the unit's life (a property), or None."""
-    started = int(unit.get(moment) or 0) / 1e6
-    if not started:
-        return None
-    start_epoch = time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - started)
-    for path in paths:
-        # ctime, not mtime: a file put in place by rename keeps the time at which it was written
-        if path and os.path.lexists(path) and os.lstat(path).st_ctime > start_epoch:
-            return path
-    return None
+    started = int(unit.get(moment) or 0)
+    return host.changed_since(started, filter(None, paths)) if started else None
 
 
 def plan(params, unit):

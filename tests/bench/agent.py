@@ -124,6 +124,13 @@ def other(kind, env, url, machine_id, rounds):
     return json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
 
 
+def steps(python, env, port, words, rounds):
+    """Return the agent's CPU per keepalive in ms where one follows the other without a pause."""
+    command = [python, "-I", str(pathlib.Path(__file__).with_name("agent_steps.py")), str(rounds)]
+    command += ["--gateway-host", "127.0.0.1", "--gateway-port", str(port), "--pool-name", "gpu", "--machine-id", "%08x" % 6, *words]
+    return json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)["cpu_ms_per_keepalive"]
+
+
 def run(options):
     """Return the area's results."""
     with tempfile.TemporaryDirectory() as name:
@@ -154,6 +161,13 @@ def measure(options, python, folder, env, gateway, k3s):
     alone = agent(5, "--keepalive-interval", FAST_INTERVAL)  # with the cores and their caches to itself
     figures = {"alone": steady(alone)}
     alone.stop()
+    # one after the other, in turns, so that both find the same machine
+    unpaused = {"agent": [], "bare": []}
+    state = ["--state-file", str(folder / "steps.json")]
+    for _round in range(options.rounds):
+        unpaused["agent"].append(steps(python, env, gateway.port, words + state, 500))
+        unpaused["bare"].append(other("unpaused", env, gateway.url, "%08x" % 2, 500)["cpu_ms_per_keepalive"])
+    unpaused = {name: statistics.median(found) for name, found in unpaused.items()}
     # at the real pace, all the time that the rest takes: there each keepalive finds cold caches
     slow = agent(1, *counting)
     slow_from, slow_cpu, slow_start = slow.keepalives(), slow.cpu_seconds(), time.monotonic()
@@ -181,6 +195,9 @@ def measure(options, python, folder, env, gateway, k3s):
             "keepalives": plain["counted"],
             "cpu_ms_per_keepalive": round(plain["cpu_ms"], 2),
             "cpu_ms_per_keepalive_alone": round(figures["alone"]["cpu_ms"], 2),
+            "cpu_ms_per_keepalive_unpaused": round(unpaused["agent"], 2),
+            "bare_loop_cpu_ms_per_keepalive_unpaused": round(unpaused["bare"], 2),
+            "agent_to_bare_loop_unpaused": round(unpaused["agent"] / unpaused["bare"], 2),
             "naive_cpu_ms_per_keepalive": round(naive_ms, 2),
             "naive_to_agent": round(naive_ms / plain["cpu_ms"], 1),
             "bare_loop_cpu_ms_per_keepalive": round(bare_ms, 2),

@@ -1,9 +1,9 @@
 """NAIVE AGENTS to compare with, not a part of the product. What people write first, and the least that can be written.
 
-    naive_agent.py naive|bare URL MACHINE_ID ROUNDS     token in BENCH_TOKEN
+    naive_agent.py naive|bare|unpaused URL MACHINE_ID ROUNDS     token in BENCH_TOKEN
 
 naive: a new HTTP client for each keepalive, psutil sampled with a sleep of 100 ms, nvidia-smi as a child process.
-bare:  one client, psutil, nothing else: no GPU, no state, no schedule, no recovery.
+bare:  one client, psutil, nothing else: no GPU, no state, no schedule, no recovery. With a pause of 20 ms, or unpaused.
 Prints {"cpu_ms_per_keepalive", "rss_mib"}, children included, start not included.
 """
 
@@ -54,7 +54,8 @@ def main():
 
     def bare(url, machine_id):
         post(client, url, machine_id, metrics(psutil.cpu_percent(None), 0))
-        time.sleep(0.02)
+        if kind == "bare":
+            time.sleep(0.02)
 
     step = naive if kind == "naive" else bare
     step(url, machine_id)
