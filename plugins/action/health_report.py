@@ -51,10 +51,10 @@ class ActionModule(ActionBase):
         return dict(summary(list(found.values()), since, params["directory"]), changed=False, hosts=found, since=since)
 
     def gateway_side(self, params, machines, task_vars):
-        """Return what module worker_health saw on the host that this task is delegated to."""
+        """Return what module gateway_health saw on the host that this task is delegated to."""
         names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
         arguments = {name: params[name] for name in names if params[name] is not None}
-        return health_look.look(self, dict(arguments, side="gateway", machines=machines), task_vars, params["deadline_seconds"])
+        return health_look.look(self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"])
 
 
 def list_all(params):
@@ -69,7 +69,7 @@ def list_all(params):
 
 
 def machines_of(workers, listed):
-    """Return the machines of the workers that could be asked and hold one, as option machines of module worker_health wants them."""
+    """Return the machines of the workers that could be asked and hold one, as option machines of module gateway_health wants them."""
     ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
     found = []
     for name, worker in workers.items():

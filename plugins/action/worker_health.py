@@ -6,8 +6,11 @@ from __future__ import annotations
 import secrets
 import time
 
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.validation import check_type_list
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_look
 
 JOB_SECONDS = 60  # of G10
@@ -27,7 +30,18 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         started = time.time()
         arguments = dict({"nonce": secrets.token_hex(16)}, **self._task.args)
-        seconds = float(arguments.get("deadline_seconds", 20))
-        if boolean(arguments.get("active", False), strict=False):
-            seconds += JOB_SECONDS
-        return dict(health_look.look(self, arguments, task_vars, seconds), started=started, nonce=arguments["nonce"])
+        probes = self.probes(arguments)
+        seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
+        seen = health_look.look(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
+        return dict(seen, started=started, nonce=arguments["nonce"])
+
+    def probes(self, arguments):
+        """Return {id: its longest time in seconds} of the probes to run."""
+        only, skip = check_type_list(arguments.get("only") or []), check_type_list(arguments.get("skip") or [])
+        unknown = catalog.unknown_ids(only + skip)
+        if unknown:
+            raise AnsibleActionFail("only, skip: expected ids of checks (T01, A01, ...), found %s" % ", ".join(unknown))
+        active = boolean(arguments.get("active", False), strict=False) and not self._task.check_mode
+        mode = arguments.get("connection", "autossh")
+        found = [check for check in catalog.CHECKS if check.side == catalog.WORKER and mode in check.modes and (active or not check.active)]
+        return {check.id: check.timeout_seconds for check in found if catalog.asked_for(check.id, only, skip)}

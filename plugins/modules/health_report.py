@@ -33,17 +33,17 @@ options:
     type: bool
     default: false
   redis_url:
-    description: As O(beta9.workers.worker_health#module:redis_url).
+    description: As O(beta9.workers.gateway_health#module:redis_url).
     type: str
   kube:
-    description: As O(beta9.workers.worker_health#module:kube).
+    description: As O(beta9.workers.gateway_health#module:kube).
     type: bool
     default: false
   kubeconfig:
-    description: As O(beta9.workers.worker_health#module:kubeconfig).
+    description: As O(beta9.workers.gateway_health#module:kubeconfig).
     type: path
   namespace:
-    description: As O(beta9.workers.worker_health#module:namespace).
+    description: As O(beta9.workers.gateway_health#module:namespace).
     type: str
     default: beta9
   deadline_seconds:

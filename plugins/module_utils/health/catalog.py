@@ -938,6 +938,18 @@ CHECKS = (
 )
 
 BY_ID = {check.id: check for check in CHECKS}
+# What each of these checks compares: asked for alone, these probes have to run all the same. nodeport is a probe without a check.
+SOURCES = {"U06": ("U03", "M02", "C02"), "M05": ("A01", "M02"), "G04": ("T06", "nodeport")}
+
+
+def asked_for(name, only, skip):
+    """Return whether a check is to be looked at. only, skip: ids; an empty only asks for all."""
+    return name not in skip and (not only or name in set(only).union(*(SOURCES.get(other, ()) for other in only)))
+
+
+def unknown_ids(names):
+    """Return the names that are no check's id, in order."""
+    return sorted(set(names) - set(BY_ID))
 
 
 def causes_of(check, code):

@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 
-# What each of these checks compares: asked for alone, these probes have to run all the same
-SOURCES = {"U06": ("U03", "M02", "C02"), "M05": ("A01", "M02"), "G04": ("T06", "nodeport")}
-
-
 def _observation(identity, outcome, found, code=""):
     return {"id": identity, "outcome": outcome, "code": code, "found": found, "evidence": "", "seconds": 0.0, "data": {}}
 
