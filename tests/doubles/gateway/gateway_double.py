@@ -522,6 +522,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "beta9-gateway-double"
     disable_nagle_algorithm = True
+    wbufsize = -1  # head and body in one segment, as Go's net/http does: through ssh, a second one waits 40 ms for the first one's ACK
     date_offset = 0
     faulty = False
 
@@ -583,6 +584,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             for number in range(int(fault["seconds"] * 10)):
                 self.wfile.write(b"X-%d: drip\r\n" % number)
+                self.wfile.flush()
                 time.sleep(0.1)
         elif mode == "flood":
             self.log(200, raw)
@@ -596,6 +598,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for _number in range(int(fault["seconds"] * 10)):
                 self.wfile.write(b" ")
+                self.wfile.flush()
                 time.sleep(0.1)
         elif mode == "empty":
             self.log(0, raw)
