@@ -61,10 +61,19 @@ options:
     elements: str
     default: []
   accept:
-    description: Known failures as C(id) and C(reason), which become warnings.
+    description: Known failures, which become warnings.
     type: list
     elements: dict
     default: []
+    suboptions:
+      id:
+        description: Id of the check.
+        type: str
+        required: true
+      reason:
+        description: Why it is accepted.
+        type: str
+        required: true
   since:
     description: When the run began, in seconds since 1970. The beginning of the first look by default.
     type: float
