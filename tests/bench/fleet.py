@@ -117,10 +117,12 @@ def measure(hosts, rounds=3, keep=False):
     if not keep:
         testbed("down")
     parts = {"%s_%s" % (what, unit): marginal(steps, what, unit) for what in ("again", "health") for unit in ("seconds", "cpu_seconds", "memory_mib")}
-    for unit in ("seconds", "cpu_seconds"):  # of the dearest step: a host beside those that came in with it, to the first one by itself
-        dearest = max(one["first_onboarding"][unit] / one["first_onboarding_of"] for one in steps[1:])
-        parts["first_onboarding_" + unit] = round(dearest / steps[0]["first_onboarding"][unit], 3)
-    met = max(parts["again_seconds"], parts["health_seconds"], parts["first_onboarding_seconds"]) < LIMIT
+    for unit in ("seconds", "cpu_seconds"):  # of the dearest step: what each host costs beside the first of those that come in together
+        alone = steps[0]["first_onboarding"][unit]
+        dearest = max((one["first_onboarding"][unit] - alone) / (one["first_onboarding_of"] - 1) for one in steps[1:])
+        parts["first_onboarding_" + unit] = round(dearest / alone, 3)
+    # a first onboarding is mostly the hosts' own work, here on the controller's cores: of it, the controller's part is judged
+    met = max(parts["again_seconds"], parts["health_seconds"], parts["first_onboarding_cpu_seconds"]) < LIMIT
     return {"steps": steps, "one_more_host_to_first": parts, "limit": LIMIT, "met": met}
 
 
