@@ -31,7 +31,10 @@ class ActionModule(ActionBase):
         started = time.time()
         arguments = dict({"nonce": secrets.token_hex(16)}, **self._task.args)
         probes = self.probes(arguments)
-        seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
+        try:
+            seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
+        except ValueError:
+            raise AnsibleActionFail("deadline_seconds: expected a number of seconds, found %s" % arguments["deadline_seconds"]) from None
         seen = health_look.look(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
         return dict(seen, started=started, nonce=arguments["nonce"])
 
