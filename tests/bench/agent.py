@@ -163,7 +163,7 @@ def measure(options, python, folder, env, gateway, k3s):
     alone.stop()
     # one after the other, in turns, so that both find the same machine
     unpaused = {"agent": [], "bare": []}
-    state = ["--state-file", str(folder / "steps.json")]
+    state = ["--state-file", str(folder / "steps.json"), "--metrics-file", str(folder / "steps.prom")]
     for _round in range(options.rounds):
         unpaused["agent"].append(steps(python, env, gateway.port, words + state, 500))
         unpaused["bare"].append(other("unpaused", env, gateway.url, "%08x" % 6, 500)["cpu_ms_per_keepalive"])
