@@ -64,7 +64,9 @@ previous:
   type: str
 """
 
+import hashlib
 import os
+import re
 import shutil
 import sys
 import tarfile
@@ -82,6 +84,14 @@ def run(module, what, command):
     return out
 
 
+def requirements(locked, own):
+    """Return what pip shall install: what the bundle is locked to but pip, which the agent has no use for, and the agent's own wheel."""
+    entries = re.findall(r"^[\w.-]+==(?:.*\\\n)*.*\n", locked, re.M)
+    with open(own, "rb") as stream:
+        digest = hashlib.sha256(stream.read()).hexdigest()
+    return "".join(entry for entry in entries if not entry.startswith("pip==")) + "%s --hash=sha256:%s\n" % (own, digest)
+
+
 def install(module, target, bundle):
     """Fill the version's directory. The mark of completeness comes last: an interrupted installation is started again."""
     shutil.rmtree(target, ignore_errors=True)
@@ -96,8 +106,10 @@ def install(module, target, bundle):
     python = os.path.join(target, "bin", "python")
     found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
     pip = [python, os.path.join(found["pip"], "pip"), "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
-    run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", os.path.join(target, "requirements.txt")])
-    run(module, "installing its own wheel", pip + [found["beta9_agent"]])
+    wanted = os.path.join(target, "wanted.txt")
+    with open(os.path.join(target, "requirements.txt"), encoding="utf-8") as locked, open(wanted, "w", encoding="utf-8") as stream:
+        stream.write(requirements(locked.read(), found["beta9_agent"]))
+    run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", wanted])
     run(module, "its self-check", [python, "-m", "beta9_agent", "--version"])
     run(module, "loading its packages", [python, "-c", "import httpcore, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)

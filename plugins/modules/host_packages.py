@@ -32,10 +32,9 @@ attributes:
     description: Packages that are there in the version wished for, and held, are left alone.
 options:
   manager:
-    description: The package manager.
+    description: The package manager. By default the one that the host has.
     type: str
     choices: [apt, dnf]
-    required: true
   name:
     description: Name of the set.
     type: str
@@ -77,9 +76,13 @@ options:
 """
 
 EXAMPLES = r"""
+- name: Have two packages, of any version
+  beta9.workers.host_packages:
+    name: tunnel
+    packages: [autossh, openssh-client]
+
 - name: Install two packages of one version, and keep them so
   beta9.workers.host_packages:
-    manager: apt
     name: example
     packages: [example, example-data]
     version: "1.20.0"
@@ -206,7 +209,7 @@ def install(module, manager, record, installed):
 def main():
     module = AnsibleModule(
         argument_spec={
-            "manager": {"type": "str", "choices": ["apt", "dnf"], "required": True},
+            "manager": {"type": "str", "choices": ["apt", "dnf"]},
             "name": {"type": "str", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "version": {"type": "str", "default": ""},
@@ -221,9 +224,9 @@ def main():
     )
     params = module.params
     module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    manager = package_sets.MANAGERS[params["manager"]](module.run_command)
     record = Record(params["name"])
     try:
+        manager = package_sets.MANAGERS[params["manager"] or package_sets.manager_name()](module.run_command)
         # what others left half done is theirs, unless it is in the way
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
         before, names = manager.installed(), params["packages"]

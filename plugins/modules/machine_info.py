@@ -31,6 +31,15 @@ options:
   machine_id:
     description: Only the machine with this id.
     type: str
+  wait_ready:
+    description: Ids of machines to wait for until all of them are C(ready). That they are not in the end is no failure of this module.
+    type: list
+    elements: str
+    default: []
+  wait_seconds:
+    description: How long to wait for O(wait_ready), asking once a second.
+    type: int
+    default: 10
 """
 
 EXAMPLES = r"""
@@ -38,6 +47,13 @@ EXAMPLES = r"""
   beta9.workers.machine_info:
     gateway_url: http://gateway.example.com:31994
     token_file: ~/.beta9/admin_token
+  register: found
+
+- name: Give those that were just onboarded a moment
+  beta9.workers.machine_info:
+    gateway_url: http://gateway.example.com:31994
+    token_file: ~/.beta9/admin_token
+    wait_ready: [1165a9b6, 9c40e2d7]
   register: found
 
 - name: Name those that are not ready
@@ -73,6 +89,8 @@ retryable:
   type: bool
 """
 
+import time
+
 from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
 
 
@@ -82,12 +100,23 @@ def fetch(client, params):
         protocol.pool_name(params["pool"])
     if params["machine_id"]:
         protocol.machine_id(params["machine_id"])
-    machines = [machine for machine in client.list_machines(params["pool"]) if params["machine_id"] in (None, machine["id"])]
-    return {"machines": sorted(machines, key=lambda machine: (machine["pool"], machine["id"]))}
+    deadline = time.monotonic() + params["wait_seconds"]
+    while True:
+        machines = [machine for machine in client.list_machines(params["pool"]) if params["machine_id"] in (None, machine["id"])]
+        ready = {machine["id"] for machine in machines if machine["status"] == "ready"}
+        if ready.issuperset(params["wait_ready"]) or time.monotonic() > deadline:
+            return {"machines": sorted(machines, key=lambda machine: (machine["pool"], machine["id"]))}
+        time.sleep(1)
 
 
 def main():
-    machine_runner.run_info({"pool": {"type": "str"}, "machine_id": {"type": "str"}}, fetch)
+    argument_spec = {
+        "pool": {"type": "str"},
+        "machine_id": {"type": "str"},
+        "wait_ready": {"type": "list", "elements": "str", "default": []},
+        "wait_seconds": {"type": "int", "default": 10},
+    }
+    machine_runner.run_info(argument_spec, fetch)
 
 
 if __name__ == "__main__":

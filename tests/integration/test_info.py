@@ -51,3 +51,19 @@ def test_token_goes_nowhere_else(gateway, run_module, admin, tmp_path):
     gateway.fault({"route": "pools", "mode": "redirect", "location": "http://127.0.0.1:9/steal"})
     result = run_module("pool_info", **admin)
     assert result["code"] == "not_gateway" and len(gateway.requests()) == 1
+
+
+def test_waits_for_those_that_shall_be_ready(gateway, run_module, admin, created):
+    """Until all are, or the time is over; asked once where there is nothing to wait for."""
+    machine = created["machine_id"]
+
+    def asked(seconds):
+        before = len(gateway.requests())
+        found = run_module("machine_info", wait_ready=[machine], wait_seconds=seconds, **admin)
+        return found["machines"][0]["status"], len(gateway.requests()) - before
+
+    status, requests = asked(1)
+    assert status == "pending" and requests > 1
+    run_module("machine_register", **created, **FACTS)
+    run_module("machine_keepalive", metrics={"free_gpu_count": 1}, agent_version="0.1.0", **created)
+    assert asked(60) == ("ready", 1)
