@@ -121,7 +121,7 @@ def measure(hosts, rounds=3, keep=False):
         alone = steps[0]["first_onboarding"][unit]
         dearest = max((one["first_onboarding"][unit] - alone) / (one["first_onboarding_of"] - 1) for one in steps[1:])
         parts["first_onboarding_" + unit] = round(dearest / alone, 3)
-    met = max(parts["again_seconds"], parts["health_seconds"], parts["first_onboarding_seconds"]) < LIMIT
+    met = max(part for name, part in parts.items() if not name.endswith("_cpu_seconds")) < LIMIT  # time and memory
     return {"steps": steps, "one_more_host_to_first": parts, "limit": LIMIT, "met": met}
 
 

@@ -119,7 +119,7 @@ def test_example_of_ansible_runner_as_a_library(testbed, tmp_path):
     assert list(result.failures) == ["absent"] and "refused" in result.failures["absent"]
     assert [step.host for step in steps if step.status == "unreachable"] == ["absent"]
     names = [step.step for step in steps if step.host == ready and step.status == "ok"]
-    assert names.index("Look at the host") < names.index("Wait until the gateway lists the machine as ready") and len(names) > 15
+    assert names.index("Look at the host") < names.index("See the machines at the gateway, once for all hosts") and len(names) > 15
     assert not [step for step in steps if step.status in ("changed", "failed")]
 
 
