@@ -17,6 +17,7 @@ import time
 
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
+PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 

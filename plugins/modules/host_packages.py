@@ -112,16 +112,14 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import package_sets, secretfiles
-
-RECORDS = "/var/lib/beta9/package-sets"
+from ansible_collections.beta9.workers.plugins.module_utils import host, package_sets, secretfiles
 
 
 class Record:
     """What a run asked the package manager for, kept until it is done."""
 
     def __init__(self, name):
-        self.path = os.path.join(RECORDS, name + ".json")
+        self.path = os.path.join(host.PACKAGE_SETS_DIR, name + ".json")
 
     def read(self):
         try:
@@ -131,7 +129,7 @@ class Record:
             return {}
 
     def write(self, asked):
-        os.makedirs(RECORDS, mode=0o755, exist_ok=True)
+        os.makedirs(host.PACKAGE_SETS_DIR, mode=0o755, exist_ok=True)
         secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
     def forget(self):

@@ -151,6 +151,14 @@ from ansible_collections.beta9.workers.plugins.module_utils import host, preflig
 WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
 
 
+def unfinished():
+    """Return the names of the sets of packages that a run of module host_packages began and did not end."""
+    try:
+        return sorted(name[: -len(".json")] for name in os.listdir(host.PACKAGE_SETS_DIR) if name.endswith(".json"))
+    except OSError:
+        return []
+
+
 def gather(params):
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = host.os_release()
@@ -175,6 +183,7 @@ def gather(params):
         "resolved": resolved,
         "tunnel_listeners": host.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
         "commands": {name: shutil.which(name) for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale", "nft")},
+        "packages_unfinished": unfinished(),
         "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
         "machine": host.machine_fact(),

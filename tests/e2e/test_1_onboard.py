@@ -115,6 +115,22 @@ def test_worker_is_ready_again_after_a_reboot(onboarded):
         time.sleep(0.5)
 
 
+def test_packages_that_a_killed_run_left_half_installed_are_finished(onboarded):
+    worker = onboarded.workers[0]
+    onboarded.sh(
+        worker,
+        """
+        cd /tmp && apt-get -qq download autossh && dpkg --unpack autossh_*.deb && rm autossh_*.deb
+        mkdir -p /var/lib/beta9/package-sets && echo '{"autossh": "", "openssh-client": ""}' > /var/lib/beta9/package-sets/tunnel.json""",
+    )
+    assert "autossh" in onboarded.sh(worker, "dpkg --audit")
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and recap(output)[worker]["changed"] == 1, output
+    assert onboarded.sh(worker, "dpkg --audit; ls /var/lib/beta9/package-sets").split() == []
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and recap(output)[worker]["changed"] == 0, output
+
+
 @pytest.mark.long
 def test_state_that_expired_comes_back_without_a_run(onboarded):
     worker = onboarded.workers[1]
