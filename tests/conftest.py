@@ -7,10 +7,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 for path in (ROOT / "collections", ROOT / "agent_src", ROOT):
     sys.path.insert(0, str(path))
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
-from tests.doubles.gateway.harness import GatewayHarness  # noqa: E402
+from tests.doubles.gateway.harness import GatewayHarness
 
 
 @pytest.fixture(scope="session")

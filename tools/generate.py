@@ -15,8 +15,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
-import role_pages  # noqa: E402
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog  # noqa: E402
+import role_pages
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
 HEAL = {"safe": "✔ `heal_worker.yml` does it by itself", "opt_in": "○ `heal_worker.yml -e heal_opt_in=true` does it", "person": "– a person has to do it"}

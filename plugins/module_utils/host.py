@@ -21,6 +21,11 @@ PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages be
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
+def package_manager():
+    """Return apt or dnf, whichever this host has, or an empty string."""
+    return next((name for name, path in (("apt", "/usr/bin/apt-get"), ("dnf", "/usr/bin/dnf")) if os.path.exists(path)), "")
+
+
 def os_release(path="/etc/os-release"):
     """Return the keys of os-release(5), unquoted."""
     found = {}

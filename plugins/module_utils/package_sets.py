@@ -258,11 +258,3 @@ def room(paths_and_bytes):
 
 
 MANAGERS = {"apt": Apt, "dnf": Dnf}
-
-
-def manager_name():
-    """Return the name of the package manager that this host has. Raise PackageError if it has neither."""
-    for name, path in (("apt", "/usr/bin/apt-get"), ("dnf", "/usr/bin/dnf")):
-        if os.path.exists(path):
-            return name
-    raise PackageError("package manager", "apt-get or dnf in /usr/bin", "neither", "Install the packages by hand.")

@@ -224,7 +224,10 @@ def main():
     module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     record = Record(params["name"])
     try:
-        manager = package_sets.MANAGERS[params["manager"] or package_sets.manager_name()](module.run_command)
+        name = params["manager"] or host.package_manager()
+        if not name:
+            raise package_sets.PackageError("package manager", "apt-get or dnf in /usr/bin", "neither", "Install %s by hand." % " ".join(params["packages"]))
+        manager = package_sets.MANAGERS[name](module.run_command)
         # what others left half done is theirs, unless it is in the way
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
         before, names = manager.installed(), params["packages"]

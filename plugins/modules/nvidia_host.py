@@ -164,7 +164,7 @@ def gather():
         "system_id": release.get("ID", "unknown"),
         "architecture": platform.machine(),
         "kernel": kernel,
-        "manager": next((name for name, path in (("apt", "/usr/bin/apt-get"), ("dnf", "/usr/bin/dnf")) if os.path.exists(path)), ""),
+        "manager": host.package_manager(),
         "gpus": gpus,
         "nvswitches": switches,
     }

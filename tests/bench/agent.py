@@ -23,10 +23,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "agent_src")]
 
-import agent_fleet  # noqa: E402
+import agent_fleet
 
-from tests.doubles.gateway.harness import GatewayHarness  # noqa: E402
-from tests.doubles.k3s.pods_double import PodsDouble, pod  # noqa: E402
+from tests.doubles.gateway.harness import GatewayHarness
+from tests.doubles.k3s.pods_double import PodsDouble, pod
 
 GPUS, BUSY, PODS = 4, 1, 4
 WARM, COUNTED = 100, 1000

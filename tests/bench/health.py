@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog  # noqa: E402
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
 
 NAME = "b9b"
 STATE = ROOT / "build" / ("testbed-" + NAME)

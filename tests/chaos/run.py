@@ -20,8 +20,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.chaos.bed import Bed, accepted_keepalive  # noqa: E402
-from tests.chaos.catalog import ALL  # noqa: E402
+from tests.chaos.bed import Bed, accepted_keepalive
+from tests.chaos.catalog import ALL
 
 INTERVAL_SECONDS, TTL_SECONDS = 6, 30
 

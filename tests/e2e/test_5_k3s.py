@@ -20,7 +20,7 @@ from tests.e2e.conftest import ROOT
 from tests.e2e.test_1_onboard import recap
 
 sys.path.insert(0, str(ROOT / "tests/doubles/k3s"))
-import release  # noqa: E402
+import release
 
 OLD, NEW, BROKEN = "v1.36.0+k3s1", "v1.36.1+k3s1", "v1.36.2+k3s1"
 SITE = ROOT / "build" / "k3s-site"

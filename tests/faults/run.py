@@ -21,10 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "collections"))
 
-import ansible_runner  # noqa: E402
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog as checks  # noqa: E402
+import ansible_runner
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog as checks
 
-from tests.faults.catalog import FAULTS, PAIRS  # noqa: E402
+from tests.faults.catalog import FAULTS, PAIRS
 
 NAME = "b9f"
 STATE = ROOT / "build" / ("testbed-" + NAME)

@@ -10,9 +10,9 @@ from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-import dist  # noqa: E402
-import docs  # noqa: E402
-import role_pages  # noqa: E402
+import dist
+import docs
+import role_pages
 
 
 def test_dead_links_are_found(tmp_path):
