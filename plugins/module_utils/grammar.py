@@ -1,0 +1,223 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a value may look like that is written into a file of a host: one validator per grammar. Pure.
+
+Each validator takes a value and the name of the variable it came from, and returns the value as it is to be written, or raises
+InvalidField with what was expected and found. Preflight uses them to name every wrong value at once, and each place that
+renders a file uses them again, because a file of root must not depend on what ran before.
+
+GRAMMARS maps the names of the validators to them; filter plugin valid offers them to templates.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
+
+InvalidField = protocol.InvalidField
+
+MAX_FOUND = 80  # characters of a refused value that a message shows
+SYSTEM_ACCOUNTS = frozenset(
+    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody operator halt shutdown adm sshd ftp".split()
+)
+
+
+def _shown(value):
+    text = repr(value)
+    return "nothing" if value in (None, "") else text if len(text) <= MAX_FOUND else text[:MAX_FOUND] + "…"
+
+
+def _match(pattern: str, value, field: str, expected: str) -> str:
+    """Return value where it is a text that the whole pattern fits. Nothing is stripped: a blank is a mistake, too."""
+    if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
+        raise InvalidField(field, expected, _shown(value))
+    return str(value)
+
+
+def integer(value, field: str, least: int, most: int) -> int:
+    """Return a whole number from least to most, given as number or as text."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    expected = f"a whole number from {least} to {most}"
+    number = int(_match(r"[0-9]{1,9}", text, field, expected))
+    if not least <= number <= most:
+        raise InvalidField(field, expected, _shown(value))
+    return number
+
+
+def port(value, field: str = "port") -> int:
+    """Return a TCP port."""
+    return integer(value, field, 1, 65535)
+
+
+def seconds(value, field: str = "seconds") -> int:
+    """Return a number of seconds, at most a day."""
+    return integer(value, field, 1, 86400)
+
+
+def address(value, field: str = "address") -> str:
+    """Return an IPv4 or IPv6 address (without zone) in its usual form."""
+    try:
+        found = ipaddress.ip_address(value if isinstance(value, str) and "%" not in value else "")
+    except ValueError:
+        raise InvalidField(field, "an IP address like 192.168.1.100", _shown(value)) from None
+    return str(found)
+
+
+def listen_address(value, field: str = "listen_address") -> str:
+    """Return an address that one worker alone may listen on: not every address, and not that of the host's own services."""
+    found = ipaddress.ip_address(address(value, field))
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    if mapped.is_unspecified or mapped.is_multicast or str(mapped) in ("127.0.0.1", "::1", "255.255.255.255"):
+        raise InvalidField(field, "an address of this worker alone, like 127.77.3.9", _shown(value))
+    return str(found)
+
+
+def network(value, field: str = "network") -> str:
+    """Return a network, as 127.77.0.0/16."""
+    try:
+        found = ipaddress.ip_network(value if isinstance(value, str) and "/" in value and "%" not in value else "")
+    except ValueError:
+        raise InvalidField(field, "a network like 127.77.0.0/16", _shown(value)) from None
+    return str(found)
+
+
+def host(value, field: str = "host") -> str:
+    """Return a host name or an IP address."""
+    label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    try:
+        return address(value, field)
+    except InvalidField:
+        expected = "a host name or an IP address"
+        text = _match(rf"{label}(\.{label})*\.?", value, field, expected)
+    if len(text) > 253 or re.fullmatch(r"[0-9.]+", text):
+        raise InvalidField(field, expected, _shown(value))
+    return text
+
+
+def host_port(value, field: str = "target") -> str:
+    """Return "host:port", an IPv6 address in brackets. A wildcard is neither host nor port."""
+    expected = "host:port like localhost:31994"
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", value, re.ASCII) if isinstance(value, str) else None
+    if not found:
+        raise InvalidField(field, expected, _shown(value))
+    inner, name, number = found.groups()
+    try:
+        where = host(inner or name, field)
+        return f"{f'[{where}]' if ':' in where else where}:{port(number, field)}"
+    except InvalidField:
+        raise InvalidField(field, expected, _shown(value)) from None
+
+
+def forwards(value, field: str = "autossh_forwards") -> list[dict]:
+    """Return a list of {"local_port": int, "target": "host:port"}: at least one, no local port twice."""
+    if not isinstance(value, (list, tuple)) or not value:
+        raise InvalidField(field, "a list of {local_port, target}, at least one", _shown(value))
+    found = []
+    for index, entry in enumerate(value):
+        where = f"{field}[{index}]"
+        if not isinstance(entry, dict) or set(entry) != {"local_port", "target"}:
+            raise InvalidField(where, "local_port and target", _shown(entry))
+        found.append({"local_port": port(entry["local_port"], where + ".local_port"), "target": host_port(entry["target"], where + ".target")})
+    ports = [entry["local_port"] for entry in found]
+    if len(set(ports)) != len(ports):
+        raise InvalidField(field, "each local_port once", ", ".join(map(str, ports)))
+    return found
+
+
+def user_name(value, field: str = "user") -> str:
+    """Return the name of an account, as useradd(8) takes it."""
+    return _match(r"[a-z_][a-z0-9_-]{0,31}", value, field, "the name of an account like beta9-tunnel")
+
+
+def own_account(value, field: str = "user") -> str:
+    """Return the name of an account that may be made for one purpose: none that every system has, and not root."""
+    name = user_name(value, field)
+    if name in SYSTEM_ACCOUNTS or name.startswith(("systemd-", "_")):
+        raise InvalidField(field, "an account of its own like beta9-tunnel", f"{name}, which belongs to the system")
+    return name
+
+
+def worker_name(value, field: str = "inventory_hostname") -> str:
+    """Return a host's name in the inventory, where it names the host in a file: letters, digits and . _ : - only."""
+    return _match(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", value, field, "a name of letters, digits, '.', '_', ':' or '-'")
+
+
+def path(value, field: str = "path") -> str:
+    """Return an absolute path without blanks, quotes, variables, specifiers of units, or '..'."""
+    expected = "an absolute path of letters, digits and ._@+=,:-"
+    text = _match(r"/[A-Za-z0-9._/@+=,:-]{0,4094}", value, field, expected)
+    if ".." in text.split("/"):
+        raise InvalidField(field, expected, _shown(value))
+    return text
+
+
+def url(value, field: str = "url") -> str:
+    """Return an http(s) address: a host, maybe a port, maybe a path. Neither user, password, query nor fragment."""
+    expected = "a URL like https://gateway.example.com:1994"
+    found = re.fullmatch(r"https?://([^/?#@\s]+)((?:/[A-Za-z0-9._~!+,=:%@-]*)*)", value, re.ASCII) if isinstance(value, str) else None
+    if not found:
+        raise InvalidField(field, expected, _shown(value))
+    where = found.group(1)
+    try:
+        host_port(where if re.search(r":[0-9]+$", where) and not where.endswith("]") else where + ":80", field)
+    except InvalidField:
+        raise InvalidField(field, expected, _shown(value)) from None
+    return str(value)
+
+
+def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
+    """Return indexes or UUIDs of GPUs with commas between them, or none."""
+    one = r"([0-9]{1,2}|(GPU|MIG)-[0-9a-zA-Z/-]{1,64})"
+    text = re.sub(r"\s*,\s*", ",", value) if isinstance(value, str) else str(value) if type(value) is int else value
+    return _match(rf"none|{one}(,{one})*", text, field, "indexes or UUIDs of GPUs like 0,2 or GPU-5ac…, or none")
+
+
+def log_format(value, field: str = "beta9_log_format") -> str:
+    """Return a format of the agent's log."""
+    return _match(r"text|json", value, field, "text or json")
+
+
+def _of_protocol(check):
+    """Return a validator of the protocol with the name of a field, as those of this file have it. Blanks around are refused."""
+
+    def validator(value, field: str = check.__name__) -> str:
+        try:
+            found = check(value)
+        except InvalidField as error:
+            raise InvalidField(field, error.expected, _shown(value)) from None
+        if found != value:
+            raise InvalidField(field, f"no blanks around {found!r}", _shown(value))
+        return str(found)
+
+    validator.__doc__ = check.__doc__
+    return validator
+
+
+machine_id, pool_name, provider_name = (_of_protocol(check) for check in (protocol.machine_id, protocol.pool_name, protocol.provider_name))
+cpu, memory = _of_protocol(protocol.cpu), _of_protocol(protocol.memory)
+
+GRAMMARS = {
+    "address": address,
+    "cpu": cpu,
+    "forwards": forwards,
+    "gpu_ids": gpu_ids,
+    "host": host,
+    "host_port": host_port,
+    "listen_address": listen_address,
+    "log_format": log_format,
+    "machine_id": machine_id,
+    "memory": memory,
+    "network": network,
+    "own_account": own_account,
+    "path": path,
+    "pool_name": pool_name,
+    "port": port,
+    "provider_name": provider_name,
+    "seconds": seconds,
+    "url": url,
+    "user_name": user_name,
+    "worker_name": worker_name,
+}
