@@ -2,12 +2,13 @@
 
     testbed.py deps            install the Debian packages this needs (as root)
     testbed.py up [--workers N] [--tun]  build what is missing, start a gateway host and workers, write build/testbed/inventory.yml
+    testbed.py up --gateway KIND --worker KIND [--worker KIND ...]  the same with hosts as people have them, see GATEWAYS and WORKERS
     testbed.py status          which hosts run
     testbed.py exec HOST CMD   run a command in a host
     testbed.py down            remove hosts and network (images stay cached)
 
 One gateway host (b9-gateway: Debian 12, sshd, Redis, the gateway double) and workers b9-worker1 (Debian 12, reached as root),
-b9-worker2 (Debian 13, reached as user ops with sudo), further ones alternating. B9_TESTBED=NAME makes another set beside it,
+b9-worker2 (Debian 13, reached as user ops with sudo), further ones alternating, unless --worker names their kinds. B9_TESTBED=NAME makes another set beside it,
 with names that start with NAME. Standard library only.
 """
 
@@ -38,7 +39,38 @@ PACKAGES = (
     "iproute2 openssh-client redis-server python3-redis python3-venv jq"
 ).split()
 BARE = "systemd systemd-sysv dbus libpam-systemd openssh-server python3 sudo iproute2 ca-certificates procps".split()
-IMAGES = {"debian12": ("bookworm", BARE), "debian13": ("trixie", BARE), "gateway": ("bookworm", BARE + ["redis-server", "python3-redis", "curl"])}
+DOUBLE = ["redis-server", "python3-redis", "curl"]
+NEWEST = "testing"
+IMAGES = {
+    "debian12": ("bookworm", BARE),
+    "debian13": ("trixie", BARE),
+    "newest": (NEWEST, BARE + ["sudo-rs"]),
+    "gateway": ("bookworm", BARE + DOUBLE),
+    "gateway-debian13": ("trixie", BARE + DOUBLE),
+    "gateway-newest": (NEWEST, BARE + DOUBLE),
+}
+# Hosts as people have them: (image, the user that Ansible logs in as, what is done to the host before that)
+SOCKET = "systemctl disable -q --now ssh.service; ssh-keygen -A >/dev/null; systemctl enable -q --now ssh.socket"
+UMASK = """sed -i 's/^UMASK.*/UMASK 077/' /etc/login.defs
+for file in common-session common-session-noninteractive; do
+    grep -q umask=077 /etc/pam.d/$file || echo 'session optional pam_umask.so umask=077' >> /etc/pam.d/$file
+done"""
+# Nothing listens at this proxy: a question that goes through it fails. apt has its own way out, as where people have such proxies
+PROXY = """for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do echo "$name=http://127.0.0.1:9"; done > /etc/environment
+echo 'Acquire::http::Proxy "DIRECT"; Acquire::https::Proxy "DIRECT";' > /etc/apt/apt.conf.d/10proxy"""
+GATEWAYS = {
+    "debian12": ("gateway", "root", ""),
+    "debian13": ("gateway-debian13", "root", ""),
+    "socket": ("gateway-debian13", "root", SOCKET),  # Debian 13 with sshd started by ssh.socket
+    "newest": ("gateway-newest", "root", ""),
+}
+WORKERS = {
+    "debian12": ("debian12", "root", ""),
+    "debian13": ("debian13", "ops", ""),  # with sudo
+    "umask": ("debian12", "root", UMASK),  # 077 for every login
+    "proxy": ("debian12", "root", PROXY),  # http_proxy in /etc/environment
+    "newest": ("newest", "ops", "ln -sf sudo-rs /usr/bin/sudo"),
+}
 # Units that make no sense in a container and would leave it "degraded"
 MASKED = "systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-resolved.service getty.target console-getty.service".split()
 HOST_KEYS = r"[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n"
@@ -112,18 +144,19 @@ def build(name):
         start = time.monotonic()
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = archive.with_suffix(".partial.tar")
-        run("mmdebstrap", "--quiet", "--variant=minbase", "--include=" + ",".join(packages), *hooks(), suite, str(partial))
+        fresh = ['--aptopt=Acquire::Check-Valid-Until "false"'] if suite == NEWEST else []
+        run("mmdebstrap", "--quiet", "--variant=minbase", *fresh, "--include=" + ",".join(packages), *hooks(), suite, str(partial))
         partial.rename(archive)
         say("image %s built in %d s" % (name, time.monotonic() - start))
     run("podman", "import", str(archive), tag)
 
 
-def hosts(workers):
-    """Return the hosts as (name, image, address, user)."""
-    found = [(NAME + "-gateway", "gateway", SUBNET + ".10", "root")]
-    for number in range(1, workers + 1):
-        even = number % 2 == 0
-        found.append(("%s-worker%d" % (NAME, number), "debian13" if even else "debian12", "%s.%d" % (SUBNET, 10 + number), "ops" if even else "root"))
+def hosts(gateway, workers):
+    """Return the hosts as (name, image, address, user, preparation), given the gateway's and the workers' kinds."""
+    found = [(NAME + "-gateway", GATEWAYS[gateway][0], SUBNET + ".10", *GATEWAYS[gateway][1:])]
+    for number, kind in enumerate(workers, 1):
+        image, user, preparation = WORKERS[kind]
+        found.append(("%s-worker%d" % (NAME, number), image, "%s.%d" % (SUBNET, 10 + number), user, preparation))
     return found
 
 
@@ -139,6 +172,10 @@ def start(name, image, address, tun=False):
             limits += ["--ulimit", "%s=%d:%d" % (kind, hard, hard)]
         # crun refuses hybrid cgroups; where runc is installed it runs everywhere
         runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
+        # init does this itself except in a container, where systemd's credentials then stay invisible to their service
+        boot, newest = "mount --make-rshared /; exec /sbin/init", IMAGES[image][0] == NEWEST
+        if newest:  # systemd from 258 on refuses hybrid cgroups
+            boot = "umount -R -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; " + boot
         run(
             "podman",
             *runtime,
@@ -157,33 +194,34 @@ def start(name, image, address, tun=False):
             "--cap-add",
             "SYS_ADMIN,SYS_PTRACE,NET_ADMIN" + (",NET_RAW" if tun else ""),
             *(["--device", "/dev/net/tun"] if tun else []),
+            *(["--cgroupns=private"] if newest else []),
             "--label",
             LABEL,
             *limits,
             image_tag(image),
-            # init does this itself except in a container, where systemd's credentials then stay invisible to their service
             "/bin/sh",
             "-c",
-            "mount --make-rshared /; exec /sbin/init",
+            boot,
         )
     elif run("podman", "inspect", "--format", "{{.State.Running}}", name) != "true":
         run("podman", "start", name)
 
 
-def prepare(name, user, public_key):
-    """Wait for the host's init, give it host keys and let the controller in."""
+def prepare(name, user, preparation, public_key):
+    """Wait for the host's init, make it the kind of host that is asked for, give it host keys and let the controller in."""
     deadline = time.monotonic() + 60
     while run("podman", "exec", name, "systemctl", "is-active", "multi-user.target", check=False) != "active":
         if time.monotonic() > deadline:
             sys.exit("testbed: %s: systemd did not come up: %s" % (name, run("podman", "exec", name, "systemctl", "--failed", check=False)))
         time.sleep(0.2)
     script = """set -e
-    for _ in $(seq 100); do systemctl is-active -q ssh && break; sleep 0.2; done
+    %(preparation)s
+    for _ in $(seq 100); do systemctl is-active -q ssh ssh.socket && break; sleep 0.2; done
     home=$(getent passwd %(user)s | cut -d: -f6)
     install -d -m 700 -o %(user)s -g %(user)s "$home/.ssh"
     printf '%%s\\n' '%(key)s' > "$home/.ssh/authorized_keys"
     chown %(user)s: "$home/.ssh/authorized_keys"; chmod 600 "$home/.ssh/authorized_keys"
-    """ % {"user": user, "key": public_key}
+    """ % {"user": user, "key": public_key, "preparation": preparation}
     run("podman", "exec", "-i", name, "bash", text_input=script)
 
 
@@ -239,7 +277,7 @@ def inventory(members):
     """Return the inventory as YAML text (which JSON is)."""
     key, known = STATE / "id_ed25519", STATE / "known_hosts"
     workers = {}
-    for name, _image, address, user in members[1:]:
+    for name, _image, address, user, _preparation in members[1:]:
         workers[name] = {"ansible_host": address, "ansible_user": user}
         if user != "root":
             workers[name]["ansible_become"] = True
@@ -276,11 +314,11 @@ def room_for_inits():
         path.write_text("1024")
 
 
-def up(workers, tun=False):
-    """Start everything that is not running, and write how to reach it."""
+def up(gateway, workers, tun=False):
+    """Start everything that is not running, and write how to reach it. Takes the kinds of the hosts."""
     room_for_inits()
     STATE.mkdir(parents=True, exist_ok=True)
-    members = hosts(workers)
+    members = hosts(gateway, workers)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(build, sorted({member[1] for member in members})))
     if run("podman", "network", "exists", NETWORK, check=False) is None:
@@ -289,12 +327,12 @@ def up(workers, tun=False):
     if not key.exists():
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "beta9-testbed", "-f", str(key))
     public = (STATE / "id_ed25519.pub").read_text().strip()
-    for name, image, address, _user in members:
+    for name, image, address, _user, _preparation in members:
         start(name, image, address, tun)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda member: prepare(member[0], member[3], public), members))
+        list(pool.map(lambda member: prepare(member[0], member[3], member[4], public), members))
     lines = []
-    for name, _image, address, _user in members:
+    for name, _image, address, _user, _preparation in members:
         for host_key in run("podman", "exec", name, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").splitlines():
             lines.append("%s,%s %s" % (name, address, " ".join(host_key.split()[:2])))
     (STATE / "known_hosts").write_text("\n".join(lines) + "\n")
@@ -326,6 +364,8 @@ def main():
     verbs.add_parser("deps")
     up_parser = verbs.add_parser("up")
     up_parser.add_argument("--workers", type=int, default=2)
+    up_parser.add_argument("--gateway", choices=sorted(GATEWAYS), default="debian12", help="kind of the gateway host")
+    up_parser.add_argument("--worker", choices=sorted(WORKERS), action="append", help="kind of one worker, instead of --workers; may be repeated")
     up_parser.add_argument("--tun", action="store_true", help="hosts may make network interfaces, as a VPN does")
     verbs.add_parser("down")
     verbs.add_parser("status")
@@ -336,7 +376,7 @@ def main():
     if arguments.verb == "deps":
         deps()
     elif arguments.verb == "up":
-        up(arguments.workers, arguments.tun)
+        up(arguments.gateway, arguments.worker or [("debian12", "debian13")[number % 2] for number in range(arguments.workers)], arguments.tun)
     elif arguments.verb == "down":
         down()
     elif arguments.verb == "status":
