@@ -29,6 +29,8 @@ options:
       - gpu_ids
       - host
       - host_port
+      - image
+      - interface
       - listen_address
       - log_format
       - machine_id
@@ -39,9 +41,12 @@ options:
       - pool_name
       - port
       - provider_name
+      - public_key
+      - repository_url
       - seconds
       - url
       - user_name
+      - word
       - worker_name
   variable:
     description: Name of the variable that the value comes from, for the error.

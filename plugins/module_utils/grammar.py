@@ -145,6 +145,30 @@ def worker_name(value, field: str = "inventory_hostname") -> str:
     return _match(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", value, field, "a name of letters, digits, '.', '_', ':' or '-'")
 
 
+def public_key(value, field: str = "public_key") -> str:
+    """Return "type base64" of one SSH public key; a comment behind it is left out, options before it and further lines are refused."""
+    kinds = r"ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com"
+    text = value.strip() if isinstance(value, str) else value
+    line = _match(rf"({kinds}) [A-Za-z0-9+/]{{16,4096}}={{0,3}}( [\x20-\x7e]*)?", text, field, "one line 'ssh-ed25519 AAAA...'")
+    return " ".join(line.split(" ")[:2])
+
+
+def interface(value, field: str = "interface") -> str:
+    """Return the name of a network interface."""
+    return _match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", value, field, "a network interface like eth0")
+
+
+def image(value, field: str = "image") -> str:
+    """Return the name of a container image, with registry, tag and digest where given."""
+    form = r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
+    return _match(rf"(?=.{{1,255}}\Z){form}", value, field, "a container image like nvcr.io/nvidia/k8s-device-plugin:v0.19.3")
+
+
+def word(value, field: str = "name") -> str:
+    """Return a name or version of packages, suites and systems: letters, digits and . _ + ~ : - only."""
+    return _match(r"[A-Za-z0-9][A-Za-z0-9._+~:-]{0,254}", value, field, "a word of letters, digits and ._+~:-")
+
+
 def path(value, field: str = "path") -> str:
     """Return an absolute path without blanks, quotes, variables, specifiers of units, or '..'."""
     expected = "an absolute path of letters, digits and ._@+=,:-"
@@ -165,6 +189,16 @@ def url(value, field: str = "url") -> str:
         host_port(where if re.search(r":[0-9]+$", where) and not where.endswith("]") else where + ":80", field)
     except InvalidField:
         raise InvalidField(field, expected, _shown(value)) from None
+    return str(value)
+
+
+def repository_url(value, field: str = "url") -> str:
+    """Return the address of a package repository: as url, and with the variables $(ARCH), $basearch and $releasever in its path."""
+    text = re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", "x", value) if isinstance(value, str) else value
+    try:
+        url(text, field)
+    except InvalidField as error:
+        raise InvalidField(field, error.expected, _shown(value)) from None
     return str(value)
 
 
@@ -206,6 +240,8 @@ GRAMMARS = {
     "gpu_ids": gpu_ids,
     "host": host,
     "host_port": host_port,
+    "image": image,
+    "interface": interface,
     "listen_address": listen_address,
     "log_format": log_format,
     "machine_id": machine_id,
@@ -216,8 +252,11 @@ GRAMMARS = {
     "pool_name": pool_name,
     "port": port,
     "provider_name": provider_name,
+    "public_key": public_key,
+    "repository_url": repository_url,
     "seconds": seconds,
     "url": url,
     "user_name": user_name,
+    "word": word,
     "worker_name": worker_name,
 }

@@ -13,32 +13,57 @@ import hashlib
 import ipaddress
 import re
 
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
+
 MARK = "beta9-worker:"
-KEY_FORM = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa|sk-ssh-ed25519@openssh\.com) [A-Za-z0-9+/]+={0,3}$")
-LISTEN_FORM = re.compile(r'permitlisten="([^"]+):(\d+)"')
+LISTEN_FORM = re.compile(r'permitlisten="\[?([0-9a-f:.]+)\]?:[0-9]+"')
+KEY_FORM = re.compile(r"(?:^|\s)((?:ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/]+={0,3})(?=\s|$)")
 
 
 class PeerError(ValueError):
-    """The wish can't be granted. The text says what was expected, found, and what to do."""
+    """What was asked for is refused. The text says what was expected, found, and what to do."""
+
+
+def _valid(check, value, field):
+    try:
+        return check(value, field)
+    except grammar.InvalidField as error:
+        raise PeerError(f"{error}. Correct {field}.") from None
 
 
 def public_key(text):
     """Return "type base64" of a public key without its comment, or raise PeerError."""
-    key = " ".join(text.split()[:2])
-    if "\n" in text.strip() or not KEY_FORM.match(key):
-        raise PeerError("public_key: expected one line 'ssh-ed25519 AAAA...', found something else; make the key again on the worker")
-    return key
+    try:
+        return grammar.public_key(text)
+    except grammar.InvalidField:
+        raise PeerError("public_key: expected one line 'ssh-ed25519 AAAA...', found something else; make the key again on the worker") from None
+
+
+def _owner(line):
+    """Return the name of the worker that a line is for, or None. The mark is the whole last word, so no text before it counts."""
+    words = line.split()
+    return words[-1][len(MARK) :] if words and words[-1].startswith(MARK) and not words[0].startswith("#") else None
 
 
 def parse(text):
-    """Return {worker name: {"line", "address"}} of an authorized_keys text."""
+    """Return {worker name: {"line", "address", "key"}} of an authorized_keys text. address and key are None where a line has none."""
     peers = {}
     for line in text.splitlines():
-        _before, mark, name = line.rpartition(MARK)
-        if mark and not line.lstrip().startswith("#"):
-            listen = LISTEN_FORM.search(line)
-            peers[name.strip()] = {"line": line, "address": listen.group(1) if listen else None}
+        name = _owner(line)
+        if name:
+            listen, key = LISTEN_FORM.search(line), KEY_FORM.search(line)
+            peers[name] = {"line": line, "address": listen.group(1) if listen else None, "key": key.group(1) if key else None}
     return peers
+
+
+def refuse_foreign_key(text, name, key):
+    """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it is."""
+    for line in text.splitlines():
+        if not line.lstrip().startswith("#") and _owner(line) != name and key.split()[1] in line.split():
+            raise PeerError(
+                f"public_key: expected a key of {name} alone, found it in the line of {_owner(line) or 'somebody who is no worker'}. "
+                "Was this host made from an image of that one? Remove /etc/beta9 on it, and onboard it again."
+            )
 
 
 def choose_address(name, peers, network, wanted=None):
@@ -49,17 +74,11 @@ def choose_address(name, peers, network, wanted=None):
     """
     taken = {peer["address"]: other for other, peer in peers.items() if other != name}
     if wanted:
-        try:
-            wanted = str(ipaddress.ip_address(wanted))
-        except ValueError:
-            raise PeerError("listen_address: expected an IP address, found %r" % wanted) from None
+        wanted = _valid(grammar.listen_address, wanted, "listen_address")
         if wanted in taken:
             raise PeerError("listen_address: %s belongs to worker %s already; give %s another one or leave it out" % (wanted, taken[wanted], name))
         return wanted
-    try:
-        pool = ipaddress.ip_network(network)
-    except ValueError:
-        raise PeerError("network: expected a network like 127.77.0.0/16, found %r" % network) from None
+    pool = ipaddress.ip_network(_valid(grammar.network, network, "network"))
     current = peers.get(name, {}).get("address")
     if current and ipaddress.ip_address(current) in pool:
         return current
@@ -73,17 +92,24 @@ def choose_address(name, peers, network, wanted=None):
 
 
 def render_line(name, key, address, port, permit_open):
-    """Return the authorized_keys line of one worker."""
+    """Return the authorized_keys line of one worker, or raise PeerError: each part of it has its grammar."""
+    targets = [_valid(grammar.host_port, target, "permit_open") for target in permit_open]
+    if not targets:  # without one, sshd would open every target
+        raise PeerError("permit_open: expected at least one host:port, found none. Correct autossh_forwards.")
+    listen = _valid(grammar.listen_address, address, "listen_address")
     options = ["restrict", "port-forwarding"]
-    options += ['permitopen="%s"' % target for target in permit_open]
-    options.append('permitlisten="%s:%d"' % (address, port))
-    return "%s %s %s%s" % (",".join(options), key, MARK, name)
+    options += [f'permitopen="{target}"' for target in dict.fromkeys(targets)]
+    listen = f"[{listen}]" if ":" in listen else listen
+    options.append(f'permitlisten="{listen}:{_valid(grammar.port, port, "listen_port")}"')
+    return f"{','.join(options)} {key} {MARK}{_valid(grammar.worker_name, name, 'name')}"
 
 
 def with_line(text, name, line):
     """Return text with the worker's line set, or removed when line is None. Other lines keep their order."""
-    kept = [old for old in text.splitlines() if old.rpartition(MARK)[1] == "" or old.rpartition(MARK)[2].strip() != name]
-    position = next((index for index, old in enumerate(text.splitlines()) if old.rpartition(MARK)[1] and old.rpartition(MARK)[2].strip() == name), len(kept))
+    _valid(grammar.worker_name, name, "name")
+    lines = text.splitlines()
+    mine = [index for index, old in enumerate(lines) if _owner(old) == name]
+    kept = [old for index, old in enumerate(lines) if index not in mine]
     if line is not None:
-        kept.insert(position, line)
+        kept.insert(mine[0] if mine else len(kept), line)
     return "".join(entry + "\n" for entry in kept)

@@ -97,7 +97,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import openpgp
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp
 
 KEY_BYTES = 1024 * 1024
 
@@ -173,6 +173,20 @@ def write(path, data):
     os.replace(path + ".beta9-new", path)
 
 
+def check_values(params):
+    """Refuse a value that would say more in a file than it should."""
+    words = [("name", [params["name"]]), ("components", params["components"]), ("suite", [word for word in params["suite"].split() if word != "/"])]
+    words += [("pin_version", [params["pin_version"]] if params["pin_version"] else [])]
+    words += [("pin_packages", [word.replace("*", "x") for word in params["pin_packages"].split()])]
+    try:
+        for field, values in words:
+            for value in values:
+                grammar.word(value, field)
+        grammar.repository_url(params["url"])
+    except grammar.InvalidField as error:
+        refuse(error.field, error.expected, error.found, "Correct it.")
+
+
 def texts(params, key_path):
     """Return {path: text} of source and pin."""
     if params["manager"] == "dnf":
@@ -240,6 +254,7 @@ def main():
     key_paths = ["%s/%s.%s" % (directory, params["name"], suffix) for suffix in ("asc", "gpg")]
     more = {}
     try:
+        check_values(params)
         key, key_path = None, params["keyring"]
         if key_path and not os.path.exists(key_path):
             refuse("keyring", key_path, "no such file", "Install the distribution's package of its archive keys.")

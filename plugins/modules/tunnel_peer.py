@@ -193,6 +193,8 @@ def apply(module, params):
                 "(k3s: bind-address), or set autossh_listen_address" % (params["listen_port"], address, busy)
             )
         key = peers.public_key(params["public_key"]) if params["public_key"] else "(key not made yet)"
+        if params["public_key"]:
+            peers.refuse_foreign_key(before, params["name"], key)
         line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
     after = peers.with_line(before, params["name"], line)
     if after != before and not module.check_mode:
