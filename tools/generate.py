@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import role_pages
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
 HEAL = {"safe": "✔ `heal_worker.yml` does it by itself", "opt_in": "○ `heal_worker.yml -e heal_opt_in=true` does it", "person": "– a person has to do it"}
@@ -65,9 +65,19 @@ def page(check):
         "",
     ]
     for code, (cause, remedy) in check.causes.items():
-        lines += ["### %s" % (code or "in general"), "", cause[0].upper() + cause[1:] + ".", "", "    " + remedy, ""]
+        lines += ["### %s" % (code or "in general"), "", cause[0].upper() + cause[1:] + ".", ""] + advice(remedy)
     lines += ["## Healing", "", HEAL[check.heal_class] + (" (`%s`)." % check.heal if check.heal else ".")]
     return "\n".join(lines) + "\n"
+
+
+def advice(remedy):
+    """Return the lines of a remedy, with its placeholders in capitals."""
+    lines = [remedy.prose, ""] if remedy.prose else []
+    if remedy.command:
+        command = re.sub(r"{(\w+)}", lambda match: remedies.PLACEHOLDERS[match.group(1)], remedy.command)
+        what = "removes the cause" if remedy.mends else "helps then" if remedy.command == catalog.ONBOARD.command else "shows more"
+        lines += ["On the %s (%s):" % (remedy.where, what), "", "    " + command, ""]
+    return lines
 
 
 def links(ids):

@@ -9,7 +9,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_reports
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_remedies, health_reports
 
 LISTS = {"type": "list", "elements": "str", "default": []}
 SPEC = dict(
@@ -48,6 +48,10 @@ class ActionModule(ActionBase):
         seen = self.gateway_side(params, machines_of(workers, listed), task_vars) if params["gateway_side"] else {}
         since = params["since"] or min([worker["started"] for worker in workers.values() if "started" in worker] or [time.time()])
         found = {name: dict({"host": name, "message": "", "verdicts": []}, **report(name, worker, params, seen, listed)) for name, worker in workers.items()}
+        gateway_host = self._task.delegate_to if params["gateway_side"] else ""
+        told = health_remedies.Remedies(task_vars, gateway_host or "", params["kubeconfig"] or "", params["namespace"])
+        for name, entry in found.items():
+            told.complete(entry["verdicts"], name)
         return dict(summary(list(found.values()), since, params["directory"]), changed=False, hosts=found, since=since)
 
     def gateway_side(self, params, machines, task_vars):

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
+
 DOCUMENTATION = r"""
 name: heal_outcome
 short_description: What healing came to, in words
@@ -49,7 +51,7 @@ def heal_outcome(plan, health, failure=""):
         parts.append("a remedy did not run to its end: %s" % failure)
     if still:
         parts.append("not healed: %s%s" % (", ".join(still), " (%s)" % failure if failure else ""))
-    parts += ["needs a person: %s %s. Do: %s" % (entry["id"], entry["cause"], entry["remedy"]) for entry in plan["left"]]
+    parts += ["needs a person: %s %s. Do: %s" % (entry["id"], entry["cause"], remedies.text(entry["remedy"])) for entry in plan["left"]]
     return "; ".join(parts) or "nothing to heal"
 
 

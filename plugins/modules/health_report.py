@@ -126,7 +126,12 @@ hosts:
       outcome: unhealthy
       message: ""
       verdicts:
-        - {id: T01, status: fail, root: true, because: [], cause: no tunnel runs, remedy: systemctl restart beta9-tunnel}
+        - id: T01
+          status: fail
+          root: true
+          because: []
+          cause: no tunnel runs
+          remedy: {where: worker, host: gpu-1, command: systemctl restart beta9-tunnel, prose: "", mends: true}
 roots:
   description: Root causes with C(id), C(cause) and their C(hosts).
   returned: always

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import html
 
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
+
 GROUPS = (("Inventory", "C"), ("Gateway", "G"), ("Tunnel", "TV"), ("Token", "A"), ("Agent", "P"), ("Machine", "M"), ("k3s", "K"), ("GPU", "U"))
 WORST = ("fail", "crash", "warn", "unknown", "blocked", "pass", "not_applicable")
 OUTCOMES = ("unreachable", "unhealthy", "unknown", "healthy")
@@ -65,12 +67,26 @@ def root_card(cause, hosts, leads_to, hint):
     """Return one root cause: what it is, where, and what to do."""
     cell, verdict = html.escape, hosts[0][1]
     where = ", ".join("<a href='#%s'>%s</a>" % (cell(host), cell(host)) for host, _verdict in hosts)
-    terms = [("expected", cell(verdict["title"])), ("found", cell(verdict["found"])), ("do", "<code>%s</code>" % cell(verdict["remedy"]))]
+    terms = [("expected", cell(verdict["title"])), ("found", cell(verdict["found"])), ("do", remedy_cell(health_remedies.for_hosts(verdict["remedy"], [host for host, _verdict in hosts])))]
     terms += [("", cell(hint))] if verdict["heal"] else []
     terms += [("leads to", ", ".join(leads_to))] if leads_to else []
+    terms += [("more", docs_link(verdict))] if verdict["docs"] else []
     terms.append(("hosts", where if len(hosts) <= 20 else "%d: %s" % (len(hosts), where)))
     body = "".join("<dt>%s<dd>%s" % term for term in terms)
     return "<section class='root %s'><h3>%s %s</h3><dl>%s</dl></section>" % (verdict["status"], verdict["id"], cell(cause), body)
+
+
+def remedy_cell(remedy):
+    """Return a filled remedy: prose, and the command with its place."""
+    parts = [html.escape(remedy["prose"])] if remedy.get("prose") else []
+    if remedy.get("command"):
+        parts.append("on %s: <code>%s</code>" % (html.escape(remedy.get("host") or "the " + remedy["where"]), html.escape(remedy["command"])))
+    return "<br>".join(parts)
+
+
+def docs_link(verdict):
+    """Return the check's id, as a link to its page where that is known."""
+    return "<a href='%s'>%s</a>" % (html.escape(verdict["docs"]), verdict["id"]) if verdict["docs"] else verdict["id"]
 
 
 def check_rows(verdicts):
@@ -79,11 +95,11 @@ def check_rows(verdicts):
     for verdict in verdicts:
         told = [cell(verdict["found"])] if verdict["found"] else []
         told += ["because of %s" % ", ".join(verdict["because"])] if verdict["because"] else []
-        told += ["%s<br><code>%s</code>" % (cell(verdict["cause"]), cell(verdict["remedy"]))] if verdict["cause"] and not verdict["because"] else []
+        told += ["%s<br>%s" % (cell(verdict["cause"]), remedy_cell(verdict["remedy"]))] if verdict["cause"] and not verdict["because"] else []
         evidence = "<pre>%s</pre>" % cell(verdict["evidence"]) if verdict["evidence"] and verdict["status"] in ("fail", "warn") else ""
         out.append(
             "<tr><td>%s %s<td class=%s>%s<td>%s%s</tr>"
-            % (verdict["id"], cell(verdict["title"]), verdict["status"], verdict["status"], "<br>".join(told), evidence)
+            % (docs_link(verdict), cell(verdict["title"]), verdict["status"], verdict["status"], "<br>".join(told), evidence)
         )
     return "".join(out) + "</table>"
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_page
+from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_page, health_remedies
 
 CLASSES = {"safe": "heals itself: heal_worker.yml", "opt_in": "heals when asked: heal_worker.yml -e heal_opt_in=true", "person": "needs a person"}
 
@@ -63,10 +64,12 @@ def table(results):
             "  what    %s" % verdict["title"],
             "  cause   %s" % cause,
             "  found   %s" % verdict["found"],
-            "  do      %s" % verdict["remedy"],
+            "  do      %s" % told(verdict, hosts),
         ]
         if verdict["heal"]:
             lines.append("          (%s)" % CLASSES[verdict["heal_class"]])
+        if verdict["docs"]:
+            lines.append("  more    %s" % verdict["docs"])
         if consequences:
             lines.append("  leads to %s" % ", ".join(consequences))
     lines += [""] if any(result["message"] for result in results) else []
@@ -76,6 +79,14 @@ def table(results):
             lines.append("%s  %s: %s" % (label, result["host"], " ".join(result["message"].split())))
     lines += [""] + unknowns(results) if unknowns(results) else []
     return "\n".join(lines)
+
+
+def told(verdict, hosts):
+    """Return the remedy of one root cause on many hosts in one line. hosts: [(host, verdict)]."""
+    remedy, found = verdict["remedy"], [host for host, _verdict in hosts]
+    if remedy.get("where") == remedies.WORKER:
+        return remedies.text(remedy, names(found))
+    return remedies.text(health_remedies.for_hosts(remedy, found))
 
 
 def unknowns(results, limit=6):
@@ -95,7 +106,7 @@ def unknowns(results, limit=6):
 def document(results, run):
     """Return the JSON document (docs/health.schema.json)."""
     return {
-        "version": 1,
+        "version": 2,
         "started": run["started"],
         "seconds": run["seconds"],
         "hosts": results,
@@ -123,7 +134,7 @@ def junit(results, run):
                 kind = "failure" if verdict["status"] == "fail" else "error"
                 ElementTree.SubElement(case, kind, message=verdict["cause"] or verdict["found"]).text = "%s\n%s\n%s" % (
                     verdict["found"],
-                    verdict["remedy"],
+                    " ".join(filter(None, [remedies.text(verdict["remedy"]), verdict["docs"]])),
                     verdict["evidence"],
                 )
             elif verdict["status"] != "pass":

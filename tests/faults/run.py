@@ -26,7 +26,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import catalo
 
 from tests.faults.catalog import FAULTS, PAIRS
 
-NAME = "b9f"
+NAME = os.environ.get("B9_TESTBED", "b9f")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 WORKER, OTHER, GATEWAY = NAME + "-worker1", NAME + "-worker2", NAME + "-gateway"
 REPORT = ROOT / "build" / "faults"

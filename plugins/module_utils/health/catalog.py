@@ -11,7 +11,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-WORKER, CONTROL, GATEWAY, JOIN = "worker", "control", "gateway", "join"
+from ansible_collections.beta9.workers.plugins.module_utils.health.remedies import (
+    CLUSTER,
+    CONTROLLER,
+    GATEWAY_HOST,
+    WORKER,
+    first,
+    inspect,
+    person,
+    repair,
+)
+
+CONTROL, GATEWAY, JOIN = "control", "gateway", "join"
 SIDES = {WORKER: "the worker", CONTROL: "the controller", GATEWAY: "the gateway's cluster", JOIN: "worker and gateway compared"}
 SAFE, OPT_IN, PERSON = "safe", "opt_in", "person"
 
@@ -19,7 +30,7 @@ SAFE, OPT_IN, PERSON = "safe", "opt_in", "person"
 class Check(NamedTuple):
     """One step of the guide.
 
-    causes maps a probe's failure code to (cause, remedy); the code "" is for any other. heal names a task file of role
+    causes maps a probe's failure code to (cause, Remedy); the code "" is for any other. heal names a task file of role
     health_check; heal_class says whether it may run by itself (safe), when asked for (opt_in), or not at all (person).
     """
 
@@ -41,9 +52,17 @@ class Check(NamedTuple):
     timeout_seconds: float = 5.0
 
 
-JOURNAL = "journalctl -u beta9-agent -n 50"
-ONBOARD = "ansible-playbook onboard_worker.yml -l HOST"
-START_TUNNEL = "systemctl restart beta9-tunnel"
+ONBOARD = repair(CONTROLLER, "ansible-playbook onboard_worker.yml -l {host}")
+START_TUNNEL = repair(WORKER, "systemctl restart beta9-tunnel")
+START_AGENT = repair(WORKER, "systemctl restart --no-block beta9-agent")
+REGISTER_AGAIN = repair(WORKER, "systemctl reload-or-restart --no-block beta9-agent", "The agent registers again, and sends a keepalive at once.")
+REBOOT = repair(WORKER, "systemctl reboot")
+JOURNAL = inspect(WORKER, "journalctl --no-pager -u beta9-agent -n 50")
+DOCTOR = "/opt/beta9-agent/current/bin/python -I -m beta9_agent doctor"
+ASK_GATEWAY = "curl -sS -m 10 {gateway_url}/api/v1/health"
+# As the unit does it: the tunnel's configuration, key and account at the gateway host, and what the key may open there
+TRY_TUNNEL = "ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
+KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
 STATE_ANCESTORS = ("P01", "P02", "P05", "T04", "A01", "A02", "C03")
 
 CHECKS = (
@@ -54,7 +73,7 @@ CHECKS = (
         CONTROL,
         "With a wrong id, pool, address or mode nothing that follows can work.",
         {
-            "": ("a setting is missing or mistyped", "Correct it in the inventory (beta9_pool, beta9_gateway_url, beta9_connection), then: " + ONBOARD),
+            "": ("a setting is missing or mistyped", ONBOARD._replace(prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong.")),
             "no_machine": ("this host was never onboarded: it holds no machine id", ONBOARD),
         },
     ),
@@ -84,21 +103,21 @@ CHECKS = (
         "Without the tunnel the worker can't reach the gateway, and the gateway can't reach its k3s.",
         {
             "stopped": ("the tunnel's unit does not run", START_TUNNEL),
-            "failing": ("the tunnel's ssh ends again and again", "journalctl -u beta9-tunnel -n 50"),
+            "failing": ("the tunnel's ssh ends again and again", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel -n 50")),
             "host_key": (
                 "the gateway host shows another host key than the pinned one",
-                "Compare fingerprints at the gateway host. If the change was intended: " + ONBOARD,
+                first("Compare the fingerprint that the log names with the gateway host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:", ONBOARD),
             ),
             "refused_key": ("the gateway host does not accept the tunnel's key", ONBOARD),
             "listen_taken": (
                 "the worker's listen address on the gateway host is taken or not permitted",
-                "On the gateway host: ss -ltnp 'sport = :6443'; a dead tunnel's sshd frees it within 45 s",
+                inspect(GATEWAY_HOST, "ss -ltnp 'sport = :6443'", "A dead tunnel's sshd frees its address within 45 s. What else listens there has to stop."),
             ),
             "no_route": (
                 "the gateway host can't be reached over SSH: name, route, firewall, or sshd",
-                "ssh -F /etc/beta9/tunnel/ssh_config -v gateway; check autossh_gateway_address and the firewall",
+                inspect(WORKER, TRY_TUNNEL, "Correct autossh_gateway_address, the firewall or the gateway host's sshd."),
             ),
-            "duplicate": ("a second ssh forwards the same port beside the unit's", "Stop the one that was started by hand: pgrep -af 'ssh.*1994'"),
+            "duplicate": ("a second ssh forwards the same port beside the unit's", inspect(WORKER, "pgrep -ax 'ssh|autossh'", "Stop the one that was started by hand.")),
             "": ("the tunnel's unit does not run", START_TUNNEL),
         },
         ("C01",),
@@ -115,7 +134,7 @@ CHECKS = (
         "Whatever else holds the port answers instead of the gateway.",
         {
             "none": ("nothing listens on the tunnel's local port", START_TUNNEL),
-            "foreign": ("another program holds the tunnel's local port", "Stop that program, or choose another local_port in autossh_forwards"),
+            "foreign": ("another program holds the tunnel's local port", inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program, or choose another local_port in autossh_forwards.")),
             "": ("nothing listens on the tunnel's local port", START_TUNNEL),
         },
         ("C01",),
@@ -129,9 +148,9 @@ CHECKS = (
         WORKER,
         "curl: (7) Failed to connect: nothing behind the address takes connections.",
         {
-            "refused": ("nothing listens at the gateway's address and port (curl: 7)", "Start the tunnel or the gateway, or correct the port"),
-            "timeout": ("the gateway's address does not answer: routing or a firewall", "Check the way to it: ip route get ADDRESS; traceroute ADDRESS"),
-            "dns": ("the gateway's name has no address", "Correct beta9_worker_gateway_url, or mend the worker's DNS"),
+            "refused": ("nothing listens at the gateway's address and port (curl: 7)", inspect(WORKER, "timeout 5 bash -c '</dev/tcp/{gateway_tcp}'", "Start the gateway, or correct the port in beta9_worker_gateway_url.")),
+            "timeout": ("the gateway's address does not answer: routing or a firewall", inspect(WORKER, "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"", "Open the way to the gateway's port in routing and firewalls.")),
+            "dns": ("the gateway's name has no address", inspect(WORKER, "getent hosts {gateway_name}", "Correct beta9_worker_gateway_url, or the worker's DNS.")),
             "": ("the gateway's port does not take connections", START_TUNNEL),
         },
         ("T02",),
@@ -146,14 +165,14 @@ CHECKS = (
         {
             "empty_reply": (
                 "the connection is closed without an answer (curl: 52): wrong NodePort, gateway pod not ready, or service not exposed",
-                "kubectl get svc -n beta9 beta9-gateway-nodeport; the tunnel's target must be that port of the gateway host",
+                inspect(CLUSTER, "{kubectl} get service beta9-gateway-nodeport", "The tunnel's target must be this port of the gateway host."),
             ),
-            "gateway_unhealthy": ("the gateway runs, but its Redis or Postgres does not answer", "kubectl get pods -n beta9"),
-            "not_gateway": ("something else than a beta9 gateway answers", "Compare the tunnel's target with the gateway's NodePort (31994; gRPC is 31993)"),
-            "timeout": ("the gateway does not answer in time", "Check its load and its pods: kubectl get pods -n beta9 -l app=gateway"),
-            "tls_failed": ("the gateway's certificate can't be verified", "Set beta9_worker_ca_path to the CA that signed it"),
-            "gateway_unavailable": ("a proxy before the gateway gets no answer from it", "kubectl get pods -n beta9 -l app=gateway"),
-            "": ("the gateway's health route does not answer as it should", "curl http://localhost:1994/api/v1/health"),
+            "gateway_unhealthy": ("the gateway runs, but its Redis or Postgres does not answer", inspect(CLUSTER, "{kubectl} get pods")),
+            "not_gateway": ("something else than a beta9 gateway answers", inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993).")),
+            "timeout": ("the gateway does not answer in time", inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
+            "tls_failed": ("the gateway's certificate can't be verified", first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
+            "gateway_unavailable": ("a proxy before the gateway gets no answer from it", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
+            "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
         ("T03",),
         ("G02", "G03", "G04", "G09"),
@@ -166,9 +185,9 @@ CHECKS = (
         WORKER,
         "Keepalives get lost, and the machine expires now and then.",
         {
-            "probes": ("some of ten requests in a row failed", "ping -c 20 GATEWAY; journalctl -u beta9-tunnel --since -1h"),
-            "drops": ("the tunnel was lost more than three times in 24 hours", "journalctl -u beta9-tunnel --since -24h | grep -i 'exited\\|timeout'"),
-            "": ("the way to the gateway is not steady", "journalctl -u beta9-tunnel --since -24h"),
+            "probes": ("some of ten requests in a row failed", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h")),
+            "drops": ("the tunnel was lost more than three times in 24 hours", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h", "Each line with exited or timeout is a drop; the times tell what else happened then.")),
+            "": ("the way to the gateway is not steady", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
         },
         ("T04",),
         ("T06", "G02"),
@@ -183,7 +202,7 @@ CHECKS = (
         "Clocks of worker and gateway agree",
         WORKER,
         "Certificates and tokens look expired, and times in logs can't be compared.",
-        {"": ("the worker's clock is off by more than 30 s", "timedatectl set-ntp true")},
+        {"": ("the worker's clock is off by more than 30 s", repair(WORKER, "timedatectl set-ntp true"))},
         ("T04",),
         severity="warn",
         heal="time_sync",
@@ -211,7 +230,7 @@ CHECKS = (
         "The gateway has the keepalive endpoint",
         WORKER,
         "The machine can register, but never becomes ready.",
-        {"": ("this gateway build has no keepalive endpoint", "Upgrade the gateway to a build that has POST /api/v1/machine/keepalive")},
+        {"": ("this gateway build has no keepalive endpoint", person("Upgrade the gateway to a build that has POST /api/v1/machine/keepalive."))},
         ("A01",),
     ),
     Check(
@@ -220,7 +239,7 @@ CHECKS = (
         "What the agent would register is well-formed",
         WORKER,
         "The gateway answers 400 Invalid payload, or 500 for a single field.",
-        {"": ("a field of the registration is missing or has the wrong form", "Correct the setting that is named, then: " + ONBOARD)},
+        {"": ("a field of the registration is missing or has the wrong form", ONBOARD._replace(prose="Correct the setting that is named, if the inventory has it wrong."))},
         ("P04",),
     ),
     Check(
@@ -230,7 +249,7 @@ CHECKS = (
         WORKER,
         "The machine does not get a state, and keepalives are refused.",
         {
-            "pool_unknown": ("the gateway has no pool of this name", "beta9 pool list; correct beta9_pool"),
+            "pool_unknown": ("the gateway has no pool of this name", first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD)),
             "": ("the gateway refuses the registration", JOURNAL),
         },
         ("A01", "A03"),
@@ -248,7 +267,7 @@ CHECKS = (
         {
             "machine_not_found": (
                 "the machine's state expired (no keepalive for 5 minutes), or it never registered, or id or pool differ",
-                "systemctl reload beta9-agent registers again; then a keepalive follows at once",
+                REGISTER_AGAIN,
             ),
             "": ("the gateway refuses the keepalive", JOURNAL),
         },
@@ -266,7 +285,7 @@ CHECKS = (
         "The agent crashes on startup.",
         {
             "missing": ("the agent is not installed: its Python is not there", ONBOARD),
-            "old": ("the agent's Python is older than 3.10", "Install Python 3.10 or newer, point ansible_python_interpreter at it, then: " + ONBOARD),
+            "old": ("the agent's Python is older than 3.10", first("Install Python 3.10 or newer and point ansible_python_interpreter at it.", ONBOARD)),
             "": ("the agent's Python does not start", ONBOARD),
         },
         heal="agent_install",
@@ -290,7 +309,7 @@ CHECKS = (
         "The agent's settings are valid",
         WORKER,
         "The agent ends at once, and again after every restart.",
-        {"": ("the agent refuses its settings", "/opt/beta9-agent/current/bin/python -m beta9_agent --dry-run says which; then: " + ONBOARD)},
+        {"": ("the agent refuses its settings", ONBOARD._replace(prose="Correct the setting that the agent names, if the inventory has it wrong."))},
         ("P04",),
         ("A03", "A01"),
         timeout_seconds=10.0,
@@ -302,11 +321,11 @@ CHECKS = (
         WORKER,
         "Without an agent no keepalive is sent; two of them disturb each other.",
         {
-            "stopped": ("the agent's unit does not run", "systemctl restart beta9-agent"),
-            "failing": ("the agent ends again and again", JOURNAL),
-            "frozen": ("the agent's process is stopped or does not answer", "systemctl restart beta9-agent"),
-            "duplicate": ("a second agent runs for the same machine", "Stop the one that was started by hand: pgrep -af beta9_agent"),
-            "": ("the agent's unit does not run", "systemctl restart beta9-agent"),
+            "stopped": ("the agent's unit does not run", START_AGENT),
+            "failing": ("the agent ends again and again", inspect(WORKER, DOCTOR)),
+            "frozen": ("the agent's process is stopped or does not answer", START_AGENT),
+            "duplicate": ("a second agent runs for the same machine", inspect(WORKER, "pgrep -af beta9_agent", "Stop the one that was started by hand.")),
+            "": ("the agent's unit does not run", START_AGENT),
         },
         ("C01",),
         ("P03", "P04", "P07"),
@@ -334,7 +353,7 @@ CHECKS = (
         WORKER,
         "A machine without a keepalive for 300 s is forgotten.",
         {
-            "": ("the keepalive interval is 240 s or more", "Remove agent_keepalive_interval from the inventory, then: " + ONBOARD),
+            "": ("the keepalive interval is 240 s or more", ONBOARD._replace(prose="Remove agent_keepalive_interval from the inventory, if it is there.")),
             "late": ("the last accepted keepalive is older than two intervals", JOURNAL),
         },
         ("P01",),
@@ -359,7 +378,7 @@ CHECKS = (
         "The gateway lists the machine as ready",
         WORKER,
         "The gateway schedules nothing on a machine that is not ready.",
-        {"": ("the gateway does not have the machine as ready", "systemctl reload beta9-agent; then see " + JOURNAL)},
+        {"": ("the gateway does not have the machine as ready", REGISTER_AGAIN)},
         ("A01",),
         STATE_ANCESTORS + ("A04", "A05", "P06", "G06", "M02", "M04"),
         heal="agent_restart",
@@ -374,11 +393,11 @@ CHECKS = (
         {
             "absent": (
                 "the machine is not in the list: its state expired, or it was deleted",
-                "systemctl reload beta9-agent on the worker; if that does not help: " + ONBOARD,
+                REGISTER_AGAIN,
             ),
             "pending": ("the machine was created, but never registered", JOURNAL),
             "registered": ("the machine is registered, but no keepalive was accepted yet", JOURNAL),
-            "other_pool": ("the machine is listed in another pool", "Correct beta9_pool, then: " + ONBOARD),
+            "other_pool": ("the machine is listed in another pool", ONBOARD._replace(prose="Correct beta9_pool, if the inventory has it wrong.")),
             "": ("the machine is not ready", JOURNAL),
         },
         ("C01",),
@@ -395,7 +414,7 @@ CHECKS = (
         {
             "": (
                 "the agent had to register more than twice within 30 minutes",
-                "journalctl -u beta9-agent --since -30min; look at the interval and at drops of the tunnel",
+                inspect(WORKER, "journalctl --no-pager -u beta9-agent --since -30min", "Look at the interval and at drops of the tunnel."),
             )
         },
         ("P01",),
@@ -408,7 +427,7 @@ CHECKS = (
         "The expected NVIDIA devices are on the PCI bus",
         WORKER,
         "A GPU that the bus does not show can't be used by any software.",
-        {"": ("fewer NVIDIA devices than expected are on the PCI bus", "lspci -d 10de:; check the VM's passthrough, power and seating")},
+        {"": ("fewer NVIDIA devices than expected are on the PCI bus", inspect(WORKER, "grep -l 0x10de /sys/bus/pci/devices/*/vendor", "Check the passthrough of the virtual machine, power and seating."))},
         component="gpu",
     ),
     Check(
@@ -421,18 +440,18 @@ CHECKS = (
             "not_installed": ("no NVIDIA driver is installed", ONBOARD),
             "no_module": (
                 "the driver's libraries are installed, and no kernel module for the running kernel",
-                "dkms status; /var/lib/dkms/nvidia*/*/build/make.log says why it was not built. Then: " + ONBOARD,
+                first("Remove what keeps the module from being built: /var/lib/dkms/nvidia*/*/build/make.log.", ONBOARD),
             ),
-            "not_loaded": ("the NVIDIA kernel module is installed and not loaded", "modprobe nvidia; dmesg | grep -i nvrm"),
+            "not_loaded": ("the NVIDIA kernel module is installed and not loaded", repair(WORKER, "modprobe nvidia")),
             "secure_boot": (
                 "Secure Boot is on and the NVIDIA kernel module is not signed: the kernel refuses it",
-                "Enroll the key that signs it (mokutil --import), or switch Secure Boot off in the firmware",
+                person("Enroll the key that signs it (mokutil --import), or switch Secure Boot off in the firmware."),
             ),
-            "nouveau": ("nouveau is loaded instead of the NVIDIA driver", "Blacklist nouveau, rebuild the initramfs, and reboot"),
-            "mismatch": ("the loaded driver is another version than the installed one: a reboot is pending", "reboot"),
+            "nouveau": ("nouveau is loaded instead of the NVIDIA driver", first("Blacklist nouveau and rebuild the initramfs, or let onboarding do both.", ONBOARD)),
+            "mismatch": ("the loaded driver is another version than the installed one: a reboot is pending", REBOOT),
             "library": (
                 "the loaded driver is another version than the installed libraries: the module was not rebuilt, or a reboot is pending",
-                "reboot; if it stays: dkms status",
+                REBOOT,
             ),
             "": ("the NVIDIA driver is not usable", ONBOARD),
         },
@@ -447,12 +466,12 @@ CHECKS = (
         WORKER,
         "Agent and device plugin see what nvidia-smi sees.",
         {
-            "hang": ("nvidia-smi does not end: the driver hangs", "dmesg | grep -i xid; reboot"),
+            "hang": ("nvidia-smi does not end: the driver hangs", REBOOT),
             "missing": ("nvidia-smi is not installed", ONBOARD),
-            "mismatch": ("the driver's libraries are of another version than the loaded driver", "reboot"),
-            "driver": ("nvidia-smi does not reach the driver", "dmesg | grep -i nvrm"),
-            "count": ("nvidia-smi shows fewer GPUs than the PCI bus", "dmesg | grep -i xid; a GPU that fell off the bus needs a reboot or service"),
-            "": ("nvidia-smi fails", "nvidia-smi"),
+            "mismatch": ("the driver's libraries are of another version than the loaded driver", REBOOT),
+            "driver": ("nvidia-smi does not reach the driver", inspect(WORKER, KERNEL_GPU)),
+            "count": ("nvidia-smi shows fewer GPUs than the PCI bus", inspect(WORKER, KERNEL_GPU, "A GPU that fell off the bus needs a reboot or service.")),
+            "": ("nvidia-smi fails", inspect(WORKER, "nvidia-smi")),
         },
         ("U02",),
         component="gpu",
@@ -467,13 +486,13 @@ CHECKS = (
         {
             "fabric": (
                 "CUDA error 802: the fabric manager does not run, or is of another version than the driver",
-                "systemctl status nvidia-fabricmanager; its version must be the driver's",
+                inspect(WORKER, "systemctl --no-pager status nvidia-fabricmanager || true", "Install and start the fabric manager in the driver's version."),
             ),
-            "mismatch": ("CUDA error 803: libcuda is of another version than the loaded driver", "reboot; ldconfig -p | grep libcuda shows strangers"),
+            "mismatch": ("CUDA error 803: libcuda is of another version than the loaded driver", REBOOT),
             "missing": ("there is no libcuda.so.1", ONBOARD),
-            "hang": ("cuInit does not end: the driver hangs", "dmesg | grep -i xid; reboot"),
-            "count": ("CUDA sees fewer devices than the PCI bus", "nvidia-smi; dmesg | grep -i xid"),
-            "": ("cuInit fails", "nvidia-smi; dmesg | grep -i nvrm"),
+            "hang": ("cuInit does not end: the driver hangs", REBOOT),
+            "count": ("CUDA sees fewer devices than the PCI bus", inspect(WORKER, KERNEL_GPU)),
+            "": ("cuInit fails", inspect(WORKER, KERNEL_GPU)),
         },
         ("U03",),
         component="gpu",
@@ -487,10 +506,10 @@ CHECKS = (
         "The agent registers the machine with gpu_count 0.",
         {
             "package": ("nvidia-ml-py is missing from the agent's environment", ONBOARD),
-            "mismatch": ("the NVML library is of another version than the loaded driver", "reboot"),
-            "hang": ("NVML does not answer: the driver hangs", "dmesg | grep -i xid; reboot"),
-            "count": ("NVML sees fewer GPUs than the PCI bus", "nvidia-smi; dmesg | grep -i xid"),
-            "": ("NVML does not answer to the agent's Python", "nvidia-smi"),
+            "mismatch": ("the NVML library is of another version than the loaded driver", REBOOT),
+            "hang": ("NVML does not answer: the driver hangs", REBOOT),
+            "count": ("NVML sees fewer GPUs than the PCI bus", inspect(WORKER, KERNEL_GPU)),
+            "": ("NVML does not answer to the agent's Python", inspect(WORKER, "nvidia-smi")),
         },
         ("P03",),
         ("U01", "U02", "U03", "P04"),
@@ -506,7 +525,7 @@ CHECKS = (
         "The gateway knows as many GPUs as the host has",
         JOIN,
         "The gateway schedules GPU work elsewhere, or sends more than there is.",
-        {"": ("the machine is registered with another number of GPUs than the host has", "systemctl reload beta9-agent registers what is there now")},
+        {"": ("the machine is registered with another number of GPUs than the host has", REGISTER_AGAIN)},
         ("U03", "C02"),
         ("U05",),
         component="gpu",
@@ -522,7 +541,7 @@ CHECKS = (
         {
             "": (
                 "the node offers fewer nvidia.com/gpu than expected: device plugin or runtime class",
-                "k3s kubectl get pods -n kube-system; k3s kubectl describe node",
+                inspect(WORKER, "k3s kubectl describe node", "Device plugin or runtime class are missing, or the device plugin's pod does not run in kube-system."),
             )
         },
         ("U03", "K04"),
@@ -537,10 +556,10 @@ CHECKS = (
         WORKER,
         "An Xid error tells of a failing GPU, driver or program.",
         {
-            "lost": ("a GPU fell off the bus (Xid 79)", "Reboot; if it comes back, check power, temperature and seating, then have it serviced"),
-            "memory": ("GPU memory errors (Xid 48, 63, 64, 94 or 95)", "nvidia-smi -q -d ECC,ROW_REMAPPER; reboot; have the GPU replaced if it comes back"),
-            "program": ("programs made errors on the GPU (Xid 13, 31, 43, 45, 68 or 109)", "Look at the program whose process the message names"),
-            "": ("the driver reported Xid errors", "dmesg | grep -i xid; NVIDIA's Xid catalogue tells what each number asks for"),
+            "lost": ("a GPU fell off the bus (Xid 79)", first("Reboot. If it comes back, check power, temperature and seating, then have the GPU serviced.", inspect(WORKER, KERNEL_GPU))),
+            "memory": ("GPU memory errors (Xid 48, 63, 64, 94 or 95)", inspect(WORKER, "nvidia-smi -q -d ECC,ROW_REMAPPER", "Reboot. If it comes back, have the GPU replaced.")),
+            "program": ("programs made errors on the GPU (Xid 13, 31, 43, 45, 68 or 109)", inspect(WORKER, KERNEL_GPU, "Look at the program whose process the message names.")),
+            "": ("the driver reported Xid errors", inspect(WORKER, KERNEL_GPU, "NVIDIA's Xid catalogue tells what each number asks for.")),
         },
         ("U02",),
         component="gpu",
@@ -562,7 +581,7 @@ CHECKS = (
         "k3s runs",
         WORKER,
         "The gateway can't start pods.",
-        {"": ("the k3s unit does not run", "systemctl start k3s; journalctl -u k3s -n 50")},
+        {"": ("the k3s unit does not run", repair(WORKER, "systemctl start k3s"))},
         ("K01",),
         component="k3s",
         heal="k3s_start",
@@ -574,7 +593,7 @@ CHECKS = (
         "The k3s API is ready",
         WORKER,
         "The gateway can't start pods.",
-        {"": ("a part of the k3s API is not ready", "k3s kubectl get --raw '/readyz?verbose'")},
+        {"": ("a part of the k3s API is not ready", inspect(WORKER, "k3s kubectl get --raw '/readyz?verbose'"))},
         ("K02",),
         component="k3s",
         timeout_seconds=10.0,
@@ -585,7 +604,7 @@ CHECKS = (
         "The node is Ready",
         WORKER,
         "Pods are not scheduled on a node that is not Ready.",
-        {"": ("the node is not Ready", "k3s kubectl describe node")},
+        {"": ("the node is not Ready", inspect(WORKER, "k3s kubectl describe node"))},
         ("K03",),
         component="k3s",
         timeout_seconds=10.0,
@@ -612,7 +631,7 @@ CHECKS = (
         "The kernel has what k3s needs",
         WORKER,
         "Pods fail in ways that are hard to understand.",
-        {"": ("k3s check-config names missing kernel features", "k3s check-config")},
+        {"": ("k3s check-config names missing kernel features", inspect(WORKER, "k3s check-config", "Boot a kernel with these features."))},
         ("K01",),
         component="k3s",
         severity="warn",
@@ -638,29 +657,29 @@ CHECKS = (
         WORKER,
         "The gateway can't reach the worker, nor the worker the gateway.",
         {
-            "stopped": ("tailscaled does not run", "systemctl restart tailscaled; journalctl -u tailscaled -n 50"),
+            "stopped": ("tailscaled does not run", repair(WORKER, "systemctl restart tailscaled")),
             "down": ("the node was taken down (tailscale down)", ONBOARD),
-            "login": ("the node is logged out of the tailnet", "Set tailscale_auth_key_file to a new key, then: " + ONBOARD),
-            "expired": ("the node's key expired", "Set tailscale_auth_key_file to a new key, then: " + ONBOARD),
-            "approval": ("the node waits for approval", "Approve it at the control server"),
+            "login": ("the node is logged out of the tailnet", first("Set tailscale_auth_key_file to a new key.", ONBOARD)),
+            "expired": ("the node's key expired", first("Set tailscale_auth_key_file to a new key.", ONBOARD)),
+            "approval": ("the node waits for approval", person("Approve it at the control server.")),
             "server": (
                 "the node is logged in at another control server than the inventory says",
-                "Correct tailscale_login_server, or set tailscale_force_reauth=true and a key, then: " + ONBOARD,
+                first("Correct tailscale_login_server, or set tailscale_force_reauth=true and a key.", ONBOARD),
             ),
             "duplicate": (
                 "another node of the tailnet has this host's name, so the control server gave it another one",
-                "Delete or rename the other node at the control server and name this one, or set tailscale_hostname, then: " + ONBOARD,
+                first("Delete or rename the other node at the control server and name this one, or set tailscale_hostname.", ONBOARD),
             ),
             "offline": (
                 "the control server can't be reached, or no longer knows the node",
-                "tailscale status; if the node was deleted: tailscale logout, set tailscale_auth_key_file, then: " + ONBOARD,
+                inspect(WORKER, "tailscale status", "If the node was deleted: tailscale logout, set tailscale_auth_key_file, and onboard again."),
             ),
             "expiring": (
                 "the node's key expires soon",
-                "Turn key expiry off for this node at the control server, or give it a tag; or log in anew with tailscale_force_reauth=true",
+                person("Turn key expiry off for this node at the control server, or give it a tag; or log in again with tailscale_force_reauth=true."),
             ),
-            "health": ("Tailscale itself warns", "tailscale status"),
-            "": ("Tailscale reports a problem", "tailscale status"),
+            "health": ("Tailscale itself warns", inspect(WORKER, "tailscale status")),
+            "": ("Tailscale reports a problem", inspect(WORKER, "tailscale status")),
         },
         ("C01",),
         modes=("tailscale",),
@@ -674,7 +693,7 @@ CHECKS = (
         "The gateway's cluster can be asked",
         GATEWAY,
         "Without access, the gateway's side can't be judged.",
-        {"": ("kubectl is refused", "kubectl auth can-i get pods -n beta9; set health_check_kubeconfig")},
+        {"": ("kubectl is refused", inspect(CLUSTER, "{kubectl} auth can-i get pods", "Set health_check_kubeconfig to a configuration that may read."))},
         component="kube",
         severity="warn",
         timeout_seconds=10.0,
@@ -685,7 +704,7 @@ CHECKS = (
         "The gateway's Redis answers",
         GATEWAY,
         "The gateway is unhealthy and knows no machine.",
-        {"": ("Redis does not answer", "kubectl get pods -n beta9 -l app.kubernetes.io/name=redis; kubectl logs of that pod")},
+        {"": ("Redis does not answer", inspect(CLUSTER, "{kubectl} get pods -l app.kubernetes.io/name=redis"))},
         component="redis",
         timeout_seconds=8.0,
     ),
@@ -696,8 +715,8 @@ CHECKS = (
         GATEWAY,
         "The gateway does not answer, or now and then.",
         {
-            "none": ("there is no gateway pod", "kubectl get deploy,pods -n beta9"),
-            "": ("a gateway pod is not ready or restarts", "kubectl describe pod -n beta9 -l app=gateway; kubectl logs -n beta9 -l app=gateway --tail=50"),
+            "none": ("there is no gateway pod", inspect(CLUSTER, "{kubectl} get deployments,pods")),
+            "": ("a gateway pod is not ready or restarts", inspect(CLUSTER, "{kubectl} describe pods -l app=gateway")),
         },
         ("G01",),
         component="kube",
@@ -709,7 +728,7 @@ CHECKS = (
         "The gateway's service has endpoints",
         GATEWAY,
         "Connections to the NodePort are closed without an answer.",
-        {"": ("the gateway's service is missing or has no ready endpoint", "kubectl get svc,endpoints -n beta9")},
+        {"": ("the gateway's service is missing or has no ready endpoint", inspect(CLUSTER, "{kubectl} get services,endpoints"))},
         ("G01",),
         ("G02",),
         component="kube",
@@ -722,7 +741,7 @@ CHECKS = (
         "The tunnel leads to the gateway's NodePort",
         JOIN,
         "curl: (52) Empty reply from server, or another service's answer.",
-        {"": ("the tunnel's target port is not the NodePort of the gateway's HTTP port", "Correct the target in autossh_forwards, then: " + ONBOARD)},
+        {"": ("the tunnel's target port is not the NodePort of the gateway's HTTP port", ONBOARD._replace(prose="Correct the target in autossh_forwards, if it is set there."))},
         (),
         ("G03",),
         modes=("autossh",),
@@ -736,7 +755,7 @@ CHECKS = (
         "The gateway answers inside its cluster",
         GATEWAY,
         "Tells whether the gateway or the way to it is at fault.",
-        {"": ("the gateway does not answer even inside its cluster", "kubectl logs -n beta9 -l app=gateway --tail=50")},
+        {"": ("the gateway does not answer even inside its cluster", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50"))},
         ("G01",),
         ("G02", "G03", "G09"),
         component="kube",
@@ -749,9 +768,9 @@ CHECKS = (
         GATEWAY,
         "Registration is answered with Invalid pool name.",
         {
-            "absent": ("the gateway's configuration has no pool of this name", "beta9 pool list; correct beta9_pool, or add the pool to worker.pools"),
-            "mode": ("the pool is not an external one", "Set mode: external and provider: generic for the pool in worker.pools"),
-            "": ("the pool's configuration is not usable", "kubectl get configmap -n beta9 gateway-config -o yaml"),
+            "absent": ("the gateway's configuration has no pool of this name", first("Correct beta9_pool to one of the gateway's pools (beta9 pool list), or add the pool to worker.pools of the gateway's configuration.", ONBOARD)),
+            "mode": ("the pool is not an external one", person("Set mode: external and provider: generic for the pool in worker.pools of the gateway's configuration.")),
+            "": ("the pool's configuration is not usable", inspect(CLUSTER, "{kubectl} get configmap gateway-config -o yaml")),
         },
         component="pools",
         timeout_seconds=10.0,
@@ -763,8 +782,8 @@ CHECKS = (
         GATEWAY,
         "The gateway knows no more of the machine than this.",
         {
-            "absent": ("Redis has no state of the machine: it expired, or it never registered", "systemctl reload beta9-agent on the worker"),
-            "other_pool": ("the machine's state is under another pool or provider", "Correct beta9_pool, then: " + ONBOARD),
+            "absent": ("Redis has no state of the machine: it expired, or it never registered", REGISTER_AGAIN),
+            "other_pool": ("the machine's state is under another pool or provider", ONBOARD._replace(prose="Correct beta9_pool, if the inventory has it wrong.")),
             "": ("the machine's state is not ready", JOURNAL),
         },
         ("G09",),
@@ -793,8 +812,8 @@ CHECKS = (
         GATEWAY,
         "A machine that is missing from the index is not scheduled.",
         {
-            "missing": ("the machine's state is not in the pool's index", "systemctl reload beta9-agent on the worker registers again"),
-            "": ("the index names states that do not exist: the gateway prunes them when it lists", "beta9 machine list"),
+            "missing": ("the machine's state is not in the pool's index", REGISTER_AGAIN),
+            "": ("the index names states that do not exist: the gateway prunes them when it lists", person("List the pool's machines once (beta9 machine list): the gateway prunes them then.")),
         },
         ("G09",),
         ("M02",),
@@ -823,15 +842,15 @@ CHECKS = (
         {
             "suffix": (
                 "the gateway appends its tailnet to what is registered, and an address was registered",
-                "Set tailscale_gateway_mode=tailnet (or beta9_hostname to the short name), then: " + ONBOARD,
+                first("Set tailscale_gateway_mode=tailnet (or beta9_hostname to the short name).", ONBOARD),
             ),
             "other": (
                 "the registered host name leads to another address than the worker's in the tailnet",
-                "Let the gateway host use the tailnet's DNS (tailscale set --accept-dns), or set tailscale_gateway_mode=direct, then: " + ONBOARD,
+                first("Let the gateway host use the tailnet's DNS (tailscale set --accept-dns), or set tailscale_gateway_mode=direct.", ONBOARD),
             ),
             "": (
                 "the registered host name does not resolve where the gateway runs",
-                "Set beta9_hostname (in a tailnet: tailscale_gateway_mode) to what the gateway can resolve, then: " + ONBOARD,
+                ONBOARD._replace(prose="Set beta9_hostname (in a tailnet: tailscale_gateway_mode) to what the gateway can resolve, if it is set."),
             ),
         },
         ("M02",),
@@ -846,7 +865,7 @@ CHECKS = (
         "Workloads do not run, or run on another machine.",
         {
             "refused": ("nothing answers at the worker's address on the gateway host", START_TUNNEL),
-            "other": ("another cluster's certificate is shown at the worker's address", "Give the worker its own listen address: autossh_listen_address"),
+            "other": ("another cluster's certificate is shown at the worker's address", ONBOARD._replace(prose="Give the worker a listen address of its own, if autossh_listen_address is set.")),
             "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL),
         },
         ("M02",),
@@ -860,17 +879,17 @@ CHECKS = (
         GATEWAY,
         "The gateway can't reach the worker's k3s.",
         {
-            "relayed": ("the way between both is relayed (DERP): it works, with a longer delay", "Open UDP 41641 between both for a direct way"),
+            "relayed": ("the way between both is relayed (DERP): it works, with a longer delay", person("Open UDP 41641 between both for a direct way.")),
             "gateway": (
                 "the gateway host itself is not connected to the tailnet",
-                "ansible-playbook prepare_gateway.yml -e beta9_connection=tailscale",
+                repair(CONTROLLER, "ansible-playbook prepare_gateway.yml -l {gateway_host} -e beta9_connection=tailscale"),
             ),
             "unknown": (
                 "the gateway host's tailnet does not have the worker: it was deleted there, is in another tailnet, or access rules hide it",
-                "systemctl restart tailscaled on the worker (a deleted node notices then), set tailscale_auth_key_file, then: " + ONBOARD,
+                first("Restart tailscaled on the worker (a deleted node notices then) and set tailscale_auth_key_file.", ONBOARD),
             ),
-            "expired": ("the worker's key expired", "Set tailscale_auth_key_file to a new key, then: " + ONBOARD),
-            "": ("the tailnet has no path between gateway and worker", "tailscale ping WORKER; check the tailnet's access rules"),
+            "expired": ("the worker's key expired", first("Set tailscale_auth_key_file to a new key.", ONBOARD)),
+            "": ("the tailnet has no path between gateway and worker", inspect(WORKER, "tailscale status", "Check the tailnet's access rules.")),
         },
         ("C01",),
         ("V03",),
@@ -885,9 +904,9 @@ CHECKS = (
         GATEWAY,
         "pool is degraded, skipping pool sizing: nothing is started in it.",
         {
-            "no_ready_machine": ("no machine of the pool is ready", "beta9 machine list; mend the machines that this report names"),
-            "pending_workers": ("too many workers of the pool are pending", "kubectl get pods on the workers; look at V02, K05 and U07"),
-            "": ("the gateway calls the pool degraded", "kubectl logs -n beta9 -l app=gateway | grep 'pool is'"),
+            "no_ready_machine": ("no machine of the pool is ready", person("Remove the causes that this report names for the pool's machines.")),
+            "pending_workers": ("too many workers of the pool are pending", inspect(WORKER, "k3s kubectl get pods -A", "Look at V02, K05 and U07.")),
+            "": ("the gateway calls the pool degraded", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50")),
         },
         ("G09",),
         ("M01", "M02", "C02", "U06", "G06"),
@@ -903,12 +922,12 @@ CHECKS = (
         GATEWAY,
         "The log tells what the gateway fails at.",
         {
-            "k3s": ("the gateway fails to reach the k3s of a worker", "See V02 and K05 of that worker"),
+            "k3s": ("the gateway fails to reach the k3s of a worker", person("See V02 and K05 of that worker.")),
             "provider": (
                 "'provider not implemented' although a machine is ready: the gateway tries to provision the pool itself",
-                "Expected for external pools without a ready machine. Otherwise check provider and mode in worker.pools",
+                person("Expected for external pools without a ready machine. Otherwise correct provider and mode in worker.pools of the gateway's configuration."),
             ),
-            "": ("the gateway logs errors", "kubectl logs -n beta9 -l app=gateway --tail=50"),
+            "": ("the gateway logs errors", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50")),
         },
         ("G01",),
         ("V02", "K05", "G02", "G06", "G07", "G09"),
@@ -923,10 +942,10 @@ CHECKS = (
         WORKER,
         "The last proof that the machine can work.",
         {
-            "image": ("the image can't be pulled", "Let the host reach the registry, or set health_check_canary_image to an image that it has"),
-            "unschedulable": ("no node takes the Job's pod", "k3s kubectl describe node"),
-            "refused": ("k3s refuses the Job", "k3s kubectl auth can-i create jobs --as the gateway's service account"),
-            "": ("the Job did not complete", "k3s kubectl describe job,pod -n default -l app=beta9-canary"),
+            "image": ("the image can't be pulled", person("Let the host reach the registry, or set health_check_canary_image to an image that it has.")),
+            "unschedulable": ("no node takes the Job's pod", inspect(WORKER, "k3s kubectl describe node")),
+            "refused": ("k3s refuses the Job", inspect(WORKER, "k3s kubectl get rolebindings -n default")),
+            "": ("the Job did not complete", inspect(WORKER, "k3s kubectl describe job,pod -n default -l app=beta9-canary")),
         },
         ("K05",),
         ("K04", "U07"),
@@ -953,5 +972,5 @@ def unknown_ids(names):
 
 
 def causes_of(check, code):
-    """Return (cause, remedy) of a failure code."""
+    """Return (cause, Remedy) of a failure code."""
     return check.causes.get(code) or check.causes.get("") or next(iter(check.causes.values()))

@@ -6,6 +6,7 @@
     observation   what a probe saw: {"id", "outcome", "code", "found", "evidence", "seconds"}
                   outcome: ok, bad, warn, not_applicable, unknown, crash
     verdict       what it means: status pass, warn, fail, blocked, not_applicable, unknown, crash
+                  remedy: a Remedy of the catalogue as a mapping, not yet filled in for the host; {} without a cause
                   root: true for what has to be mended first; because: the roots of a consequence or of a blocked check
 
 requires: the probe means nothing without it, so the check is blocked. explained_by: it ran and failed, and an ancestor that
@@ -82,7 +83,8 @@ def _verdict(check, seen, verdicts, accepted):
         "because": [],
         "code": "",
         "cause": "",
-        "remedy": "",
+        "remedy": {},
+        "docs": "",
         "heal": "",
         "heal_class": check.heal_class,
         "impact": check.impact,
@@ -100,7 +102,7 @@ def _verdict(check, seen, verdicts, accepted):
     elif seen["outcome"] in ("bad", "warn"):
         cause, remedy = catalog.causes_of(check, seen.get("code", ""))
         status = "warn" if seen["outcome"] == "warn" or check.severity == "warn" else "fail"
-        verdict.update(status=status, code=seen.get("code", ""), cause=cause, remedy=remedy)
+        verdict.update(status=status, code=seen.get("code", ""), cause=cause, remedy=remedy._asdict())
         if not check.heal_codes or verdict["code"] in check.heal_codes:
             verdict["heal"] = check.heal
         if check.id in accepted:

@@ -34,7 +34,7 @@ def test_catalogue_is_sound():
     assert len(diagnose.order(catalog.CHECKS)) == len(IDS)
     for check in catalog.CHECKS:
         assert set(check.requires + check.explained_by) <= set(IDS), check.id
-        assert check.causes and all(cause and remedy for cause, remedy in check.causes.values()), check.id
+        assert check.causes and all(cause and (remedy.command or remedy.prose) for cause, remedy in check.causes.values()), check.id
         assert check.title and check.impact and (check.heal or not check.heal_codes), check.id
 
 

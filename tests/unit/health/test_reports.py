@@ -8,14 +8,16 @@ from xml.etree import ElementTree
 
 import jsonschema
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_reports
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies, health_reports
 
+REMEDIES = health_remedies.Remedies({"hostvars": {"gpu-%02d" % number: {} for number in range(30)}}, "gate")
 RUN = {"started": "2026-01-01T00:00:00Z", "seconds": 2.5}
 
 
 def result(host, **outcomes):
     seen = [{"id": check.id, "outcome": outcomes.get(check.id, "ok"), "found": '<b>found</b> & "quoted"'} for check in catalog.CHECKS]
     verdicts = diagnose.clean(diagnose.diagnose(seen))
+    REMEDIES.complete(verdicts, host)
     return {"host": host, "outcome": diagnose.outcome(verdicts), "message": "", "verdicts": verdicts}
 
 
@@ -59,5 +61,5 @@ def test_reasons_for_not_knowing_are_told_once():
 
 def test_page_is_self_contained_and_escaped():
     page = health_reports.page(RESULTS, RUN)
-    assert "<b>found</b>" not in page and "http://" not in page.replace("http://localhost:1994", "") and "<script" not in page
+    assert "<b>found</b>" not in page and " src=" not in page and "<script" not in page
     assert page.count("link broken") == 12
