@@ -240,9 +240,11 @@ def gateway_double():
         "state_ttl_seconds": int(os.environ.get("B9_STATE_TTL_SECONDS", "300")),
         "pending_ttl_seconds": 3600,
         "hostname_mode": os.environ.get("B9_HOSTNAME_MODE", "direct"),
+        "tailnet_connected": os.environ.get("B9_TAILNET_CONNECTED", "1") == "1",
         "pools": [
             {"name": "gpu", "provider": "generic", "gpu": "A10G", "machine_creation": True},
             {"name": "cpu", "provider": "generic", "gpu": "", "machine_creation": True},
+            {"name": "home", "mode": "local"},
         ],
     }
     archive = subprocess.run(["tar", "-C", str(source), "--exclude=__pycache__", "-c", "."], check=True, capture_output=True).stdout

@@ -5,8 +5,11 @@ Its state is in a real Redis under the real key names and TTLs. It needs Python 
     gateway_double.py --config FILE
 
 Config (JSON): listen "0.0.0.0:31994", redis "redis://127.0.0.1:6379/0", admin_token_file, log (one JSON line a request, no
-secrets), state_ttl_seconds 300, pending_ttl_seconds 3600, hostname_mode direct|tailnet, pools [{name, provider, gpu,
-machine_creation}], tls {cert, key, client_ca}. SIGHUP reads it again.
+secrets), state_ttl_seconds 300, pending_ttl_seconds 3600, token_cache_seconds 600, hostname_mode direct|tailnet (direct is the real
+one's tailscale.directRedisHost), tailnet_connected false, register_seconds 5.0 (how long a register takes without either), pools
+[{name, mode external|local, provider, gpu, machine_creation}], tls {cert, key, client_ca}. SIGHUP reads it again.
+
+The real one has its tokens in Postgres and caches them in Redis. Here both are Redis: hash double:token:SHA256 is the table.
 
 Faults, while it runs, as JSON in Redis key double:fault, one or a list:
     {"route": "keepalive"|"register"|"list"|"machines"|"pools"|"health"|"*", "mode": MODE, ...}
@@ -21,8 +24,10 @@ Faults, while it runs, as JSON in Redis key double:fault, one or a list:
     redirect location, status  302, or another status
     date     offset            answer as usual, with a clock that is off by so many seconds
     no_keepalive_route         404 on keepalive: the upstream build
-    no_metrics_crash           500 on a keepalive without metrics: some builds
+    upstream                   the upstream build: also another word for ready, and joining by an agent of its own
     dud_token                  machines are made with a token that is refused
+    postgres_down              only cached tokens are known, and /health says so
+    no_pool_state  pool        this pool has no state yet: GET /pools fails as a whole
 
 Workers, which the real gateway starts by itself, are put into Redis by a test: hash double:workers, id -> {"machineId", "poolName",
 "status", "activeContainers": [...], "stubborn": true}. A drained worker's containers are gone, except those of a stubborn one.
@@ -33,6 +38,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import secrets
 import signal
@@ -40,6 +46,7 @@ import socket
 import ssl
 import threading
 import time
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -56,7 +63,11 @@ INT_METRICS = {
     "cache_capacity",
     "cache_memory_usage",
 }
+LISTED_METRICS = INT_METRICS - {"total_disk_space_bytes", "total_disk_free_bytes"}
 FLOAT_METRICS = {"cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage"}
+GPUS = ("A10G", "A100-40", "A100-80", "A6000", "H100", "L4", "L40S", "RTX4090", "RTX5090", "T4")
+SUFFIX = "beta9.tailnet.example"
+TOKEN_CACHE = "workspace:authorization:token:"
 REGISTER_FIELDS = ("token", "machine_id", "hostname", "provider_name", "pool_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
@@ -100,14 +111,21 @@ class Store:
     def index_key(provider, pool):
         return "provider:machine:%s:%s:machine_index" % (provider, pool)
 
-    def token(self, text):
-        return self.db.hgetall("double:token:" + hashlib.sha256(text.encode()).hexdigest())
+    @staticmethod
+    def token_row(text):
+        return "double:token:" + hashlib.sha256(text.encode()).hexdigest()
 
     def add_token(self, text, kind, **fields):
-        self.db.hset("double:token:" + hashlib.sha256(text.encode()).hexdigest(), mapping=dict(fields, kind=kind, active="1"))
+        row = dict(fields, kind=kind, key=text, active="1", created=str(int(time.time())))
+        self.db.hset(self.token_row(text), mapping=row)
 
     def deactivate(self, text):
-        self.db.hset("double:token:" + hashlib.sha256(text.encode()).hexdigest(), "active", "0")
+        self.db.hset(self.token_row(text), "active", "0")
+
+    def tokens(self):
+        """Return the rows of all tokens by their ids. An id follows from the row's name, so that a test may plant a row of its own."""
+        names = sorted(self.db.scan_iter("double:token:*"))
+        return {str(uuid.uuid5(uuid.NAMESPACE_URL, name)): dict(self.db.hgetall(name), row=name) for name in names}
 
     def put(self, provider, pool, machine_id, fields, ttl):
         key = self.state_key(provider, pool, machine_id)
@@ -133,14 +151,8 @@ class Store:
         return found
 
     def delete(self, provider, pool, machine_id):
+        """Forget the machine. Its token stays."""
         key = self.state_key(provider, pool, machine_id)
-        state = self.db.hgetall(key)
-        if state.get("registration_token"):
-            self.db.delete("double:token:" + hashlib.sha256(state["registration_token"].encode()).hexdigest())
-        else:  # the state expired: the token is still known by its machine
-            for name in self.db.scan_iter("double:token:*"):
-                if self.db.hget(name, "machine_id") == machine_id:
-                    self.db.delete(name)
         self.db.delete(key, key + ":metrics", key + ":lock")
         self.db.srem(self.index_key(provider, pool), key)
 
@@ -164,12 +176,20 @@ class GatewayDouble:
 
     # -- authorisation --
 
-    def who(self, token):
-        if token == self.admin_token:
-            return {"kind": "admin", "active": "1"}
-        known = self.store.token(token) if token else {}
+    def who(self, header):
+        """Return what is known of the token in a header. A cached one is believed for its time, whatever became of it."""
+        token = (header or "").removeprefix("Bearer ")
+        if not token:
+            return {}
+        cached = self.store.db.get(TOKEN_CACHE + token)
+        if cached:
+            return json.loads(cached)
+        if self.fault("*", "postgres_down"):
+            return {}
+        known = {"kind": "admin", "active": "1"} if token == self.admin_token else self.store.db.hgetall(self.store.token_row(token))
         if known.get("active") != "1":
             return {}
+        self.store.db.set(TOKEN_CACHE + token, json.dumps(known), ex=self.config.get("token_cache_seconds", 600))
         if known.get("single_use") == "1":
             self.store.deactivate(token)
         return known
@@ -177,56 +197,68 @@ class GatewayDouble:
     def machine_auth(self, header):
         if header is None:
             raise machine_error(500, "Internal Server Error")
-        known = self.who(header.partition("Bearer ")[2])
+        known = self.who(header)
         if not known:
             raise machine_error(401, "Unauthorized")
         if known["kind"] not in ("machine", "worker"):
             raise machine_error(403, "Invalid token")
 
     def gateway_auth(self, header):
-        """Return whether the caller is a cluster admin."""
-        known = self.who((header or "").partition("Bearer ")[2])
+        """Return the kind of the caller's token. Without Redis nobody is known."""
+        try:
+            known = self.who(header)
+        except redis.RedisError:
+            known = {}
         if not known:
             raise Answer(401, {"code": 16, "message": "invalid or missing token", "details": []})
-        return known["kind"] == "admin"
+        return known["kind"]
+
+    def admin_only(self, header):
+        kind = self.gateway_auth(header)
+        if kind != "admin":
+            raise gateway_error("Unauthorized Access" if kind == "workspace_restricted" else "This action is not permitted")
 
     # -- gateway API --
 
     def get_pools(self, header, _query, _raw):
-        if not self.gateway_auth(header):
-            raise gateway_error("Unauthorized Access")
+        self.admin_only(header)
+        fault = self.fault("pools", "no_pool_state")
+        if fault:
+            raise Answer(500, {"code": 2, "message": "worker pool state not found: " + fault["pool"], "details": []})
         pools = []
         for name, pool in sorted(self.pools.items()):
             ready = any(state.get("status") == "ready" for state, _metrics in self.store.all(pool.get("provider", "generic"), name))
             pools.append(
                 {
                     "name": name,
-                    "active": True,
+                    "active": False,
                     "gpu": pool.get("gpu", ""),
-                    "minFreeGpu": "0",
+                    "minFreeGpu": "" if pool.get("mode") == "local" else "0",
                     "minFreeCpu": "0",
                     "minFreeMemory": "0",
                     "defaultWorkerGpuCount": "0",
-                    "state": {"status": "healthy" if ready else "degraded", "freeGpu": "0"},
+                    "state": {"status": "HEALTHY" if ready else "DEGRADED", "freeGpu": "0", "readyMachines": "0"},
                 }
             )
         raise Answer(200, {"ok": True, "errMsg": "", "pools": pools})
 
     def post_machines(self, header, _query, raw):
-        if not self.gateway_auth(header):
-            raise gateway_error("This action is not permitted")
+        self.admin_only(header)
         try:
             body = json.loads(raw or b"{}")
         except ValueError:
             raise Answer(400, {"code": 3, "message": "invalid body", "details": []}) from None
         pool = self.pools.get(body.get("pool_name") or body.get("poolName"))
         if pool is None:
-            raise gateway_error("Invalid pool name")
-        if not pool.get("machine_creation", True):
-            raise gateway_error("This pool does not currently support machine creation")
+            raise Answer(200, {"ok": False, "errMsg": "Invalid pool name", "machine": None, "agentUpstreamUrl": "", "agentUpstreamBranch": ""})
         provider = pool.get("provider", "generic")
         machine_id, token = secrets.token_hex(4), secrets.token_urlsafe(48)
-        self.store.add_token(token, "machine", machine_id=machine_id)
+        local = pool.get("mode") == "local"
+        if local or pool.get("machine_creation", True):
+            self.store.add_token(token, "machine", machine_id=machine_id)
+        if local or not pool.get("machine_creation", True):  # too late where it is local: the token stays
+            message = "This pool does not currently support machine creation"
+            raise Answer(200, {"ok": False, "errMsg": message, "machine": None, "agentUpstreamUrl": "", "agentUpstreamBranch": ""})
         if self.fault("machines", "dud_token"):
             self.store.deactivate(token)
         self.store.put(
@@ -236,7 +268,6 @@ class GatewayDouble:
             {
                 "machine_id": machine_id,
                 "pool_name": pool["name"],
-                "provider_name": provider,
                 "status": "pending",
                 "hostname": "",
                 "token": "",
@@ -247,9 +278,10 @@ class GatewayDouble:
                 "private_ip": "",
                 "registration_token": token,
                 "created": str(int(time.time())),
-                "last_keepalive": "0",
-                "last_worker_seen": "0",
+                "last_keepalive": "",
+                "last_worker_seen": "",
                 "agent_version": "",
+                "auto_consolidate": "0",
             },
             self.pending_ttl,
         )
@@ -259,6 +291,7 @@ class GatewayDouble:
                 "ok": True,
                 "errMsg": "",
                 "agentUpstreamUrl": "",
+                "agentUpstreamBranch": "",
                 "machine": {
                     "id": machine_id,
                     "registrationToken": token,
@@ -271,7 +304,7 @@ class GatewayDouble:
                     "cpu": "0",
                     "memory": "0",
                     "gpuCount": 0,
-                    "status": "pending",
+                    "status": "",
                     "lastKeepalive": "",
                     "created": "",
                     "agentVersion": "",
@@ -281,59 +314,97 @@ class GatewayDouble:
         )
 
     def get_machines(self, header, query, _raw):
-        admin = self.gateway_auth(header)
-        gpus = {pool["gpu"]: True for pool in self.pools.values() if pool.get("gpu")}
+        """The limit of the query is ignored."""
+        admin = self.gateway_auth(header) == "admin"
+        gpus = dict.fromkeys(GPUS, False)
         if not admin:
-            raise Answer(200, {"ok": True, "gpus": gpus})
+            raise Answer(200, {"ok": True, "errMsg": "", "machines": [], "gpus": gpus})
         wanted = query.get("pool_name") or query.get("poolName") or ""
         if wanted and wanted not in self.pools:
-            raise gateway_error("Invalid pool name")
-        limit = int(query.get("limit") or 0) or 100000
+            raise gateway_error("Invalid pool")
+        if wanted and self.pools[wanted].get("mode") == "local":
+            raise gateway_error("Local pools don't currently track machines")
         machines = []
         for name, pool in sorted(self.pools.items()):
-            if wanted in ("", name):
+            if wanted in ("", name) and pool.get("mode") != "local":
                 for state, metrics in self.store.all(pool.get("provider", "generic"), name):
-                    machines.append(
-                        {
-                            "id": state["machine_id"],
-                            "cpu": state["cpu"],
-                            "memory": state["memory"],
-                            "gpu": state["gpu"],
-                            "gpuCount": int(state["gpu_count"]),
-                            "status": state["status"],
-                            "poolName": name,
-                            "providerName": state["provider_name"],
-                            "registrationToken": "",
-                            "tailscaleUrl": "",
-                            "tailscaleAuth": "",
-                            "userData": "",
-                            "lastKeepalive": state["last_keepalive"],
-                            "created": state["created"],
-                            "agentVersion": state["agent_version"],
-                            "machineMetrics": {camel(key): value if key in INT_METRICS else float(value) for key, value in metrics.items()} or None,
-                        }
-                    )
-        raise Answer(200, {"ok": True, "errMsg": "", "machines": machines[:limit], "gpus": gpus})
+                    machines.append(self.listed(name, pool, state, metrics))
+        raise Answer(200, {"ok": True, "errMsg": "", "machines": machines, "gpus": gpus})
+
+    def listed(self, name, pool, state, metrics):
+        status = state["status"]
+        return {
+            "id": state["machine_id"],
+            "cpu": state["cpu"],
+            "memory": state["memory"],
+            "gpu": state["gpu"],
+            "gpuCount": int(state["gpu_count"]),
+            "status": "available" if status == "ready" and self.fault("machines", "upstream") else status,
+            "poolName": name,
+            "providerName": pool.get("provider", "generic"),
+            "registrationToken": "",
+            "tailscaleUrl": "",
+            "tailscaleAuth": "",
+            "userData": "",
+            "lastKeepalive": state["last_keepalive"],
+            "created": state["created"],
+            "agentVersion": state["agent_version"],
+            "machineMetrics": {
+                camel(key): (int if key in INT_METRICS else float)(metrics.get(key, 0)) for key in sorted(LISTED_METRICS | FLOAT_METRICS)
+            },
+        }
 
     def delete_machine(self, header, query, machine_id):
-        if not self.gateway_auth(header):
-            raise gateway_error("This action is not permitted")
+        self.admin_only(header)
         pool = self.pools.get(query.get("pool_name") or query.get("poolName"))
         if pool is None:
             raise gateway_error("Invalid pool name")
+        if pool.get("mode") == "local":
+            os._exit(2)  # the real one's nil pointer
         self.store.delete(pool.get("provider", "generic"), pool["name"], machine_id)
         raise Answer(200, {"ok": True, "errMsg": ""})
 
+    def get_tokens(self, header, _query, _raw):
+        """Whoever has a token of any kind reads them all."""
+        self.gateway_auth(header)
+        admin = {"kind": "admin", "active": "1", "key": self.admin_token}
+        rows = dict({str(uuid.uuid5(uuid.NAMESPACE_URL, "admin")): admin}, **self.store.tokens())
+        tokens = [
+            {
+                "tokenId": identity,
+                "key": row.get("key", ""),
+                "active": row["active"] == "1",
+                "reusable": row.get("single_use") != "1",
+                "workspaceId": 1,
+                "tokenType": row["kind"],
+                "createdAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(row.get("created", "0")))),
+                "updatedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(row.get("created", "0")))),
+            }
+            for identity, row in rows.items()
+        ]
+        raise Answer(200, {"ok": True, "errMsg": "", "tokens": tokens})
+
+    def delete_token(self, header, _query, identity):
+        """What is cached of it works on."""
+        self.admin_only(header)
+        row = self.store.tokens().get(identity)
+        if row is None:
+            raise gateway_error("Failed to delete token")
+        self.store.db.delete(row["row"])
+        raise Answer(200, {"ok": True, "errMsg": ""})
+
+    def post_join(self, header, _query, _raw):
+        self.gateway_auth(header)
+        raise Answer(400, {"code": 3, "message": "join token is required", "details": []})
+
     def get_workers(self, header, _query, _raw):
-        if not self.gateway_auth(header):
-            raise gateway_error("This action is not permitted")
+        self.admin_only(header)
         workers = {name: json.loads(text) for name, text in self.store.db.hgetall("double:workers").items()}
         raise Answer(200, {"ok": True, "errMsg": "", "workers": [dict(worker, id=name) for name, worker in sorted(workers.items())]})
 
     def change_worker(self, header, _query, wish):
         worker_id, verb = wish
-        if not self.gateway_auth(header):
-            raise gateway_error("This action is not permitted")
+        self.admin_only(header)
         text = self.store.db.hget("double:workers", worker_id)
         if not text:
             raise gateway_error("worker not found: %s" % worker_id)
@@ -352,8 +423,11 @@ class GatewayDouble:
         body = self.json_object(raw)
         if any(not isinstance(body.get(name, ""), str) for name in REGISTER_FIELDS):
             raise machine_error(400, "Invalid payload")
+        reachable = self.config.get("hostname_mode") == "direct" or self.config.get("tailnet_connected")
+        if not reachable:
+            time.sleep(self.config.get("register_seconds", 5.0))
         cpu = quantity(body.get("cpu"), {"m": 1, "": 1000})
-        memory = quantity(body.get("memory"), {"Gi": 1024, "Mi": 1})
+        memory = quantity(body.get("memory"), {"Gi": 1024, "Mi": 1, "": 1})
         if cpu is None:
             raise machine_error(500, "Invalid machine cpu value")
         if memory is None:
@@ -368,7 +442,7 @@ class GatewayDouble:
         before = self.store.get(provider, pool["name"], machine_id)
         hostname = body.get("hostname", "")
         if self.config.get("hostname_mode") == "tailnet":
-            hostname = "%s.beta9.tailnet.example" % hostname
+            hostname = "%s.%s" % (hostname, SUFFIX)
         self.store.put(
             provider,
             pool["name"],
@@ -376,7 +450,6 @@ class GatewayDouble:
             {
                 "machine_id": machine_id,
                 "pool_name": pool["name"],
-                "provider_name": provider,
                 "status": "registered",
                 "hostname": hostname,
                 "token": body.get("token", ""),
@@ -385,15 +458,16 @@ class GatewayDouble:
                 "gpu": pool.get("gpu", ""),
                 "gpu_count": body["gpu_count"],
                 "private_ip": body.get("private_ip", ""),
-                "registration_token": before.get("registration_token", header.partition("Bearer ")[2]),
+                "registration_token": before.get("registration_token", ""),  # lost when the state expired
                 "created": before.get("created", str(int(time.time()))),
                 "last_keepalive": str(int(time.time())),
-                "last_worker_seen": before.get("last_worker_seen", "0"),
+                "last_worker_seen": before.get("last_worker_seen", ""),
                 "agent_version": before.get("agent_version", ""),
+                "auto_consolidate": before.get("auto_consolidate", "0"),
             },
             self.state_ttl,
         )
-        answer = {"config": None}
+        answer = {"config": self.secrets() if reachable else None}
         if not self.fault("register", "upstream"):
             answer["machine_state"] = {"machine_id": machine_id, "status": "registered", "pool_name": pool["name"], "ttl_seconds": self.state_ttl}
         raise Answer(200, answer)
@@ -413,12 +487,14 @@ class GatewayDouble:
                 raise machine_error(400, "Invalid payload")
         if not body.get("machine_id") or not body.get("pool_name"):
             raise machine_error(400, "machine_id and pool_name are required")
-        if metrics is None and self.fault("keepalive", "no_metrics_crash"):
-            raise machine_error(500, "Internal Server Error")
         provider = body.get("provider_name") or "generic"
         state = self.store.get(provider, body["pool_name"], body["machine_id"])
         if not state:
-            raise machine_error(500, "Failed to update keepalive: machine not found")
+            key = self.store.state_key(provider, body["pool_name"], body["machine_id"])
+            raise machine_error(500, "Failed to update keepalive: failed to get machine state %s: machine not found" % key)
+        if metrics is None:  # too late: the status is set, the time to live is not
+            self.store.db.hset(self.store.state_key(provider, body["pool_name"], body["machine_id"]), "status", "ready")
+            raise machine_error(500, "Internal Server Error")
         now = str(int(time.time()))
         self.store.put(
             provider,
@@ -432,20 +508,10 @@ class GatewayDouble:
             key = self.store.state_key(provider, body["pool_name"], body["machine_id"]) + ":metrics"
             self.store.db.hset(key, mapping=known)
             self.store.db.expire(key, self.state_ttl)
-        raise Answer(
-            200,
-            {
-                "status": "ok",
-                "machine_state": {
-                    "machine_id": body["machine_id"],
-                    "status": "ready",
-                    "last_keepalive": now,
-                    "last_worker_seen": state.get("last_worker_seen", "0"),
-                    "ttl_seconds": self.state_ttl,
-                    "agent_version": body.get("agent_version", ""),
-                },
-            },
-        )
+        told = {"last_worker_seen": state.get("last_worker_seen"), "agent_version": body.get("agent_version")}
+        told = {name: text for name, text in told.items() if text}
+        answer = {"machine_id": body["machine_id"], "status": "ready", "last_keepalive": now, "ttl_seconds": self.state_ttl}
+        raise Answer(200, {"status": "ok", "machine_state": dict(answer, **told)})
 
     def get_list(self, header, query, _raw):
         """Only ready machines, and with every machine's tokens: the real one leaks them."""
@@ -465,7 +531,11 @@ class GatewayDouble:
 
     def get_config(self, header, _query, _raw):
         self.machine_auth(header)
-        raise Answer(200, {"config": {"database": {"redis": {"password": "secret-of-the-gateway"}}}})
+        raise Answer(200, {"config": self.secrets()})
+
+    @staticmethod
+    def secrets():
+        return {"database": {"redis": {"password": "canary-secret-of-the-gateway"}}}
 
     @staticmethod
     def json_object(raw):
@@ -482,6 +552,8 @@ class GatewayDouble:
     def get_health(self, _header, _query, _raw):
         try:
             self.store.db.ping()
+            if self.fault("health", "postgres_down"):
+                raise Answer(500, {"status": "not ok", "error": "failed to connect to Postgres"})
         except redis.RedisError as error:
             raise Answer(500, {"status": "not ok", "error": str(error)}) from None
         raise Answer(200, {"status": "ok"})
@@ -503,17 +575,27 @@ class GatewayDouble:
 
     def routes(self):
         gateway, machine = "/api/v1/gateway", "/api/v1/machine"
+        upstream = {("POST", gateway + "/agent/join"): ("join", self.post_join)} if self.fault("*", "upstream") else {}
         return {
+            **upstream,
             ("GET", "/api/v1/health"): ("health", self.get_health),
             ("GET", gateway + "/pools"): ("pools", self.get_pools),
             ("POST", gateway + "/machines"): ("machines", self.post_machines),
             ("GET", gateway + "/machines"): ("machines", self.get_machines),
             ("GET", gateway + "/workers"): ("workers", self.get_workers),
+            ("GET", gateway + "/tokens"): ("tokens", self.get_tokens),
             ("POST", machine + "/register"): ("register", self.post_register),
             ("POST", machine + "/keepalive"): ("keepalive", self.post_keepalive),
             ("GET", machine + "/list"): ("list", self.get_list),
             ("GET", machine + "/config"): ("config", self.get_config),
         }
+
+    def no_route(self, path):
+        if not path.startswith("/api/v1/gateway/"):
+            return machine_error(404, "Not Found")
+        if path in {known for _method, known in self.routes()}:
+            return Answer(501, {"code": 12, "message": "Method Not Allowed", "details": []})
+        return Answer(404, {"code": 5, "message": "Not Found", "details": []})
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -534,10 +616,14 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.faulty = False
         route, action = double.routes().get((self.command, url.path), (None, None))
         identity = re.search(r"/machines/([0-9a-f]+)$", url.path)
         if self.command == "DELETE" and identity:
             route, action, raw = "machines", double.delete_machine, identity.group(1)
+        token = re.search(r"/tokens/([0-9a-f-]+)$", url.path)
+        if self.command == "DELETE" and token:
+            route, action, raw = "tokens", double.delete_token, token.group(1)
         worker = re.search(r"/workers/([^/]+)/(cordon|uncordon|drain)$", url.path)
         if self.command == "POST" and worker:
             route, action, raw = "workers", double.change_worker, worker.groups()
@@ -545,10 +631,10 @@ class Handler(BaseHTTPRequestHandler):
         self.faulty = bool(fault and fault.get("mode") not in ("date", "slow"))
         if fault and self.broken(fault, raw):
             return
-        header = self.headers.get("Authorization")
+        header = self.headers.get("Authorization", query.get("auth_token"))
         try:
             if action is None:
-                raise machine_error(404, "Not Found")
+                raise double.no_route(url.path)
             action(header, query, raw)
         except Answer as answer:
             self.reply(answer.status, answer.body, raw)

@@ -17,6 +17,7 @@ import redis
 POOLS = [
     {"name": "gpu", "provider": "generic", "gpu": "A10G", "machine_creation": True},
     {"name": "cpu", "provider": "generic", "gpu": "", "machine_creation": True},
+    {"name": "home", "mode": "local"},
     {"name": "cloud", "provider": "ec2", "gpu": "T4", "machine_creation": False},
 ]
 
@@ -84,6 +85,13 @@ class GatewayHarness:
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_for_port(self.port, self.process)
 
+    def restart_gateway(self, **config):
+        """Start the double again with other settings; Redis stays."""
+        self.config.update(config)
+        self.process.kill()
+        self.process.wait()
+        self.start_gateway()
+
     def stop(self):
         """Stop both."""
         for process in (self.process, self.redis_process):
@@ -103,8 +111,17 @@ class GatewayHarness:
     def token(self, kind="machine", **fields):
         """Make a token of any kind and return it."""
         text = "canary-%s-%s" % (kind, secrets.token_hex(12))
-        self.db.hset("double:token:" + hashlib.sha256(text.encode()).hexdigest(), mapping=dict(fields, kind=kind, active="1"))
+        self.db.hset(self.token_row(text), mapping=dict(fields, kind=kind, key=text, active="1"))
         return text
+
+    @staticmethod
+    def token_row(text):
+        """Return the name of a token's row."""
+        return "double:token:" + hashlib.sha256(text.encode()).hexdigest()
+
+    def age_tokens(self):
+        """Let ten minutes pass: what is cached of tokens is gone."""
+        self.db.delete(*self.db.keys("workspace:authorization:token:*"), "-")
 
     def requests(self, *methods):
         """Return the requests so far, of these methods or of all."""
