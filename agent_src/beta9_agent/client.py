@@ -38,14 +38,11 @@ class Client:
 
     def _post(self, path, payload, expected):
         path, token = protocol.MACHINE_API + path, self._token()
-        try:
-            status, raw = self._http.request("POST", path, token, json.dumps(payload).encode())
-        except http.Unreachable as error:
-            raise Refused(protocol.classify(None, error.name)) from None
-        try:
-            body = json.loads(raw)
-        except (ValueError, RecursionError):
-            body = raw
+        status, body = self._ask("POST", path, token, json.dumps(payload).encode())
+        if status == 401:  # without its Redis or Postgres a gateway knows no token
+            health = protocol.classify(*self._ask("GET", protocol.HEALTH_PATH), protocol.HEALTH_PATH)
+            if health:
+                raise Refused(health)
         problem = protocol.classify(status, body, path)
         # a success that does not look like one of a gateway is none: something else answers there
         if problem is None and not (isinstance(body, dict) and any(name in body for name in expected)):
@@ -53,3 +50,14 @@ class Client:
         if problem:
             raise Refused(problem._replace(cause=problem.cause.replace(token, "(token)")))  # some answers repeat what they were sent
         return protocol.parse_machine_state(body)
+
+    def _ask(self, method, path, token=None, content=None):
+        """Return (status, body parsed where it is JSON)."""
+        try:
+            status, raw = self._http.request(method, path, token, content)
+        except http.Unreachable as error:
+            raise Refused(protocol.classify(None, error.name)) from None
+        try:
+            return status, json.loads(raw)
+        except (ValueError, RecursionError):
+            return status, raw

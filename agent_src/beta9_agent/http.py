@@ -111,7 +111,9 @@ class Http:
 
     def request(self, method, path, token, content=None):
         """Return (status, body) of an answer of any status, or raise Unreachable."""
-        headers = [("Host", self._host), ("User-Agent", "beta9-agent/" + __version__), ("Accept", "application/json"), ("Authorization", "Bearer " + token)]
+        headers = [("Host", self._host), ("User-Agent", "beta9-agent/" + __version__), ("Accept", "application/json")]
+        if token is not None:
+            headers.append(("Authorization", "Bearer " + token))
         if content is not None:
             headers += [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
         self._deadline.moment = time.monotonic() + self._seconds

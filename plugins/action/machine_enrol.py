@@ -8,7 +8,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import gateway, prot
 
 
 class ActionModule(ActionBase):
-    """Create at the gateway (from here), store on the host (through the task's connection), delete what was replaced."""
+    """Create at the gateway (from here), store on the host (through the task's connection)."""
 
     TRANSFERS_FILES = False
     _requires_connection = True
@@ -22,7 +22,6 @@ class ActionModule(ActionBase):
                 pool={"type": "str", "required": True},
                 provider={"type": "str", "default": "generic"},
                 replaces={"type": "dict", "default": {}},
-                keep_replaced={"type": "bool", "default": False},
             )
         )
         replaces = params["replaces"] or {}
@@ -47,23 +46,19 @@ class ActionModule(ActionBase):
                     "pool": params["pool"],
                     "provider": params["provider"],
                     "machine_token": created["registration_token"],
-                    "replaces": replaces if params["keep_replaced"] else None,
+                    "replaces": replaces if replaces.get("machine_id") else None,
                 },
                 task_vars=task_vars,
             )
         except BaseException:  # unreachable, interrupted, anything: the record must not be left over
-            client.delete_machine(created["id"], params["pool"])
+            client.discard_machine(created)
             raise
         if stored.get("failed"):
-            client.delete_machine(created["id"], params["pool"])
+            client.discard_machine(created)
             return {
                 "failed": True,
                 "changed": False,
                 "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
                 % (created["id"], stored.get("msg", "no reason given")),
             }
-        result = {"changed": True, "machine": stored["machine"], "diff": {"before": replaces, "after": stored["machine"]}}
-        if replaces.get("machine_id") and not params["keep_replaced"]:
-            client.delete_machine(replaces["machine_id"], replaces.get("pool") or params["pool"])
-            result["deleted"] = replaces["machine_id"]
-        return result
+        return {"changed": True, "machine": stored["machine"], "diff": {"before": replaces, "after": stored["machine"]}}

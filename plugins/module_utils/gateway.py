@@ -78,6 +78,7 @@ KINDS = {
     "token_unknown": AuthError,
     "token_wrong_type": AuthError,
     "not_permitted": AuthError,
+    "pool_state_missing": ServerError,
     "machine_not_found": NotFoundError,
     "route_missing": NotFoundError,
     "gateway_unavailable": ServerError,
@@ -137,18 +138,42 @@ class GatewayClient:
     def list_machines(self, pool=None):
         """Return protocol.parse_machines, of one pool or of all."""
         path = protocol.GATEWAY_API + "/machines?" + urlencode(dict({"pool_name": pool} if pool else {}, limit=10000))
-        body = self._call("GET", path)
-        if not protocol.is_operator_answer(body):
-            raise error_of(protocol.classify(200, {"ok": False, "errMsg": "This action is not permitted"}), "GET", self.base_url + path)
-        return protocol.parse_machines(body)
+        found = protocol.parse_machines(self._call("GET", path))
+        if not found:
+            self._be_permitted()
+        return found
+
+    def _be_permitted(self):
+        """Return where the token is a cluster admin's. Another one is told of no machines, as if there were none."""
+        try:
+            self._call("GET", protocol.GATEWAY_API + "/pools", retries=0)
+        except GatewayError as error:
+            if error.problem.code != protocol.POOL_STATE_MISSING["code"]:  # told to nobody else
+                raise
 
     def create_machine(self, pool):
         """Make a machine and return protocol.parse_created. Asked once only: every call that arrives makes another machine."""
         return protocol.parse_created(self._call("POST", protocol.GATEWAY_API + "/machines", {"pool_name": protocol.pool_name(pool)}, retries=0))
 
     def delete_machine(self, machine_id, pool):
-        """Delete a machine. One that is not there is a success."""
+        """Delete a machine. One that is not there is a success. In a local pool the request would kill the gateway: looked at before."""
+        self.list_machines(protocol.pool_name(pool))
         self._call("DELETE", "%s/machines/%s?%s" % (protocol.GATEWAY_API, quote(protocol.machine_id(machine_id)), urlencode({"pool_name": pool})))
+
+    def token_id(self, mark):
+        """Return the id of the token that protocol.token_mark was made of, None where the gateway has it no more."""
+        return protocol.find_token(self._call("GET", protocol.GATEWAY_API + "/tokens"), mark)
+
+    def delete_token(self, token_id):
+        """Revoke a token. The gateway's cache honours it for up to ten minutes more."""
+        self._call("DELETE", "%s/tokens/%s" % (protocol.GATEWAY_API, quote(token_id)))
+
+    def discard_machine(self, created):
+        """Delete a machine that was just made, and its token. created is what create_machine returned."""
+        self.delete_machine(created["id"], created["pool"])
+        identity = self.token_id(protocol.token_mark(created["registration_token"]))
+        if identity:
+            self.delete_token(identity)
 
     def list_workers(self, machine_id):
         """Return those of protocol.parse_workers that run on a machine."""
@@ -181,12 +206,20 @@ class GatewayClient:
     # -- transport --
 
     def _call(self, method, path, payload=None, retries=None):
-        """Return the parsed body of a success. Retries only what the classifier calls retryable."""
+        """Return the parsed body of a success. Retries only what the classifier calls retryable.
+
+        A 401 is believed only of a gateway that is well: without its Redis or Postgres it knows no token.
+        """
         left = self._retries if retries is None else retries
         pause = 0.5
         while True:
             try:
-                return self._once(method, path, payload)
+                try:
+                    return self._once(method, path, payload)
+                except AuthError as error:
+                    if error.problem.status == 401:
+                        self._once("GET", protocol.HEALTH_PATH, None)
+                    raise
             except GatewayError as error:
                 if left <= 0 or not error.problem.retryable:
                     raise

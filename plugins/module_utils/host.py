@@ -15,6 +15,8 @@ import socket
 import struct
 import time
 
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
+
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
 PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
@@ -156,6 +158,18 @@ def tree(directory):
     for folder, directories, files in os.walk(directory):
         for name in directories + files:
             yield os.path.join(folder, name)
+
+
+def token_marks(directory, identity):
+    """Return {machine id: protocol.token_mark} of the tokens on this host: the machine's, and that of the one that it replaces."""
+    marks = {}
+    for machine, name in ((identity, "machine_token"), (identity.get("replaces") or {}, "machine_token.before")):
+        try:
+            with open(os.path.join(directory, name), encoding="ascii") as stream:
+                marks[str(machine["machine_id"])] = protocol.token_mark(stream.read(4096))
+        except (OSError, KeyError, TypeError, ValueError):  # no such token, or none that a gateway could have made
+            continue
+    return marks
 
 
 def agent_settings(path=AGENT_SETTINGS_PATH):

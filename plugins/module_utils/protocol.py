@@ -15,8 +15,11 @@ Units: cpu in millicores, memory in MiB, times in seconds since 1970.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import ipaddress
 import json
+import os
 import re
 from typing import NamedTuple
 
@@ -31,6 +34,7 @@ WORKER_CORDONED = "disabled"  # the status of a worker that takes nothing more
 MACHINE_API = "/api/v1/machine"
 GATEWAY_API = "/api/v1/gateway"
 HEALTH_PATH = "/api/v1/health"
+JOIN_PATH = GATEWAY_API + "/agent/join"  # upstream builds only
 
 INT_METRICS = (
     "total_cpu_available",
@@ -368,9 +372,20 @@ def parse_pools(body):
     ]
 
 
-def is_operator_answer(body):
-    """Return whether GET /machines answered an admin. Another token gets ok:true without the list, which reads as "none"."""
-    return isinstance(_dict(body).get("machines"), list)
+def token_mark(text, salt=None):
+    """Return what tells a token among others without telling it: "SALT:HMAC", both hexadecimal."""
+    salt = salt or os.urandom(16).hex()
+    return "%s:%s" % (salt, hmac.new(salt.encode(), token(text).encode(), hashlib.sha256).hexdigest())
+
+
+def find_token(body, mark):
+    """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is kept: it has every key."""
+    salt = mark.partition(":")[0]
+    for entry in map(_dict, _list(_dict(body).get("tokens"))):
+        key, identity = entry.get("key"), str(entry.get("tokenId") or "")
+        if isinstance(key, str) and re.match(r"[!-~]+\Z", key) and hmac.compare_digest(token_mark(key, salt), mark):
+            return identity if re.match(r"[A-Za-z0-9-]{1,64}\Z", identity) else None
+    return None
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -392,12 +407,28 @@ POOL_UNKNOWN = _known(
     "pool_unknown", "the gateway's configuration has no pool of this name", "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools."
 )
 
+POOL_STATE_MISSING = _known(
+    "pool_state_missing",
+    "the gateway has no state yet of one of its pools, and lists none of them until it has",
+    "Wait ten seconds after a start of the gateway. If it stays so, correct that pool's provider in worker.pools.",
+    True,
+)
+
 # (text in the message, what it means), tried in order whatever the status. The guide's spellings are among them.
 MESSAGES = (
     ("machine_not_found", NOT_FOUND),
     ("machine not found", NOT_FOUND),
     ("machine state expired or never registered", NOT_FOUND),
-    ("invalid pool name", POOL_UNKNOWN),
+    ("invalid pool", POOL_UNKNOWN),
+    (
+        "local pools don't currently track machines",
+        _known(
+            "pool_local",
+            "this is a local pool: its workers are pods in the gateway's own cluster, and it has no machines",
+            "Use a pool of mode external, provider generic.",
+        ),
+    ),
+    ("worker pool state not found", POOL_STATE_MISSING),
     (
         "does not currently support machine creation",
         _known("pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic."),
@@ -449,6 +480,7 @@ STATUSES = {
         "this gateway build does not have this endpoint, or something else answers at this address",
         "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint.",
     ),
+    501: _known("route_missing", "this gateway build does not take this method here", "Compare the versions of gateway and collection."),
     502: _known("gateway_unavailable", "a proxy before the gateway got no answer from it", CHECK_PODS, True),
     503: _known("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
     504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
@@ -457,6 +489,11 @@ KEEPALIVE_ROUTE_MISSING = _known(
     "route_missing",
     "this gateway build has no keepalive endpoint: it takes registrations, but a machine never becomes ready",
     "Upgrade the gateway to a build that has POST %s/keepalive." % MACHINE_API,
+)
+UPSTREAM = _known(
+    "gateway_upstream",
+    "this gateway is an upstream build of 2026 or later: machines join it with an agent of its own (beam-agent, POST %s)" % JOIN_PATH,
+    "Join machines as that build's documentation says, or use a gateway build that has POST %s/keepalive." % MACHINE_API,
 )
 INTERNAL_ERROR = _known(
     "internal_error",
@@ -529,6 +566,8 @@ def classify(status, body, url_path=""):
         return Problem(status=status, **TRANSPORT["redirect"])
     for text, known in MESSAGES:
         if text in message.lower():
+            if known is POOL_STATE_MISSING:  # the only message that names what it is about
+                known = dict(known, cause="%s (%s)" % (known["cause"], message))
             return Problem(status=status, **known)
     if url_path == HEALTH_PATH and status == 500:
         return Problem(status=status, **dict(UNHEALTHY, cause=UNHEALTHY["cause"] + (": " + message if message else "")))

@@ -189,6 +189,7 @@ def gather(params):
         "machine": host.machine_fact(),
         "ways": [name for name, path in WAYS if os.path.lexists(path)],
         "agent_settings": host.agent_settings(),
+        "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
         "has_token": os.path.exists(os.path.join(host.CREDENTIALS_DIR, "machine_token")),
     }
 

@@ -26,8 +26,7 @@ attributes:
   idempotent:
     support: partial
     description: >-
-      With O(machine_id) only. Without it, O(state=present) creates a machine each time. O(state=absent) always asks the gateway to
-      delete, because the token of a machine that is not listed any more may still work.
+      With O(machine_id) only. Without it, O(state=present) creates a machine each time.
 options:
   state:
     description: Whether there shall be a machine.
@@ -43,6 +42,12 @@ options:
       - Id of a machine that was created before. Required with O(state=absent).
       - If the gateway does not list it, its state expired. It is not created again then, because registering brings it back
         under the same id and token. Its status is C(absent) in the result.
+    type: str
+  token_mark:
+    description:
+      - With O(state=absent), what tells the machine's token among others, without telling it, as M(beta9.workers.host_preflight)
+        returns it in C(facts.token_marks). The gateway leaves a machine's token valid when the machine is deleted, and with it the
+        machine comes back. Given this, the token is revoked as well. The gateway's cache honours it for up to ten minutes more.
     type: str
   provider:
     description: Name of the provider.
@@ -69,6 +74,7 @@ EXAMPLES = r"""
     pool: gpu
     machine_id: 1165a9b6
     state: absent
+    token_mark: "{{ host.facts.token_marks['1165a9b6'] }}"
 """
 
 RETURN = r"""
@@ -81,6 +87,10 @@ registration_token:
   description: The machine's token. Keep it; the gateway does not show it again. Use C(no_log) on the task.
   returned: when a machine was created
   type: str
+token_revoked:
+  description: Whether the gateway had the token of O(token_mark), and has it no more.
+  returned: when a machine was deleted
+  type: bool
 code:
   description:
     - Stable code of the failure, C(machine_not_found) for example.
@@ -113,14 +123,13 @@ def plan(client, params):
     if found and found["pool"] != wish["pool"]:
         raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
     if params["state"] == "absent":
-        return _delete(client, found, dict(wish, id=params["machine_id"]))
+        return _delete(client, found, dict(wish, id=params["machine_id"]), params["token_mark"])
     machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
 
 def _create(client, wish):
-    if wish["pool"] not in [pool["name"] for pool in client.list_pools()]:
-        raise protocol.InvalidField("pool", "one of the gateway's pools", wish["pool"])
+    client.list_machines(wish["pool"])  # refuses an unknown pool, and a local one, whose create would leave a token behind
 
     def apply():
         created = client.create_machine(wish["pool"])
@@ -131,14 +140,20 @@ def _create(client, wish):
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found, wish):
-    """Return the plan. A machine that is not listed may have expired only: its token still works until it is deleted."""
+def _delete(client, found, wish, token_mark):
+    """Return the plan. The token goes first: with it a machine that was deleted comes back."""
+    if not found:
+        client.list_machines(wish["pool"])  # refuses a pool that has no machines
+    token_id = client.token_id(token_mark) if token_mark else None
 
     def apply():
+        if token_id:
+            client.delete_token(token_id)
         client.delete_machine(wish["id"], wish["pool"])
         return {}
 
-    return machine_runner.Plan(found or {}, {}, apply, {"machine": {}})
+    before = dict(found or {}, **({"token": "valid"} if token_id else {}))
+    return machine_runner.Plan(before, {}, apply, {"machine": {}, "token_revoked": bool(token_id)})
 
 
 def main():
@@ -147,6 +162,7 @@ def main():
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pool": {"type": "str", "required": True},
             "machine_id": {"type": "str"},
+            "token_mark": {"type": "str", "no_log": False},
             "provider": {"type": "str", "default": "generic"},
         },
         plan,

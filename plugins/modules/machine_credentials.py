@@ -77,7 +77,7 @@ dropped:
   description: The machine that the host held until now, and whose record at the gateway nobody needs any more.
   returned: when credentials were restored
   type: dict
-  sample: {machine_id: 9c40e2d7, pool: gpu, provider: generic}
+  sample: {machine_id: 9c40e2d7, pool: gpu, provider: generic, token_mark: "5f…:81…"}
 """
 
 import json
@@ -119,7 +119,7 @@ class Credentials:
         token = protocol.token(self.params["machine_token"])
         changed = secretfiles.ensure_directory(self.directory, self.check_mode)
         if self.params["replaces"]:
-            identity["replaces"] = {name: self.params["replaces"][name] for name in ("machine_id", "pool", "provider")}
+            identity["replaces"] = {name: value for name, value in self.params["replaces"].items() if name in ("machine_id", "pool", "provider")}
             if os.path.exists(self.token):
                 self._copy(self.token, self.kept)
         changed |= secretfiles.write(self.token, token, 0o600, self.check_mode)
@@ -148,6 +148,8 @@ class Credentials:
         identity = self.before.get("replaces")
         if not identity:
             return {"changed": False, "machine": self.before}
+        dropped = {name: value for name, value in self.before.items() if name != "replaces"}
+        dropped.update(token_mark=host.token_marks(self.directory, self.before).get(self.before.get("machine_id")))
         if not self.check_mode:
             if os.path.exists(self.kept):
                 self._copy(self.kept, self.token)
@@ -155,7 +157,7 @@ class Credentials:
                 secretfiles.remove([self.token])
             self._write_fact(identity)
             secretfiles.remove([self.kept])
-        return {"changed": True, "machine": identity, "dropped": {name: value for name, value in self.before.items() if name != "replaces"}}
+        return {"changed": True, "machine": identity, "dropped": dropped}
 
 
 def main():

@@ -9,9 +9,10 @@ module: machine_enrol
 short_description: Create a machine for a host and bring its credentials there in one step
 version_added: "0.1.0"
 description:
-  - Creates a machine at the gateway from the controller, writes its token and identity on the host, and then deletes the
-    machine that the host had before, if any. The token appears in no result.
-  - When the host can't take the credentials, the machine that was just made is deleted again, so that no record is left over.
+  - Creates a machine at the gateway from the controller, and writes its token and identity on the host. The token appears in no result.
+  - The machine that the host had before stays at the gateway, and its credentials on the host, until
+    M(beta9.workers.machine_credentials) is told how it went.
+  - When the host can't take the credentials, the machine that was just made is deleted again and its token revoked.
   - Always creates. Whether a machine is needed is decided by role P(beta9.workers.machine#role).
 author:
   - beta9.workers authors (@beta9)
@@ -30,12 +31,6 @@ options:
     description: The machine that this one takes the place of, as the host's fact has it, with C(machine_id) and C(pool).
     type: dict
     default: {}
-  keep_replaced:
-    description:
-      - Whether the machine that is replaced stays at the gateway, and its credentials on the host, until
-        M(beta9.workers.machine_credentials) is told how it went.
-    type: bool
-    default: false
 attributes:
   check_mode:
     support: full
@@ -64,8 +59,4 @@ machine:
   returned: success
   type: dict
   sample: {machine_id: 1165a9b6, pool: gpu, provider: generic}
-deleted:
-  description: Id of the machine that was deleted because this one replaces it.
-  returned: when there was one
-  type: str
 """

@@ -147,7 +147,8 @@ def refuse_token(bed):
     bed.sh(
         bed.gateway,
         """for key in $(redis-cli --scan --pattern 'double:token:*'); do
-            [ "$(redis-cli hget $key machine_id)" = %s ] && redis-cli hset $key active 0; done; true"""
+            [ "$(redis-cli hget $key machine_id)" = %s ] && redis-cli hset $key active 0; done
+        redis-cli --scan --pattern 'workspace:authorization:token:*' | xargs -r redis-cli del"""
         % identity,
     )
     bed.sh(bed.gateway, "redis-cli del provider:machine:generic:gpu:" + identity)

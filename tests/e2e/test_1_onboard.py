@@ -149,7 +149,8 @@ def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
         onboarded.gateway,
         """
         for key in $(redis-cli --scan --pattern 'double:token:*'); do
-            [ "$(redis-cli hget $key machine_id)" = %s ] && redis-cli hset $key active 0; done; true"""
+            [ "$(redis-cli hget $key machine_id)" = %s ] && redis-cli hset $key active 0; done
+        redis-cli --scan --pattern 'workspace:authorization:token:*' | xargs -r redis-cli del"""
         % before,
     )
     onboarded.sh(worker, "systemctl restart --no-block beta9-agent; sleep 1")

@@ -64,6 +64,8 @@ def redis_fault(text):
     return "redis-cli set double:fault '%s' >/dev/null" % text
 
 
+# ten minutes later: what the gateway's cache believed of tokens is gone
+AGED = "; redis-cli --scan --pattern 'workspace:authorization:token:*' | xargs -r redis-cli del >/dev/null"
 NO_FAULT = "redis-cli del double:fault >/dev/null"
 ONLY_REDIS = {}
 
@@ -204,16 +206,16 @@ FAULTS = [
         "token deactivated",
         "A01",
         'Error: "Invalid token" (403)',
-        {"gateway": "redis-cli hset {token_key} active 0"},
-        {"gateway": "redis-cli hset {token_key} active 1", "worker": AGENT_NOW},
+        {"gateway": "redis-cli hset {token_key} active 0" + AGED},
+        {"gateway": "redis-cli hset {token_key} active 1" + AGED, "worker": AGENT_NOW},
         code="token_unknown",
     ),
     Fault(
         "token of another type",
         "A01",
         'Error: "Invalid token" (403)',
-        {"gateway": "redis-cli hset {token_key} kind workspace"},
-        {"gateway": "redis-cli hset {token_key} kind machine", "worker": AGENT_NOW},
+        {"gateway": "redis-cli hset {token_key} kind workspace" + AGED},
+        {"gateway": "redis-cli hset {token_key} kind machine" + AGED, "worker": AGENT_NOW},
         code="token_wrong_type",
     ),
     Fault(

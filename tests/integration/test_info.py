@@ -9,8 +9,8 @@ from tests.integration.conftest import FACTS
 
 def test_pools(gateway, run_module, admin):
     result = run_module("pool_info", **admin)
-    assert not result["changed"] and [pool["name"] for pool in result["pools"]] == ["cloud", "cpu", "gpu"]
-    assert result["pools"][2] == {"name": "gpu", "active": True, "gpu": "A10G", "min_free_gpu": 0, "status": "degraded"}
+    assert not result["changed"] and [pool["name"] for pool in result["pools"]] == ["cloud", "cpu", "gpu", "home"]
+    assert result["pools"][2] == {"name": "gpu", "active": False, "gpu": "A10G", "min_free_gpu": 0, "status": "DEGRADED"}
 
 
 def test_machines(gateway, run_module, admin, created):
@@ -27,7 +27,7 @@ def test_machines(gateway, run_module, admin, created):
         1,
         "0.1.0",
     )
-    assert machine["metrics"] == {"free_gpu_count": 1} and machine["last_keepalive"] > 1
+    assert machine["metrics"]["free_gpu_count"] == 1 and len(machine["metrics"]) == 11 and machine["last_keepalive"] > 1
     assert [entry["id"] for entry in run_module("machine_info", pool="cpu", **admin)["machines"]] == [other]
     assert [entry["id"] for entry in run_module("machine_info", machine_id=other, **admin)["machines"]] == [other]
     assert run_module("machine_info", machine_id="ffffffff", **admin)["machines"] == []

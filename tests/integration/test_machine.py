@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
 
 from tests.doubles.gateway.harness import free_port
 
@@ -35,10 +36,26 @@ def test_delete_and_delete_again(gateway, run_module, admin, created):
     assert not run_module("machine", **wish)["changed"]
 
 
-def test_token_of_a_machine_that_expired_is_deleted_as_well(gateway, run_module, admin, created):
-    gateway.db.delete("provider:machine:generic:gpu:" + created["machine_id"])
-    result = run_module("machine", pool="gpu", machine_id=created["machine_id"], state="absent", **admin)
-    assert not result["changed"] and not [key for key in gateway.db.keys("double:token:*") if gateway.db.hget(key, "machine_id") == created["machine_id"]]
+@pytest.mark.parametrize("state", ["pending", "expired"])
+def test_token_is_revoked_with_its_machine(gateway, run_module, admin, created, state):
+    """A machine that is only deleted comes back with its token. Other tokens stay, and none is shown."""
+    if state == "expired":
+        gateway.db.delete("provider:machine:generic:gpu:" + created["machine_id"])
+    other = gateway.token("machine")
+    wish = dict(admin, pool="gpu", machine_id=created["machine_id"], state="absent", token_mark=protocol.token_mark(created["token"]))
+    result = run_module("machine", check=True, **wish)
+    assert result["changed"] and result["token_revoked"] and result["diff"]["before"]["token"] == "valid" and gateway.has_token(created["token"])
+    result = run_module("machine", **wish)
+    assert result["changed"] and result["token_revoked"] and not gateway.has_token(created["token"]) and gateway.has_token(other)
+    assert not any(secret in result["_raw"] for secret in (created["token"], other, gateway.admin_token))
+    again = run_module("machine", **wish)
+    assert not again["changed"] and not again["token_revoked"]
+
+
+def test_mark_of_no_token_revokes_nothing(gateway, run_module, admin, created):
+    for mark in (protocol.token_mark("something-else"), "", ":", "x:y"):
+        result = run_module("machine", pool="gpu", machine_id=created["machine_id"], state="absent", token_mark=mark, **admin)
+        assert not result["token_revoked"] and gateway.has_token(created["token"]), mark
 
 
 def test_check_mode_creates_nothing(gateway, run_module, admin):
@@ -54,16 +71,20 @@ def test_wrong_pool_of_a_known_machine_is_an_error(run_module, admin, created):
 @pytest.mark.parametrize(
     ("params", "code", "word"),
     [
-        ({"pool": "gqu"}, "invalid_field", "gqu"),
+        ({"pool": "gqu"}, "pool_unknown", "gqu"),
         ({"pool": "cloud"}, "pool_no_create", "does not make machines"),
+        ({"pool": "home"}, "pool_local", "local pool"),
+        ({"pool": "home", "machine_id": "0a1b2c3d", "state": "absent"}, "pool_local", "local pool"),
         ({"pool": "gpu", "machine_id": "XYZ"}, "invalid_field", "machine_id"),
         ({"pool": "a:b"}, "invalid_field", "pool_name"),
     ],
 )
 def test_bad_input(gateway, run_module, admin, params, code, word):
-    result = run_module("machine", **dict(admin, **params))
-    assert result["failed"] and result["code"] == code and word in result["msg"], result
-    assert result["cause"] and result["remedy"] and not gateway.db.keys("provider:*")
+    for check in (True, False):
+        result = run_module("machine", check=check and code != "pool_no_create", **dict(admin, **params))
+        assert result["failed"] and result["code"] == code and word in result["msg"], result
+        assert result["cause"] and result["remedy"] and not gateway.db.keys("provider:*")
+    assert not gateway.requests("DELETE") and code == "pool_no_create" or not gateway.db.keys("double:token:*")
 
 
 @pytest.mark.parametrize(("kind", "code"), [("machine", "not_permitted"), ("workspace", "not_permitted"), (None, "token_unknown")])
@@ -72,6 +93,20 @@ def test_other_tokens(gateway, run_module, admin, kind, code):
     result = run_module("machine", pool="gpu", **dict(admin, token=token))
     assert result["failed"] and result["code"] == code and not result["retryable"]
     assert "canary" not in result["_raw"]
+
+
+@pytest.mark.parametrize("module", ["machine", "machine_info", "pool_info"])
+def test_401_is_believed_of_a_healthy_gateway_only(gateway, run_module, admin, module):
+    gateway.fault({"route": "*", "mode": "postgres_down"})
+    result = run_module(module, **dict(admin, retries=0), **({"pool": "gpu"} if module == "machine" else {}))
+    assert result["code"] == "gateway_unhealthy" and result["retryable"] and "Postgres" in result["cause"], result
+
+
+def test_pool_without_state_does_not_stop_the_others(gateway, run_module, admin):
+    gateway.fault({"route": "pools", "mode": "no_pool_state", "pool": "cloud"})
+    assert run_module("machine", pool="gpu", **admin)["changed"] and run_module("machine_info", pool="cpu", **admin)["machines"] == []
+    result = run_module("pool_info", **dict(admin, retries=0))
+    assert result["code"] == "pool_state_missing" and "cloud" in result["cause"] and result["retryable"], result
 
 
 def test_gateway_that_is_down(run_module, admin):

@@ -114,6 +114,10 @@ class GatewayHarness:
         self.db.hset(self.token_row(text), mapping=dict(fields, kind=kind, key=text, active="1"))
         return text
 
+    def has_token(self, text):
+        """Return whether the gateway still has a token, whatever its cache believes."""
+        return bool(self.db.exists(self.token_row(text)))
+
     @staticmethod
     def token_row(text):
         """Return the name of a token's row."""

@@ -223,3 +223,34 @@ def test_missing_keepalive_route_has_its_own_message():
             Client("http://127.0.0.1:%d" % port, lambda: TOKEN).keepalive({})
     assert refused.value.problem.code == "route_missing" and "keepalive" in refused.value.problem.cause
     assert protocol.classify(404, b"", "/api/v1/machine/register").cause != refused.value.problem.cause
+
+
+def told(status, body):
+    data = json.dumps(body).encode()
+    return b"HTTP/1.1 %d Told\r\nContent-Length: %d\r\n\r\n" % (status, len(data)) + data
+
+
+@pytest.mark.parametrize(
+    ("health", "code"),
+    [
+        (told(200, {"status": "ok"}), "token_unknown"),
+        (told(500, {"status": "not ok", "error": "failed to connect to Postgres"}), "gateway_unhealthy"),
+        (told(503, {}), "gateway_unavailable"),
+        (b"", "empty_reply"),
+    ],
+)
+def test_401_is_believed_of_a_healthy_gateway_only(health, code):
+    requests = []
+
+    def talk(connection, request, _stop):
+        if request.startswith(b"GET /api/v1/health "):
+            connection.sendall(health)
+            return bool(health)
+        connection.sendall(told(401, {"message": "Unauthorized"}))
+        return True
+
+    with server(talk, requests) as port:
+        with pytest.raises(Refused) as refused:
+            Client("http://127.0.0.1:%d" % port, lambda: TOKEN).keepalive({})
+    assert refused.value.problem.code == code
+    assert all((TOKEN.encode() in request) == (b"/keepalive" in request) for request in requests)
