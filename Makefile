@@ -59,6 +59,10 @@ molecule: deps ## The whole path on real hosts: check, converge, idempotence, ve
 e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on real hosts (long)
 	@tests/run e2e
 
+.PHONY: attacks
+attacks: deps ## What a hostile worker, gateway or mirror tries, performed on real hosts: is it refused? (long)
+	@tests/run attacks
+
 .PHONY: tailnet
 tailnet: deps ## Tailscale mode with headscale and tailscaled themselves: nodes, keys, switching, on real hosts (long)
 	@tests/run tailnet

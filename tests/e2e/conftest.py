@@ -38,20 +38,20 @@ class Testbed:
         assert not check or done.returncode == 0, "%s: %s\n%s%s" % (host, script, done.stdout, done.stderr)
         return done.stdout.strip()
 
-    def command(self, playbook, *arguments, alone=False):
-        """Return the command line of a playbook; alone: without the testbed's inventory, because another one is given."""
-        return [str(BIN / "ansible-playbook"), *([] if alone else ["-i", str(self.inventory)]), playbook, *arguments]
+    def command(self, playbook, *arguments, alone=False, programs=BIN):
+        """Return the command line of a playbook; alone: without the testbed's inventory, because another one is given; programs: of which Ansible."""
+        return [str(programs / "ansible-playbook"), *([] if alone else ["-i", str(self.inventory)]), playbook, *arguments]
 
     def environment(self, **more):
         """Return the environment of a playbook."""
-        return dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]), **more)
+        return {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "PATH": "%s:%s" % (BIN, os.environ["PATH"]), **more}
 
-    def play(self, playbook, *arguments, health=False, alone=False, **environment):
+    def play(self, playbook, *arguments, health=False, alone=False, programs=BIN, **environment):
         """Run a playbook; return (exit status, output). Onboarding ends with the health check only where it is asked for."""
         if playbook == "onboard_worker.yml" and not health:
             arguments += ("-e", "beta9_onboard_health=false")
         done = subprocess.run(
-            self.command(playbook, *arguments, alone=alone),
+            self.command(playbook, *arguments, alone=alone, programs=programs),
             cwd=ROOT,
             env=self.environment(**environment),
             text=True,
@@ -109,7 +109,8 @@ def testbed():
     """Fresh hosts with a prepared gateway."""
     bed = Testbed()
     bed.do("deps")
-    bed.do("down")
+    if not os.environ.get("B9_KEEP"):
+        bed.do("down")
     bed.do("up", "--workers", "2")
     status, output = bed.play("prepare_gateway.yml")
     assert status == 0, output
