@@ -11,6 +11,7 @@ version_added: "0.1.0"
 description:
   - Fetches the signing key, compares the fingerprint of every key in it with the expected one, and looks for the repository's index,
     before anything is written. Then writes key, source and pin, and reads the index. If that fails, the files are as before.
+  - The key file is written from the packets that were compared, so that the package manager sees no key that was not.
   - A repository that is configured already is not asked again, so that a second run needs no network.
 author:
   - beta9.workers authors (@beta9)
@@ -135,20 +136,29 @@ def expected(params):
     return text
 
 
-def right_keys(data, wanted):
-    """Return the fingerprints of a key file; Refused unless every key in it is the wanted one."""
+def right_key(data, wanted):
+    """Return the openpgp.Key of a key file; Refused unless every key in it is the wanted one."""
     try:
-        found = openpgp.fingerprints(data)
+        key = openpgp.Key(data)
     except openpgp.NotAKey as error:
         return refuse("signing key", "an OpenPGP key with fingerprint %s" % wanted, str(error), "Correct the key's address.")
-    if set(found) != {wanted}:
+    if set(key.fingerprints) != {wanted}:
         return refuse(
             "signing key",
             "fingerprint %s" % wanted,
-            ", ".join(found),
+            ", ".join(key.fingerprints),
             "Do not trust this repository before its maker confirmed a new key by another way.",
         )
-    return found
+    return key
+
+
+def installed(path, wanted):
+    """Return whether a key file is as this module writes it, with the wanted key."""
+    content = read(path) or b""
+    try:
+        return right_key(content, wanted).armour == content
+    except Refused:
+        return False
 
 
 def read(path):
@@ -251,7 +261,7 @@ def main():
     )
     params = module.params
     directory = "/etc/apt/keyrings" if params["manager"] == "apt" else "/etc/pki/rpm-gpg"
-    key_paths = ["%s/%s.%s" % (directory, params["name"], suffix) for suffix in ("asc", "gpg")]
+    own_key, old_key = ("%s/%s.%s" % (directory, params["name"], suffix) for suffix in ("asc", "gpg"))
     more = {}
     try:
         check_values(params)
@@ -259,24 +269,16 @@ def main():
         if key_path and not os.path.exists(key_path):
             refuse("keyring", key_path, "no such file", "Install the distribution's package of its archive keys.")
         if not key_path:
-            wanted = expected(params)
-            key_path = next((path for path in key_paths if read(path)), None)
-            try:
-                right_keys(read(key_path) or b"", wanted) if key_path else None
-            except Refused:
-                key_path = None  # another key: the expected one is fetched anew
-            if not key_path and module.check_mode:
-                key_path, key = key_paths[0], b""
-            elif not key_path:
-                key = fetch(params["signer_url"], params["timeout_seconds"])
-                more["fingerprints"] = right_keys(key, wanted)
-                key_path = key_paths[0 if openpgp.BEGIN in key else 1]
+            key_path, wanted = own_key, expected(params)
+            if not installed(own_key, wanted):
+                key = b"" if module.check_mode else right_key(fetch(params["signer_url"], params["timeout_seconds"]), wanted).armour
+                more = {} if module.check_mode else {"fingerprints": [wanted]}
         wish = {path: text.encode() for path, text in texts(params, key_path).items()}
         pin = "/etc/apt/preferences.d/" + params["name"]
         if params["manager"] == "apt" and pin not in wish:
             wish[pin] = None
         if key is not None:
-            wish[key_path] = key
+            wish.update({own_key: key, old_key: None})
         before = {path: read(path) for path in wish}
         changed = [path for path in wish if wish[path] != before[path]]
         if changed and not module.check_mode:
@@ -292,7 +294,7 @@ def main():
                 refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
     except Refused as refused:
         module.fail_json(msg=str(refused))
-    shown = [path for path in changed if path not in key_paths]
+    shown = [path for path in changed if path not in (own_key, old_key)]
     diffs = [{"before": (before[path] or b"").decode(), "after": (wish[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown]
     module.exit_json(changed=bool(changed), paths=changed, diff=diffs, **more)
 

@@ -9,7 +9,8 @@ module: repository_key
 short_description: Trust a package repository's signing key only if its fingerprint is the expected one
 version_added: "0.1.0"
 description:
-  - Fetches a key file, computes the fingerprints of all keys in it, and puts it in place only if each of them is the expected one.
+  - Fetches a key file, computes the fingerprints of all keys in it, and goes on only if each of them is the expected one. What is put
+    in place is a file written from the packets that were read, so that the package manager sees no key that was not compared.
   - A file that is in place with the expected keys is left alone and nothing is fetched. Needs no gpg.
 author:
   - beta9.workers authors (@beta9)
@@ -33,7 +34,7 @@ options:
     type: str
     required: true
   path:
-    description: Where to put the file.
+    description: Where to put the file. It is binary where its name ends with C(.gpg), and armoured otherwise.
     type: path
     required: true
 """
@@ -60,14 +61,23 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
 from ansible_collections.beta9.workers.plugins.module_utils import openpgp
 
+KEY_BYTES = 1024 * 1024
+
+
+def shaped(key, path):
+    """Return the bytes of a key as the file at this path has them."""
+    return key.binary if path.endswith(".gpg") else key.armour
+
 
 def present(path):
-    """Return the fingerprints of a key file, an empty list if it can't be read."""
+    """Return the fingerprints of a key file that was written here, an empty list for any other file."""
     try:
         with open(path, "rb") as stream:
-            return openpgp.fingerprints(stream.read())
+            content = stream.read(KEY_BYTES + 1)
+        key = openpgp.Key(content)
     except (OSError, openpgp.NotAKey):
         return []
+    return key.fingerprints if shaped(key, path) == content else []
 
 
 def fetch(module, url):
@@ -75,7 +85,7 @@ def fetch(module, url):
     answer, info = fetch_url(module, url, timeout=30)
     if info["status"] not in (200, -1) or answer is None:
         module.fail_json(msg="%s: expected a key file, found %s. Check the URL, and the way to it." % (url, info["msg"]))
-    return answer.read(1024 * 1024)
+    return answer.read(KEY_BYTES)
 
 
 def main():
@@ -93,9 +103,10 @@ def main():
         module.exit_json(changed=False, fingerprints=before)
     content = fetch(module, module.params["url"])
     try:
-        found = openpgp.fingerprints(content)
+        key = openpgp.Key(content)
     except openpgp.NotAKey as error:
         module.fail_json(msg="%s: expected a key file, found %s." % (module.params["url"], error))
+    found = key.fingerprints
     if set(found) != {wanted}:
         module.fail_json(
             msg="%s: expected the key %s and no other, found %s. Nothing was trusted. Find out why before you change the fingerprint."
@@ -106,7 +117,7 @@ def main():
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         temporary = path + ".new"
         with open(temporary, "wb") as stream:
-            stream.write(content)
+            stream.write(shaped(key, path))
         os.chmod(temporary, 0o644)
         module.atomic_move(temporary, path)
     module.exit_json(changed=True, fingerprints=found, diff={"before": "\n".join(before), "after": "\n".join(found) + "\n"})

@@ -28,25 +28,57 @@ def keys(tmp_path_factory):
     return found
 
 
+def prints(data):
+    """Return the fingerprints of a key file."""
+    return openpgp.Key(data).fingerprints
+
+
 @pytest.mark.parametrize("kind", ["rsa2048", "ed25519"])
 def test_as_gpg_says(keys, kind):
     armoured, binary, fingerprint = keys[kind]
-    assert openpgp.fingerprints(armoured) == openpgp.fingerprints(binary) == [fingerprint]
-    assert openpgp.fingerprints(armoured.replace(b"\n", b"\r\n")) == [fingerprint]
+    assert prints(armoured) == prints(binary) == [fingerprint]
+    assert prints(armoured.replace(b"\n", b"\r\n")) == [fingerprint]
 
 
 def test_every_key_of_a_file_is_told(keys):
     both = [keys[kind][2] for kind in keys]
-    assert openpgp.fingerprints(b"".join(keys[kind][0] for kind in keys)) == both
-    assert openpgp.fingerprints(b"".join(keys[kind][1] for kind in keys)) == both
+    assert prints(b"".join(keys[kind][0] for kind in keys)) == both
+    assert prints(b"".join(keys[kind][1] for kind in keys)) == both
 
 
 @pytest.mark.parametrize("damage", [b"", b"<html>404</html>", openpgp.BEGIN + b"\n\n!!!!\n" + openpgp.END, b"\x99\x01\x0d\x04"])
 def test_what_is_no_key_is_refused(damage):
     with pytest.raises(openpgp.NotAKey):
-        openpgp.fingerprints(damage)
+        prints(damage)
 
 
 def test_cut_key_is_refused(keys):
     with pytest.raises(openpgp.NotAKey):
-        openpgp.fingerprints(keys["rsa2048"][1][:100])
+        prints(keys["rsa2048"][1][:100])
+
+
+@pytest.mark.parametrize("kind", ["rsa2048", "ed25519"])
+def test_what_is_installed_is_written_from_the_packets_and_gpg_reads_it(keys, kind, tmp_path):
+    armoured, binary, fingerprint = keys[kind]
+    one, other = openpgp.Key(armoured), openpgp.Key(binary)
+    assert (one.armour, one.binary) == (other.armour, other.binary)
+    assert openpgp.Key(one.armour).armour == one.armour and openpgp.Key(one.binary).binary == one.binary
+    for content in (one.armour, one.binary):
+        (tmp_path / "key").write_bytes(content)
+        shown = subprocess.run(["gpg", "--homedir", str(tmp_path), "--batch", "--with-colons", "--show-keys", str(tmp_path / "key")], capture_output=True, text=True, check=True)
+        assert "fpr:::::::::" + fingerprint in shown.stdout
+
+
+def test_another_reader_s_key_is_no_part_of_it(keys):
+    attacker, vendor = keys["ed25519"], keys["rsa2048"]
+    message = attacker[0].replace(b"PUBLIC KEY BLOCK", b"MESSAGE")
+    user_id = b"\xcd\xff" + len(vendor[0]).to_bytes(4, "big") + vendor[0]
+    for file in (message + vendor[0], vendor[0] + message, b"hello\n" + vendor[0], vendor[0] + b"hello", vendor[0].replace(b"-\n", b"-x\n", 1)):
+        with pytest.raises(openpgp.NotAKey, match="outside|not OpenPGP"):
+            openpgp.Key(file)
+    assert prints(attacker[1] + user_id) == [attacker[2]]
+    for packet in (b"\xcb\x06b\x00\x00\x00\x00\x00", b"\xc8\x02\x00\x00", b"\x95\x00\x01\x04", b"\xca\x03PGP", b"\xd1\x01a"):
+        with pytest.raises(openpgp.NotAKey, match="does not belong"):
+            openpgp.Key(vendor[1] + packet)
+    with pytest.raises(openpgp.NotAKey, match="does not begin"):
+        openpgp.Key(user_id + vendor[1])
