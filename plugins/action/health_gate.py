@@ -23,7 +23,9 @@ class ActionModule(ActionBase):
             return {"changed": False, "msg": "healthy"}
         if health["outcome"] == "unhealthy":
             failed = [verdict for verdict in health["verdicts"] if verdict["status"] in ("fail", "blocked")]
-            roots = [verdict["id"] for verdict in failed if verdict["root"]]
-            return {"changed": False, "failed": True, "msg": "%d root causes (%s), %d consequences" % (len(roots), ", ".join(roots), len(failed) - len(roots))}
-        why = health["message"] or "; ".join(verdict["found"] for verdict in health["verdicts"] if verdict["id"] in diagnose.READY)
+            roots = [verdict["id"] for verdict in health["verdicts"] if verdict["root"]]
+            consequences = sum(not verdict["root"] for verdict in failed)
+            return {"changed": False, "failed": True, "msg": "%d root causes (%s), %d consequences" % (len(roots), ", ".join(roots), consequences)}
+        unseen = ["%(id)s %(status)s: %(found)s" % verdict for verdict in diagnose.unseen(health["verdicts"])]
+        why = health["message"] or "; ".join(dict.fromkeys(unseen))
         return {"changed": False, "unreachable": True, "msg": "could not tell: %s" % (why or "no check could look")}

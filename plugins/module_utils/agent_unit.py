@@ -14,6 +14,8 @@ import os
 import shutil
 import time
 
+from ansible_collections.beta9.workers.plugins.module_utils import units
+
 COMPLETE = ".complete"
 # So many starts of its own accord, and a process is not just slow
 CRASHES = 2
@@ -63,12 +65,18 @@ def look(module, unit, state_file):
 
 
 def last_words(module, unit):
-    """Return the end of the unit's journal."""
-    command = ["journalctl", "-n", "3", "--no-pager", "-q", "-o", "cat"]
-    _rc, out, _err = module.run_command(command + ["_SYSTEMD_UNIT=" + unit])  # its own; what systemd says of it helps less
-    if not out.strip():
-        _rc, out, _err = module.run_command(command + ["-u", unit])
-    return " | ".join(out.strip().splitlines())
+    """Return the end of what the unit's processes said in its present start, newest last, else of what systemd said of it."""
+
+    def run(*words):
+        rc, out, _err = module.run_command(list(words))
+        return rc, out
+
+    now = units.parse(run("systemctl", "show", unit, "--property=" + units.PROPERTIES)[1]).get(unit, units.Unit())
+    try:
+        said = units.journal(run, unit, now, lines=3) or units.last_exits(run, unit, 600.0, lines=3)
+    except units.Unreadable as reason:
+        return str(reason)
+    return " | ".join(units.without_times(said).splitlines())
 
 
 def _ready(state):

@@ -117,6 +117,16 @@ def processes():
             yield int(directory.rpartition("/")[2]), parent, [word for word in words if word]
 
 
+def process_age_seconds(pid):
+    """Return how long a process has been there, or None when it is not."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
+            ticks = int(stream.read().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def nvidia_pci_count(root="/sys/bus/pci/devices"):
     """Return the number of NVIDIA display or 3D controllers on the PCI bus."""
     count = 0

@@ -1,61 +1,93 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the tunnel's journal means. Pure: text in, explanation out. The messages are OpenSSH's."""
+"""What ssh says, as codes. The only place that knows OpenSSH's messages; what a code means, and what to do, is in the catalogue of checks.
+
+Pure: text in, codes out.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+# (code, words of OpenSSH's message), tried in order: the first that fits a line is what it means
 SIGNATURES = (
-    (
-        "REMOTE HOST IDENTIFICATION HAS CHANGED",
-        "the gateway host shows another host key than the pinned one",
-        "Compare fingerprints at the gateway host. If the key was changed on purpose, run onboard_worker.yml again: it pins the current keys.",
-    ),
-    (
-        "Host key verification failed",
-        "the gateway host's key is not the pinned one",
-        "Compare fingerprints at the gateway host. If the key was changed on purpose, run onboard_worker.yml again: it pins the current keys.",
-    ),
-    (
-        "Permission denied (publickey",
-        "the gateway host does not accept the tunnel's key",
-        "Run onboard_worker.yml again: it lets the key in. If that does not help, run prepare_gateway.yml.",
-    ),
-    (
-        "remote port forwarding failed",
-        "the worker's listen address on the gateway host is taken, or not permitted to this key",
-        "On the gateway host, see who listens: ss -ltnp 'sport = :6443'. A dead tunnel's sshd frees it within 45 s.",
-    ),
-    (
-        "Address already in use",
-        "another program holds the tunnel's local port",
-        "Stop that program (ss -ltnp shows it), or choose another port in autossh_forwards.",
-    ),
-    (
-        "administratively prohibited",
-        "the gateway host refuses the port that the tunnel shall lead to",
-        "Correct autossh_forwards: its targets must be the gateway's ports as seen from the gateway host.",
-    ),
-    (
-        "open failed: connect failed: Connection refused",
-        "nothing listens at the tunnel's target on the gateway host",
-        "Check that the gateway runs, and that the target in autossh_forwards is its NodePort (guide: 31994).",
-    ),
-    (
-        "Could not resolve hostname",
-        "the gateway host's name can't be resolved on the worker",
-        "Mend the worker's DNS, or set autossh_gateway_address to an address.",
-    ),
-    ("Connection refused", "the gateway host's SSH port is closed", "Check autossh_gateway_address and autossh_gateway_port, and that sshd runs there."),
-    ("Connection timed out", "the gateway host's SSH port does not answer", "Check autossh_gateway_address, and the firewalls on the way to its SSH port."),
-    ("No route to host", "there is no route to the gateway host", "Check autossh_gateway_address and the worker's network."),
+    ("host_key", "REMOTE HOST IDENTIFICATION HAS CHANGED"),
+    ("host_key", "Host key verification failed"),
+    ("host_key", "No matching host key type found"),
+    ("key_refused", "Permission denied (publickey"),
+    ("key_refused", "Permission denied ("),
+    ("listen_refused", "remote port forwarding failed"),
+    ("port_taken", "Address already in use"),
+    ("forward_refused", "administratively prohibited"),
+    ("target_denied", "open failed: connect failed: open failed"),
+    ("target_refused", "open failed: connect failed"),
+    ("config", "Bad configuration option"),
+    ("config", "Can't open user config file"),
+    ("name", "Could not resolve hostname"),
+    ("silent", "timed out during banner exchange"),
+    ("not_ssh", "invalid format"),
+    ("not_ssh", "invalid characters"),
+    ("timeout", "Connection timed out"),
+    ("unreachable", "No route to host"),
+    ("unreachable", "Network is unreachable"),
+    ("unreachable", "Cannot assign requested address"),
+    ("refused", "Connection refused"),
+    ("closed", "kex_exchange_identification"),
+    ("closed", "Connection closed by"),
+    ("closed", "Connection reset by"),
 )
+# An established connection that ended
+LOST = ("not responding", "closed by remote host", "client_loop: send disconnect", "Connection reset by", "Broken pipe")
 
 
-def explain(journal):
-    """Return (cause, remedy, line) for the latest known message of a journal, or None."""
-    for line in reversed(journal.splitlines()):
-        for text, cause, remedy in SIGNATURES:
-            if text in line:
-                return cause, remedy, line.strip()
+class Said(NamedTuple):
+    """What a line of ssh means: code is a key of the causes of T08 and T01."""
+
+    code: str
+    line: str
+
+
+def meaning(line: str) -> str:
+    """Return the code of one line, or an empty string."""
+    return next((code for code, words in SIGNATURES if words in line), "")
+
+
+def explain(text: str) -> Said | None:
+    """Return what the latest line that says why of a journal, or of ssh's own output, means; None when none does."""
+    for line in reversed(text.splitlines()):
+        code = meaning(line)
+        if code:
+            return Said(code, line.strip())
     return None
+
+
+def losses(text: str) -> list[str]:
+    """Return the lines of a journal that tell of an established connection that was lost."""
+    return [line for line in text.splitlines() if any(words in line for words in LOST) and "kex_exchange" not in line]
+
+
+def login_problem(text: str, finished: bool) -> Said | None:
+    """Return why a login of our own (ssh -v) did not lead to the tunnel's target, or None when it did.
+
+    finished: whether ssh ended by itself. What it waits for when it does not is told by how far it came.
+    """
+    said = explain("\n".join(line for line in text.splitlines() if not line.startswith("debug")))
+    far = "Authenticated to " in text
+    accepted = far or "Server accepts key" in text
+    if said and said.code == "closed" and accepted and not far:
+        return Said("account_refused", said.line)
+    if said and said.code == "closed" and "SSH2_MSG_KEXINIT sent" in text:
+        return Said("key_refused" if "Offering public key" in text else "cut", said.line)
+    if said:
+        return said
+    if finished or far:
+        return None
+    last = (text.strip().splitlines() or ["nothing was said"])[-1]
+    if "Connection established" not in text:
+        return Said("timeout" if "Connecting to" in text else "name", last)
+    if "Remote protocol version" not in text:
+        return Said("silent", "connected, and no SSH banner came")
+    if "SSH2_MSG_NEWKEYS received" not in text:
+        return Said("stalled", last)
+    return Said("slow", last)

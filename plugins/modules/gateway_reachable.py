@@ -62,7 +62,8 @@ import time
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 
 def ask(client):
@@ -84,11 +85,30 @@ def why(module, problem):
             "Stop that program, or choose another port in autossh_forwards.",
         )
     if module.params["unit"]:
-        _rc, journal, _err = module.run_command(["journalctl", "-u", module.params["unit"], "-n", "40", "--no-pager", "-o", "cat"])
-        known = tunnel.explain(journal)
-        if known:
-            return "%s (%s)" % (known[0], known[2]), known[1]
+        known = tunnel.explain(present_journal(module))
+        causes = dict(catalog.BY_ID["T08"].causes, **catalog.BY_ID["T01"].causes)
+        causes.update({code: catalog.BY_ID["T04"].causes[code] for code in ("target_refused", "target_denied")})
+        if known and known.code in causes:
+            cause, remedy = causes[known.code]
+            shown = remedies.fill(remedy._asdict(), remedies.PLACEHOLDERS, {})
+            return "%s (%s)" % (cause, units.without_times(known.line)), remedies.text(shown)
     return problem.cause, problem.remedy
+
+
+def present_journal(module):
+    """Return what the tunnel's unit said in its present start, within the last minutes: what was repaired before is no cause now."""
+
+    def run(*words):
+        rc, out, _err = module.run_command(list(words))
+        return rc, out
+
+    name = module.params["unit"]
+    unit = units.parse(run("systemctl", "show", name, "--property=" + units.PROPERTIES)[1]).get(name, units.Unit())
+    try:
+        units.readable(None)
+        return units.journal(run, name, unit, seconds=120.0)
+    except units.Unreadable:
+        return ""
 
 
 def main():

@@ -46,6 +46,13 @@ options:
     description: The probes to run, with the longest time of each in seconds. Made from O(only), O(skip), O(active) and O(connection).
     type: dict
     default: {}
+  login:
+    description:
+      - Whether to log in at the gateway host with the tunnel's key although the tunnel carries. It shows what would keep the tunnel
+        from coming up again. Where the tunnel carries nothing, this is always done. By default where a play has few hosts.
+    type: bool
+    default: true
+    version_added: "0.2.0"
   canary_image:
     description: Image of that Job. It has to have the program C(true).
     type: str
@@ -169,6 +176,7 @@ def main():
             "skip": {"type": "list", "elements": "str", "default": []},
             "active": {"type": "bool", "default": False},
             "probes": {"type": "dict", "default": {}},
+            "login": {"type": "bool", "default": True},
             "canary_image": {"type": "str", "default": "busybox:stable"},
             "deadline_seconds": {"type": "float", "default": 20},
             "nonce": {"type": "str"},

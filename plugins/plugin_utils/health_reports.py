@@ -93,13 +93,15 @@ def unknowns(results, limit=6):
     """Return a line for each reason why checks could not look, the most frequent first."""
     reasons = {}
     for result in results:
+        of_host = {}
         for verdict in result["verdicts"]:
             if verdict["status"] in ("unknown", "crash"):
-                reasons.setdefault((verdict["status"], verdict["found"]), {}).setdefault(verdict["id"], set()).add(result["host"])
+                of_host.setdefault((verdict["status"], verdict["found"]), []).append(verdict["id"])
+        for (status, found), checks in of_host.items():  # hosts on one line have the same checks: no pair is told that was not seen
+            reasons.setdefault((status, found, tuple(checks)), []).append(result["host"])
     lines = []
-    for (status, found), checks in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
-        hosts = sorted(set().union(*checks.values()))
-        lines.append("%s %s  %s: %s" % (status.upper(), ", ".join(sorted(checks)), names(hosts), found))
+    for (status, found, checks), hosts in sorted(reasons.items(), key=lambda item: (-len(item[0][2]) * len(item[1]), item[0])):
+        lines.append("%s %s  %s: %s" % (status.upper(), ", ".join(checks), names(sorted(hosts)), found))
     return lines[:limit] + (["... and %d other reasons" % (len(lines) - limit)] if len(lines) > limit else [])
 
 

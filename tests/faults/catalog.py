@@ -46,6 +46,33 @@ def edit(path, expression, after=""):
 OFTEN = edit("/etc/beta9/agent.env", "'s/^BETA9_KEEPALIVE_INTERVAL=.*/BETA9_KEEPALIVE_INTERVAL=1/'", AGENT_NOW)
 
 
+def drop_in(unit, lines):
+    """Return a script that adds lines to the [Service] of a unit."""
+    return "mkdir -p /run/systemd/system/{0}.service.d; printf '[Service]\\n{1}\\n' > /run/systemd/system/{0}.service.d/fault.conf; systemctl daemon-reload; ".format(
+        unit, lines.replace("'", "'\\''")
+    )
+
+
+def no_drop_in(unit):
+    """Return a script that takes them away."""
+    return "rm -r /run/systemd/system/{0}.service.d; systemctl daemon-reload; systemctl reset-failed {0}; ".format(unit)
+
+
+def sshd_with(line):
+    """Return a script that gives sshd a line of configuration before all others; sshd is not told."""
+    return "echo '%s' > /etc/ssh/sshd_config.d/00-fault.conf; " % line
+
+
+NO_SSHD_WITH = "rm -f /etc/ssh/sshd_config.d/00-fault.conf; systemctl restart ssh"
+JOURNALD = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald"
+TUNNEL_KEY = "/etc/beta9/credentials/tunnel_key"
+ADDRESS_OF_WORKER = "$(getent ahostsv4 {worker} | head -n 1 | cut -d' ' -f1)"
+# the gateway host takes no frame of more than 1000 bytes, and goes on to say that it takes 1500
+ROUTE = "r=$(ip -4 route show dev eth0 scope link | head -n 1 | sed 's/ advmss [0-9]*//'); ip route replace $r dev eth0 "
+BLACK_HOLE = ROUTE + "advmss 1460; ip link set dev eth0 mtu 1000"
+NO_BLACK_HOLE = "ip link set dev eth0 mtu 1500; " + ROUTE
+
+
 def worker_edit(name, root, guide, path, expression, after="", settle="", **options):
     """Return a fault that is an edited file on the worker."""
     inject, restore = edit(path, expression, after)
@@ -74,19 +101,19 @@ FAULTS = [
     Fault("tunnel stopped", "T01", "Tunnel Connection Refused", {"worker": "systemctl stop beta9-tunnel"}, {"worker": TUNNEL_UP}, code="stopped", heals=True),
     Fault(
         "tunnel's key not let in",
-        "T01",
+        "T08",
         "Tunnel Connection Refused",
         {
             "gateway": "cp -a /etc/ssh/beta9-tunnel/authorized_keys /root/kept-keys; "
             "sed -i /{worker}$/d /etc/ssh/beta9-tunnel/authorized_keys; pkill -u beta9-tunnel || true"
         },
         {"gateway": "cp -a /root/kept-keys /etc/ssh/beta9-tunnel/authorized_keys", "worker": TUNNEL_UP},
-        code="refused_key",
+        code="key_refused",
         wait_seconds=4,
     ),
     Fault(
         "gateway host shows another key",
-        "T01",
+        "T08",
         "Tunnel Connection Refused",
         {
             "worker": KEEP.format("/etc/beta9/tunnel/known_hosts") + "; ssh-keygen -q -t ed25519 -N '' -f /root/fake; "
@@ -98,13 +125,13 @@ FAULTS = [
     ),
     worker_edit(
         "gateway host's SSH port is wrong",
-        "T01",
+        "T08",
         "Tunnel Connection Refused",
         SSH_CONFIG,
         "'s/Port .*/Port 2222/'",
         RESTART_TUNNEL,
         "; " + TUNNEL_UP,
-        code="no_route",
+        code="refused",
         wait_seconds=3,
     ),
     Fault(
@@ -331,10 +358,299 @@ FAULTS = [
     ),
     Fault(
         "agent killed again and again",
+        "P01",
+        "Machine Keeps Expiring",
+        {"worker": "for n in 1 2 3 4; do systemctl kill -s KILL beta9-agent; sleep 3.5; done"},
+        {"worker": "systemctl reset-failed beta9-agent; " + AGENT_NOW},
+        code="failing",
+    ),
+    Fault(
+        "agent killed now and then",
         "P02",
         "Machine Keeps Expiring",
-        {"worker": "for n in 1 2 3 4; do systemctl kill -s KILL beta9-agent; sleep 6.5; done"},
+        {"worker": "for n in 1 2 3 4; do systemctl kill -s KILL beta9-agent; sleep 3.5; done; sleep 61"},
         {"worker": "systemctl reset-failed beta9-agent; " + AGENT_NOW},
+    ),
+    Fault(
+        "agent ends at once",
+        "P01",
+        "Agent Crashes on Startup",
+        {"worker": drop_in("beta9-agent", "ExecStart=\\nExecStart=/bin/false") + "systemctl restart --no-block beta9-agent; sleep 2"},
+        {"worker": no_drop_in("beta9-agent") + AGENT_NOW},
+        code="failing",
+    ),
+    Fault(
+        "agent ends after some seconds",
+        "P01",
+        "Agent Crashes on Startup",
+        {
+            "worker": drop_in("beta9-agent", "ExecStart=\\nExecStart=/bin/sh -c 'sleep 4; exit 1'")
+            + "systemctl restart --no-block beta9-agent; sleep 8"
+        },
+        {"worker": no_drop_in("beta9-agent") + AGENT_NOW},
+        code="failing",
+    ),
+    Fault(
+        "agent masked",
+        "P01",
+        "Agent Crashes on Startup",
+        {
+            "worker": "mv /etc/systemd/system/beta9-agent.service /root/unit; systemctl mask --runtime --now beta9-agent; "
+            "systemctl mask --now beta9-agent; systemctl daemon-reload"
+        },
+        {
+            "worker": "systemctl unmask --runtime beta9-agent; rm -f /etc/systemd/system/beta9-agent.service; "
+            "mv /root/unit /etc/systemd/system/beta9-agent.service; systemctl daemon-reload; systemctl enable -q beta9-agent; " + AGENT_NOW
+        },
+        code="masked",
+    ),
+    Fault(
+        "pool typo in the agent's settings",
+        "P07",
+        'Error: "Invalid pool name" (500)',
+        {"worker": KEEP.format(AGENT_ENV) + "; sed -i s/^BETA9_POOL_NAME=.*/BETA9_POOL_NAME=gpuu/ " + AGENT_ENV + "; systemctl restart --no-block beta9-agent; sleep 2"},
+        {"worker": BACK.format(AGENT_ENV) + "; " + AGENT_NOW},
+        code="identity",
+    ),
+    Fault(
+        "another machine's id in the agent's settings",
+        "P07",
+        'Error: "machine_not_found" (500)',
+        {"worker": KEEP.format(AGENT_ENV) + "; sed -i s/^BETA9_MACHINE_ID=.*/BETA9_MACHINE_ID=0badcafe/ " + AGENT_ENV},
+        {"worker": BACK.format(AGENT_ENV) + "; " + AGENT_NOW},
+        code="identity",
+    ),
+    Fault(
+        "journal is not written",
+        "P02",
+        "Agent Crashes on Startup",
+        {"worker": "systemctl mask --runtime --now " + JOURNALD},
+        {"worker": "systemctl unmask --runtime " + JOURNALD + "; systemctl start systemd-journald.socket systemd-journald-dev-log.socket systemd-journald"},
+        code="no_journal",
+    ),
+    Fault(
+        "agent's Python is in a home",
+        "P03",
+        "Agent Crashes on Startup",
+        {
+            "worker": "cp -aL " + VENV + "/bin/python /root/python; mv " + VENV + "/bin/python " + VENV + "/bin/python.away; "
+            "ln -s /root/python " + VENV + "/bin/python; systemctl restart --no-block beta9-agent; sleep 1"
+        },
+        {"worker": "mv -T " + VENV + "/bin/python.away " + VENV + "/bin/python; rm -f /root/python; " + AGENT_NOW},
+        code="home",
+    ),
+    Fault(
+        "agent's Python was replaced by an upgrade",
+        "P03",
+        "Agent Crashes on Startup",
+        {
+            "worker": "mv " + VENV + "/bin/python " + VENV + "/bin/python.away; ln -s /usr/bin/python3.9 " + VENV + "/bin/python; "
+            "systemctl restart --no-block beta9-agent; sleep 1"
+        },
+        {"worker": "mv -T " + VENV + "/bin/python.away " + VENV + "/bin/python; " + AGENT_NOW},
+        code="replaced",
+    ),
+    Fault(
+        "agent's environment is of another Python",
+        "P03",
+        "Agent Crashes on Startup",
+        {"worker": "cd " + VENV + "/lib && mv python3.* python3.9; systemctl restart --no-block beta9-agent; sleep 1"},
+        {"worker": "cd " + VENV + "/lib && mv python3.9 python3.$(/usr/bin/python3 -c 'import sys; print(sys.version_info[1])'); " + AGENT_NOW},
+        code="replaced",
+    ),
+    Fault(
+        "secrets that all may read",
+        "C04",
+        'Error: "Invalid token" (403)',
+        {"worker": "chmod 777 /etc/beta9/credentials /etc/beta9/credentials/*"},
+        {"worker": "chmod 700 /etc/beta9/credentials; chmod 600 /etc/beta9/credentials/*"},
+        code="mode",
+    ),
+    Fault(
+        "settings that all may write",
+        "C04",
+        "Agent Crashes on Startup",
+        {"worker": "chmod 666 " + AGENT_ENV},
+        {"worker": "chmod 644 " + AGENT_ENV},
+        code="mode",
+    ),
+    Fault(
+        "secrets of another account",
+        "C04",
+        'Error: "Invalid token" (403)',
+        {"worker": "chown nobody /etc/beta9/credentials/machine_token"},
+        {"worker": "chown root /etc/beta9/credentials/machine_token"},
+        code="owner",
+    ),
+    Fault(
+        "tunnel's key is empty",
+        "C04",
+        "Tunnel Connection Refused",
+        {"worker": KEEP.format(TUNNEL_KEY) + "; : > " + TUNNEL_KEY + "; systemctl restart beta9-tunnel; sleep 1"},
+        {"worker": BACK.format(TUNNEL_KEY) + "; " + TUNNEL_UP},
+        code="empty",
+    ),
+    Fault(
+        "token empty",
+        "A01",
+        'Error: "Invalid token" (403)',
+        {"worker": KEEP.format(TOKEN) + "; : > " + TOKEN + "; systemctl restart --no-block beta9-agent; sleep 1"},
+        {"worker": BACK.format(TOKEN) + "; " + AGENT_NOW},
+        code="missing",
+    ),
+    # tunnel, where the fault is
+    Fault(
+        "firewall drops the gateway host's answers",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": "ip route add blackhole " + ADDRESS_OF_WORKER},
+        {"gateway": "ip route del blackhole " + ADDRESS_OF_WORKER, "worker": TUNNEL_UP},
+        code="timeout",
+        wait_seconds=0,
+    ),
+    Fault(
+        "firewall drops what is sent to the gateway host",
+        "T08",
+        "Tunnel Connection Refused",
+        {"worker": "ip neigh replace {gateway_address} lladdr 02:00:00:00:00:01 nud permanent dev eth0; systemctl restart beta9-tunnel"},
+        {"worker": "ip neigh del {gateway_address} dev eth0; " + TUNNEL_UP},
+        code="timeout",
+    ),
+    Fault(
+        "no route to the gateway host",
+        "T08",
+        "Tunnel Connection Refused",
+        {"worker": "ip route add unreachable {gateway_address}; ip route flush cache"},
+        {"worker": "ip route del unreachable {gateway_address}; " + TUNNEL_UP},
+        code="unreachable",
+        wait_seconds=0,
+    ),
+    Fault(
+        "MTU black hole, tunnel up",
+        "T08",
+        "Tunnel Keeps Dropping",
+        {"worker": "ip link set dev eth0 gso_max_segs 1; " + TUNNEL_UP, "gateway": BLACK_HOLE},
+        {"gateway": NO_BLACK_HOLE, "worker": "ip link set dev eth0 gso_max_segs 65535; " + TUNNEL_UP},
+        code="stalled",
+        wait_seconds=0,
+    ),
+    Fault(
+        "MTU black hole, tunnel down",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": BLACK_HOLE, "worker": "ip link set dev eth0 gso_max_segs 1; systemctl restart beta9-tunnel"},
+        {"gateway": NO_BLACK_HOLE, "worker": "ip link set dev eth0 gso_max_segs 65535; " + TUNNEL_UP},
+        code="stalled",
+    ),
+    Fault(
+        "gateway host's sshd moved to another port, tunnel down",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": sshd_with("Port 2222") + "systemctl restart ssh; pkill -u beta9-tunnel sshd || true"},
+        {"gateway": NO_SSHD_WITH, "worker": TUNNEL_UP},
+        code="refused",
+    ),
+    Fault(
+        "gateway host's sshd moved to another port, tunnel still up",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": sshd_with("Port 2222") + "systemctl restart ssh"},
+        {"gateway": NO_SSHD_WITH},
+        code="refused",
+        wait_seconds=0,
+    ),
+    Fault(
+        "gateway host's sshd stopped",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": "systemctl stop ssh; pkill sshd || true"},
+        {"gateway": "systemctl start ssh", "worker": TUNNEL_UP},
+        code="refused",
+    ),
+    Fault(
+        "gateway host has new host keys elsewhere",
+        "T08",
+        "Tunnel Connection Refused",
+        {
+            "gateway": "mkdir -p /etc/ssh/other; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/other/key <<< y >/dev/null; "
+            + sshd_with("HostKey /etc/ssh/other/key")
+            + "systemctl restart ssh; pkill -u beta9-tunnel sshd || true"
+        },
+        {"gateway": NO_SSHD_WITH + "; rm -r /etc/ssh/other", "worker": TUNNEL_UP},
+        code="host_key",
+        wait_seconds=2,
+    ),
+    worker_edit(
+        "gateway host's name does not resolve",
+        "T08",
+        "Tunnel Connection Refused",
+        SSH_CONFIG,
+        "'s/HostName .*/HostName no-such-gateway.invalid/'",
+        RESTART_TUNNEL,
+        "; " + TUNNEL_UP,
+        code="name",
+        wait_seconds=1,
+    ),
+    Fault(
+        "DNS does not answer",
+        "T08",
+        "Tunnel Connection Refused",
+        {
+            "worker": KEEP.format(SSH_CONFIG) + "; sed -i 's/HostName .*/HostName gateway.example.com/' " + SSH_CONFIG + "; cp /etc/resolv.conf /root/resolv; "
+            "echo nameserver 192.0.2.1 > /etc/resolv.conf; " + RESTART_TUNNEL
+        },
+        {"worker": BACK.format(SSH_CONFIG) + "; cat /root/resolv > /etc/resolv.conf; " + TUNNEL_UP},
+        code="name",
+        wait_seconds=1,
+    ),
+    Fault(
+        "autossh is gone",
+        "T01",
+        "Tunnel Connection Refused",
+        {"worker": "mv /usr/bin/autossh /root/autossh; systemctl restart beta9-tunnel"},
+        {"worker": "mv /root/autossh /usr/bin/autossh; " + TUNNEL_UP},
+        code="program",
+        wait_seconds=1,
+    ),
+    Fault(
+        "tunnel's account is gone",
+        "T01",
+        "Tunnel Connection Refused",
+        {"worker": "cp -a /etc/passwd /root/passwd; sed -i /^beta9-tunnel:/d /etc/passwd; systemctl restart beta9-tunnel"},
+        {"worker": "cp -a /root/passwd /etc/passwd; " + TUNNEL_UP},
+        code="account",
+        wait_seconds=1,
+    ),
+    Fault(
+        "tunnel masked",
+        "T01",
+        "Tunnel Connection Refused",
+        {"worker": "mv /etc/systemd/system/beta9-tunnel.service /root/unit; systemctl daemon-reload; systemctl mask --now beta9-tunnel"},
+        {
+            "worker": "systemctl unmask beta9-tunnel; mv /root/unit /etc/systemd/system/beta9-tunnel.service; systemctl daemon-reload; "
+            "systemctl enable -q beta9-tunnel; " + TUNNEL_UP
+        },
+        code="masked",
+    ),
+    Fault(
+        "tunnel's listen address is taken at the gateway host",
+        "T01",
+        "Gateway Can't Reach Worker k3s",
+        {
+            "gateway": "pkill -u beta9-tunnel sshd; sleep 0.2; systemd-run -q --unit squatter python3 -m http.server 6443 --bind {address}",
+            "worker": "sleep 0.5; systemctl restart beta9-tunnel",
+        },
+        {"gateway": "systemctl stop squatter", "worker": TUNNEL_UP},
+        code="listen_refused",
+        wait_seconds=2,
+    ),
+    Fault(
+        "gateway stopped",
+        "T04",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": "systemctl stop beta9-gateway-double"},
+        {"gateway": "systemctl start beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+        code="target_refused",
     ),
     Fault(
         "agent's Python is gone",

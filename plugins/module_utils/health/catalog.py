@@ -63,6 +63,56 @@ ASK_GATEWAY = "curl -sS -m 10 {gateway_url}/api/v1/health"
 # As the unit does it: the tunnel's configuration, key and account at the gateway host, and what the key may open there
 TRY_TUNNEL = "ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
 KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
+TUNNEL_LOG = inspect(WORKER, "journalctl --no-pager -r -u beta9-tunnel -n 20")
+SSHD_LOG = "journalctl --no-pager -r -u ssh -u sshd -n 20"
+# What a login at the gateway host ends with: codes of module_utils/tunnel.py
+SSH_CAUSES = {
+    "name": (
+        "the gateway host's name can't be resolved on the worker",
+        inspect(WORKER, TRY_TUNNEL, "Correct the worker's DNS, or set autossh_gateway_address to an address."),
+    ),
+    "refused": (
+        "the gateway host's SSH port is closed: sshd does not run there, or listens on another port",
+        inspect(GATEWAY_HOST, "ss -ltnp", "Start sshd, or set autossh_gateway_port to the port that it listens on."),
+    ),
+    "timeout": (
+        "the gateway host's SSH port does not answer: a firewall drops the packets, or the address is another host's",
+        inspect(WORKER, TRY_TUNNEL, "Open the gateway host's SSH port in the firewalls between both, or correct autossh_gateway_address."),
+    ),
+    "unreachable": ("the worker has no route to the gateway host", inspect(WORKER, "ip route", "Correct the worker's network, or autossh_gateway_address.")),
+    "closed": (
+        "the gateway host takes the connection and closes it before SSH begins: sshd refuses this address, or has too many logins waiting",
+        inspect(GATEWAY_HOST, SSHD_LOG, "Look at MaxStartups and PerSourcePenalties of sshd, at fail2ban, and at hosts.deny."),
+    ),
+    "silent": (
+        "the gateway host takes the connection and says nothing: sshd hangs, or a firewall between both holds it",
+        inspect(GATEWAY_HOST, SSHD_LOG, "Restart sshd."),
+    ),
+    "not_ssh": ("what answers at the gateway host's SSH port is not SSH", first("Correct autossh_gateway_port.", ONBOARD)),
+    "stalled": (
+        "small packets get through to the gateway host and large ones do not: an MTU is too large on the way, and its ICMP messages are dropped",
+        inspect(WORKER, "ip link show up", "Lower the MTU of the worker's interface (1400 often fits), or let ICMP type 3 code 4 through on the way."),
+    ),
+    "cut": ("the connection to the gateway host is cut during the login", inspect(GATEWAY_HOST, SSHD_LOG)),
+    "slow": (
+        "the gateway host's sshd does not finish the login in time",
+        inspect(GATEWAY_HOST, SSHD_LOG, "Look at the host's load, at UseDNS of sshd, and at its PAM configuration."),
+    ),
+    "host_key": (
+        "the gateway host shows another host key than the pinned one",
+        first("Compare the fingerprint that was found with the gateway host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:", ONBOARD),
+    ),
+    "key_refused": ("the gateway host does not accept the tunnel's account or key", ONBOARD),
+    "account_refused": (
+        "the gateway host accepts the tunnel's key and refuses its account: it is expired, or locked by PAM",
+        repair(GATEWAY_HOST, "chage -E -1 beta9-tunnel"),
+    ),
+    "forward_refused": (
+        "the gateway host's sshd does not permit the forward to the tunnel's target",
+        inspect(GATEWAY_HOST, "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1 | grep -i -e forwarding -e ^permit", "Then run onboard_worker.yml again."),
+    ),
+    "config": ("ssh refuses the tunnel's configuration", ONBOARD),
+}
 STATE_ANCESTORS = ("P01", "P02", "P05", "T04", "A01", "A02", "C03")
 
 CHECKS = (
@@ -75,6 +125,22 @@ CHECKS = (
         {
             "": ("a setting is missing or mistyped", ONBOARD._replace(prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong.")),
             "no_machine": ("this host was never onboarded: it holds no machine id", ONBOARD),
+        },
+    ),
+    Check(
+        "C04",
+        "config.files",
+        "The collection's files are root's, and its secrets root's alone",
+        WORKER,
+        "Whoever may read the machine's token, or write the tunnel's settings, is the machine.",
+        {
+            "mode": (
+                "a file of the collection may be read or written by others than root",
+                repair(WORKER, "chmod -R go-w /etc/beta9; chmod -R go-rwx /etc/beta9/credentials"),
+            ),
+            "owner": ("a file of the collection belongs to another account than root", repair(WORKER, "chown -R root:root /etc/beta9")),
+            "empty": ("a key or token on the host is empty", ONBOARD),
+            "": ("a file of the collection is not as it was written", ONBOARD),
         },
     ),
     Check(
@@ -96,6 +162,18 @@ CHECKS = (
         heal_class=SAFE,
     ),
     Check(
+        "T08",
+        "tunnel.gateway_ssh",
+        "The gateway host's SSH port takes the tunnel",
+        WORKER,
+        "Without it the tunnel does not come up, or carries nothing.",
+        dict(SSH_CAUSES, **{"": ("a login at the gateway host with the tunnel's key fails", inspect(WORKER, TRY_TUNNEL))}),
+        ("C01",),
+        ("T06", "C04"),
+        modes=("autossh",),
+        timeout_seconds=12.0,
+    ),
+    Check(
         "T01",
         "tunnel.process",
         "Exactly one supervised tunnel runs",
@@ -103,24 +181,25 @@ CHECKS = (
         "Without the tunnel the worker can't reach the gateway, and the gateway can't reach its k3s.",
         {
             "stopped": ("the tunnel's unit does not run", START_TUNNEL),
-            "failing": ("the tunnel's ssh ends again and again", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel -n 50")),
-            "host_key": (
-                "the gateway host shows another host key than the pinned one",
-                first("Compare the fingerprint that the log names with the gateway host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:", ONBOARD),
-            ),
-            "refused_key": ("the gateway host does not accept the tunnel's key", ONBOARD),
-            "listen_taken": (
+            "masked": ("the tunnel's unit is masked", ONBOARD),
+            "not_installed": ("the tunnel is not installed", ONBOARD),
+            "failing": ("the tunnel's ssh ends again and again", TUNNEL_LOG),
+            "program": ("systemd can't start the tunnel's program: autossh is missing or may not be run", ONBOARD),
+            "account": ("the account of the tunnel's unit does not exist on the worker", ONBOARD),
+            "credential": ("systemd can't read the tunnel's key", ONBOARD),
+            "sandbox": ("systemd can't set up the sandbox of the tunnel's unit", TUNNEL_LOG),
+            "folder": ("systemd can't enter the tunnel's folder", TUNNEL_LOG),
+            "config": SSH_CAUSES["config"],
+            "listen_refused": (
                 "the worker's listen address on the gateway host is taken or not permitted",
                 inspect(GATEWAY_HOST, "ss -ltnp 'sport = :6443'", "A dead tunnel's sshd frees its address within 45 s. What else listens there has to stop."),
             ),
-            "no_route": (
-                "the gateway host can't be reached over SSH: name, route, firewall, or sshd",
-                inspect(WORKER, TRY_TUNNEL, "Correct autossh_gateway_address, the firewall or the gateway host's sshd."),
-            ),
+            "port_taken": ("another program holds the tunnel's local port", inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program.")),
             "duplicate": ("a second ssh forwards the same port beside the unit's", inspect(WORKER, "pgrep -ax 'ssh|autossh'", "Stop the one that was started by hand.")),
             "": ("the tunnel's unit does not run", START_TUNNEL),
         },
         ("C01",),
+        ("T06", "T08", "C04"),
         modes=("autossh",),
         heal="tunnel_start",
         heal_codes=("stopped", "failing"),
@@ -138,7 +217,7 @@ CHECKS = (
             "": ("nothing listens on the tunnel's local port", START_TUNNEL),
         },
         ("C01",),
-        ("T01",),
+        ("T01", "T08"),
         modes=("autossh",),
     ),
     Check(
@@ -167,6 +246,15 @@ CHECKS = (
                 "the connection is closed without an answer (curl: 52): wrong NodePort, gateway pod not ready, or service not exposed",
                 inspect(CLUSTER, "{kubectl} get service beta9-gateway-nodeport", "The tunnel's target must be this port of the gateway host."),
             ),
+            "connection_reset": ("the connection is cut before an answer", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
+            "target_refused": (
+                "nothing listens at the tunnel's target on the gateway host",
+                inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Start the gateway, or correct the target in autossh_forwards."),
+            ),
+            "target_denied": (
+                "the gateway host's sshd may not connect to the tunnel's target (SELinux, or a firewall of the host itself)",
+                inspect(GATEWAY_HOST, SSHD_LOG, "On SELinux, ausearch -m avc shows what sshd was denied."),
+            ),
             "gateway_unhealthy": ("the gateway runs, but its Redis or Postgres does not answer", inspect(CLUSTER, "{kubectl} get pods")),
             "not_gateway": ("something else than a beta9 gateway answers", inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993).")),
             "timeout": ("the gateway does not answer in time", inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
@@ -175,8 +263,8 @@ CHECKS = (
             "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
         ("T03",),
-        ("G02", "G03", "G04", "G09"),
-        timeout_seconds=8.0,
+        ("T08", "G02", "G03", "G04", "G09"),
+        timeout_seconds=10.0,
     ),
     Check(
         "T05",
@@ -186,7 +274,7 @@ CHECKS = (
         "Keepalives get lost, and the machine expires now and then.",
         {
             "probes": ("some of ten requests in a row failed", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h")),
-            "drops": ("the tunnel was lost more than three times in 24 hours", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h", "Each line with exited or timeout is a drop; the times tell what else happened then.")),
+            "drops": ("the tunnel was lost more than three times within the hour, and lately", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h", "Each line with exited or timeout is a drop; the times tell what else happened then.")),
             "": ("the way to the gateway is not steady", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
         },
         ("T04",),
@@ -285,6 +373,11 @@ CHECKS = (
         "The agent crashes on startup.",
         {
             "missing": ("the agent is not installed: its Python is not there", ONBOARD),
+            "replaced": ("the Python that the agent was installed with was replaced, as by an upgrade of the distribution", ONBOARD),
+            "home": (
+                "the agent's Python is in a home directory, which the unit's sandbox hides",
+                first("Point ansible_python_interpreter at a Python outside of /home and /root.", ONBOARD),
+            ),
             "old": ("the agent's Python is older than 3.10", first("Install Python 3.10 or newer and point ansible_python_interpreter at it.", ONBOARD)),
             "": ("the agent's Python does not start", ONBOARD),
         },
@@ -309,9 +402,12 @@ CHECKS = (
         "The agent's settings are valid",
         WORKER,
         "The agent ends at once, and again after every restart.",
-        {"": ("the agent refuses its settings", ONBOARD._replace(prose="Correct the setting that the agent names, if the inventory has it wrong."))},
+        {
+            "identity": ("the agent's settings are another machine's or pool's than the host's record", ONBOARD),
+            "": ("the agent refuses its settings", ONBOARD._replace(prose="Correct the setting that the agent names, if the inventory has it wrong.")),
+        },
         ("P04",),
-        ("A03", "A01"),
+        ("A03", "A01", "C01"),
         timeout_seconds=10.0,
     ),
     Check(
@@ -322,13 +418,20 @@ CHECKS = (
         "Without an agent no keepalive is sent; two of them disturb each other.",
         {
             "stopped": ("the agent's unit does not run", START_AGENT),
+            "masked": ("the agent's unit is masked", ONBOARD),
+            "not_installed": ("the agent is not installed", ONBOARD),
+            "program": ("systemd can't start the agent's Python: it is missing, or the unit's sandbox does not reach it", ONBOARD),
+            "account": ("systemd can't make the account of the agent's unit", JOURNAL),
+            "credential": ("systemd can't read a credential of the agent", ONBOARD),
+            "sandbox": ("systemd can't set up the sandbox of the agent's unit", JOURNAL),
+            "folder": ("systemd can't enter the agent's folder", JOURNAL),
             "failing": ("the agent ends again and again", inspect(WORKER, DOCTOR)),
             "frozen": ("the agent's process is stopped or does not answer", START_AGENT),
             "duplicate": ("a second agent runs for the same machine", inspect(WORKER, "pgrep -af beta9_agent", "Stop the one that was started by hand.")),
             "": ("the agent's unit does not run", START_AGENT),
         },
         ("C01",),
-        ("P03", "P04", "P07"),
+        ("P03", "P04", "P07", "A01", "C04"),
         heal="agent_start",
         heal_codes=("stopped", "failing", "frozen"),
         heal_class=SAFE,
@@ -339,7 +442,14 @@ CHECKS = (
         "The agent does not crash",
         WORKER,
         "Between a crash and the next start no keepalive is sent.",
-        {"traceback": ("the agent ended with a traceback", JOURNAL), "": ("the agent was restarted more than three times within an hour", JOURNAL)},
+        {
+            "traceback": ("the agent ended with a traceback", JOURNAL),
+            "no_journal": (
+                "the host's journal is not written: a crash would leave no trace",
+                repair(WORKER, "systemctl unmask --runtime systemd-journald.socket systemd-journald; systemctl start systemd-journald.socket systemd-journald"),
+            ),
+            "": ("the agent was restarted more than three times within the hour, and lately", JOURNAL),
+        },
         ("P01",),
         ("P04", "P07"),
         severity="warn",
@@ -369,8 +479,7 @@ CHECKS = (
         "The log names what the agent is waiting for.",
         {"": ("the agent reports a problem", JOURNAL)},
         ("P01",),
-        ("T01", "T04", "A01", "A02", "A05", "G06", "U05"),
-        severity="warn",
+        ("T01", "T08", "T04", "A01", "A02", "A03", "A05", "P07", "G06", "U05"),
     ),
     Check(
         "M01",
@@ -581,7 +690,7 @@ CHECKS = (
         "k3s runs",
         WORKER,
         "The gateway can't start pods.",
-        {"": ("the k3s unit does not run", repair(WORKER, "systemctl start k3s"))},
+        {"masked": ("the k3s unit is masked", ONBOARD), "": ("the k3s unit does not run", repair(WORKER, "systemctl start k3s"))},
         ("K01",),
         component="k3s",
         heal="k3s_start",

@@ -19,6 +19,8 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import catalo
 
 TROUBLE = ("fail", "warn")
 READY = ("C02", "M01", "M02")  # the checks that see the machine ready
+# Nobody is healthy of whom nothing of one of these was seen to be well: the gateway's view, the agent, the way between both
+CHAIN = (READY, ("P01",), ("T03", "T04", "A01"))
 
 
 def order(checks):
@@ -64,12 +66,17 @@ def roots(verdicts):
 
 
 def outcome(verdicts):
-    """Return healthy, unhealthy or unknown: what a script wants to know. Nobody is healthy whom nobody saw ready."""
+    """Return healthy, unhealthy or unknown: what a script wants to know. What nobody saw well is not healthy."""
     statuses = [verdict["status"] for verdict in verdicts]
     if "fail" in statuses:
         return "unhealthy"
-    ready = [verdict["status"] for verdict in verdicts if verdict["id"] in READY]
-    return "healthy" if "pass" in (ready or statuses) and "crash" not in statuses else "unknown"
+    return "healthy" if "pass" in statuses and "crash" not in statuses and not unseen(verdicts) else "unknown"
+
+
+def unseen(verdicts):
+    """Return the verdicts of those links of the chain of which nothing was seen to be well, though it was looked at."""
+    links = [[verdict for verdict in verdicts if verdict["id"] in link and verdict["status"] != "not_applicable"] for link in CHAIN]
+    return [verdict for link in links for verdict in link if not any(verdict["status"] == "pass" for verdict in link)]
 
 
 def _verdict(check, seen, verdicts, accepted):

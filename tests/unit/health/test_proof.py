@@ -30,7 +30,7 @@ class Context(engine.Context):
 
     def run(self, *command, timeout=4.0, stdin=None, hangs=False):
         assert command[:2] == ("systemctl", "show")
-        return engine.Ran(0, "LoadState=loaded\nMainPID=814\nExecMainStartTimestampMonotonic=%d\n" % self.started_us)
+        return engine.Ran(0, "Id=beta9-agent.service\nLoadState=loaded\nMainPID=814\nExecMainStartTimestampMonotonic=%d\n" % self.started_us)
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import itertools
 import json
 import os
 import re
+import stat
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import JOURNALD, SETTLED_SECONDS, explanation, restarts_within, unit_of
 
 UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
@@ -25,10 +27,14 @@ AGENT_LOOK = (
     "print('packages', flush=True); from beta9_agent.__main__ import main; sys.exit(main(['--dry-run']))"
 )
 PACKAGES = ("httpcore", "psutil", "pynvml")
+CONFIGURATION = "/etc/beta9"
 SETTINGS = host.AGENT_SETTINGS_PATH
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
+HIDDEN = ("/home/", "/root/", "/run/user/")  # by the unit's ProtectHome
+STARTING_SECONDS = 10.0  # what an agent may take until it says how it is
+LOOP_SECONDS = 60.0  # longer than this, and it is not between two crashes of a loop
 PAYLOAD_FIELDS = ("machine_id", "hostname", "pool_name", "provider_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
@@ -111,12 +117,12 @@ def proof(context):
     def read():
         state = state_of(context)
         try:
-            unit = tunnel.unit_of(context, UNIT)
+            unit = unit_of(context, UNIT)
         except Unknown:
             return None
         sound = state.get("status") == "ready" and not state.get("reload_error") and not state.get("gpu_problem")
         complete = set(PACKAGES) <= set(state.get("loaded") or ()) and "register" in (state.get("sent") or {})
-        if not sound or not complete or str(state.get("pid")) != unit.get("MainPID"):
+        if not sound or not complete or state.get("pid") != unit.main_pid:
             return None
         interpreter = os.path.realpath(PYTHON)
         library = os.path.join(os.path.dirname(os.path.dirname(interpreter)), "lib", os.path.basename(interpreter))
@@ -124,7 +130,7 @@ def proof(context):
         if not all(map(os.path.exists, paths)):
             return None
         trees = itertools.chain(paths, host.tree(os.path.realpath(paths[2])))
-        return None if host.changed_since(int(unit["ExecMainStartTimestampMonotonic"]), trees) else state
+        return None if host.changed_since(unit.started_us, trees) else state
 
     return context.shared("proof", read)
 
@@ -178,7 +184,12 @@ def payload(context):
 
 
 def settings(context):
-    """P07: the agent's own judgement of its settings."""
+    """P07: whose settings these are, and the agent's own judgement of them."""
+    config, given = context.config, host.agent_settings(SETTINGS)
+    named = (("MACHINE_ID", "machine_id"), ("POOL_NAME", "pool"), ("PROVIDER_NAME", "provider"))
+    others = ["BETA9_%s=%s" % (name, given["BETA9_" + name]) for name, key in named if given.get("BETA9_" + name, config[key]) != config[key]]
+    if others:
+        return bad("identity", "%s has %s; the host's machine is %s of pool %s" % (SETTINGS, ", ".join(others), config["machine_id"], config["pool"]))
     if proof(context):
         return ok("valid, in use")
     status, output = dry_run(context)
@@ -241,9 +252,12 @@ def listed(context):
 
 
 def python(context):
-    """P03: the interpreter of the agent's environment."""
+    """P03: the interpreter of the agent's environment, which the unit's sandbox must reach."""
     if not os.path.exists(PYTHON):
-        return bad("missing", "%s does not exist" % PYTHON)
+        gone = os.path.islink(PYTHON)
+        return bad("replaced" if gone else "missing", "%s %s" % (PYTHON, "leads to %s, which is gone" % os.path.realpath(PYTHON) if gone else "does not exist"))
+    if os.path.realpath(PYTHON).startswith(HIDDEN):
+        return bad("home", "%s leads to %s" % (PYTHON, os.path.realpath(PYTHON)))
     running = proof(context)
     if running:
         return ok("%s, in use" % running["python"])
@@ -251,6 +265,9 @@ def python(context):
     if not version:
         return bad("", "the interpreter ended with %s" % status, output)
     found = tuple(map(int, version.groups()))
+    library = os.path.join(os.path.dirname(os.path.dirname(PYTHON)), "lib", "python%d.%d" % found)
+    if not os.path.isdir(library):
+        return bad("replaced", "Python %d.%d, and there is no %s: the environment was made with another Python" % (found + (library,)))
     return ok("%d.%d" % found) if found >= (3, 10) else bad("old", "Python %d.%d" % found)
 
 
@@ -266,6 +283,28 @@ def packages(context):
     return ok("httpcore, psutil, nvidia-ml-py")
 
 
+def credentials(context):
+    """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's token."""
+    faults = {}
+    for path in sorted(host.tree(CONFIGURATION)):
+        try:
+            found = os.lstat(path)
+        except OSError:
+            continue  # it went away meanwhile
+        secret = path.startswith(host.CREDENTIALS_DIR)
+        if found.st_uid != 0:
+            faults.setdefault("owner", []).append("%s belongs to uid %d" % (path, found.st_uid))
+        elif not stat.S_ISLNK(found.st_mode) and found.st_mode & (0o077 if secret else 0o022):
+            faults.setdefault("mode", []).append("%s has mode %04o" % (path, stat.S_IMODE(found.st_mode)))
+        elif secret and path != TOKEN_FILE and stat.S_ISREG(found.st_mode) and not found.st_size:
+            faults.setdefault("empty", []).append("%s is empty" % path)
+    if faults:
+        return bad(next(iter(faults)), "; ".join(itertools.chain(*faults.values())))
+    if os.path.isdir(host.CREDENTIALS_DIR) and not os.access(host.CREDENTIALS_DIR, os.R_OK | os.X_OK):
+        raise Unknown("%s may not be read: run with become" % host.CREDENTIALS_DIR)
+    return ok("root's alone")
+
+
 def agents(machine_id):
     """Return the pids of long-running agents of a machine. One whose id can't be told counts as well."""
     found = []
@@ -278,38 +317,69 @@ def agents(machine_id):
 
 
 def process(context):
-    """P01: the unit, nothing beside it, and a loop that turns."""
-    unit = tunnel.unit_of(context, UNIT)
-    if unit.get("LoadState") == "not-found":
-        return bad("stopped", "beta9-agent.service is not installed")
-    main = int(unit.get("MainPID") or 0)
-    if not main:
-        failing = unit.get("ActiveState") == "activating"
-        journal = tunnel.journal_of(context, UNIT, "-10min", 60) if failing else ""
-        return bad("failing" if failing else "stopped", "the unit is %s" % unit.get("ActiveState"), tunnel.last_lines(journal))
-    others = [pid for pid in agents(context.config["machine_id"]) if pid != main]
+    """P01: the unit's state now, nothing beside it, and a loop that turns. The journal only explains."""
+    unit = unit_of(context, UNIT)
+    for state, code in (("masked", "masked"), ("not-found", "not_installed")):
+        if unit.load == state:
+            return bad(code, "%s is %s" % (UNIT, state))
+    if unit.active in ("inactive", "failed", "deactivating"):
+        return bad("stopped", "the unit is %s%s" % (unit.active, ", result %s" % unit.result if unit.active == "failed" else ""))
+    if not unit.main_pid:
+        found = "systemd starts it again and again (%d times): it ended with %s" % (unit.restarts, unit.exit_status)
+        return bad(unit.exec_code or "failing", found, last_words(context))
+    others = [pid for pid in agents(context.config["machine_id"]) if pid != unit.main_pid]
     if others:
-        return bad("duplicate", "pid %s beside the unit's %d" % (", ".join(map(str, others)), main))
-    status = context.read("/proc/%d/stat" % main) or ""
+        return bad("duplicate", "pid %s beside the unit's %d" % (", ".join(map(str, others)), unit.main_pid))
+    status = context.read("/proc/%d/stat" % unit.main_pid) or ""
     if status.rpartition(")")[2].split()[:1] == ["T"]:
-        return bad("frozen", "pid %d is stopped" % main)
-    late = time.time() - (state_of(context).get("next_epoch") or time.time())
+        return bad("frozen", "pid %d is stopped" % unit.main_pid)
+    looping = crash_loop(context, unit)
+    if looping:
+        return bad("failing", looping, last_words(context))
+    state = state_of(context)
+    if state.get("pid") != unit.main_pid:
+        if unit.age_seconds() < STARTING_SECONDS:
+            raise Unknown("the agent was started %.0f s ago and has not said how it is" % unit.age_seconds())
+        return bad("frozen", "pid %d has said nothing of itself for %.0f s" % (unit.main_pid, unit.age_seconds()), last_words(context))
+    late = time.time() - (state.get("next_epoch") or time.time())
     if late > 60:
         return bad("frozen", "what was due %.0f s ago was not done" % late)
-    return ok("pid %d, %s" % (main, state_of(context).get("status", "starting")))
+    return ok("pid %d, %s" % (unit.main_pid, state.get("status", "starting")))
+
+
+def crash_loop(context, unit):
+    """Return what shows that an agent which runs now is between two crashes, or an empty string."""
+    if not unit.restarts or unit.age_seconds() > LOOP_SECONDS:
+        return ""
+    if unit.active == "activating":
+        return "started again by systemd %d times, %.0f s ago, and not ready since" % (unit.restarts, unit.age_seconds())
+    try:
+        recent = min(unit.restarts, restarts_within(context, UNIT, 2 * SETTLED_SECONDS))
+    except Unknown:
+        recent = unit.restarts  # since it was last started by hand: all that can be told without the journal
+    return "started again by systemd %d times within %.0f minutes, last %.0f s ago" % (recent, SETTLED_SECONDS / 30, unit.age_seconds()) if recent > 2 else ""
+
+
+def last_words(context):
+    """Return the end of what was said by and of the agent in the last minutes, whichever its start."""
+    return units.without_times(explanation(context, UNIT, SETTLED_SECONDS, present_start=False), 12)
 
 
 def restarts(context):
-    """P02: how often systemd had to start it again."""
-    unit = tunnel.unit_of(context, UNIT)
-    count = int(unit.get("NRestarts") or 0)
-    if not count:
+    """P02: how often systemd had to start it again within the hour, where that is not over."""
+    unit = unit_of(context, UNIT)
+    journald = unit_of(context, JOURNALD)
+    if journald.load != "not-found" and journald.active != "active":
+        return warn("no_journal", "systemd-journald is %s" % ("masked" if journald.load == "masked" else journald.active))
+    if not unit.restarts:
         return ok("no restart")
-    journal = tunnel.journal_of(context, UNIT, "-1h")
-    traces = re.findall(r"Traceback \(most recent call last\)", journal)
-    if traces:
-        return bad("traceback", "%d restarts" % count, tunnel.last_lines(journal[journal.rindex("Traceback") :], 12))
-    return bad("", "%d restarts" % count, tunnel.last_lines(journal)) if count > 3 else ok("%d restarts" % count)
+    count = min(unit.restarts, restarts_within(context, UNIT, 3600.0))
+    if count <= 3 or unit.age_seconds() > SETTLED_SECONDS:
+        return ok("%d restarts within the hour, up for %.0f s" % (count, unit.age_seconds()))
+    journal = explanation(context, UNIT, 3600.0, present_start=False)
+    if "Traceback (most recent call last)" in journal:
+        return bad("traceback", "%d restarts" % count, units.without_times(journal[journal.rindex("Traceback (most") :], 12))
+    return bad("", "%d restarts" % count, last_words(context))
 
 
 def interval(context):
@@ -332,7 +402,8 @@ def log(context):
     state = state_of(context)
     problem = state.get("problem")
     if problem:
-        return bad("", "%s: %s" % (problem["code"], problem["cause"]), problem["remedy"])
+        found = "%s: %s" % (problem["code"], problem["cause"])
+        return warn("", found, problem["remedy"]) if state.get("status") == "ready" else bad("", found, problem["remedy"])
     return ok(state.get("status", "no state"))
 
 
@@ -342,10 +413,12 @@ def flapping(context):
     if times is None:
         raise Unknown("the agent tells no registrations")
     recent = [moment for moment in times if moment > time.time() - FLAPPING_SECONDS]
-    return bad("", "%d registrations in 30 minutes" % len(recent)) if len(recent) > 2 else ok("%d registrations in 30 minutes" % len(recent))
+    found = "%d registrations in 30 minutes" % len(recent)
+    return bad("", found) if len(recent) > 2 and max(recent) > time.time() - SETTLED_SECONDS else ok(found)
 
 
 PROBES = {
+    "C04": credentials,
     "A01": token,
     "A02": keepalive_route,
     "A03": payload,

@@ -47,8 +47,10 @@ def installed(context):
 @k3s
 def active(context):
     """K02: the unit."""
-    state = tunnel.unit_of(context, "k3s.service").get("ActiveState")
-    return ok("active") if state == "active" else bad("", "the unit is %s" % state)
+    unit = tunnel.unit_of(context, "k3s.service")
+    if unit.load == "masked":
+        return bad("masked", "k3s.service is masked")
+    return ok("active") if unit.active == "active" else bad("", "the unit is %s" % unit.active)
 
 
 def kubectl(context, *words, **options):

@@ -7,57 +7,22 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import os
 import re
 import socket
 import ssl
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel, units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import SETTLED_SECONDS, explanation, journal_of, unit_of
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
-CAUSE_CODES = (
-    ("another host key", "host_key"),
-    ("not the pinned one", "host_key"),
-    ("does not accept", "refused_key"),
-    ("listen address", "listen_taken"),
-    ("SSH port", "no_route"),
-    ("no route", "no_route"),
-    ("can't be resolved", "no_route"),
-)
-
-
-def unit_of(context, name):
-    """Return the properties of a systemd unit."""
-
-    def read():
-        ran = context.run(
-            "systemctl", "show", name, "--property=LoadState,ActiveState,SubState,MainPID,NRestarts,Restart,ExecMainStartTimestampMonotonic,Result"
-        )
-        if ran.status != 0:
-            raise Unknown("systemctl does not answer: %s" % ran.output.strip()[:200])
-        return dict(line.split("=", 1) for line in ran.output.splitlines() if "=" in line)
-
-    return context.shared("unit:" + name, read)
-
-
-def journal_of(context, name, since="-24h", lines=2000):
-    """Return a unit's journal as text, one message a line."""
-
-    def read():
-        ran = context.run("journalctl", "-u", name, "--since", since, "-n", str(lines), "--no-pager", "-o", "short-unix", "-q")
-        if "insufficient permissions" in ran.output or "not seeing messages" in ran.output:
-            raise Unknown("the journal of %s may not be read" % name)
-        return ran.output
-
-    return context.shared("journal:%s:%s" % (name, since), read)
-
-
-def last_lines(text, count=4):
-    """Return the last lines of a journal, without their time."""
-    return "\n".join(re.sub(r"^[0-9.]+ \S+ ", "", line) for line in text.strip().splitlines()[-count:])
+KEY = os.path.join(host.CREDENTIALS_DIR, "tunnel_key")
+CONNECTING_SECONDS = 5.0  # what ssh may take for a login
+LARGE_BYTES = 6000  # more than one packet of any usual link
 
 
 def options_of(context):
@@ -109,7 +74,7 @@ def options(context):
         faults.append("ExitOnForwardFailure no")
     if found.get("stricthostkeychecking", [""])[0] not in ("yes", "true"):
         faults.append("StrictHostKeyChecking %s" % found.get("stricthostkeychecking", ["?"])[0])
-    restart = unit_of(context, UNIT).get("Restart")
+    restart = unit_of(context, UNIT).restart
     if restart != "always":
         faults.append("the unit's Restart=%s" % restart)
     return (
@@ -130,44 +95,106 @@ def forwarding_processes(port):
     found = []
     for pid, parent, words in host.processes():
         program = words[0].rpartition("/")[2]
-        # `ssh -G` only shows options: it is how another probe, or a person, looks at the configuration
-        if program in ("ssh", "autossh") and "-G" not in words and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:])):
+        # `ssh -G` only shows options, and -W is a login that tries the way: both are how a probe, or a person, looks at the tunnel
+        if program in ("ssh", "autossh") and not {"-G", "-W"} & set(words) and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:])):
             found.append((pid, parent, program))
     return found
 
 
 def process(context):
-    """T01: the unit, and no ssh beside it."""
-    unit = unit_of(context, UNIT)
-    clients = forwarding_processes(local_port(context))
-    if unit.get("LoadState") == "not-found":
-        return bad("stopped", "beta9-tunnel.service is not installed")
-    journal = journal_of(context, UNIT, "-10min", 60)
-    starts = sum(1 for _pid, _parent, program in clients if program == "ssh")
+    """T01: the unit's state and its processes now, and no ssh beside it. The journal only explains."""
+    unit, port = unit_of(context, UNIT), local_port(context)
+    for state, code in (("masked", "masked"), ("not-found", "not_installed")):
+        if unit.load == state:
+            return bad(code, "%s is %s" % (UNIT, state))
     foreign = [entry for entry in listeners_of(context) if entry["process"] not in ("ssh", None)]
     if foreign:
         raise Unknown("the tunnel can't run while %(process)s (pid %(pid)s) holds its port" % foreign[0])  # T02 is the one to tell
-    main = int(unit.get("MainPID") or 0)
-    if not main:
-        return _why(journal, "stopped" if unit.get("ActiveState") in ("inactive", "failed") else "failing", "the unit is %s" % unit.get("ActiveState"))
-    own = {main} | {pid for pid, parent, _program in clients if parent == main}
+    if unit.active in ("inactive", "failed", "deactivating"):
+        return bad("stopped", "the unit is %s%s" % (unit.active, ", result %s" % unit.result if unit.active == "failed" else ""))
+    if not unit.main_pid:
+        found = "systemd starts it again and again (%d times): it ended with %s" % (unit.restarts, unit.exit_status)
+        return _why(context, unit.exec_code or "failing", found, present_start=False)
+    clients = forwarding_processes(port)
+    own = {unit.main_pid} | {pid for pid, parent, _program in clients if parent == unit.main_pid}
     others = [pid for pid, _parent, program in clients if pid not in own and program == "ssh"]
     if others:
-        return bad("duplicate", "pid %s forwards port %d beside the unit" % (", ".join(map(str, others)), local_port(context)))
-    if not starts:
-        return _why(journal, "failing", "autossh runs, its ssh does not")
-    if not any(entry["process"] == "ssh" for entry in listeners_of(context)):
-        recent = [line for line in journal.splitlines() if float(line.split(" ", 1)[0] or 0) > time.time() - 60] if journal else []
-        if tunnel.explain("\n".join(recent)):
-            return _why("\n".join(recent), "failing", "ssh runs, and does not get through")
-    return ok("pid %d" % main, pid=main)
+        return bad("duplicate", "pid %s forwards port %d beside the unit" % (", ".join(map(str, others)), port))
+    sessions = [pid for pid, _parent, program in clients if program == "ssh"]
+    if not sessions:
+        if unit.age_seconds() < 1.0:
+            raise Unknown("the unit was started %.1f s ago, and its ssh not yet" % unit.age_seconds())
+        return _why(context, "failing", "autossh runs, its ssh does not")
+    if not any(entry["process"] in ("ssh", None) for entry in listeners_of(context)):
+        age = host.process_age_seconds(sessions[0])
+        if age is not None and age < CONNECTING_SECONDS:
+            raise Unknown("ssh (pid %d) has been connecting for %.0f s" % (sessions[0], age))
+        return _why(context, "failing", "ssh (pid %d) runs, and has not opened port %d" % (sessions[0], port))
+    return ok("pid %d" % unit.main_pid, pid=unit.main_pid)
 
 
-def _why(journal, code, found):
-    known = tunnel.explain(journal)
-    if known:
-        code = next((code for words, code in CAUSE_CODES if words in known[0]), code)
-    return bad(code, found + (": " + known[0] if known else ""), last_lines(journal))
+def _why(context, code, found, present_start=True):
+    """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a code of its own."""
+    text = explanation(context, UNIT, 60.0, present_start)
+    said = tunnel.explain(text)
+    if said and code == "failing" and said.code in ("listen_refused", "port_taken", "config"):
+        code = said.code
+    return bad(code, found + (": " + units.without_times(said.line, 1) if said else ""), units.without_times(text))
+
+
+def carries(context):
+    """Return whether a request through the tunnel is answered within a moment, also one that needs several packets."""
+
+    def read():
+        try:
+            knock(context, timeout=1.5)
+            return True
+        except (OSError, http.client.HTTPException):
+            return False
+
+    return context.shared("carries", read)
+
+
+def login(context):
+    """Return (code, line) of a login of our own to the tunnel's target with the tunnel's key and options; code "" when it got there.
+
+    It leaves no failed attempt in the gateway host's log, as a bare connection would, unless something is wrong.
+    """
+
+    def read():
+        target = next((value for value in options_of(context).get("localforward", []) if target_of(value, local_port(context))), None)
+        if not target:
+            raise Unknown("%s has no LocalForward of port %d" % (SSH_CONFIG, local_port(context)))
+        if context.read(KEY) is None:
+            raise Unknown("%s does not exist" % KEY)
+        to = "%s:%d" % target_of(target, local_port(context))
+        ran = context.run("ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=3", "-W", to, "gateway", timeout=6, hangs=True)
+        said = tunnel.login_problem(ran.output, ran.status is not None)
+        return (said.code, said.line, ran.output) if said else ("", "", ran.output)
+
+    return context.shared("login", read)
+
+
+def gateway_ssh(context):
+    """T08: what the tunnel carries now; where it carries nothing, a login of our own at the gateway host."""
+    found = options_of(context)
+    if not found:
+        raise Unknown("%s does not exist" % SSH_CONFIG)
+    where = "%s port %s" % (found.get("hostname", ["?"])[0], found.get("port", ["?"])[0])
+    if carries(context):
+        try:
+            knock(context, timeout=2.0, padding=LARGE_BYTES)
+        except socket.timeout:
+            return bad("stalled", "a small request is answered, one of %d bytes is not" % LARGE_BYTES)
+        except (OSError, http.client.HTTPException):
+            pass  # answered: a gateway may refuse so long a header
+        if not context.config.get("login"):
+            return ok("%s, in use" % where)
+    code, line, output = login(context)
+    if code in ("target_refused", "target_denied", ""):
+        return ok("a login at %s gets through" % where)
+    evidence = "\n".join(entry for entry in output.splitlines()[-12:] if not entry.startswith("debug2"))
+    return bad(code, "%s: %s" % (where, line), evidence)
 
 
 def listener(context):
@@ -213,11 +240,26 @@ def health(context):
         client_of(context, timeout=6).health()
         return ok("status ok")
     except gateway.GatewayError as error:
-        return bad(error.problem.code, error.problem.cause, str(error))
+        code = error.problem.code
+        if code in ("empty_reply", "connection_reset") and context.config["connection"] == "autossh":
+            code = _beyond(context) or code
+        return bad(code, error.problem.cause, str(error))
 
 
-def knock(context, timeout=2):
-    """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it is answered."""
+def _beyond(context):
+    """Return what sshd says of the tunnel's target, where a login gets that far."""
+    try:
+        code = login(context)[0]
+    except Unknown:
+        return ""
+    return code if code in ("target_refused", "target_denied") else ""
+
+
+def knock(context, timeout=2.0, padding=0):
+    """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it is answered.
+
+    padding: so many bytes more than the request needs.
+    """
     parts = urlsplit(context.config["gateway_url"])
     if parts.scheme == "https":  # the trust store is read once: that costs more than a request
         trusted = context.shared("trust store", lambda: ssl.create_default_context(cafile=context.config.get("ca_path")))
@@ -225,7 +267,7 @@ def knock(context, timeout=2):
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
     try:
-        connection.request("GET", protocol.HEALTH_PATH)
+        connection.request("GET", protocol.HEALTH_PATH, headers={"X-Padding": "x" * padding} if padding else {})
         answer = connection.getresponse()
         answer.read(65536)
         if answer.status != 200:
@@ -249,12 +291,12 @@ def stability(context):
         return bad("probes", "%d of 10 requests failed: %s" % (failed, last))
     if context.config["connection"] != "autossh":
         return ok("10 of 10 requests")
-    lost = re.findall(
-        r"Timeout, server .* not responding|Connection to .* closed by remote host|client_loop: send disconnect|Connection reset by", journal_of(context, UNIT)
-    )
-    if len(lost) > 3:
-        return bad("drops", "the tunnel was lost %d times in 24 hours" % len(lost), "\n".join(lost[-4:]))
-    return ok("10 of 10 requests, %d losses in 24 hours" % len(lost))
+    session = next((pid for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"), None)
+    steady = host.process_age_seconds(session) if session else None
+    lost = tunnel.losses(journal_of(context, UNIT, 3600.0))
+    if len(lost) > 3 and (steady is None or steady < SETTLED_SECONDS):
+        return bad("drops", "the tunnel was lost %d times in the last hour" % len(lost), units.without_times("\n".join(lost)))
+    return ok("10 of 10 requests, %d losses in the last hour" % len(lost))
 
 
 def clock(context):
@@ -279,13 +321,26 @@ def reverse(context):
     return ok(remote[0]) if remote else bad("", "no RemoteForward of port 6443 in %s" % SSH_CONFIG)
 
 
+def target_of(forward, port):
+    """Return (host, port) that a LocalForward of `ssh -G` leads to from a local port, or None when it is of another."""
+    match = re.search(r"(\d+)\]? \[?(\S+?)\]?:(\d+)$", forward)
+    return (match.group(2), int(match.group(3))) if match and int(match.group(1)) == port else None
+
+
 def target_port(context):
     """Return the port of the gateway host that the tunnel leads to, or None."""
-    for value in options_of(context).get("localforward", []):
-        match = re.search(r"(\d+)\]? \[?\S+?\]?:(\d+)$", value)
-        if match and int(match.group(1)) == local_port(context):
-            return int(match.group(2))
-    return None
+    found = [target_of(value, local_port(context)) for value in options_of(context).get("localforward", [])]
+    return next((target[1] for target in found if target), None)
 
 
-PROBES = {"T06": options, "T01": process, "T02": listener, "T03": connect, "T04": health, "T05": stability, "C03": clock, "V01": reverse}
+PROBES = {
+    "T06": options,
+    "T08": gateway_ssh,
+    "T01": process,
+    "T02": listener,
+    "T03": connect,
+    "T04": health,
+    "T05": stability,
+    "C03": clock,
+    "V01": reverse,
+}

@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What systemd and its journal say of a unit: its state now, and why, from the unit's present start, newest first.
+
+A journal line only explains a state, it never makes one: lines of an earlier start are no evidence.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from typing import Callable, NamedTuple
+
+PROPERTIES = (
+    "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,"
+    "ActiveEnterTimestampMonotonic,InvocationID"
+)
+JOURNALS = ("/var/log/journal/*/system.journal", "/run/log/journal/*/system.journal")
+RESTART_SCHEDULED = "5eb03494b6584870a536b337290809b3"  # systemd's message id for a restart of its own accord
+# Exit statuses with which systemd ends a process that it could not start: systemd.exec(5), "Process Exit Codes"
+EXEC_CODES = {200: "folder", 203: "program", 217: "account", 226: "sandbox", 243: "credential"}
+Run = Callable[..., "tuple[int, str]"]  # a command's words -> (exit status, output)
+
+
+class Unreadable(Exception):
+    """The journal can't tell: the text says why."""
+
+
+class Unit(NamedTuple):
+    """One unit as systemd has it now. Times are microseconds of the monotonic clock, 0 for never."""
+
+    load: str = "not-found"
+    active: str = "inactive"
+    sub: str = "dead"
+    main_pid: int = 0
+    restarts: int = 0  # of systemd's own accord since it was last started by hand
+    restart: str = ""
+    result: str = ""
+    exit_status: int = 0
+    started_us: int = 0
+    active_us: int = 0
+    invocation: str = ""
+
+    @property
+    def exec_code(self) -> str:
+        """Return why systemd could not start its program (a value of EXEC_CODES), or an empty string."""
+        return EXEC_CODES.get(self.exit_status, "") if not self.main_pid else ""
+
+    def age_seconds(self) -> float:
+        """Return how long its main process has been there; 0 without one."""
+        return max(0.0, monotonic_us() - self.started_us) / 1e6 if self.main_pid and self.started_us else 0.0
+
+    def up_seconds(self) -> float:
+        """Return how long it has been active; 0 when it is not."""
+        return max(0.0, monotonic_us() - self.active_us) / 1e6 if self.active == "active" and self.active_us else 0.0
+
+
+def monotonic_us() -> float:
+    """Return the clock by which systemd tells when a unit changed."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+
+
+def parse(text: str) -> dict[str, Unit]:
+    """Return {name: Unit} of what `systemctl show NAME... --property=PROPERTIES` prints."""
+    found = {}
+    for block in text.strip().split("\n\n"):
+        value = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if value.get("Id"):
+            found[value["Id"]] = Unit(
+                load=value.get("LoadState", "not-found"),
+                active=value.get("ActiveState", "inactive"),
+                sub=value.get("SubState", "dead"),
+                main_pid=_number(value.get("MainPID")),
+                restarts=_number(value.get("NRestarts")),
+                restart=value.get("Restart", ""),
+                result=value.get("Result", ""),
+                exit_status=_number(value.get("ExecMainStatus")),
+                started_us=_number(value.get("ExecMainStartTimestampMonotonic")),
+                active_us=_number(value.get("ActiveEnterTimestampMonotonic")),
+                invocation=value.get("InvocationID", ""),
+            )
+    return found
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
+
+
+def readable(journald: Unit | None, paths: tuple = JOURNALS) -> None:
+    """Raise Unreadable unless the system's journal is written and may be read here. journalctl itself is silent about both."""
+    if journald is not None and journald.load != "not-found" and journald.active != "active":
+        raise Unreadable(f"systemd-journald is {'masked' if journald.load == 'masked' else journald.active}: nothing new is in the journal")
+    files = [name for path in paths for name in glob.glob(path)]
+    if not files and any(os.path.isdir(path.split("/*")[0]) for path in paths) and os.geteuid() == 0:
+        raise Unreadable("this host keeps no journal")
+    if not any(os.access(name, os.R_OK) for name in files):
+        raise Unreadable("the journal may not be read: run with become")
+
+
+def journal(run: Run, name: str, unit: Unit, lines: int = 200, seconds: float | None = None) -> str:
+    """Return what the unit's processes said in its present start, oldest first, each line with its time in seconds since 1970.
+
+    Before systemd 254 `journalctl --since X -n N` gives the oldest N lines: -r gives the newest.
+    seconds: only of so many seconds past. Raises Unreadable.
+    """
+    words = ["journalctl", "-q", "-r", "-n", str(lines), "--no-pager", "-o", "short-unix"]
+    words += ["--since", f"@{time.time() - seconds:.0f}"] if seconds is not None else []
+    words += [f"_SYSTEMD_INVOCATION_ID={unit.invocation}"] if unit.invocation else ["-u", name]
+    return _newest(run, words)
+
+
+def last_exits(run: Run, name: str, seconds: float, lines: int = 60) -> str:
+    """Return what was said by and of a unit in so many seconds past, whichever its start: for one that ends again and again."""
+    words = ["journalctl", "-q", "-r", "-n", str(lines), "--no-pager", "-o", "short-unix", "--since", f"@{time.time() - seconds:.0f}", "-u", name]
+    return _newest(run, words)
+
+
+def restarts_within(run: Run, name: str, seconds: float) -> int:
+    """Return how often systemd started a unit again of its own accord within so many seconds past."""
+    words = ["journalctl", "-q", "-r", "-n", "1000", "--no-pager", "-o", "cat", "--since", f"@{time.time() - seconds:.0f}"]
+    return len(_newest(run, words + [f"MESSAGE_ID={RESTART_SCHEDULED}", f"UNIT={name}"]).splitlines())
+
+
+def _newest(run: Run, words: list) -> str:
+    status, output = run(*words)
+    if status != 0:
+        raise Unreadable(f"journalctl: {(output.strip().splitlines() or ['exit status %s' % status])[-1][:200]}")
+    return "\n".join(reversed(output.splitlines()))
+
+
+def without_times(text: str, count: int = 4) -> str:
+    """Return the last lines of a journal, without their times and hosts."""
+    found = []
+    for line in text.strip().splitlines()[-count:]:
+        words = line.split(" ", 2)
+        found.append(words[2] if len(words) == 3 and words[0].replace(".", "").isdigit() else line)
+    return "\n".join(found)
