@@ -7,7 +7,7 @@ Each validator takes a value and the name of the variable it came from, and retu
 InvalidField with what was expected and found. Preflight uses them to name every wrong value at once, and each place that
 renders a file uses them again, because a file of root must not depend on what ran before.
 
-GRAMMARS maps the names of the validators to them; filter plugin valid offers them to templates.
+GRAMMARS maps the names of those that templates need to them; filter plugin valid offers them there.
 """
 
 from __future__ import annotations
@@ -212,6 +212,132 @@ def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
 def log_format(value, field: str = "beta9_log_format") -> str:
     """Return a format of the agent's log."""
     return _match(r"text|json", value, field, "text or json")
+
+
+CONNECTIONS = ("autossh", "tailscale", "direct")
+
+
+def one_of(*words: str):
+    """Return a validator that takes these words alone."""
+
+    def validator(value, field: str) -> str:
+        # a YAML true is the word true
+        return _match("|".join(map(re.escape, words)), str(value).lower() if isinstance(value, bool) else value, field, "one of " + ", ".join(words))
+
+    return validator
+
+
+def each(check):
+    """Return a validator of a list of which each entry fits check."""
+
+    def validator(value, field: str) -> list:
+        entries = [value] if isinstance(value, str) else value
+        return [check(entry, f"{field}[{index}]") for index, entry in enumerate(entries)]
+
+    return validator
+
+
+connection = one_of(*CONNECTIONS)
+
+
+def gateway_url(value, field: str = "gateway_url") -> str:
+    """Return the address of a gateway's HTTP port, without a path."""
+    expected = "a URL like http://gateway.example.com:31994"
+    try:
+        text = url(value, field).rstrip("/")
+    except InvalidField:
+        raise InvalidField(field, expected, _shown(value)) from None
+    if text.count("/") != 2:
+        raise InvalidField(field, expected, _shown(value))
+    return text
+
+
+def redis_url(value, field: str = "redis_url") -> str:
+    """Return the address of a Redis. The error never shows it: it may hold a password."""
+    found = re.fullmatch(r"rediss?://(?:[^@/\s]*@)?([^@/\s]+)(/[0-9]{1,4})?", value, re.ASCII) if isinstance(value, str) else None
+    try:
+        host_port(found.group(1) if found else "", field)
+    except InvalidField:
+        raise InvalidField(field, "an address like redis://127.0.0.1:6379/0", "something else (not shown)") from None
+    return str(value)
+
+
+def fingerprint(value, field: str = "fingerprint") -> str:
+    """Return the fingerprint of an OpenPGP key: 40 or 64 hexadecimal digits, which may stand in groups."""
+    text = value.replace(" ", "") if isinstance(value, str) else value
+    return _match(r"[0-9A-Fa-f]{40}([0-9A-Fa-f]{24})?", text, field, "a fingerprint of 40 hexadecimal digits")
+
+
+def sha256(value, field: str = "sha256") -> str:
+    """Return a SHA-256 checksum."""
+    return _match(r"[0-9A-Fa-f]{64}", value, field, "a SHA-256 checksum of 64 hexadecimal digits")
+
+
+def k3s_version(value, field: str = "k3s_version") -> str:
+    """Return a release of k3s."""
+    return _match(r"v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?\+k3s[0-9]+", value, field, "a release like v1.36.2+k3s1")
+
+
+def branch(value, field: str = "branch") -> str:
+    """Return a branch of NVIDIA's driver."""
+    return _match(r"[0-9]{3}", value, field, "a branch of three digits like 580")
+
+
+def version(value, field: str = "version") -> str:
+    """Return the version of a package."""
+    return _match(r"[0-9][0-9A-Za-z.+~:_-]{0,63}", value, field, "a version like 580.95.05")
+
+
+def package(value, field: str = "package") -> str:
+    """Return the name of a package; C({branch}) may stand in it."""
+    return _match(r"[A-Za-z0-9](\{branch\}|[A-Za-z0-9.+_-]){0,127}", value, field, "the name of a package")
+
+
+def image(value, field: str = "image") -> str:
+    """Return the name of a container image."""
+    return _match(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", value, field, "an image like busybox:stable")
+
+
+def label(value, field: str = "namespace") -> str:
+    """Return a name as Kubernetes gives them to namespaces."""
+    return _match(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value, field, "a name of lower-case letters, digits and '-'")
+
+
+def tag(value, field: str = "tag") -> str:
+    """Return a tag of a tailnet."""
+    return _match(r"tag:[A-Za-z][A-Za-z0-9-]{0,62}", value, field, "a tag like tag:gpu")
+
+
+def interface(value, field: str = "interface") -> str:
+    """Return the name of a network interface."""
+    return _match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", value, field, "the name of a network interface like tailscale0")
+
+
+def check_id(value, field: str = "id") -> str:
+    """Return what may be the id of a check."""
+    return _match(r"[A-Z][0-9]{2}", value, field, "the id of a check like T01")
+
+
+def percentage(value, field: str = "percentage") -> float:
+    """Return a share from 0 to 100, with or without a percent sign."""
+    text = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    number = float(_match(r"[0-9]{1,3}(\.[0-9]+)?%?", text, field, "a percentage from 0 to 100").rstrip("%"))
+    if number > 100:
+        raise InvalidField(field, "a percentage from 0 to 100", _shown(value))
+    return number
+
+
+def batches(value, field: str = "beta9_serial") -> list:
+    """Return sizes of batches of hosts, each a number or a share."""
+    expected = "a number of hosts, a percentage, or a list of them, like [1, '25%']"
+    sizes = value if isinstance(value, (list, tuple)) else [value]
+    for size in sizes:
+        text = str(size) if isinstance(size, int) and not isinstance(size, bool) else size
+        if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,5}|0*[1-9][0-9]?%|100%", text, re.ASCII):
+            raise InvalidField(field, expected, _shown(value))
+    if not sizes:
+        raise InvalidField(field, expected, "an empty list")
+    return list(sizes)
 
 
 def _of_protocol(check):

@@ -1,15 +1,14 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pure: settings and facts of a host in, problems out."""
+"""Pure: facts of a host in, problems out; problems of many hosts in, text out."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+MAX_NAMES = 10  # hosts that a message names
 
 
 def url_host(url):
@@ -25,57 +24,31 @@ def problem(what, expected, found, remedy):
     return {"what": what, "expected": expected, "found": str(found), "remedy": remedy}
 
 
+def lines(found):
+    """Return {host: [problem]} as lines of text: each problem once, with the hosts that have it."""
+    hosts_of = {}
+    for host, entries in found.items():
+        for entry in entries:
+            key = tuple(str(entry[name]) for name in ("what", "expected", "found", "remedy"))
+            hosts_of.setdefault(key, []).append(host)
+    text = []
+    for number, (key, hosts) in enumerate(hosts_of.items(), 1):
+        text.append("%d. %s: expected %s, found %s." % ((number,) + key[:3]))
+        text.append("   %s" % key[3])
+        text.append("   on %s" % names(hosts, len(found)))
+    return text
+
+
+def names(hosts, total):
+    """Return the names of hosts in words, few of many."""
+    if len(hosts) == total > 1:
+        return "all %d hosts" % total
+    return ", ".join(hosts[:MAX_NAMES]) + (" and %d more" % (len(hosts) - MAX_NAMES) if len(hosts) > MAX_NAMES else "")
+
+
 def problems(params, facts):
-    """Return every problem of a host: first of its variables, then of the host itself."""
-    return list(_of_settings(params["settings"], params["connections"])) + list(_of_host(params, facts))
-
-
-def _of_settings(settings, connections):
-    if not settings.get("pool"):
-        yield problem("beta9_pool", "the name of a pool", "nothing", "Set beta9_pool in the inventory; 'beta9 pool list' shows the names.")
-    else:
-        yield from _invalid("beta9_pool", protocol.pool_name, settings["pool"])
-        pools = settings.get("pools")
-        if pools is not None and settings["pool"] not in pools:
-            near = difflib.get_close_matches(settings["pool"], pools, 1)
-            yield problem(
-                "beta9_pool",
-                "one of the gateway's pools: %s" % (", ".join(sorted(pools)) or "(it has none)"),
-                settings["pool"],
-                "Did you mean '%s'?" % near[0] if near else "Correct beta9_pool, or add the pool to worker.pools of the gateway's configuration.",
-            )
-    if not re.match(r"https?://[^/]+$", (settings.get("gateway_url") or "").rstrip("/")):
-        yield problem(
-            "beta9_gateway_url",
-            "a URL like http://gateway.example.com:31994",
-            settings.get("gateway_url") or "nothing",
-            "Set beta9_gateway_url to the gateway's HTTP port as this controller reaches it.",
-        )
-    if settings.get("connection") not in connections:
-        yield problem("beta9_connection", "one of %s" % ", ".join(connections), settings.get("connection"), "Correct beta9_connection.")
-    for name, check in (
-        ("machine_id", protocol.machine_id),
-        ("provider", protocol.provider_name),
-        ("hostname", protocol.hostname),
-        ("max_cpu", protocol.cpu),
-        ("max_memory", protocol.memory),
-    ):
-        if settings.get(name):
-            yield from _invalid("beta9_" + name, check, settings[name])
-    if not 5 <= settings["keepalive_interval"] <= protocol.KEEPALIVE_MAX_INTERVAL_SECONDS:
-        yield problem(
-            "agent_keepalive_interval",
-            "5 to %d seconds" % protocol.KEEPALIVE_MAX_INTERVAL_SECONDS,
-            settings["keepalive_interval"],
-            "Use 60: the gateway forgets a machine after 300 s without a keepalive.",
-        )
-
-
-def _invalid(what, check, value):
-    try:
-        check(value)
-    except protocol.InvalidField as error:
-        yield problem(what, error.expected, error.found, "Correct %s in the inventory." % what)
+    """Return every problem of a host. Those of its variables are found on the controller (plugin_utils/settings.py)."""
+    return list(_of_host(params, facts))
 
 
 def _version(text):
@@ -118,12 +91,15 @@ def _of_host(params, facts):
         )
     for name, addresses in sorted(facts["resolved"].items()):
         if not addresses:
-            yield problem("name resolution", "an address for %s" % name, "none", "Mend the host's DNS or /etc/hosts, or use an address in the inventory.")
+            yield problem("name resolution", "an address for %s" % name, "none", "Correct the host's DNS or /etc/hosts, or use an address in the inventory.")
+    wanted = (params["settings"] or {}).get("gpus")
+    if wanted and not facts["gpu_pci_count"]:
+        yield problem("GPUs", "%d (beta9_gpus)" % wanted, "none on the PCI bus", "Correct beta9_gpus, or look at the host's hardware and BIOS.")
     for listener in facts["tunnel_listeners"]:
         if listener["process"] not in ("ssh", None):
             yield problem(
                 "port %d" % params["tunnel_port"],
                 "free, or held by the tunnel's ssh",
                 "%(process)s (pid %(pid)s) listens on %(address)s" % listener,
-                "Stop that program, or choose another port with autossh_local_port.",
+                "Stop that program, or choose another local_port in autossh_forwards.",
             )

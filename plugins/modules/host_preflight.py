@@ -9,7 +9,7 @@ module: host_preflight
 short_description: Tell everything that stands in the way of onboarding a host, at once
 version_added: "0.1.0"
 description:
-  - Looks at a host and at the values meant for it, changes nothing, and returns I(all) problems in one list, each with what
+  - Looks at a host, and on the controller at the variables set for it, changes nothing, and returns I(all) problems in one list, each with what
     was expected, what was found and what to do.
   - Returns the facts that later steps need as well, so that no other fact gathering is necessary.
 author:
@@ -26,48 +26,35 @@ attributes:
     description: The module never changes anything.
 options:
   settings:
-    description: Values meant for this host, checked for form. Empty values of C(pool) and C(gateway_url) are problems.
+    description:
+      - What onboarding is to use. What is left out is not judged.
+      - Besides these, every variable that a role documents is judged as it is set for the host, and no other variable may begin
+        with C(beta9_).
     type: dict
-    required: true
+    default: {}
     suboptions:
       pool:
-        description: Name of the pool.
+        description: Name of the pool. Empty is a problem.
         type: str
       pools:
-        description: Names of the pools that the gateway has. Not compared when left out.
+        description: Names of the pools that the gateway has.
         type: list
         elements: str
-      provider:
-        description: Name of the provider.
-        type: str
-        default: generic
       gateway_url:
-        description: Address of the gateway's HTTP port.
+        description: Address of the gateway's HTTP port. Empty is a problem.
         type: str
-      machine_id:
-        description: Machine id set by hand, if any.
-        type: str
+      token:
+        description: Whether an admin's token was given.
+        type: bool
       connection:
         description: The way to the gateway.
         type: str
-      keepalive_interval:
-        description: Seconds between keepalives.
+      gateway_host:
+        description: The gateway's SSH host. Empty is a problem where the way to the gateway needs it.
+        type: str
+      gpus:
+        description: Number of GPUs that the host has to have.
         type: int
-        default: 60
-      hostname:
-        description: The name or address under which the gateway reaches this host's k3s, if set.
-        type: str
-      max_cpu:
-        description: CPU to offer at most, as C(8000m).
-        type: str
-      max_memory:
-        description: Memory to offer at most, as C(16Gi).
-        type: str
-  connections:
-    description: The connection modes that exist.
-    type: list
-    elements: str
-    default: [autossh, tailscale, direct]
   systems:
     description: Supported systems as C(id) or C(id version).
     type: list
@@ -162,7 +149,7 @@ def unfinished():
 def gather(params):
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = host.os_release()
-    gateway = preflight.url_host(params["settings"].get("gateway_url") or "")
+    gateway = preflight.url_host((params["settings"] or {}).get("gateway_url") or "")
     resolved = {}
     for name in params["resolve"]:
         try:
@@ -199,21 +186,17 @@ def main():
         argument_spec={
             "settings": {
                 "type": "dict",
-                "required": True,
+                "default": {},
                 "options": {
                     "pool": {"type": "str"},
                     "pools": {"type": "list", "elements": "str"},
-                    "provider": {"type": "str", "default": "generic"},
                     "gateway_url": {"type": "str"},
-                    "machine_id": {"type": "str"},
+                    "token": {"type": "bool", "no_log": False},
                     "connection": {"type": "str"},
-                    "keepalive_interval": {"type": "int", "default": 60},
-                    "hostname": {"type": "str"},
-                    "max_cpu": {"type": "str"},
-                    "max_memory": {"type": "str"},
+                    "gateway_host": {"type": "str"},
+                    "gpus": {"type": "int"},
                 },
             },
-            "connections": {"type": "list", "elements": "str", "default": ["autossh", "tailscale", "direct"]},
             "systems": {"type": "list", "elements": "str", "default": []},
             "resolve": {"type": "list", "elements": "str", "default": []},
             "tunnel_port": {"type": "int", "default": 0},

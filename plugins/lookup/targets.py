@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: targets
+short_description: The pattern of a play's hosts, or an error where it matches none
+version_added: "0.1.0"
+description:
+  - Ansible skips a play that matches no host and reports success. Used in C(hosts), this lookup fails instead, and says which
+    group is empty, what the limit leaves of it, and where the inventory was read from.
+  - Returns the pattern as it is. It is meant for plays alone, and for the playbooks of this collection.
+author:
+  - beta9.workers authors (@beta9)
+options:
+  _terms:
+    description: One pattern, in any form that C(hosts) takes.
+    type: list
+    elements: str
+    required: true
+  variable:
+    description: Name of the variable that the pattern comes from, for the error.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Onboard workers
+  hosts: "{{ lookup('beta9.workers.targets', beta9_workers | default('gpu-hosts', true), variable='beta9_workers') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: The pattern.
+  type: list
+  elements: str
+"""
+
+import difflib
+import os
+
+from ansible import context
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.inventory.manager import InventoryManager, split_host_pattern
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.beta9.workers.plugins.plugin_utils import settings
+
+BUILT_IN = ("all", "ungrouped")
+USUAL_NAMES = ("inventory.yml", "inventory.yaml", "inventory.ini", "hosts.yml", "hosts.yaml", "hosts")
+MAX_NAMES = 10
+
+
+class LookupModule(LookupBase):
+    """Evaluate the pattern as Ansible itself will, before the play starts."""
+
+    def run(self, terms, variables=None, **kwargs):
+        """Return [the pattern], or raise AnsibleLookupError."""
+        self.set_options(var_options=variables, direct=kwargs)
+        pattern = ",".join(terms[0]) if isinstance(terms[0], list) else terms[0]
+        if context.CLIARGS.get("syntax"):
+            return [pattern]
+        wrong = settings.of_play(variables, self._templar.template)
+        if wrong:
+            raise AnsibleLookupError(" ".join("%(what)s: expected %(expected)s, found %(found)s. %(remedy)s" % problem for problem in wrong))
+        groups = variables.get("groups") or {}
+        matched = matching(pattern, groups)
+        # Ansible lists here all hosts that the limit leaves: the play's own pattern is not known yet
+        left = set(variables.get("ansible_play_hosts_all") or [])
+        if not matched:
+            raise AnsibleLookupError(nothing_matched(pattern, self.get_option("variable"), groups))
+        if not left.intersection(matched) and matched != ["localhost"]:
+            raise AnsibleLookupError(nothing_left(pattern, self.get_option("variable"), matched, variables.get("ansible_limit")))
+        return [pattern]
+
+
+def matching(pattern, groups):
+    """Return the names of the hosts that a pattern matches, without any limit. groups is {name: [hosts]}."""
+    manager = InventoryManager(loader=None, sources=[], parse=False)
+    for name, hosts in groups.items():
+        if name not in BUILT_IN:
+            manager.add_group(name)
+        for host in hosts:
+            manager.add_host(host, group=name if name not in BUILT_IN else None)
+    manager.reconcile_inventory()
+    try:
+        return [host.name for host in manager.get_hosts(pattern)] if pattern else []
+    except AnsibleError as error:
+        raise AnsibleLookupError("%s is not a pattern of hosts: %s" % (pattern, error)) from None
+
+
+def sources():
+    """Return in words where the inventory was read from."""
+    found = []
+    for source in context.CLIARGS.get("inventory") or []:
+        found.append(source if source.endswith(",") or "," in source or os.path.exists(source) else "%s (there is no such file)" % source)
+    return ", ".join(found) or "nowhere"
+
+
+def nothing_matched(pattern, variable, groups):
+    """Return the message for a pattern that matches no host of the whole inventory."""
+    names = [name for name in groups if name not in BUILT_IN]
+    lines = []
+    for part in split_host_pattern(pattern):
+        if part in names:
+            lines.append("group %s is empty" % part)
+        elif not part.startswith(("!", "&")):
+            near = difflib.get_close_matches(part, names + list(groups.get("all", [])), 1)
+            lines.append("there is no group or host %s%s" % (part, " (did you mean '%s'?)" % near[0] if near else ""))
+    shown = ", ".join(sorted(names)[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+    text = "%s: expected hosts for '%s', found none: %s. The inventory was read from %s; its groups: %s." % (
+        variable,
+        pattern,
+        ", ".join(lines) or "the pattern is empty",
+        sources(),
+        shown or "none",
+    )
+    here = [name for name in USUAL_NAMES if os.path.isfile(name) and os.path.abspath(name) not in map(os.path.abspath, context.CLIARGS.get("inventory") or [])]
+    if not groups.get("all") and here:
+        return "%s Did you mean '-i %s'?" % (text, here[0])
+    return "%s Add hosts to that group, name the inventory with -i, or set %s to the group that has the hosts." % (text, variable)
+
+
+def nothing_left(pattern, variable, matched, limit):
+    """Return the message for a pattern of which the limit leaves nothing."""
+    shown = ", ".join(sorted(matched)[:MAX_NAMES]) + (", ..." if len(matched) > MAX_NAMES else "")
+    return "%s: expected hosts of '%s' (%s), found none: the limit '%s' leaves out all of them. The inventory was read from %s. Correct --limit." % (
+        variable,
+        pattern,
+        shown,
+        limit,
+        sources(),
+    )
