@@ -73,15 +73,17 @@ def page(role, specs):
     for name, entry in specs.items():
         where = "" if name == "main" else "        tasks_from: %s\n" % name
         short = plain(entry["short_description"])
-        title = "## Use" if name == "main" else "## Entry point `%s`: %s" % (name, short[0].lower() + short[1:])
+        runs = (ROOT / "roles" / role / "tasks" / (name + ".yml")).exists()
+        kind = "Entry point `%s`: " % name if runs else ""  # else it documents variables only
+        title = "## Use" if name == "main" else "## %s%s" % (kind, short[0].lower() + short[1:] if runs else short)
         call = "    - ansible.builtin.import_role:\n        name: beta9.workers.%s\n%s" % (role, where)
         lines += ["", title, ""]
         if name != "main" and entry.get("description"):
             lines += [plain(entry["description"]), ""]
-        lines += ["```yaml", "- hosts: gpu-hosts", "  become: true", "  tasks:", *call.rstrip("\n").split("\n"), "```"]
+        lines += ["```yaml", "- hosts: gpu-hosts", "  become: true", "  tasks:", *call.rstrip("\n").split("\n"), "```", ""] if runs else []
         if entry.get("options"):
-            lines += ["", "| variable | type | default | meaning |", "|---|---|---|---|", *rows(entry["options"])]
-    return "\n".join(lines) + "\n"
+            lines += ["| variable | type | default | meaning |", "|---|---|---|---|", *rows(entry["options"])]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def metadata(specs):

@@ -106,7 +106,7 @@ def nothing_matched(pattern, variable, groups):
             lines.append("group %s is empty" % part)
         elif not part.startswith(("!", "&")):
             near = difflib.get_close_matches(part, names + list(groups.get("all", [])), 1)
-            lines.append("there is no group or host %s%s" % (part, " (did you mean '%s'?)" % near[0] if near else ""))
+            lines.append("there is no group or host %s%s" % (part, " (did you mean %s?)" % near[0] if near else ""))
     shown = ", ".join(sorted(names)[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
     text = "%s: expected hosts for '%s', found none: %s. The inventory was read from %s; its groups: %s." % (
         variable,
@@ -117,7 +117,7 @@ def nothing_matched(pattern, variable, groups):
     )
     here = [name for name in USUAL_NAMES if os.path.isfile(name) and os.path.abspath(name) not in map(os.path.abspath, context.CLIARGS.get("inventory") or [])]
     if not groups.get("all") and here:
-        return "%s Did you mean '-i %s'?" % (text, here[0])
+        return "%s Did you mean -i %s?" % (text, here[0])
     return "%s Add hosts to that group, name the inventory with -i, or set %s to the group that has the hosts." % (text, variable)
 
 

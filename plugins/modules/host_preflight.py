@@ -116,7 +116,7 @@ problems:
   type: list
   elements: dict
   sample:
-    - {what: beta9_pool, expected: "one of the gateway's pools: cpu, gpu", found: gqu, remedy: "Did you mean 'gpu'?"}
+    - {what: beta9_pool, expected: "one of the gateway's pools: cpu, gpu", found: gqu, remedy: "Did you mean gpu?"}
 facts:
   description: What the host says of itself.
   returned: always

@@ -12,7 +12,7 @@ import json
 from xml.etree import ElementTree
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_page, health_remedies
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_page, tables, health_remedies
 
 CLASSES = {"safe": "heals itself: heal_worker.yml", "opt_in": "heals when asked: heal_worker.yml -e heal_opt_in=true", "person": "needs a person"}
 
@@ -53,8 +53,7 @@ def table(results):
             + [str(number.get(status, 0)) for status in ("pass", "warn", "fail", "blocked")]
             + [str(number.get("unknown", 0) + number.get("crash", 0)), ", ".join(roots) or "-"]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines = tables.aligned(rows)
     for identity, cause, hosts in grouped_roots(results):
         verdict = hosts[0][1]
         consequences = sorted({other["id"] for result in results for other in result["verdicts"] if identity in other["because"]})

@@ -36,6 +36,13 @@ def _numbers(least: int, most: int) -> Callable[[Any, str], Any]:
     return lambda value, field: grammar.integer(value, field, least, most)
 
 
+def _here(value: Any, field: str) -> Any:
+    """Return the path of what is on the controller. A relative one is left to what uses it."""
+    if "\n" in value or (value[0] in "/~" and not os.path.exists(os.path.expanduser(value))):
+        raise grammar.InvalidField(field, "a path that exists on this controller", value)
+    return value
+
+
 # The first pattern that fits the whole name says what the value may look like. Longest time: a day.
 CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r"agent_keepalive_interval", _numbers(5, 240)),
@@ -63,6 +70,7 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r".*_redis_url", grammar.redis_url),
     (r".*_(gateway|operator)_url", grammar.gateway_url),
     (r".*_(url|login_server)", grammar.url),
+    (r"beta9_admin_token_file|beta9_ca_path|agent_source|tailscale_auth_key_file", _here),
     (r"beta9_image_store|beta9_metrics_file|beta9_worker_ca_path", grammar.path),
     (r".*_fingerprint", grammar.fingerprint),
     (r".*_(sha256|checksum)", grammar.sha256),
@@ -86,7 +94,7 @@ SECRET = r"_(token|auth_key)\Z"
 # Texts that may be anything, or that only what uses them can judge
 FREE = frozenset(
     """beta9_admin_token beta9_workers beta9_gateway_hosts tailscale_auth_key
-    health_check_kubeconfig health_check_directory k3s_airgap_dir tailscale_auth_key_file""".split()
+    health_check_kubeconfig health_check_directory k3s_airgap_dir""".split()
 )
 
 
@@ -111,7 +119,7 @@ def unknown(names: Iterable[str]) -> list[dict]:
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            remedy = "Did you mean '%s'?" % near[0] if near else "Remove it, or give a variable of your own another prefix."
+            remedy = "Did you mean %s?" % near[0] if near else "Remove it, or give a variable of your own another prefix."
             found.append(preflight.problem(name, "a variable of this collection", "an unknown name", remedy))
     return found
 
@@ -208,6 +216,6 @@ def required(given: Mapping) -> list[dict]:
         found.append(preflight.problem("beta9_pool", "the name of a pool", "nothing", remedy))
     elif pool is not None and pools is not None and pool not in pools:
         near = difflib.get_close_matches(pool, pools, 1)
-        remedy = "Did you mean '%s'?" % near[0] if near else "Correct beta9_pool, or add the pool to worker.pools of the gateway's configuration."
+        remedy = "Did you mean %s?" % near[0] if near else "Correct beta9_pool, or add the pool to worker.pools of the gateway's configuration."
         found.append(preflight.problem("beta9_pool", "one of the gateway's pools: %s" % (", ".join(sorted(pools)) or "(it has none)"), pool, remedy))
     return found

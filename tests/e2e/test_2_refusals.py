@@ -67,7 +67,7 @@ def unchanged(converged):
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"beta9_pool": "gqu"}, ["beta9_pool", "expected one of the gateway's pools: cpu, gpu", "found gqu", "Did you mean 'gpu'?"]),
+        ({"beta9_pool": "gqu"}, ["beta9_pool", "expected one of the gateway's pools: cpu, gpu", "found gqu", "Did you mean gpu?"]),
         pytest.param({"beta9_pool": ""}, ["beta9_pool", "Set beta9_pool"], marks=pytest.mark.long),
         pytest.param({"beta9_gateway_url": ""}, ["beta9_gateway_url", "http://gateway.example.com:31994"], marks=pytest.mark.long),
         ({"beta9_gateway_url": "gateway:31994"}, ["beta9_gateway_url"]),
@@ -82,7 +82,7 @@ def unchanged(converged):
 def test_bad_variable_is_named_before_anything_is_changed(unchanged, variables, words):
     status, output = unchanged.play("onboard_worker.yml", "-e", json.dumps(variables))
     assert status != 0
-    plain = " ".join(output.split())
+    plain = " ".join(output.split()).replace("''", "'")
     for word in words + ["nothing was changed"]:
         assert word in plain, output
     assert all(row["changed"] == 0 for row in recap(output).values()), output

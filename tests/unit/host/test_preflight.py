@@ -5,17 +5,8 @@ from __future__ import annotations
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils import preflight
 
-SETTINGS = {
-    "pool": "gpu",
-    "pools": ["gpu", "cpu"],
-    "provider": "generic",
-    "gateway_url": "http://gateway:31994",
-    "connection": "autossh",
-    "keepalive_interval": 60,
-}
 PARAMS = {
-    "settings": SETTINGS,
-    "connections": ["autossh", "direct"],
+    "settings": {"gateway_url": "http://gateway:31994", "gpus": 1},
     "systems": ["debian 12", "rocky"],
     "min_python": "3.10",
     "min_memory_mib": 512,
@@ -34,6 +25,7 @@ FACTS = {
     "memory_mib": 4096,
     "disk_free_mib": 9999,
     "epoch": 1001.0,
+    "gpu_pci_count": 1,
     "resolved": {"gateway": ["10.0.0.1"]},
     "tunnel_listeners": [{"process": "ssh", "pid": 1, "address": "127.0.0.1"}],
 }
@@ -44,29 +36,9 @@ def test_good_host_has_none():
 
 
 @pytest.mark.parametrize(
-    ("change", "what", "word"),
-    [
-        ({"pool": ""}, "beta9_pool", "beta9 pool list"),
-        ({"pool": "gqu"}, "beta9_pool", "Did you mean 'gpu'?"),
-        ({"pool": "zzz"}, "beta9_pool", "worker.pools"),
-        ({"gateway_url": None}, "beta9_gateway_url", "nothing"),
-        ({"gateway_url": "gateway:31994"}, "beta9_gateway_url", "gateway:31994"),
-        ({"connection": "pigeon"}, "beta9_connection", "autossh, direct"),
-        ({"machine_id": "XYZ"}, "beta9_machine_id", "XYZ"),
-        ({"max_memory": "16GB"}, "beta9_max_memory", "16GB"),
-        ({"max_cpu": "8"}, "beta9_max_cpu", "8000m"),
-        ({"hostname": "a b"}, "beta9_hostname", "a b"),
-        ({"keepalive_interval": 300}, "agent_keepalive_interval", "300"),
-    ],
-)
-def test_setting(change, what, word):
-    found = [entry for entry in preflight.problems(dict(PARAMS, settings=dict(SETTINGS, **change)), FACTS) if entry["what"] == what]
-    assert found and word in " ".join(found[0].values())
-
-
-@pytest.mark.parametrize(
     ("change", "what"),
     [
+        ({"gpu_pci_count": 0}, "GPUs"),
         ({"system": "debian 11"}, "operating system"),
         ({"python": "3.9"}, "Python"),
         ({"root": False}, "privileges"),
@@ -83,5 +55,16 @@ def test_host(change, what):
     assert [entry["what"] for entry in found] == [what] and all(found[0].values())
 
 
-def test_pools_that_are_not_known_are_not_compared():
-    assert preflight.problems(dict(PARAMS, settings=dict(SETTINGS, pools=None, pool="anything")), FACTS) == []
+def test_each_problem_is_told_once_with_its_hosts():
+    pool, disk = preflight.problem("beta9_pool", "a pool", "gqu", "Correct it."), preflight.problem("disk", "1 MiB", "0 MiB", "Free some.")
+    assert preflight.lines({"a": [pool], "b": [pool, disk], "c": []}) == [
+        "1. beta9_pool: expected a pool, found gqu.",
+        "   Correct it.",
+        "   on a, b",
+        "2. disk: expected 1 MiB, found 0 MiB.",
+        "   Free some.",
+        "   on b",
+    ]
+    assert preflight.lines({name: [pool] for name in "ab"})[2] == "   on all 2 hosts"
+    assert preflight.lines(dict({str(number): [pool] for number in range(60)}, x=[]))[2].endswith("8, 9 and 50 more")
+    assert preflight.lines({"a": []}) == []
