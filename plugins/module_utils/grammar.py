@@ -275,7 +275,7 @@ def sha256(value, field: str = "sha256") -> str:
 
 def k3s_version(value, field: str = "k3s_version") -> str:
     """Return a release of k3s."""
-    return _match(r"v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?\+k3s[0-9]+", value, field, "a release like v1.36.2+k3s1")
+    return _match(r"v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?\+k3s[0-9]+", value, field, "a release of k3s like v1.36.2+k3s1")
 
 
 def branch(value, field: str = "branch") -> str:

@@ -96,6 +96,11 @@ class Cluster:
         path.write_text(json.dumps(inventory))
         status, output = self.bed.play("tests/e2e/k3s_role.yml", "-i", str(path), *arguments, alone=True)
         words = {name: re.sub(r"\s+", " ", text.replace("''", "'")) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
+        # what preflight found is reported once for all hosts: "1. what: expected ..., found .... remedy on host, host"
+        report = " ".join(re.sub(r"^ *- ", "", line).strip("' ") for line in output.partition("Report every problem once]")[2].partition("\n\n")[0].splitlines())
+        for problem, where in re.findall(r"\b\d+\. (.*?) on ((?:all \d+ hosts)|[\w-]+(?:, [\w-]+)*)(?= \d+\. |$)", report.replace("''", "'")):
+            for name in words if where.startswith("all") else where.split(", "):
+                words[name] += " " + problem
         return status, output, words, recap(output)
 
     def look(self, worker):
