@@ -1,5 +1,5 @@
 """Write everything that can be made from data: of the catalogue of checks the per-check tasks, a page a check, the coverage of the guide
-and the table of symptoms; of the argument specs a README a role; of docs/matrix.json the table of versions.
+and the table of symptoms; of the argument specs a README a role; of the modules the actions that run them; of docs/matrix.json the table of versions.
 
 python tools/generate.py           write
 python tools/generate.py --check   say what differs, and fail
@@ -11,6 +11,8 @@ import json
 import pathlib
 import re
 import sys
+
+import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
@@ -193,11 +195,53 @@ def coverage():
     return "\n".join(lines) + "\n", missing
 
 
+HEADER = """# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""
+TYPES = {"str": "str", "int": "int", "float": "float", "bool": "bool", "dict": "dict", "list": "list", "raw": "object"}
+IN_PROCESS = ("machine", "machine_drain", "machine_info", "pool_info")
+
+
+def actions():
+    """Return {path: text}: for each module the action that runs it and what may come back, see plugins/plugin_utils/remote.py."""
+    files = {}
+    known = ["RETURNS = {"]
+    for path in sorted((ROOT / "plugins" / "modules").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        returned = yaml.safe_load(re.search(r'^RETURN = r?"""(.*?)"""', text, re.DOTALL | re.MULTILINE).group(1)) or {}
+        known.append('    "%s": {%s},' % (path.stem, ", ".join('"%s": %s' % (name, TYPES[entry["type"]]) for name, entry in returned.items())))
+        own = ROOT / "plugins" / "action" / path.name
+        if own.exists() and MADE not in own.read_text(encoding="utf-8"):
+            continue
+        room, kind = ("in_process", "InProcess") if path.stem in IN_PROCESS else ("remote", "WithSecret" if '"no_log": True' in text or "beta9.workers.gateway\n" in text else "OnHost")
+        files["plugins/action/" + path.name] = ACTION % (HEADER, MADE, room, room, kind, path.stem)
+    table = "\n".join(known + ["}"]) + "  # fmt: skip\n"
+    what = '"""{module: {name: type}} of every value that a module documents as returned."""'
+    files["plugins/plugin_utils/returns.py"] = "%s# %s\n%s\n\nfrom __future__ import annotations\n\n%s" % (HEADER, MADE, what, table)
+    return files
+
+
+MADE = "Made by tools/generate.py from the documentation of the modules. Do not edit."
+ACTION = """%s# %s
+from __future__ import annotations
+
+from ansible_collections.beta9.workers.plugins.plugin_utils import %s
+
+
+class ActionModule(%s.%s):
+    \"""Run the module; what comes back is what it documents.\"""
+
+    MODULE = "%s"
+"""
+
+
 def main():
     matrix, missing = coverage()
     files = {"roles/health_check/tasks/checks.yml": tasks(), "docs/checks/README.md": index(), "docs/guide-coverage.md": matrix}
     files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
     files.update(role_pages.pages())
+    files.update(actions())
     sections = (("troubleshooting", "symptoms", symptoms()), ("support-matrix", "matrix", versions()), ("playbooks", "playbooks", role_pages.playbooks()))
     for name, marker, text in sections:
         files["docs/guides/%s.md" % name] = with_section("docs/guides/%s.md" % name, marker, text)

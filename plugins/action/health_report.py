@@ -39,6 +39,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
+        trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(argument_spec=SPEC)
         workers = {}
         for name in params["hosts"]:

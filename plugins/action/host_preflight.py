@@ -3,21 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible.plugins.action import ActionBase
-from ansible_collections.beta9.workers.plugins.plugin_utils import settings
+from ansible_collections.beta9.workers.plugins.plugin_utils import remote, settings
 
 
-class ActionModule(ActionBase):
+class ActionModule(remote.OnHost):
     """Judge the host's variables on the controller, then let the module look at the host. All problems come back in one list."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = True
-    _supports_check_mode = True
-    _supports_async = False
+    MODULE = "host_preflight"
 
     def run(self, tmp=None, task_vars=None):
         """Return the module's result, the problems of the variables before those of the host."""
-        super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         given = dict(arguments.get("settings") or {})
         found = settings.problems(task_vars, self._templar.template)
@@ -27,7 +22,7 @@ class ActionModule(ActionBase):
         wrong = {problem["what"].partition("[")[0].split("_", 1)[-1] for problem in found}
         arguments = {name: value for name, value in arguments.items() if name not in wrong}
         arguments["settings"] = {name: value for name, value in given.items() if name not in wrong}
-        result = self._execute_module(module_args=arguments, task_vars=task_vars)
+        result = remote.run(self, self.MODULE, arguments, task_vars)
         if "problems" in result:
             result["problems"] = found + result["problems"]
         return result

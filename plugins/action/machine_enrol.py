@@ -3,19 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
+from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
 
-class ActionModule(ActionBase):
+class ActionModule(remote.WithSecret):
     """Create at the gateway (from here), store on the host (through the task's connection)."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = True
-    _supports_check_mode = True
+    MODULE = "machine_enrol"
 
     def run(self, tmp=None, task_vars=None):
-        super().run(tmp, task_vars)
+        trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(
             argument_spec=dict(
                 gateway.GATEWAY_ARGUMENT_SPEC,
@@ -38,22 +36,14 @@ class ActionModule(ActionBase):
 
     def _enrol(self, client, params, replaces, task_vars):
         created = client.create_machine(params["pool"])
+        identity = {"machine_id": created["id"], "pool": params["pool"], "provider": params["provider"]}
         try:
-            stored = self._execute_module(
-                module_name="beta9.workers.machine_credentials",
-                module_args={
-                    "machine_id": created["id"],
-                    "pool": params["pool"],
-                    "provider": params["provider"],
-                    "machine_token": created["registration_token"],
-                    "replaces": replaces if replaces.get("machine_id") else None,
-                },
-                task_vars=task_vars,
-            )
+            arguments = dict(identity, machine_token=created["registration_token"], replaces=replaces if replaces.get("machine_id") else None)
+            stored = remote.run(self, "machine_credentials", arguments, task_vars)
         except BaseException:  # unreachable, interrupted, anything: the record must not be left over
             client.discard_machine(created)
             raise
-        if stored.get("failed"):
+        if stored.get("failed") or stored.get("unreachable"):
             client.discard_machine(created)
             return {
                 "failed": True,
@@ -61,4 +51,5 @@ class ActionModule(ActionBase):
                 "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
                 % (created["id"], stored.get("msg", "no reason given")),
             }
-        return {"changed": True, "machine": stored["machine"], "diff": {"before": replaces, "after": stored["machine"]}}
+        machine = dict(identity, replaces=replaces) if replaces.get("machine_id") else identity  # as it was made here, whatever the host says
+        return {"changed": True, "machine": machine, "diff": {"before": replaces, "after": machine}}

@@ -11,7 +11,7 @@ from ansible.module_utils.common.validation import check_type_list
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_look
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, trust
 
 JOB_SECONDS = 60  # of G10
 FEW_HOSTS = 4  # so many logins at once are within any sshd's MaxStartups
@@ -29,6 +29,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
+        trust.require_own_variables(task_vars)
         started = time.time()
         few = len((task_vars or {}).get("ansible_play_batch") or []) <= FEW_HOSTS
         arguments = dict({"nonce": secrets.token_hex(16), "login": few}, **self._task.args)

@@ -29,24 +29,38 @@ class Plan(NamedTuple):
         return self.apply is not None and self.before != self.after
 
 
-def run(argument_spec, make_plan, **constraints):
-    """Run a module whose plan is make_plan(client, params) -> Plan."""
-    module = AnsibleModule(argument_spec=dict(gateway.GATEWAY_ARGUMENT_SPEC, **argument_spec), supports_check_mode=True, **constraints)
+def specification(argument_spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole argument spec of a gateway module."""
+    return dict(gateway.GATEWAY_ARGUMENT_SPEC, **argument_spec)
+
+
+def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Return the result of a module whose plan is make_plan(client, params). An error of the gateway or of a parameter is a failed result."""
     try:
-        plan = make_plan(gateway.client_from_params(module.params), module.params)
+        plan = make_plan(gateway.client_from_params(params), params)
         result = dict(plan.result)
-        if plan.apply and not module.check_mode:
+        if plan.apply and not check_mode:
             result.update(plan.apply())
     except gateway.GatewayError as error:
         problem = error.problem
-        module.fail_json(msg=str(error), code=problem.code, cause=problem.cause, remedy=problem.remedy, retryable=problem.retryable)
+        failure = {"msg": str(error), "code": problem.code, "cause": problem.cause, "remedy": problem.remedy, "retryable": problem.retryable}
+        return dict(failure, failed=True, changed=False)
     except protocol.InvalidField as error:
-        module.fail_json(
-            msg=str(error), code="invalid_field", cause="%s is not %s" % (error.field, error.expected), remedy="Correct %s." % error.field, retryable=False
-        )
-    module.exit_json(changed=plan.changed, diff={"before": plan.before, "after": plan.after}, **result)
+        failure = {"msg": str(error), "code": "invalid_field", "cause": f"{error.field} is not {error.expected}", "remedy": f"Correct {error.field}."}
+        return dict(failure, retryable=False, failed=True, changed=False)
+    return dict(result, changed=plan.changed, diff={"before": plan.before, "after": plan.after})
 
 
-def run_info(argument_spec, fetch, **constraints):
-    """Run a module that only reads: fetch(client, params) returns its result keys."""
-    run(argument_spec, lambda client, params: Plan({}, {}, None, fetch(client, params)), **constraints)
+def run(argument_spec: dict[str, Any], make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], **constraints: Any) -> None:
+    """Run as a module: argument_spec from specification()."""
+    module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
+    result = execute(make_plan, module.params, module.check_mode)
+    if result.pop("failed", False):
+        result.pop("changed")
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+def reads(fetch: Callable[[gateway.GatewayClient, dict[str, Any]], dict[str, Any]]) -> Callable[[gateway.GatewayClient, dict[str, Any]], Plan]:
+    """Return the plan of a module that only reads: fetch(client, params) returns its result keys."""
+    return lambda client, params: Plan({}, {}, None, fetch(client, params))

@@ -61,12 +61,19 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 
+SPEC = {
+    "source": {"type": "path", "required": True},
+    "architectures": {"type": "list", "elements": "str", "required": True},
+    "cache": {"type": "path", "default": "~/.cache/beta9-workers/agent"},
+}
+CONSTRAINTS = {}
 PLATFORMS = {"x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"], "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"]}
 
 
@@ -89,21 +96,24 @@ def version_of(directory):
     return "%s-%s" % (version, digest.hexdigest()[:12])
 
 
-def pip(module, *arguments):
-    """Run pip of this Python, and fail with its last words and what to do."""
+class NotBuilt(Exception):
+    """The bundle could not be made."""
+
+
+def pip(*arguments):
+    """Run pip of this Python. Raises NotBuilt with its last words and what to do."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"] + list(arguments)
-    rc, out, err = module.run_command(command, environ_update={"SOURCE_DATE_EPOCH": "1700000000"})
-    if rc:
-        words = (err or out).strip().splitlines()[-3:]
-        module.fail_json(
-            msg="the agent could not be built on the controller: expected '%s' to succeed, found: %s. The controller's Python needs pip, and a "
-            "package index for the first build" % (" ".join(command[:6]), " ".join(words)),
-            code="agent_not_built",
-            rc=rc,
+    environment = dict(os.environ, SOURCE_DATE_EPOCH="1700000000")
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=environment, check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise NotBuilt(
+            f"the agent could not be built on the controller: expected '{' '.join(command[:6])}' to succeed, found: {' '.join(words)}. "
+            "The controller's Python needs pip, and a package index for the first build"
         )
 
 
-def build(module, directory, architecture, path):
+def build(directory, architecture, path):
     """Make one bundle: wheels/, requirements.txt. Written beside its place, then moved there."""
     os.umask(0o022)  # a wheel keeps the modes of its files
     with tempfile.TemporaryDirectory() as work:
@@ -115,7 +125,6 @@ def build(module, directory, architecture, path):
         platforms = ["--platform=" + name for name in PLATFORMS[architecture]]
         requirements = os.path.join(source, "requirements.txt")
         pip(
-            module,
             "download",
             "--quiet",
             "--only-binary=:all:",
@@ -131,7 +140,7 @@ def build(module, directory, architecture, path):
             requirements,
             *platforms,
         )
-        pip(module, "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source)
+        pip("wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, source)
         shutil.copyfile(requirements, os.path.join(work, "bundle", "requirements.txt"))
         partial = path + ".partial"
         with tarfile.open(partial, "w") as archive:
@@ -147,32 +156,37 @@ def build(module, directory, architecture, path):
         os.replace(partial, path)
 
 
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "source": {"type": "path", "required": True},
-            "architectures": {"type": "list", "elements": "str", "required": True},
-            "cache": {"type": "path", "default": "~/.cache/beta9-workers/agent"},
-        },
-        supports_check_mode=True,
-    )
-    directory, cache = module.params["source"], module.params["cache"]
-    unknown = sorted(set(module.params["architectures"]) - set(PLATFORMS))
+def execute(params, check_mode):
+    """Return the module's result."""
+    directory, cache = params["source"], params["cache"]
+    unknown = sorted(set(params["architectures"]) - set(PLATFORMS))
     if unknown:
-        module.fail_json(msg="architectures: expected %s, found %s" % (" or ".join(sorted(PLATFORMS)), ", ".join(unknown)), code="architecture_unknown")
+        message = f"architectures: expected {' or '.join(sorted(PLATFORMS))}, found {', '.join(unknown)}"
+        return {"failed": True, "changed": False, "msg": message, "code": "architecture_unknown"}
     version = version_of(directory)
     bundles = {}
-    for architecture in module.params["architectures"]:
-        path = os.path.join(cache, "beta9-agent-%s-%s.tar" % (version, architecture))
+    for architecture in params["architectures"]:
+        path = os.path.join(cache, f"beta9-agent-{version}-{architecture}.tar")
         missing = not os.path.exists(path)
-        if missing and not module.check_mode:
+        if missing and not check_mode:
             os.makedirs(cache, exist_ok=True)
             with open(os.path.join(cache, ".lock"), "w", encoding="ascii") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not os.path.exists(path):
-                    build(module, directory, architecture, path)
-        bundles[architecture] = {"version": version, "path": path, "built": missing and not module.check_mode}
-    module.exit_json(changed=False, bundles=bundles)
+                    try:
+                        build(directory, architecture, path)
+                    except NotBuilt as error:
+                        return {"failed": True, "changed": False, "msg": str(error), "code": "agent_not_built"}
+        bundles[architecture] = {"version": version, "path": path, "built": missing and not check_mode}
+    return {"changed": False, "bundles": bundles}
+
+
+def main():
+    module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
+    result = execute(module.params, module.check_mode)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

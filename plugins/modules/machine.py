@@ -112,6 +112,17 @@ retryable:
 
 from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
 
+SPEC = machine_runner.specification(
+    {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "pool": {"type": "str", "required": True},
+        "machine_id": {"type": "str"},
+        "token_mark": {"type": "str", "no_log": False},
+        "provider": {"type": "str", "default": "generic"},
+    }
+)
+CONSTRAINTS = {"required_if": [("state", "absent", ["machine_id"])]}
+
 
 def plan(client, params):
     """Return the plan: look for the machine in all pools, so that a wrong pool is an error and not another machine."""
@@ -157,17 +168,7 @@ def _delete(client, found, wish, token_mark):
 
 
 def main():
-    machine_runner.run(
-        {
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "pool": {"type": "str", "required": True},
-            "machine_id": {"type": "str"},
-            "token_mark": {"type": "str", "no_log": False},
-            "provider": {"type": "str", "default": "generic"},
-        },
-        plan,
-        required_if=[("state", "absent", ["machine_id"])],
-    )
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

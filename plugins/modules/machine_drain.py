@@ -67,6 +67,14 @@ import time
 
 from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
 
+SPEC = machine_runner.specification(
+    {
+        "machine_id": {"type": "str", "required": True},
+        "wait_seconds": {"type": "int", "default": 120},
+    }
+)
+CONSTRAINTS = {}
+
 
 def shape(workers):
     """Return {id: what matters here} as a diff shows it."""
@@ -104,7 +112,7 @@ def plan(client, params):
 
 
 def main():
-    machine_runner.run({"machine_id": {"type": "str", "required": True}, "wait_seconds": {"type": "int", "default": 120}}, plan)
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

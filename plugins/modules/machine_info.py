@@ -93,6 +93,16 @@ import time
 
 from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
 
+SPEC = machine_runner.specification(
+    {
+        "pool": {"type": "str"},
+        "machine_id": {"type": "str"},
+        "wait_ready": {"type": "list", "elements": "str", "default": []},
+        "wait_seconds": {"type": "int", "default": 10},
+    }
+)
+CONSTRAINTS = {}
+
 
 def fetch(client, params):
     """Return the machines, sorted by pool and id."""
@@ -109,14 +119,11 @@ def fetch(client, params):
         time.sleep(1)
 
 
+plan = machine_runner.reads(fetch)
+
+
 def main():
-    argument_spec = {
-        "pool": {"type": "str"},
-        "machine_id": {"type": "str"},
-        "wait_ready": {"type": "list", "elements": "str", "default": []},
-        "wait_seconds": {"type": "int", "default": 10},
-    }
-    machine_runner.run_info(argument_spec, fetch)
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

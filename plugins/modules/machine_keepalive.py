@@ -84,6 +84,17 @@ retryable:
 
 from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
 
+SPEC = machine_runner.specification(
+    {
+        "machine_id": {"type": "str", "required": True},
+        "pool": {"type": "str", "required": True},
+        "provider": {"type": "str", "default": "generic"},
+        "agent_version": {"type": "str", "default": "ansible"},
+        "metrics": {"type": "dict", "default": {}},
+    }
+)
+CONSTRAINTS = {}
+
 
 def plan(client, params):
     """Return the plan. A keepalive of a ready machine is sent as well, and changes nothing that counts."""
@@ -112,16 +123,7 @@ def send(client, payload):
 
 
 def main():
-    machine_runner.run(
-        {
-            "machine_id": {"type": "str", "required": True},
-            "pool": {"type": "str", "required": True},
-            "provider": {"type": "str", "default": "generic"},
-            "agent_version": {"type": "str", "default": "ansible"},
-            "metrics": {"type": "dict", "default": {}},
-        },
-        plan,
-    )
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

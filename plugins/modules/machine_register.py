@@ -107,6 +107,22 @@ from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, machine_runner, protocol
 
+SPEC = machine_runner.specification(
+    {
+        "machine_id": {"type": "str", "required": True},
+        "pool": {"type": "str", "required": True},
+        "provider": {"type": "str", "default": "generic"},
+        "hostname": {"type": "str", "required": True},
+        "cpu": {"type": "str"},
+        "memory": {"type": "str"},
+        "gpu_count": {"type": "int"},
+        "private_ip": {"type": "str"},
+        "k3s_token_file": {"type": "path", "no_log": False},
+        "force": {"type": "bool", "default": False},
+    }
+)
+CONSTRAINTS = {}
+
 COMPARED = ("hostname", "cpu_millicores", "memory_mib", "gpu_count", "private_ip")
 
 
@@ -158,21 +174,7 @@ def plan(client, params):
 
 
 def main():
-    machine_runner.run(
-        {
-            "machine_id": {"type": "str", "required": True},
-            "pool": {"type": "str", "required": True},
-            "provider": {"type": "str", "default": "generic"},
-            "hostname": {"type": "str", "required": True},
-            "cpu": {"type": "str"},
-            "memory": {"type": "str"},
-            "gpu_count": {"type": "int"},
-            "private_ip": {"type": "str"},
-            "k3s_token_file": {"type": "path", "no_log": False},
-            "force": {"type": "bool", "default": False},
-        },
-        plan,
-    )
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -62,14 +62,20 @@ retryable:
 
 from ansible_collections.beta9.workers.plugins.module_utils import machine_runner
 
+SPEC = machine_runner.specification({})
+CONSTRAINTS = {}
+
 
 def fetch(client, _params):
     """Return the pools, sorted by name."""
     return {"pools": sorted(client.list_pools(), key=lambda pool: pool["name"])}
 
 
+plan = machine_runner.reads(fetch)
+
+
 def main():
-    machine_runner.run_info({}, fetch)
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -5,39 +5,29 @@
 
 from __future__ import annotations
 
-import signal
+from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 
 GRACE_SECONDS = 15  # for the connection
 
 
-class _TooLate(BaseException):
-    """Nothing came back. No connection plugin may take it for an error of its own."""
-
-
-def look(action, module, arguments, task_vars, seconds):
+def look(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return the module's result, or {"unreachable": True, "msg": why}.
 
     action: the running action, whose connection is used. module: its name. arguments: of the module, as mapping. seconds: the longest
     time that the probes take. Where sudo refuses, the result is {"failed": True, "msg": why}.
     """
-    before = signal.signal(signal.SIGALRM, _too_late)
-    signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_SECONDS)
     try:
-        return _look(action, module, arguments, task_vars)
-    except _TooLate:
-        why = "the host stopped answering during the check: nothing came back within %.0f s" % (seconds + GRACE_SECONDS)
+        with remote.within(seconds + GRACE_SECONDS):
+            return _look(action, module, arguments, task_vars)
+    except remote.TooLate:
+        why = f"the host stopped answering during the check: nothing came back within {seconds + GRACE_SECONDS:.0f} s"
         return {"changed": False, "unreachable": True, "msg": why}
     except AnsibleConnectionFailure as error:
         return {"changed": False, "unreachable": True, "msg": str(error)}
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _too_late(_number, _frame):
-    raise _TooLate
 
 
 def _look(action, module, arguments, task_vars):
@@ -55,8 +45,11 @@ def _look(action, module, arguments, task_vars):
 
 def _once(action, module, arguments, task_vars):
     try:
-        return action._execute_module(  # pylint: disable=protected-access
-            module_name="beta9.workers." + module, module_args=arguments, task_vars=task_vars
+        return remote.believed(
+            action,
+            module,
+            lambda: action._execute_module("beta9.workers." + module, arguments, task_vars=task_vars),  # pylint: disable=protected-access
+            task_vars,
         )
     except AnsibleConnectionFailure:
         raise

@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What hosts claim, and what decides about something besides themselves: the controller's files, the gateway's machines, a step for all.
+
+Each function takes a module's result, of which the types of the top level are known, and returns what is well-formed of it. It raises
+ValueError, with what was expected and found, where the rest would be of no use.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable
+
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
+
+WORD = re.compile(r"[a-z0-9_]{1,32}\Z")
+SYSTEM = re.compile(r"[a-z0-9._-]{1,64} [a-z0-9._-]{0,64}\Z")
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\Z")
+MARK = re.compile(r"[0-9a-f]{8,64}:[0-9a-f]{64}\Z")
+# The facts of host_preflight that tasks read of each host, or of all hosts at once
+PREFLIGHT = {
+    "architecture": str, "system": str, "system_id": str, "memory_mib": int, "gpu_pci_count": int, "machine": dict, "ways": list,
+    "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
+}  # fmt: skip
+
+
+def identity(found: Any) -> dict[str, Any]:
+    """Return the well-formed machine that a host says it has: machine_id, pool, provider and, one level deep, replaces; {} where there is none."""
+    try:
+        machine = {
+            "machine_id": protocol.machine_id(found["machine_id"]),
+            "pool": protocol.pool_name(found["pool"]),
+            "provider": protocol.provider_name(found.get("provider", protocol.PROVIDER_DEFAULT)),
+        }
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    before = identity(dict(found["replaces"], replaces=None)) if isinstance(found.get("replaces"), dict) else {}
+    return dict(machine, replaces=before) if before else machine
+
+
+def host_preflight(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with facts of the known types."""
+    facts = result.get("facts")
+    if facts is None:
+        return result
+    for name, kind in PREFLIGHT.items():
+        if not isinstance(facts.get(name), kind):
+            raise ValueError(f"facts.{name}: expected a {kind.__name__}, found {type(facts.get(name)).__name__}")
+    if not WORD.match(facts["architecture"]) or not SYSTEM.match(facts["system"]):
+        raise ValueError(f"facts.architecture, facts.system: expected names like x86_64 and debian 12, found {facts['architecture']!r}, {facts['system']!r}")
+    marks = {name: mark for name, mark in facts["token_marks"].items() if isinstance(mark, str) and MARK.match(mark)}
+    texts = {name: value for name, value in facts["agent_settings"].items() if isinstance(value, str)}
+    return dict(result, facts=dict(facts, machine=identity(facts["machine"]), token_marks=marks, agent_settings=texts))
+
+
+def machine_credentials(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with well-formed identities."""
+    dropped = result.get("dropped")
+    found = dict(result, machine=identity(result.get("machine")))
+    if not identity(dropped):
+        return {name: value for name, value in found.items() if name != "dropped"}
+    mark = dropped.get("token_mark")
+    return dict(found, dropped=dict(identity(dropped), **({"token_mark": mark} if isinstance(mark, str) and MARK.match(mark) else {})))
+
+
+def nvidia_host(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result where its system can be part of the name of a file of the role."""
+    facts = result.get("facts")
+    if facts and not (isinstance(facts.get("system"), str) and SYSTEM.match(facts["system"]) and ".." not in facts["system"]):
+        raise ValueError(f"facts.system: expected a name like debian 12, found {facts.get('system')!r}")
+    if facts and not WORD.match(str(facts.get("system_id"))):
+        raise ValueError(f"facts.system_id: expected a name like debian, found {facts.get('system_id')!r}")
+    return result
+
+
+def k3s_preflight(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result where its files are names of files in a folder of the controller."""
+    for name in (result.get("files") or {}).values():
+        _file_name("files", name)
+    return result
+
+
+def k3s_install(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result where what the host asks for are names of files in a folder of the controller."""
+    for entry in result.get("needed") or []:
+        if not isinstance(entry, dict):
+            raise ValueError(f"needed: expected name and dest, found {entry!r}")
+        _file_name("needed", entry.get("name"))
+        if not isinstance(entry.get("dest"), str):
+            raise ValueError("needed: expected the dest of a file, found none")
+    return result
+
+
+def _file_name(what: str, name: Any) -> None:
+    if not isinstance(name, str) or not FILE_NAME.match(name):
+        raise ValueError(f"{what}: expected the name of a file without a directory, found {str(name)[:80]!r}")
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    check.__name__: check for check in (host_preflight, machine_credentials, nvidia_host, k3s_preflight, k3s_install)
+}

@@ -1,0 +1,90 @@
+"""A worker sends facts that are named like the operator's variables, hosts for the inventory, and results that nobody asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+WORKER_SIDE = {"beta9_machine_id": "00000000"}
+
+
+def facts(turn, worker, tmp_path):
+    """Return facts that lead the admin token to the worker, a report to a place of its choice, and the controller's own files to it."""
+    return {
+        "beta9_gateway_url": turn.listen(worker),
+        "beta9_admin_token_file": str(tmp_path / "another-secret"),
+        "health_check_directory": str(tmp_path / "chosen"),
+        "autossh_gateway_host": "localhost",
+        "autossh_forwards": [{"local_port": 1994, "target": "localhost:22"}],
+    }
+
+
+@pytest.mark.parametrize("config", ["shipped", pytest.param("empty", id="empty-config")])
+def test_facts_of_a_worker_set_no_variable(ready, turn, admin_token, tmp_path, config, empty_config):
+    first = ready.workers[0]
+    (tmp_path / "another-secret").write_text("one-word-of-the-controller")
+    lies = facts(turn, first, tmp_path)
+    turn(first, add={"ansible_facts": lies})
+    environment = empty_config if config == "empty" else {}
+    for playbook in ("health_check.yml", "heal_worker.yml", "onboard_worker.yml"):
+        _status, output = ready.play(playbook, "--limit", ",".join(ready.workers), **environment)
+        heard = turn.heard(first)
+        assert admin_token not in heard and "one-word-of-the-controller" not in heard, (playbook, heard)
+        assert "10.89" not in heard or not heard, heard
+        assert not (tmp_path / "chosen").exists(), playbook
+        assert heard == "", (playbook, output)
+
+
+def test_a_fact_alone_sets_no_variable(ready, turn, admin_token, empty_config):
+    """Only the address: the operator's own token file stays as it is, and its content goes where the inventory says."""
+    first = ready.workers[0]
+    turn(first, add={"ansible_facts": {"beta9_gateway_url": turn.listen(first)}})
+    _status, output = ready.play("health_check.yml", **empty_config)
+    assert admin_token not in turn.heard(first), output
+    assert turn.heard(first) == "", output
+
+
+def test_a_worker_adds_no_host_and_no_group(ready, turn, empty_config, tmp_path):
+    """add_host in a module's result makes a host of Ansible's inventory, or gives a known one another address or connection."""
+    first, second = ready.workers
+    proof = tmp_path / "ran-on-the-controller"
+    turn(first, add={"changed": True, "add_host": {"host_name": second, "host_vars": {"ansible_connection": "local"}, "groups": ["beta9_gateway"]}})
+    _status, output = ready.play("heal_worker.yml", "-vvv", **empty_config)
+    assert "ESTABLISH LOCAL CONNECTION FOR USER" not in output.replace("<localhost> ESTABLISH LOCAL CONNECTION", ""), output
+    assert not proof.exists()
+
+
+def test_a_worker_forges_no_statistic(ready, turn, empty_config):
+    first = ready.workers[0]
+    turn(first, add={"ansible_stats": {"data": {"beta9_heal": {"forged": ["by a worker"]}}, "per_host": False, "aggregate": True}})
+    _status, output = ready.play("heal_worker.yml", ANSIBLE_SHOW_CUSTOM_STATS="true", **empty_config)
+    assert "forged" not in output, output
+
+
+def test_facts_that_another_playbook_left_in_the_cache_are_refused(ready, tmp_path, empty_config, admin_token, turn):
+    """setup was run by somebody else, with injection on and a fact cache: what it left is not taken for the operator's word."""
+    first = ready.workers[0]
+    url = turn.listen(first)
+    cache = tmp_path / "facts"
+    cache.mkdir()
+    (cache / first).write_text(json.dumps({"beta9_gateway_url": url, "ansible_distribution": "Debian"}))
+    environment = dict(empty_config, ANSIBLE_CACHE_PLUGIN="jsonfile", ANSIBLE_CACHE_PLUGIN_CONNECTION=str(cache))
+    status, output = ready.play("health_check.yml", **environment)
+    assert turn.heard(first) == "" and status != 0, output
+    assert "beta9_gateway_url" in output and "inject_facts_as_vars" in output, output
+
+
+def test_a_fact_that_shadows_a_variable_of_the_inventory_is_refused(ready, tmp_path, empty_config, turn):
+    """The operator's beta9_gateway_url is made of a variable of theirs, whose name the worker guessed."""
+    first = ready.workers[0]
+    inventory = json.loads(ready.inventory.read_text())
+    variables = inventory["all"]["vars"]
+    variables["gateway_address"], variables["beta9_gateway_url"] = variables["beta9_gateway_url"], "{{ gateway_address }}"
+    path, cache = tmp_path / "inventory.json", tmp_path / "facts"
+    path.write_text(json.dumps(inventory))
+    cache.mkdir()
+    (cache / first).write_text(json.dumps({"gateway_address": turn.listen(first)}))
+    environment = dict(empty_config, ANSIBLE_CACHE_PLUGIN="jsonfile", ANSIBLE_CACHE_PLUGIN_CONNECTION=str(cache))
+    status, output = ready.play("health_check.yml", "-i", str(path), alone=True, **environment)
+    assert turn.heard(first) == "" and status != 0 and "gateway_address" in output, output
