@@ -84,8 +84,8 @@ options:
   hosts:
     description:
       - Inventory names of machines, by machine id.
-      - A machine that is not in it belongs to the host whose variable C(beta9_machine_id) has its id (set in the inventory file itself), or
-        whose cached facts do (C(ansible_local.beta9.machine_id), which onboarding leaves on every worker).
+      - A machine that is not in it belongs to the host whose variable C(beta9_machine_id) has its id (set in the inventory file itself).
+      - What a host's facts say is not asked. A host that claims another one's machine would come into its groups, and so to their variables.
     type: dict
     default: {}
   unmatched:
@@ -125,8 +125,6 @@ from ansible import constants as C
 from ansible.errors import AnsibleParserError
 from ansible.inventory.group import to_safe_group_name
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible.plugins.loader import cache_loader
-from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
 
 
@@ -165,6 +163,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 pass
         client = gateway.client_from_params({name: self.get_option(name) for name in gateway.GATEWAY_ARGUMENT_SPEC})
         found = [machine for pool in pools or [None] for machine in client.list_machines(pool)]
+        if client.dropped:
+            self.display.warning(protocol.dropped_words(client.dropped))
         machines = sorted(found, key=lambda machine: (machine["pool"], machine["id"]))
         if cached:
             self._cache[key] = machines
@@ -174,25 +174,25 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Return {machine id: [inventory names]} of what is known before the gateway is asked."""
         owners = {}
         given = {name: str(identity) for identity, name in self.get_option("hosts").items()}
-        facts = cache_loader.get(C.CACHE_PLUGIN)
         for name in sorted(set(self.inventory.hosts) | set(given)):
             identity = given.get(name)
             if not identity and name in self.inventory.hosts:
                 identity = self.inventory.hosts[name].get_vars().get("beta9_machine_id")
-            if not identity and facts.contains(name):
-                identity = ((facts.get(name).get("ansible_local") or {}).get("beta9") or {}).get("machine_id")
             if identity:
                 owners.setdefault(str(identity), []).append(name)
         return owners
 
     def _populate(self, machines):
-        owners = self._owners()
+        owners, known = self._owners(), set(self.inventory.hosts)
         top = self.inventory.add_group("beta9_machines")
         for machine in machines:
             names = owners.pop(machine["id"], [])
             if len(names) > 1:
                 self.display.warning("machine %s: expected one host, found %s. A copied disk image has a copied identity" % (machine["id"], ", ".join(names)))
             if not names and self.get_option("unmatched") == "add":
+                if machine["id"] in known:
+                    self.display.warning("machine %s: a host of this name is known, and no mapping says that it is this machine: left out" % machine["id"])
+                    continue
                 names = [machine["id"]]
             for name in names:
                 pool = self._group("beta9_pool_" + (machine["pool"] or "none"))
@@ -201,7 +201,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self.inventory.add_host(name, group=self._group("beta9_status_" + machine["status"]))
                 if machine["gpu"]:
                     self.inventory.add_host(name, group=self._group("beta9_gpu_" + machine["gpu"]))
-                self.inventory.set_variable(name, "beta9_machine", wrap_var(machine))
+                self.inventory.set_variable(name, "beta9_machine", machine)
                 self._construct(name)
         # with pools given, another pool's machine was not asked for, which is not the same as absent
         for names in [] if self.get_option("pools") else owners.values():
