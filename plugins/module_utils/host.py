@@ -68,7 +68,10 @@ def source_address(peer):
 
 
 def listeners(port):
-    """Return who listens on a TCP port: a list of {"address", "process", "pid"}; process is None if it can't be read."""
+    """Return who listens on a TCP port: a list of {"address", "uid", "process", "pid"}; process is None if it can't be read.
+
+    uid is that of the account that opened the socket, as the kernel keeps it.
+    """
     sockets = {}
     for path, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
         try:
@@ -81,9 +84,9 @@ def listeners(port):
             address, _colon, hex_port = fields[1].rpartition(":")
             if fields[3] == "0A" and int(hex_port, 16) == port:
                 words = [struct.pack("=I", int(address[i : i + 8], 16)) for i in range(0, len(address), 8)]
-                sockets[fields[9]] = socket.inet_ntop(family, b"".join(words))
+                sockets[fields[9]] = {"address": socket.inet_ntop(family, b"".join(words)), "uid": int(fields[7])}
     owners = _socket_owners(set(sockets)) if sockets else {}
-    return [dict(address=address, **owners.get(inode, {"process": None, "pid": None})) for inode, address in sorted(sockets.items())]
+    return [dict(seen, **owners.get(inode, {"process": None, "pid": None})) for inode, seen in sorted(sockets.items())]
 
 
 def _socket_owners(inodes):

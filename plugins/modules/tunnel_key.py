@@ -9,7 +9,7 @@ module: tunnel_key
 short_description: Keep an SSH key pair for the tunnel on a worker
 version_added: "0.1.0"
 description:
-  - Makes an Ed25519 key without passphrase where there is none. The private key never leaves the host and is never returned.
+  - Makes a key without passphrase where there is none. The private key never leaves the host and is never returned.
   - A private key that can't be read as one (a half-written file, say) is replaced.
 author:
   - beta9.workers authors (@beta9)
@@ -28,6 +28,13 @@ options:
     description: File of the private key. Its directory is made, for root alone.
     type: path
     default: /etc/beta9/credentials/tunnel_key
+  type:
+    description:
+      - Type of the key, as C(ssh-keygen -t) names it. A key of another type is replaced.
+      - By default an existing key is kept, and a new one is of the first type that C(ssh-keygen) makes on this host. In FIPS mode
+        it makes no Ed25519.
+    type: str
+    choices: [ed25519, ecdsa, rsa]
 """
 
 EXAMPLES = r"""
@@ -46,7 +53,10 @@ public_key:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, sshd_effective
+
+
+TYPES = [name for name, _algorithm in sshd_effective.KEY_TYPES]
 
 
 def public_key(module, path):
@@ -57,21 +67,38 @@ def public_key(module, path):
     return " ".join(out.split()[:2]) if rc == 0 else ""
 
 
+def make(module, path, types):
+    """Make a key of the first type that ssh-keygen makes here."""
+    temporary = path + ".new"
+    for name in types:
+        secretfiles.remove([temporary, temporary + ".pub", path + ".pub"])
+        rc, _out, err = module.run_command(["ssh-keygen", "-q", "-t", name, "-N", "", "-C", "beta9-worker", "-f", temporary])
+        if rc == 0:
+            os.replace(temporary, path)
+            secretfiles.remove([temporary + ".pub"])
+            return
+    module.fail_json(msg=f"expected ssh-keygen to make a key ({', '.join(types)}), found: {err.strip()}")
+
+
 def main():
-    module = AnsibleModule(argument_spec={"path": {"type": "path", "default": "/etc/beta9/credentials/tunnel_key"}}, supports_check_mode=True)
-    path = module.params["path"]
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/etc/beta9/credentials/tunnel_key"},
+            "type": {"type": "str", "choices": TYPES},
+        },
+        supports_check_mode=True,
+    )
+    path, wanted = module.params["path"], module.params["type"]
     changed = secretfiles.ensure_directory(os.path.dirname(path), module.check_mode)
     if os.path.isfile(path):
         changed |= secretfiles.ensure_mode(path, 0o600, module.check_mode)
     if module.check_mode and not module.get_bin_path("ssh-keygen"):
         module.exit_json(changed=True, public_key="")
     key = public_key(module, path)
+    if key and wanted and sshd_effective.key_type(key) != wanted:
+        key = ""
     if not key and not module.check_mode:
-        temporary = path + ".new"
-        secretfiles.remove([temporary, temporary + ".pub", path + ".pub"])
-        module.run_command(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "beta9-worker", "-f", temporary], check_rc=True)
-        os.replace(temporary, path)
-        secretfiles.remove([temporary + ".pub"])
+        make(module, path, [wanted] if wanted else TYPES)
         key = public_key(module, path)
         changed = True
     module.exit_json(changed=changed or not key, public_key=key)

@@ -12,6 +12,8 @@ description:
   - Runs on the gateway host. Keeps one restricted line per worker in the tunnel account's C(authorized_keys) and gives every
     worker a listen address of its own, so that two workers can both offer port 6443.
   - Many workers may be added at the same time. The file is locked while it changes and replaced in one step.
+  - Before it lets a worker in, it asks sshd what it would do with that worker's connection (C(sshd -T -C)), and fails with file,
+    line and remedy where that is not what a tunnel needs.
 author:
   - beta9.workers authors (@beta9)
 attributes:
@@ -36,6 +38,13 @@ options:
     default: present
   public_key:
     description: The worker's public key, one line. Required with O(state=present), except in check mode, where a key may not exist yet.
+    type: str
+  user:
+    description: The tunnel account.
+    type: str
+    default: beta9-tunnel
+  worker_address:
+    description: Address of the worker as the gateway host sees it. sshd may treat addresses differently.
     type: str
   path:
     description: The tunnel account's authorized_keys file. Its directory must exist.
@@ -76,19 +85,26 @@ listen_address:
   sample: 127.77.3.9
 host_keys:
   description: The gateway host's public host keys, for the worker to pin.
-  returned: always
+  returned: when O(state=present)
+  type: list
+  elements: str
+key_types:
+  description:
+    - Types of keys, as C(ssh-keygen -t) names them, of which sshd takes one, where it does not take the type of O(public_key).
+      Nothing was changed then.
+  returned: when another type of key is needed
   type: list
   elements: str
 """
 
 import contextlib
 import fcntl
-import glob
 import os
+import pwd
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, peers
+from ansible_collections.beta9.workers.plugins.module_utils import host, peers, sshd_effective
 
 
 @contextlib.contextmanager
@@ -122,26 +138,39 @@ def write(module, path, text):
     module.atomic_move(temporary, path)
 
 
-def occupied(address, port):
-    """Return who but sshd listens where the worker's forward would, as text, or None."""
+def occupied(address, port, user):
+    """Return who but the tunnel account listens where the worker's forward would, as text, or None."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
         return None
     except OSError as error:
-        if any(listener["process"] == "sshd" and listener["address"] == address for listener in host.listeners(port)):
+        listeners = host.listeners(port)
+        # by the account, not by the program: a session is sshd, or from OpenSSH 9.8 on sshd-session
+        if any(listener["uid"] == pwd.getpwnam(user).pw_uid and listener["address"] == address for listener in listeners):
             return None
-        others = ["%(process)s (pid %(pid)s) on %(address)s" % listener for listener in host.listeners(port)]
+        others = ["%(process)s (pid %(pid)s) on %(address)s" % listener for listener in listeners]
         return "; ".join(others) or str(error)
 
 
-def host_keys():
-    """Return the public host keys of this machine, without comments."""
-    keys = []
-    for path in sorted(glob.glob("/etc/ssh/ssh_host_*_key.pub")):
-        keys.append(" ".join(read(path).split()[:2]))
-    return keys
+def verify(module, params, address):
+    """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of keys that it takes."""
+    need = sshd_effective.Need(
+        params["user"], params["path"], params["worker_address"], (address, params["listen_port"]), tuple(params["permit_open"])
+    )
+    try:
+        answer = sshd_effective.ask(module.run_command, params["user"], params["worker_address"])
+    except sshd_effective.SshdError as error:
+        raise peers.PeerError(str(error)) from None
+    problems = sshd_effective.problems(answer, need)
+    if problems:
+        raise peers.PeerError("the gateway host's sshd would not carry its tunnel. " + " ".join(map(str, problems)))
+    keys = sshd_effective.host_keys(module.run_command, answer)
+    if not keys:
+        places = ", ".join(answer.settings.get("hostkey", [])) or "none configured"
+        raise peers.PeerError("HostKey: expected a public host key of the gateway host to pin, found %s. Make the missing keys: ssh-keygen -A" % places)
+    return keys, sshd_effective.key_types(answer)
 
 
 def main():
@@ -150,7 +179,9 @@ def main():
             "name": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "public_key": {"type": "str"},
-            "path": {"type": "path", "default": "/etc/ssh/beta9-tunnel/authorized_keys"},
+            "user": {"type": "str", "default": "beta9-tunnel"},
+            "worker_address": {"type": "str"},
+            "path": {"type": "path", "default": sshd_effective.KEYS_PATH},
             "listen_address": {"type": "str"},
             "listen_port": {"type": "int", "default": 6443},
             "network": {"type": "str", "default": "127.77.0.0/16"},
@@ -164,7 +195,7 @@ def main():
         if module.check_mode or params["state"] == "absent":
             module.exit_json(
                 changed=params["state"] == "present",
-                host_keys=host_keys(),
+                host_keys=[],
                 listen_address=None,
                 msg="%s does not exist yet: playbook prepare_gateway makes it" % directory,
             )
@@ -176,17 +207,19 @@ def main():
             result = apply(module, params)
     except peers.PeerError as error:
         module.fail_json(msg="worker %s: %s" % (params["name"], error))
-    module.exit_json(host_keys=host_keys(), **result)
+    module.exit_json(**result)
 
 
 def apply(module, params):
     """Compare the register with the wish and write it once if it differs. Called with the lock held."""
     before = read(params["path"])
     known = peers.parse(before)
-    line = address = None
+    line, result = None, {}
     if params["state"] == "present":
         address = peers.choose_address(params["name"], known, params["network"], params["listen_address"])
-        busy = occupied(address, params["listen_port"])
+        keys, types = verify(module, params, address)
+        result = {"listen_address": address, "host_keys": keys}
+        busy = occupied(address, params["listen_port"], params["user"])
         if busy:
             raise peers.PeerError(
                 "port %d of %s on the gateway host: expected free, found %s. Bind that program to its own address "
@@ -194,16 +227,17 @@ def apply(module, params):
             )
         key = peers.public_key(params["public_key"]) if params["public_key"] else "(key not made yet)"
         if params["public_key"]:
+            if not types:
+                raise peers.PeerError("PubkeyAcceptedAlgorithms: expected sshd to take an ed25519, ecdsa or rsa key, found none of them allowed")
+            if sshd_effective.key_type(key) not in types:
+                return dict(result, changed=False, key_types=types)
             peers.refuse_foreign_key(before, params["name"], key)
         line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
     after = peers.with_line(before, params["name"], line)
     if after != before and not module.check_mode:
         write(module, params["path"], after)
-    return {
-        "changed": after != before,
-        "listen_address": address,
-        "diff": {"before": before, "after": after, "before_header": params["path"], "after_header": params["path"]},
-    }
+    diff = {"before": before, "after": after, "before_header": params["path"], "after_header": params["path"]}
+    return dict(result, changed=after != before, diff=diff)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def testbed():
     bed.do("deps")
     if not os.environ.get("B9_KEEP"):
         bed.do("down")
-    bed.do("up", "--workers", "2")
+    bed.do("up", "--workers", "2", "--gateway", "debian13")  # molecule has the Debian 12 one
     status, output = bed.play("prepare_gateway.yml")
     assert status == 0, output
     yield bed

@@ -279,8 +279,10 @@ def inventory(members):
     """Return the inventory as YAML text (which JSON is)."""
     key, known = STATE / "id_ed25519", STATE / "known_hosts"
     workers = {}
-    for name, _image, address, user, _preparation in members[1:]:
+    for name, image, address, user, _preparation in members[1:]:
         workers[name] = {"ansible_host": address, "ansible_user": user}
+        if IMAGES[image][0] == NEWEST:  # which has no number yet, and is supported by nobody
+            workers[name]["preflight_systems"] = ["debian"]
         if user != "root":
             workers[name]["ansible_become"] = True
     return (
