@@ -72,8 +72,12 @@ generate: $(VENV)/.installed ## Write what is made from data: check tasks and pa
 	@$(BIN)/python tools/generate.py
 
 .PHONY: faults
-faults: deps ## Real faults on real hosts: is the right root cause named? -> build/faults.json (long)
-	@$(BIN)/python tests/faults/run.py
+faults: deps ## Real faults on real hosts, in three settings: right root cause? does its remedy work? -> build/faults.json (long)
+	@$(BIN)/python tests/faults/run.py --commands
+
+.PHONY: mutants
+mutants: deps ## Small changes to the code: do unit and integration tests notice? -> build/mutants.json (long) [AREA=health]
+	@$(BIN)/python tests/mutants/run.py $(addprefix --area ,$(AREA))
 
 .PHONY: chaos
 chaos: deps ## What happens to a machine in a year, on real hosts: is it ready again? -> build/chaos.json (long)

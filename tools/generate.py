@@ -68,8 +68,14 @@ def page(check):
     ]
     for code, (cause, remedy) in check.causes.items():
         lines += ["### %s" % (code or "in general"), "", cause[0].upper() + cause[1:] + ".", ""] + advice(remedy)
-    lines += ["## Healing", "", HEAL[check.heal_class] + (" (`%s`)." % check.heal if check.heal else ".")]
+    lines += ["## Healing", "", (HEAL[check.heal_class] if heals(check) else HEAL["person"]) + "."] + heals(check)
     return "\n".join(lines) + "\n"
+
+
+def heals(check):
+    """Return the lines of what heal_worker.yml does about each cause."""
+    found = {code: check.heals.get(code, check.heal) for code in check.causes}
+    return [""] + ["- %s: %s" % (code or "in general", catalog.HEALS[name]) for code, name in found.items() if name] if any(found.values()) else []
 
 
 def advice(remedy):
@@ -92,7 +98,7 @@ def index():
     lines = ["# The checks", "", "<!-- %s -->" % NOTE, "", "| check | what passes | from | heals |", "|---|---|---|---|"]
     for check in catalog.CHECKS:
         lines.append(
-            "| [%s](%s.md) %s | %s | %s | %s |" % (check.id, check.id, check.name, check.title, check.side, HEAL[check.heal_class][0] if check.heal else "–")
+            "| [%s](%s.md) %s | %s | %s | %s |" % (check.id, check.id, check.name, check.title, check.side, HEAL[check.heal_class][0] if heals(check) else "–")
         )
     return "\n".join(lines) + "\n"
 

@@ -47,14 +47,20 @@ def rows(options, prefix=""):
 def played_by(role):
     """Return the playbooks that use a role."""
     pattern = re.compile(r"\bbeta9\.workers\.%s\s*$" % role, re.MULTILINE)
-    return [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml")) if pattern.search(path.read_text(encoding="utf-8"))]
+    return [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml")) if pattern.search(whole(path))]
+
+
+def whole(path):
+    """Return the text of a playbook with the task files that it brings in where they stand."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"import_tasks: (tasks/\w+\.yml)", lambda match: (path.parent / match.group(1)).read_text(encoding="utf-8"), text)
 
 
 def playbooks():
     """Return the table of the playbooks: the comment at the top of each, and the roles in it."""
     lines = ["| playbook | what it does | roles |", "|---|---|---|"]
     for path in sorted((ROOT / "playbooks").glob("*.yml")):
-        text = path.read_text(encoding="utf-8")
+        text = whole(path)
         comment = " ".join(line[1:].strip() for line in re.match(r"(?:---\n)?((?:#.*\n)*)", text).group(1).splitlines())
         roles = dict.fromkeys(re.findall(r"\bbeta9\.workers\.(\w+)\s*$", text, re.MULTILINE))
         shown = ", ".join("`%s`" % role for role in roles if (ROOT / "roles" / role).is_dir())

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: heal_plan
-short_description: What may be healed on a host, and which checks tell whether it helped
+short_description: What may be healed on a host
 version_added: "0.1.0"
 description:
-  - Of a host's verdicts, the remedies of root causes that are safe, or that were asked for.
+  - Of a host's root causes, those whose remedies are safe, or were asked for. A warning is left alone unless its remedy is safe.
 author:
   - beta9.workers authors (@beta9)
 positional: opt_in
@@ -29,24 +29,11 @@ plan: "{{ health | beta9.workers.heal_plan }}"
 
 RETURN = r"""
 _value:
-  description: C(remedies) to run, C(checks) to look at afterwards, C(healing) and C(left) root causes.
+  description: C(remedies) to run, and C(roots), each with what is done about it in C(does) - V(heal), V(ask), V(person) or V(watch).
   type: dict
 """
 
-
-def heal_plan(health, opt_in=False):
-    """Return the plan for one host."""
-    roots = [verdict for verdict in health["verdicts"] if verdict["root"]]
-    classes = ("safe", "opt_in") if opt_in else ("safe",)
-    healing = [verdict for verdict in roots if verdict["heal"] and verdict["heal_class"] in classes]
-    ids = {verdict["id"] for verdict in healing}
-    checks = [verdict["id"] for verdict in health["verdicts"] if verdict["id"] in ids or ids & set(verdict["because"])]
-    left = [
-        {"id": verdict["id"], "cause": verdict["cause"], "remedy": verdict["remedy"]}
-        for verdict in roots
-        if verdict["id"] not in ids and verdict["status"] == "fail"
-    ]
-    return {"remedies": sorted({verdict["heal"] for verdict in healing}), "checks": checks, "healing": sorted(ids), "left": left}
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_healing
 
 
 class FilterModule:
@@ -54,4 +41,4 @@ class FilterModule:
 
     def filters(self):
         """Return it."""
-        return {"heal_plan": heal_plan}
+        return {"heal_plan": health_healing.plan}

@@ -89,7 +89,7 @@ def told(verdict, hosts):
 
 
 def unknowns(results, limit=6):
-    """Return a line for each reason why checks could not look, the most frequent first."""
+    """Return a line for each reason why checks could not look, the most frequent first. Each line's checks are those of each of its hosts."""
     reasons = {}
     for result in results:
         of_host = {}

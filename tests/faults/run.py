@@ -1,8 +1,15 @@
 """make faults: inject real faults on real hosts, run health_check.yml through ansible-runner, and compare the root cause it names.
 
-Writes build/faults.json: {"faults": [{fault, expected_root, reported_roots, wrong_roots, seconds, healed}], "totals": {...}}.
+Each fault is tried in three settings:
+    quiet          nothing happened before. Then the remedy is pasted, as the report gives it.
+    after_trouble  after other trouble, which is over: a wrong host key, a killed agent, a gateway that was away. Then heal_worker.yml runs.
+    fresh          looked at within five seconds. An honest "unknown" will do there, "healthy" will not.
 
-    run.py [--only WORDS] [--every N] [--healthy N] [--no-heal] [--keep]
+Writes build/faults.json: {"faults": [{fault, setting, expected_root, reported_roots, wrong_roots, right, called_healthy, seconds, healed,
+remedy: {command, where, ran, mended}}], "commands": [...], "healthy": [...], "totals": {...}}. healed and mended are null where it was not
+tried, or where the report asks for a person.
+
+    run.py [--only WORDS] [--settings quiet,fresh] [--every N] [--healthy N] [--commands] [--no-heal] [--keep]
 """
 
 from __future__ import annotations
@@ -23,8 +30,14 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 import ansible_runner
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog as checks
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
 
+from tests.faults import trouble
 from tests.faults.catalog import FAULTS, PAIRS
+
+SETTINGS = ("quiet", "after_trouble", "fresh")
+# The least that a run must reach, in shares of the rows
+BARS = {"right": 0.98, "remedies_ran": 1.0, "mended": 0.95}
 
 NAME = os.environ.get("B9_TESTBED", "b9f")
 STATE = ROOT / "build" / ("testbed-" + NAME)
@@ -138,7 +151,9 @@ def equip():
 class Bed:
     """The hosts, and the values that faults name."""
 
-    variables = {"beta9_gpus": 2, "beta9_k3s": True, "health_check_kube": True}
+    # in the inventory, so that a pasted command finds them
+    settings = {"beta9_gpus": 2, "health_check_k3s": True, "health_check_kube": True, "beta9_nvidia": False, "beta9_onboard_health": False}
+    variables = {}
 
     def start(self):
         environment = dict(os.environ, B9_TESTBED=NAME)
@@ -146,8 +161,12 @@ class Bed:
         subprocess.run(testbed + ["deps"], check=True, env=environment)
         subprocess.run(testbed + ["up", "--workers", "2"], check=True, env=environment)
         equip()
+        inventory = STATE / "inventory.yml"
+        hosts = json.loads(inventory.read_text())
+        hosts["all"]["vars"].update(self.settings)
+        inventory.write_text(json.dumps(hosts, indent=1) + "\n")
         for playbook, limit in (("prepare_gateway.yml", GATEWAY), ("onboard_worker.yml", "all")):
-            status, output = play(playbook, limit=limit, beta9_onboard_health=False, beta9_nvidia=False)
+            status, output = play(playbook, limit=limit)
             if status:
                 sys.exit(output)
         time.sleep(1)
@@ -192,45 +211,105 @@ class Bed:
         )
         seconds = time.monotonic() - start
         path = REPORT / "health" / "health.json"
-        self.all_verdicts = []
+        self.all_verdicts, self.outcomes = [], {}
         if not path.exists():
             return ["no report: " + output[-400:]], {}, seconds, False
         text = "".join(file.read_text() for file in (REPORT / "health").iterdir()) + output
         document = json.loads(path.read_text())
+        self.outcomes = {host["host"]: host["outcome"] for host in document["hosts"]}
         self.all_verdicts = verdicts = [verdict for host in document["hosts"] for verdict in host["verdicts"]]
         roots = sorted({verdict["id"] for verdict in verdicts if verdict["root"]} | {verdict["id"] for verdict in verdicts if verdict["status"] == "crash"})
         return roots, {verdict["id"]: verdict for verdict in verdicts}, seconds, any(secret in text for secret in self.secrets)
 
 
-def one(bed, name, expected, faults, heal):
-    """Inject, look, perhaps heal, restore; return the row."""
+def paste(bed, remedy):
+    """Run the command of a remedy where it says, as root there or as the operator here. Return (exit status, output)."""
+    if remedy["where"] == "controller":
+        words, folder = ["bash", "-c", remedy["command"]], "/"  # from anywhere, with nothing but the program's path
+    else:
+        words, folder = ["podman", "exec", WORKER if remedy["where"] == "worker" else GATEWAY, "bash", "-c", remedy["command"]], None
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    environment["PATH"] = "%s:%s" % (pathlib.Path(sys.executable).parent, environment["PATH"])
+    try:
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return None, "it did not end within 300 s"
+    if remedy["command"] == checks.REBOOT.command:
+        boot()
+    return done.returncode, done.stdout + done.stderr
+
+
+def boot():
+    """Wait for the worker to end, and start it as a reboot would."""
+    subprocess.run(["timeout", "60", "podman", "wait", WORKER], check=False, capture_output=True)
+    subprocess.run(["podman", "start", WORKER], check=True, capture_output=True)
+    sh(WORKER, "for n in $(seq 300); do systemctl is-active -q multi-user.target 2>/dev/null && break; sleep 0.1; done")
+    sh(WORKER, (ROOT / "tests/faults/equip_worker.sh").read_text())
+
+
+def apply_remedy(bed, verdict, variables):
+    """Paste the remedy of the root cause. Return the row's entry, and what is wrong with it in words."""
+    remedy = verdict.get("remedy") or {}
+    if not remedy.get("command"):
+        return {"command": "", "where": "", "ran": None, "mended": None}, ""
+    status, output = paste(bed, remedy)
+    # a program that is not there, a usage error and a hang are the command's fault; else it may well say that something is broken
+    ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["mends"]) and (remedy["mends"] or bool(output.strip()))
+    mended = None
+    if remedy["mends"] and ran:
+        again, _verdicts, _seconds, _leaked = bed.check(dict(variables, health_check_wait_seconds=30))
+        mended = verdict["id"] not in again
+    problem = "" if ran and mended is not False else "%s: %s" % (status, output[-800:])
+    return {"command": remedy["command"], "where": remedy["where"], "ran": ran, "mended": mended}, problem
+
+
+def heal(bed, variables):
+    """Run heal_worker.yml twice. Return whether the host is healthy and the second run changed nothing, and what it said."""
+    status, output = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=20))
+    again, _verdicts, _seconds, _leaked = bed.check(variables)
+    _status, second = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=5))
+    return status == 0 and not again and "changed=0" in second, "%s\n%s" % (again, output[-1500:])
+
+
+def one(bed, name, expected, faults, setting, with_heal):
+    """Inject, look, try the remedy or heal, restore; return the row."""
+    if setting == "after_trouble":
+        bed.run(trouble.BEFORE)
     for fault in faults:
         bed.run(fault.inject)
-    time.sleep(max(fault.wait_seconds for fault in faults))
+    if setting != "fresh":
+        time.sleep(max(fault.wait_seconds for fault in faults))
     variables = {key: value for fault in faults for key, value in fault.variables.items()}
     roots, verdicts, seconds, leaked = bed.check(variables)
+    outcome = bed.outcomes.get(WORKER, "")
     row = {
         "fault": name,
+        "setting": setting,
         "guide": faults[0].guide,
         "expected_root": expected if len(faults) > 1 else expected[0],
         "reported_roots": roots,
         "wrong_roots": sorted(set(roots) - set(expected)),
+        "outcome": outcome,
+        "called_healthy": outcome == "healthy" and not set(expected) & set(roots),
         "seconds": round(seconds, 2),
         "healed": None,
+        "remedy": {"command": "", "where": "", "ran": None, "mended": None},
         "secret_shown": leaked,
     }
-    row["right"] = roots == sorted(expected) and not leaked
+    unsure = setting == "fresh" and not roots and outcome == "unknown"
+    row["right"] = (roots == sorted(expected) or unsure) and not leaked
     for fault in faults:
-        if fault.code and verdicts.get(fault.root, {}).get("code") != fault.code:
+        if fault.code and not unsure and verdicts.get(fault.root, {}).get("code") != fault.code:
             row["right"] = False
             row["code"] = "expected %s, found %s" % (fault.code, verdicts.get(fault.root, {}).get("code"))
-    if heal and all(fault.heals for fault in faults):
-        status, output = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=20))
-        again, _verdicts, _seconds, _leaked = bed.check(variables)
-        _status, second = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=5))
-        row["healed"] = status == 0 and not again and "changed=0" in second
+    if setting == "quiet" and len(faults) == 1 and expected[0] in roots:
+        row["remedy"], problem = apply_remedy(bed, verdicts[expected[0]], variables)
+        if problem:
+            row["remedy_output"] = problem
+    if setting == "after_trouble" and with_heal and all(fault.heals for fault in faults):
+        row["healed"], told = heal(bed, variables)
         if not row["healed"]:
-            row["heal_output"] = "%s\n%s" % (again, output[-1500:])
+            row["heal_output"] = told
     for fault in faults:
         bed.run(fault.restore)
     settle(bed)
@@ -246,10 +325,13 @@ def settle(bed):
 
 
 def healthy(bed, number):
-    """Look at healthy hosts: fresh, busy, and just rebooted. Return the rows of those that were not called healthy."""
+    """Look at healthy hosts: quiet, after trouble, busy, and just rebooted. Return the rows of those that were not called healthy."""
     wrong = []
     for count in range(number):
-        kind = ("quiet", "busy", "rebooted")[0 if count < number * 0.6 else 1 if count < number * 0.8 else 2]
+        place = count / number
+        kind = "quiet" if place < 0.4 else "after_trouble" if place < 0.6 else "busy" if place < 0.8 else "rebooted"
+        if kind == "after_trouble":
+            bed.run(trouble.BEFORE)
         if kind == "busy":
             sh(WORKER, "systemd-run -q --collect -p RuntimeMaxSec=20 sh -c 'while :; do :; done'", check=False)
         if kind == "rebooted":
@@ -264,10 +346,77 @@ def healthy(bed, number):
     return wrong
 
 
+def share(rows, judge):
+    """Return the share of the rows, among those that judge has an opinion on (not None), or None."""
+    found = [judge(row) for row in rows]
+    known = [entry for entry in found if entry is not None]
+    return round(sum(known) / len(known), 4) if known else None
+
+
+def is_mended(rows, fault):
+    """Return whether the pasted remedy or heal_worker.yml ended a fault; None where neither was tried."""
+    tried = [entry for row in rows if row["fault"] == fault for entry in (row["remedy"]["mended"], row["healed"]) if entry is not None]
+    return any(tried) if tried else None
+
+
+def summed(rows, commands, wrong, healthy_runs):
+    """Return the totals of a run."""
+    covered = {fault.root for fault in FAULTS}
+    names = sorted({row["fault"] for row in rows})
+    seconds = sorted(row["seconds"] for row in rows)
+    return {
+        "faults": len(rows),
+        "right": sum(row["right"] for row in rows),
+        "wrong_roots": sum(len(row["wrong_roots"]) for row in rows),
+        "called_healthy": sum(row["called_healthy"] for row in rows),
+        "to_heal": sum(row["healed"] is not None for row in rows),
+        "healed": sum(row["healed"] is True for row in rows),
+        "healthy_runs": healthy_runs,
+        "false_alarms": len(wrong),
+        "commands": len(commands),
+        "commands_failed": sum(entry["status"] != 0 for entry in commands),
+        "checks_without_fault": [check.id for check in checks.CHECKS if check.id not in covered],
+        "median_seconds": seconds[len(seconds) // 2] if seconds else None,
+        "settings": {
+            name: {"faults": len(mine), "right": sum(row["right"] for row in mine), "called_healthy": sum(row["called_healthy"] for row in mine)}
+            for name in SETTINGS
+            for mine in [[row for row in rows if row["setting"] == name]]
+        },
+        "shares": {
+            "right": share(rows, lambda row: row["right"]),
+            "called_healthy": share(rows, lambda row: row["called_healthy"]),
+            "remedies_ran": share(rows, lambda row: row["remedy"]["ran"]),
+            "mended": share(names, lambda name: is_mended(rows, name)),
+        },
+    }
+
+
+def pasted_on_a_healthy_host(bed):
+    """Paste every command of the catalogue on a healthy host, the reboot last: each must end with 0, and leave it healthy."""
+    hosts = json.loads((STATE / "inventory.yml").read_text())["all"]
+    variables = {"hostvars": {WORKER: hosts["vars"]}, "ansible_inventory_sources": [str(STATE / "inventory.yml")]}
+    told = health_remedies.Remedies(variables, GATEWAY)
+    verdicts = [{"id": check.id, "remedy": remedy._asdict()} for check in checks.CHECKS for _cause, remedy in check.causes.values() if remedy.command]
+    told.complete(verdicts, WORKER)
+    unique = {entry["remedy"]["command"]: entry for entry in verdicts}
+    found = []
+    for command, entry in sorted(unique.items(), key=lambda item: item[0] == checks.REBOOT.command):
+        if entry["remedy"]["where"] == "controller" and "connection=tailscale" in command:
+            continue  # tests/tailnet has a tailnet
+        status, output = paste(bed, entry["remedy"])
+        found.append({"check": entry["id"], "where": entry["remedy"]["where"], "command": command, "status": status})
+        if status:
+            found[-1]["output"] = output[-800:]
+            print("WRONG on a healthy host: %s: %s\n%s" % (status, command, output[-800:]), flush=True)
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="faults whose name or root contains this")
-    parser.add_argument("--every", type=int, default=1, help="only every Nth fault: a sample")
+    parser.add_argument("--settings", default=",".join(SETTINGS), help="default: %(default)s")
+    parser.add_argument("--every", type=int, default=1, help="only every Nth of all faults in all settings: a sample")
+    parser.add_argument("--commands", action="store_true", help="also paste every command of the catalogue on a healthy host")
     parser.add_argument("--healthy", type=int, default=50)
     parser.add_argument("--no-heal", action="store_true")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running")
@@ -281,42 +430,32 @@ def main():
     jobs = [(fault.name, [fault.root], [fault]) for fault in chosen]
     if not options.only:
         jobs += [(" + ".join(pair), [by_name[name].root for name in pair], [by_name[name] for name in pair]) for pair in PAIRS]
-    for name, expected, faults in jobs[options.every // 2 :: options.every]:
-        row = one(bed, name, expected, faults, not options.no_heal)
+    jobs = [(*job, setting) for job in jobs for setting in options.settings.split(",")]
+    commands = pasted_on_a_healthy_host(bed) if options.commands else []
+    for name, expected, faults, setting in jobs[options.every // 2 :: options.every]:
+        row = one(bed, name, expected, faults, setting, not options.no_heal)
         rows.append(row)
-        print(
-            "%-5s %-52s %-10s %s %s %.1f s"
-            % (
-                "ok" if row["right"] else "WRONG",
-                name[:52],
-                "+".join(expected),
-                ",".join(row["reported_roots"]),
-                row.get("code", "") + {True: " healed", False: " NOT HEALED", None: ""}[row["healed"]],
-                row["seconds"],
-            ),
-            flush=True,
-        )
+        remedy = row["remedy"]
+        words = [row.get("code", ""), {True: "healed", False: "NOT HEALED", None: ""}[row["healed"]]]
+        words += ["CALLED HEALTHY"] if row["called_healthy"] else []
+        words += ["remedy " + ("mended" if remedy["mended"] else "DID NOT MEND" if remedy["mended"] is False else "shown")] if remedy["ran"] else []
+        words += ["REMEDY FAILED"] if remedy["ran"] is False else []
+        line = (" ".join(filter(None, words)), row["seconds"])
+        print("%-5s %-44s %-13s %-9s %s %s %.1f s" % (
+            "ok" if row["right"] else "WRONG", name[:44], setting, "+".join(expected), ",".join(row["reported_roots"]) or row["outcome"], *line
+        ), flush=True)  # fmt: skip
     wrong = healthy(bed, options.healthy)
     for row in wrong:
         print("WRONG healthy run", row, flush=True)
-    covered = {fault.root for fault in FAULTS}
-    totals = {
-        "faults": len(rows),
-        "right": sum(row["right"] for row in rows),
-        "wrong_roots": sum(len(row["wrong_roots"]) for row in rows),
-        "to_heal": sum(row["healed"] is not None for row in rows),
-        "healed": sum(row["healed"] is True for row in rows),
-        "healthy_runs": options.healthy,
-        "false_alarms": len(wrong),
-        "seconds": round(time.monotonic() - started, 1),
-        "checks_without_fault": [check.id for check in checks.CHECKS if check.id not in covered],
-        "median_seconds": sorted(row["seconds"] for row in rows)[len(rows) // 2] if rows else None,
-    }
-    (ROOT / "build" / "faults.json").write_text(json.dumps({"faults": rows, "healthy": wrong, "totals": totals}, indent=1) + "\n")
+    totals = summed(rows, commands, wrong, options.healthy)
+    totals["seconds"] = round(time.monotonic() - started, 1)
+    result = {"faults": rows, "commands": commands, "healthy": wrong, "totals": totals}
+    (ROOT / "build" / "faults.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(totals, indent=1))
     if not options.keep:
         subprocess.run([sys.executable, str(ROOT / "tests/testbed/testbed.py"), "down"], check=True, env=dict(os.environ, B9_TESTBED=NAME))
-    return 0 if totals["right"] == totals["faults"] and totals["healed"] == totals["to_heal"] and not wrong else 1
+    reached = all(totals["shares"][name] is None or totals["shares"][name] >= bar for name, bar in BARS.items())
+    return 0 if reached and not totals["called_healthy"] and not totals["commands_failed"] and totals["healed"] == totals["to_heal"] and not wrong else 1
 
 
 if __name__ == "__main__":

@@ -30,8 +30,9 @@ SAFE, OPT_IN, PERSON = "safe", "opt_in", "person"
 class Check(NamedTuple):
     """One step of the guide.
 
-    causes maps a probe's failure code to (cause, Remedy); the code "" is for any other. heal names a task file of role
-    health_check; heal_class says whether it may run by itself (safe), when asked for (opt_in), or not at all (person).
+    causes maps a probe's failure code to (cause, Remedy); the code "" is for any other. heal is what heal_worker.yml does about it, one of
+    HEALS; heals names another one for some codes, or "" for nothing. heal_class says whether it may run by itself (safe), when asked for
+    (opt_in: "onboard" always), or not at all (person).
     """
 
     id: str
@@ -46,13 +47,27 @@ class Check(NamedTuple):
     component: str = ""
     severity: str = "fail"
     heal: str = ""
-    heal_codes: tuple = ()  # failures that it heals; () for all
+    heals: dict = {}
     heal_class: str = PERSON
     active: bool = False
     timeout_seconds: float = 5.0
 
 
+# What heal_worker.yml does, by name, as its report says it. Only "onboard" may create a machine.
+HEALS = {
+    "protect": "made the collection's files root's, and its secrets root's alone",
+    "tunnel_start": "restarted the tunnel",
+    "tunnel_install": "installed and configured the tunnel, and let its key in at the gateway host",
+    "tailscale_start": "started tailscaled",
+    "k3s_start": "started k3s",
+    "time_sync": "turned time synchronisation on",
+    "agent_install": "installed and configured the agent",
+    "agent_start": "restarted the agent",
+    "agent_restart": "had the agent register again",
+    "onboard": "onboarded the host again, with a new machine where the gateway refuses its token",
+}
 ONBOARD = repair(CONTROLLER, "ansible-playbook onboard_worker.yml -l {host}")
+ROTATE = repair(CONTROLLER, "ansible-playbook rotate_token.yml -l {host}", "The host gets another machine, with a token of its own.")
 START_TUNNEL = repair(WORKER, "systemctl restart beta9-tunnel")
 START_AGENT = repair(WORKER, "systemctl restart --no-block beta9-agent")
 REGISTER_AGAIN = repair(WORKER, "systemctl reload-or-restart --no-block beta9-agent", "The agent registers again, and sends a keepalive at once.")
@@ -126,6 +141,8 @@ CHECKS = (
             "": ("a setting is missing or mistyped", ONBOARD._replace(prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong.")),
             "no_machine": ("this host was never onboarded: it holds no machine id", ONBOARD),
         },
+        heals={"no_machine": "onboard"},
+        heal_class=OPT_IN,
     ),
     Check(
         "C04",
@@ -142,6 +159,9 @@ CHECKS = (
             "empty": ("a key or token on the host is empty", ONBOARD),
             "": ("a file of the collection is not as it was written", ONBOARD),
         },
+        heal="protect",
+        heals={"empty": "onboard", "": "onboard"},
+        heal_class=SAFE,
     ),
     Check(
         "T06",
@@ -158,7 +178,7 @@ CHECKS = (
         },
         ("C01",),
         modes=("autossh",),
-        heal="onboard",
+        heal="tunnel_install",
         heal_class=SAFE,
     ),
     Check(
@@ -172,6 +192,8 @@ CHECKS = (
         ("T06", "C04"),
         modes=("autossh",),
         timeout_seconds=12.0,
+        heals={"key_refused": "tunnel_install", "config": "tunnel_install"},
+        heal_class=SAFE,
     ),
     Check(
         "T01",
@@ -201,8 +223,11 @@ CHECKS = (
         ("C01",),
         ("T06", "T08", "C04"),
         modes=("autossh",),
-        heal="tunnel_start",
-        heal_codes=("stopped", "failing"),
+        heal="tunnel_install",
+        heals=dict(
+            dict.fromkeys(("stopped", "failing", ""), "tunnel_start"),
+            **dict.fromkeys(("sandbox", "folder", "listen_refused", "port_taken", "duplicate"), ""),
+        ),
         heal_class=SAFE,
     ),
     Check(
@@ -281,8 +306,6 @@ CHECKS = (
         ("T06", "G02"),
         severity="warn",
         timeout_seconds=8.0,
-        heal="onboard",
-        heal_class=SAFE,
     ),
     Check(
         "C03",
@@ -329,6 +352,8 @@ CHECKS = (
         "The gateway answers 400 Invalid payload, or 500 for a single field.",
         {"": ("a field of the registration is missing or has the wrong form", ONBOARD._replace(prose="Correct the setting that is named, if the inventory has it wrong."))},
         ("P04",),
+        heal="agent_install",
+        heal_class=SAFE,
     ),
     Check(
         "A04",
@@ -382,7 +407,8 @@ CHECKS = (
             "": ("the agent's Python does not start", ONBOARD),
         },
         heal="agent_install",
-        heal_class=OPT_IN,
+        heals={"old": "", "home": ""},
+        heal_class=SAFE,
     ),
     Check(
         "P04",
@@ -409,6 +435,8 @@ CHECKS = (
         ("P04",),
         ("A03", "A01", "C01"),
         timeout_seconds=10.0,
+        heal="agent_install",
+        heal_class=SAFE,
     ),
     Check(
         "P01",
@@ -432,8 +460,8 @@ CHECKS = (
         },
         ("C01",),
         ("P03", "P04", "P07", "A01", "C04"),
-        heal="agent_start",
-        heal_codes=("stopped", "failing", "frozen"),
+        heal="agent_install",
+        heals=dict(dict.fromkeys(("stopped", "frozen", ""), "agent_start"), **dict.fromkeys(("account", "sandbox", "folder", "duplicate"), "")),
         heal_class=SAFE,
     ),
     Check(
@@ -453,8 +481,6 @@ CHECKS = (
         ("P01",),
         ("P04", "P07"),
         severity="warn",
-        heal="agent_install",
-        heal_class=OPT_IN,
     ),
     Check(
         "P05",
@@ -468,7 +494,8 @@ CHECKS = (
         },
         ("P01",),
         ("T01", "T04", "A01", "A02"),
-        heal="onboard",
+        heal="agent_install",
+        heals={"late": "agent_start"},
         heal_class=SAFE,
     ),
     Check(
@@ -566,7 +593,6 @@ CHECKS = (
         },
         ("U01",),
         component="gpu",
-        heal_class=OPT_IN,
     ),
     Check(
         "U03",
@@ -624,8 +650,7 @@ CHECKS = (
         ("U01", "U02", "U03", "P04"),
         component="gpu",
         timeout_seconds=10.0,
-        heal="agent_install",
-        heal_codes=("package",),
+        heals={"package": "agent_install"},
         heal_class=SAFE,
     ),
     Check(
@@ -655,7 +680,6 @@ CHECKS = (
         },
         ("U03", "K04"),
         component="gpu+k3s",
-        heal_class=OPT_IN,
         timeout_seconds=10.0,
     ),
     Check(
@@ -682,7 +706,6 @@ CHECKS = (
         "The gateway has nothing to start pods on.",
         {"": ("k3s is not installed", ONBOARD)},
         component="k3s",
-        heal_class=OPT_IN,
     ),
     Check(
         "K02",
@@ -694,6 +717,7 @@ CHECKS = (
         ("K01",),
         component="k3s",
         heal="k3s_start",
+        heals={"masked": ""},
         heal_class=SAFE,
     ),
     Check(
@@ -731,7 +755,6 @@ CHECKS = (
         },
         ("K03",),
         component="k3s",
-        heal_class=OPT_IN,
         timeout_seconds=10.0,
     ),
     Check(
@@ -756,7 +779,7 @@ CHECKS = (
         ("C01",),
         ("T01",),
         modes=("autossh",),
-        heal="onboard",
+        heal="tunnel_install",
         heal_class=SAFE,
     ),
     Check(
@@ -792,8 +815,7 @@ CHECKS = (
         },
         ("C01",),
         modes=("tailscale",),
-        heal="tailscale_start",
-        heal_codes=("stopped",),
+        heals={"stopped": "tailscale_start"},
         heal_class=SAFE,
     ),
     Check(
@@ -841,7 +863,6 @@ CHECKS = (
         ("G01",),
         ("G02",),
         component="kube",
-        heal_class=OPT_IN,
         timeout_seconds=10.0,
     ),
     Check(
@@ -855,7 +876,7 @@ CHECKS = (
         ("G03",),
         modes=("autossh",),
         component="kube",
-        heal="onboard",
+        heal="tunnel_install",
         heal_class=SAFE,
     ),
     Check(
@@ -928,6 +949,8 @@ CHECKS = (
         ("M02",),
         component="redis",
         timeout_seconds=8.0,
+        heals={"missing": "agent_restart"},
+        heal_class=OPT_IN,
     ),
     Check(
         "M05",
@@ -935,12 +958,10 @@ CHECKS = (
         "The token on the host is this machine's",
         JOIN,
         "Invalid token: a token that is used by another machine.",
-        {"": ("the token on the host is not the one that the gateway made for this machine", ONBOARD)},
+        {"": ("the token on the host is not the one that the gateway made for this machine", ROTATE)},
         ("M02",),
         ("A01",),
         component="redis",
-        heal="onboard",
-        heal_class=OPT_IN,
     ),
     Check(
         "V05",
@@ -1020,7 +1041,6 @@ CHECKS = (
         ("G09",),
         ("M01", "M02", "C02", "U06", "G06"),
         component="redis",
-        heal_class=OPT_IN,
         severity="warn",
         timeout_seconds=8.0,
     ),
@@ -1060,7 +1080,6 @@ CHECKS = (
         ("K04", "U07"),
         component="k3s",
         active=True,
-        heal_class=OPT_IN,
         timeout_seconds=75.0,
     ),
 )

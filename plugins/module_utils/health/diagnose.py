@@ -110,8 +110,9 @@ def _verdict(check, seen, verdicts, accepted):
         cause, remedy = catalog.causes_of(check, seen.get("code", ""))
         status = "warn" if seen["outcome"] == "warn" or check.severity == "warn" else "fail"
         verdict.update(status=status, code=seen.get("code", ""), cause=cause, remedy=remedy._asdict())
-        if not check.heal_codes or verdict["code"] in check.heal_codes:
-            verdict["heal"] = check.heal
+        verdict["heal"] = check.heals.get(verdict["code"], check.heal)
+        if verdict["heal"] == "onboard":  # may create a machine
+            verdict["heal_class"] = catalog.OPT_IN
         if check.id in accepted:
             verdict.update(status="warn", accepted=accepted[check.id] or "accepted")
         else:

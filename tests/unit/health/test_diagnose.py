@@ -35,7 +35,8 @@ def test_catalogue_is_sound():
     for check in catalog.CHECKS:
         assert set(check.requires + check.explained_by) <= set(IDS), check.id
         assert check.causes and all(cause and (remedy.command or remedy.prose) for cause, remedy in check.causes.values()), check.id
-        assert check.title and check.impact and (check.heal or not check.heal_codes), check.id
+        assert bool(check.heal or check.heals) == (check.heal_class != catalog.PERSON) and set(check.heals) <= set(check.causes), check.id
+        assert check.title and check.impact and set(check.heals.values()) | {check.heal} <= set(catalog.HEALS) | {""}, check.id
 
 
 def test_cycle_is_refused():
