@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 
 CHECK = catalog.BY_ID["T04"]._replace(timeout_seconds=0.3)
@@ -74,3 +75,110 @@ def test_shared_source_is_read_once_and_its_error_is_shared():
         with pytest.raises(engine.Unknown):
             context.shared("journal", read)
     assert len(calls) == 1
+
+
+def alive(text):
+    """Return the processes whose command line holds a text."""
+    return [pid for pid, _parent, words in host.processes() if text in " ".join(words)]
+
+
+def test_children_of_a_hanging_command_do_not_stay(tmp_path):
+    mark = "3141592%d" % (time.time_ns() % 1000)
+    ran = engine.run_command(["sh", "-c", "sleep %s & sleep %s" % (mark, mark)], 0.3)
+    deadline = time.monotonic() + 5
+    while alive("sleep " + mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ran.status is None and not alive("sleep " + mark)
+
+
+def test_command_that_ends():
+    ran = engine.run_command(["sh", "-c", "cat; echo err >&2; exit 3"], 5.0, "from stdin\n")
+    assert (ran.status, ran.output, ran.missing) == (3, "from stdin\nerr\n", False)
+    assert engine.run_command(["sh", "-c", "cat"], 5.0).output == "", "stdin is empty, not the terminal"
+    assert engine.run_command(["sh", "-c", "echo $LC_ALL $PAGER"], 5.0).output == "C cat\n"
+
+
+def test_program_that_may_not_run(tmp_path):
+    path = tmp_path / "program"
+    path.write_text("x")
+    for name in (str(path), "/no/such/program"):
+        ran = engine.run_command([name], 1.0)
+        assert ran.missing and ran.status == 127 and name in ran.output
+
+
+def test_context_tells_missing_from_late():
+    context = engine.Context({})
+    with pytest.raises(engine.Missing, match="no-such-program"):
+        context.run("no-such-program")
+    with pytest.raises(engine.Unknown, match="sleep did not end within 0.2 s") as late:
+        context.run("/bin/sleep", "60", timeout=0.2)
+    assert not isinstance(late.value, engine.Missing)
+    assert context.run("/bin/sleep", "60", timeout=0.2, hangs=True).status is None
+    assert context.run("echo", "x").output == "x\n"
+
+
+def test_files(tmp_path):
+    context, path = engine.Context({}), tmp_path / "file"
+    path.write_bytes(b"text \xff")
+    assert context.read(str(path)) == "text \ufffd" and context.read(str(tmp_path / "none")) is None
+    with pytest.raises(engine.Unknown, match="can't be read"):
+        context.read(str(tmp_path))
+
+
+def test_narrowed_context_shares_what_was_read():
+    context = engine.Context({"pool": "gpu", "kube": True})
+    other = context.narrowed(pool="cpu")
+    assert other.config == {"pool": "cpu", "kube": True} and context.config["pool"] == "gpu"
+    context.shared("x", lambda: 1)
+    other.secrets.append("canary-secret-0123456789")
+    assert other.shared("x", lambda: 2) == 1 and "canary" not in context.redact("canary-secret-0123456789")
+    assert other.redis_lock is context.redis_lock
+
+
+@pytest.mark.parametrize(("secret", "shown"), [("1234567", True), ("12345678", False)])
+def test_only_what_is_long_enough_is_a_secret(secret, shown):
+    context = engine.Context({})
+    context.secrets.append(secret)
+    assert (secret in context.redact("it is %s." % secret)) is shown
+
+
+@pytest.mark.parametrize(("length", "cut"), [(engine.EVIDENCE_BYTES, False), (engine.EVIDENCE_BYTES + 1, True)])
+def test_evidence_is_cut_at_its_limit(length, cut):
+    text = engine.Context({}).redact("x" * length)
+    assert text == "x" * engine.EVIDENCE_BYTES + (" [cut]" if cut else "")
+
+
+def test_observations_are_whole():
+    first, second = observe(lambda context: engine.bad("code", "found", "evidence", number=1))
+    assert {name: first[name] for name in ("id", "outcome", "code", "found", "evidence", "data")} == {
+        "id": "T04", "outcome": "bad", "code": "code", "found": "found", "evidence": "evidence", "data": {"number": 1}
+    }  # fmt: skip
+    assert (second["id"], second["outcome"], second["found"], second["code"]) == ("T05", "ok", "fine", "")
+    assert 0 <= first["seconds"] < 1.0
+    assert observe(lambda context: engine.warn("code", "found"))[0]["outcome"] == "warn"
+    assert observe(lambda context: engine.not_applicable("found", x=1))[0]["data"] == {"x": 1}
+
+
+def test_seconds_are_those_of_the_probe():
+    first, second = observe(lambda context: engine.ok(time.sleep(0.25)))
+    assert 0.2 < first["seconds"] < 2.0 and second["seconds"] < 0.2
+
+
+def test_time_of_a_probe_that_hangs_is_told():
+    forever = threading.Event()
+    first, _second = observe(lambda context: engine.ok(forever.wait(60)))
+    assert 1.0 <= first["seconds"] < 3.0 and first["found"] in ("no result within 1 s", "no result within 2 s")
+    forever.set()
+
+
+def test_probes_run_side_by_side():
+    context, both = engine.Context({}), threading.Barrier(2, timeout=5)
+    seen = engine.observe([(CHECK._replace(id=name, timeout_seconds=5.0), lambda context: engine.ok(both.wait() >= 0)) for name in ("X01", "X02")], context, 8.0)
+    assert [entry["outcome"] for entry in seen] == ["ok", "ok"]
+
+
+def test_threads_are_daemons():
+    """One that hangs must not keep the module from ending."""
+    kinds = []
+    observe(lambda context: engine.ok(kinds.append(threading.current_thread().daemon)))
+    assert kinds == [True]

@@ -1,0 +1,65 @@
+"""A context whose commands, files and Redis give what was recorded on real hosts."""
+
+from __future__ import annotations
+
+from ansible_collections.beta9.workers.plugins.module_utils.health import engine
+
+
+class Context(engine.Context):
+    """answers: {beginning of a command's words: (status, output), output, or None for a program that is missing}; the longest one fits.
+
+    files: {path: text}; one that is not named does not exist. redis: object with call(), used where a probe asks Redis.
+    """
+
+    def __init__(self, answers=None, files=None, redis=None, **config):
+        super().__init__(dict({"connection": "autossh", "gpus": None, "k3s": True, "kube": True, "namespace": "beta9"}, **config))
+        self.answers, self.files, self.commands = answers or {}, files or {}, []
+        if redis is not None:
+            self.shared("redis", lambda: redis)
+
+    def run(self, *command, timeout=4.0, stdin=None, hangs=False):
+        words = " ".join(command)
+        self.commands.append(words)
+        fitting = [key for key in self.answers if words.startswith(key)]
+        answer = self.answers[max(fitting, key=len)] if fitting else None
+        if answer is None:
+            raise engine.Missing("%s is not installed" % command[0])
+        status, output = answer if isinstance(answer, tuple) else (0, answer)
+        if status is None and not hangs:
+            raise engine.Unknown("%s did not end" % command[0])
+        return engine.Ran(status, output)
+
+    def read(self, path):
+        return self.files.get(path)
+
+
+class Redis:
+    """Replies of a Redis that holds hashes, sets and times to live."""
+
+    def __init__(self, hashes=None, sets=None, ttls=None):
+        self.hashes, self.sets, self.ttls, self.calls = hashes or {}, sets or {}, ttls or {}, []
+
+    def call(self, *words):
+        self.calls.append(words)
+        name, rest = words[0], words[1:]
+        if name == "PING":
+            return "PONG"
+        if name == "HMGET":
+            return [self.hashes.get(rest[0], {}).get(field) for field in rest[1:]]
+        if name == "HGET":
+            return self.hashes.get(rest[0], {}).get(rest[1])
+        if name == "EXISTS":
+            return int(rest[0] in self.hashes)
+        if name == "TTL":
+            return self.ttls.get(rest[0], -2)
+        if name == "SMEMBERS":
+            return self.sets.get(rest[0], [])
+        if name == "SCAN":
+            keys = sorted(self.sets)
+            return ["0", keys[1:]] if rest[0] == "7" else ["7", keys[:1]]
+        raise AssertionError(words)
+
+
+def told(seen):
+    """Return what matters of an observation."""
+    return seen["outcome"], seen.get("code", "")

@@ -1,0 +1,144 @@
+"""What systemctl and journalctl print, as recorded on Debian 12 (systemd 252) and 13 (257), and what probes get of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import units
+from ansible_collections.beta9.workers.plugins.module_utils.health import engine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence
+
+from tests.unit.health.recorded import Context
+
+SHOW = """Restart=always
+Type=notify
+NRestarts=3
+MainPID=900
+Result=success
+ExecMainStartTimestampMonotonic=5000000
+ExecMainStatus=0
+Id=beta9-agent.service
+LoadState=loaded
+ActiveState=active
+SubState=running
+ActiveEnterTimestampMonotonic=6000000
+InvocationID=0123abcd
+
+Id=beta9-tunnel.service
+LoadState=not-found
+ActiveState=inactive
+MainPID=0
+NRestarts=[not set]
+
+Id=systemd-journald.service
+LoadState=loaded
+ActiveState=active
+"""
+AGENT = "beta9-agent.service"
+
+
+@pytest.fixture(autouse=True)
+def journals(monkeypatch, tmp_path):
+    path = tmp_path / "system.journal"
+    path.write_text("x")
+    monkeypatch.setattr(units, "JOURNALS", (str(path),))
+    monkeypatch.setattr(units.readable, "__defaults__", ((str(path),),))
+    return path
+
+
+def context(journal="", **answers):
+    return Context(dict({"systemctl show": SHOW, "journalctl": journal}, **answers))
+
+
+def test_units_are_asked_for_together():
+    asked = context()
+    agent, tunnel, other = (evidence.unit_of(asked, name) for name in (AGENT, "beta9-tunnel.service", "other.service"))
+    assert (agent.load, agent.active, agent.sub, agent.main_pid, agent.restarts, agent.restart) == ("loaded", "active", "running", 900, 3, "always")
+    assert (agent.result, agent.exit_status, agent.started_us, agent.active_us, agent.invocation) == ("success", 0, 5000000, 6000000, "0123abcd")
+    assert (tunnel.load, tunnel.active, tunnel.main_pid, tunnel.restarts) == ("not-found", "inactive", 0, 0) and other == units.Unit()
+    (command,) = asked.commands
+    assert AGENT in command and "beta9-tunnel.service" in command and "--property=" + units.PROPERTIES in command
+
+
+def test_systemd_that_does_not_answer():
+    with pytest.raises(engine.Unknown, match="systemctl does not answer: Failed to connect to bus"):
+        evidence.unit_of(Context({"systemctl show": (1, "Failed to connect to bus\n")}), AGENT)
+
+
+def test_journal_is_of_the_present_start_and_newest_first():
+    asked = context("3.0 h a[1]: c\n2.0 h a[1]: b\n1.0 h a[1]: a\n")
+    assert evidence.journal_of(asked, AGENT) == "1.0 h a[1]: a\n2.0 h a[1]: b\n3.0 h a[1]: c"
+    command = asked.commands[-1].split()
+    assert "-r" in command and "_SYSTEMD_INVOCATION_ID=0123abcd" in command and "--since" not in command
+    evidence.journal_of(asked, AGENT, 60.0)
+    words = asked.commands[-1].split()
+    assert abs(float(words[words.index("--since") + 1][1:]) - (time.time() - 60)) < 5
+
+
+def test_journal_of_whichever_start():
+    asked = context("1.0 h a[1]: a\n")
+    evidence.journal_of(asked, AGENT, None, present_start=False)
+    words = asked.commands[-1].split()
+    assert words[-2:] == ["-u", AGENT] and abs(float(words[words.index("--since") + 1][1:]) - (time.time() - evidence.SETTLED_SECONDS)) < 5
+    assert not any("INVOCATION" in word for word in words)
+
+
+def test_journal_is_read_once_for_each_question():
+    asked = context("1.0 h a[1]: a\n")
+    for _turn in range(3):
+        evidence.journal_of(asked, AGENT), evidence.journal_of(asked, AGENT, 60.0), evidence.journal_of(asked, AGENT, 60.0, present_start=False)
+        evidence.restarts_within(asked, AGENT, 60.0), evidence.restarts_within(asked, AGENT, 3600.0)
+    assert len([command for command in asked.commands if command.startswith("journalctl")]) == 5
+
+
+def test_restarts_are_systemds_own_messages():
+    asked = context("Scheduled restart job\nScheduled restart job\n")
+    assert evidence.restarts_within(asked, AGENT, 3600.0) == 2
+    words = asked.commands[-1].split()
+    assert "MESSAGE_ID=" + units.RESTART_SCHEDULED in words and "UNIT=" + AGENT in words
+    assert abs(float(words[words.index("--since") + 1][1:]) - (time.time() - 3600)) < 5
+
+
+def test_explanation_is_no_verdict():
+    asked = context(journal=(1, "Failed to open files: Permission denied\n"))
+    assert evidence.explanation(asked, AGENT) == ""
+    with pytest.raises(engine.Unknown, match="journalctl: Failed to open files"):
+        evidence.journal_of(asked, AGENT)
+    assert evidence.explanation(context("1.0 h a[1]: a\n"), AGENT, 5.0) == "1.0 h a[1]: a"
+
+
+@pytest.mark.parametrize(("was", "now", "match"), [("ActiveState=active\n", "ActiveState=inactive\n", "is inactive"), ("LoadState=loaded", "LoadState=masked", "is masked")])
+def test_journald_that_does_not_run(was, now, match):
+    head, last = SHOW.rsplit("\n\n", 1)
+    stopped = head + "\n\n" + last.replace("ActiveState=active", "ActiveState=inactive").replace(was if "Load" in was else "\0", now)
+    with pytest.raises(engine.Unknown, match=match):
+        evidence.journal_of(Context({"systemctl show": stopped, "journalctl": ""}), AGENT)
+
+
+def test_journal_that_may_not_be_read(journals):
+    journals.unlink()
+    with pytest.raises(engine.Unknown, match="may not be read|keeps no journal"):
+        evidence.journal_of(context(), AGENT)
+
+
+@pytest.mark.parametrize(
+    ("status", "pid", "code"),
+    [(200, 0, "folder"), (203, 0, "program"), (217, 0, "account"), (226, 0, "sandbox"), (243, 0, "credential"), (1, 0, ""), (203, 7, "")],
+)
+def test_exit_status_of_systemd_itself(status, pid, code):
+    assert units.Unit(exit_status=status, main_pid=pid).exec_code == code
+
+
+def test_ages():
+    now = units.monotonic_us()
+    assert 9.9 < units.Unit(main_pid=1, started_us=int(now - 10e6)).age_seconds() < 12
+    assert units.Unit(main_pid=0, started_us=int(now - 10e6)).age_seconds() == units.Unit(main_pid=1).age_seconds() == 0.0
+    assert 9.9 < units.Unit(active="active", active_us=int(now - 10e6)).up_seconds() < 12
+    assert units.Unit(active="failed", active_us=int(now - 10e6)).up_seconds() == units.Unit(active="active").up_seconds() == 0.0
+
+
+def test_times_are_left_out():
+    text = "\n".join("176410000%d.5 host a[1]: line %d" % (number, number) for number in range(9))
+    assert units.without_times(text) == "\n".join("a[1]: line %d" % number for number in range(5, 9))
+    assert units.without_times(text, 1) == "a[1]: line 8" and units.without_times("no time here at all") == "no time here at all"

@@ -1,0 +1,523 @@
+"""The machine and its agent: token, gateway's answers, unit, state file, credentials, as recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import sys
+import time
+
+import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
+from ansible_collections.beta9.workers.plugins.module_utils.health import engine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
+
+from tests.unit.health.recorded import Context, told
+
+TOKEN = {machine.TOKEN_FILE: "machine-t0ken-0123456789\n"}
+UNIT = """Id=beta9-agent.service
+LoadState=%(load)s
+ActiveState=%(active)s
+MainPID=%(pid)d
+NRestarts=%(restarts)d
+Result=%(result)s
+ExecMainStatus=%(status)d
+ExecMainStartTimestampMonotonic=%(started)d
+
+Id=systemd-journald.service
+LoadState=%(journald_load)s
+ActiveState=%(journald)s
+"""
+
+
+def unit(age=600.0, **changes):
+    fields = {"load": "loaded", "active": "active", "pid": 900, "restarts": 0, "result": "success", "status": 0, "journald": "active", "journald_load": "loaded"}
+    return {"systemctl show": UNIT % dict(fields, started=units.monotonic_us() - age * 1e6, **changes)}
+
+
+def context(answers=None, files=None, state=None, **config):
+    told_files = dict(TOKEN, **(files or {}))
+    if state is not None:
+        told_files[machine.STATE_FILE] = json.dumps(state)
+    defaults = {"machine_id": "1165a9b6", "pool": "gpu", "provider": "generic", "nonce": "n0nce", "gateway_url": "http://127.0.0.1:1994", "probes": {}}
+    return Context(answers, told_files, **dict(defaults, **config))
+
+
+ANSWERS = (
+    (401, '{"message":"Unauthorized"}'),
+    (403, '{"message":"Invalid token"}'),
+    (404, ""),
+    (400, '{"message":"machine_id and pool_name are required"}'),
+    (400, '{"message":"Invalid payload"}'),
+    (500, '{"message":"Internal Server Error"}'),
+    (502, ""),
+    (500, '{"message":"Failed to update keepalive: machine not found"}'),
+    (500, '{"message":"Invalid pool name"}'),
+)
+
+
+def refusal(code):
+    """Return the error that a gateway's answer with this code becomes."""
+    problem = next(found for found in (protocol.classify(status, body) for status, body in ANSWERS) if found.code == code)
+    return gateway.GatewayError(problem, "GET", "http://127.0.0.1:1994")
+
+
+class Client:
+    """Answers of the gateway's machine API; what is an exception is raised."""
+
+    def __init__(self, **answers):
+        self.answers, self.asked = answers, []
+
+    def _answer(self, name, *words):
+        self.asked.append((name, *words))
+        if isinstance(self.answers[name], Exception):
+            raise self.answers[name]
+        return self.answers[name]
+
+    def list_ready(self, pool, provider):
+        return self._answer("list_ready", pool, provider)
+
+    def keepalive(self, body):
+        return self._answer("keepalive", body)
+
+    def register(self, fields):
+        return self._answer("register", fields)
+
+
+@pytest.fixture
+def client(monkeypatch):
+    found = Client()
+
+    def client_of(_context, timeout=4, token=None):
+        found.token = token
+        return found
+
+    monkeypatch.setattr(tunnel, "client_of", client_of)
+    return found
+
+
+MINE = {"id": "1165a9b6", "last_keepalive": "now", "gpu_count": 2, "hostname": "127.77.9.8"}
+
+
+# A01, A02, M01
+
+
+def test_token(client):
+    client.answers["list_ready"] = []
+    seen = machine.token(context())
+    owner = hmac.new(b"n0nce", b"machine-t0ken-0123456789", hashlib.sha256).hexdigest()
+    assert told(seen) == ("ok", "") and seen["data"] == {"owner": owner} and client.token == "machine-t0ken-0123456789"
+    assert client.asked == [("list_ready", "gpu", "generic")]
+    assert machine.owner_of(context(nonce=None)) is None
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_token_that_is_not_there(client, text):
+    seen = machine.token(context(files={machine.TOKEN_FILE: text}))
+    assert told(seen) == ("bad", "missing") and not client.asked
+
+
+@pytest.mark.parametrize(("code", "expected"), [("token_unknown", "token_unknown"), ("token_wrong_type", "token_wrong_type"), ("gateway_unavailable", None)])
+def test_token_that_is_refused(client, code, expected):
+    client.answers["list_ready"] = refusal(code)
+    if expected:
+        seen = machine.token(context())
+        assert told(seen) == ("bad", expected) and seen["data"]["owner"]
+    else:
+        with pytest.raises(engine.Unknown, match="did not judge"):
+            machine.token(context())
+
+
+def test_token_is_a_secret_from_the_first_look():
+    asked = context()
+    machine.token_of(asked)
+    assert asked.redact("machine-t0ken-0123456789") == "********"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("route_missing", "bad"), ("field_missing", "ok"), ("payload_invalid", "ok"), ("internal_error", "ok"), ("gateway_unavailable", None), ("", "ok")]
+)
+def test_keepalive_route(client, answer, expected):
+    client.answers["keepalive"] = refusal(answer) if answer else protocol
+    if expected:
+        assert machine.keepalive_route(context())["outcome"] == expected and client.asked == [("keepalive", {})]
+    else:
+        with pytest.raises(engine.Unknown, match="could not tell"):
+            machine.keepalive_route(context())
+
+
+def test_without_a_token_nothing_is_asked(client):
+    for probe in (machine.keepalive_route, machine.listed):
+        with pytest.raises(engine.Unknown, match="token is not on this host"):
+            probe(context(files={machine.TOKEN_FILE: None}))
+    assert not client.asked
+
+
+def test_listed(client):
+    client.answers["list_ready"] = [dict(MINE, id="ffffffff", gpu_count=9), MINE]
+    seen = machine.listed(context())
+    assert told(seen) == ("ok", "") and seen["data"] == {"gpu_count": 2, "hostname": "127.77.9.8"}
+    client.answers["list_ready"] = [dict(MINE, id="ffffffff")]
+    seen = machine.listed(context())
+    assert told(seen) == ("bad", "") and "not among the 1 ready ones of pool gpu" in seen["found"]
+    client.answers["list_ready"] = refusal("token_unknown")
+    with pytest.raises(engine.Unknown, match="gave no list"):
+        machine.listed(context())
+
+
+def test_the_list_is_asked_for_once(client):
+    client.answers["list_ready"] = [MINE]
+    asked = context()
+    machine.token(asked), machine.listed(asked)
+    assert len(client.asked) == 1
+
+
+# A03, A04, A05, P03, P04, P07: another start of the agent
+
+REGISTER = {"machine_id": "1165a9b6", "hostname": "127.77.9.8", "pool_name": "gpu", "provider_name": "generic", "cpu": "8000m", "memory": "16Gi",
+            "gpu_count": "2", "private_ip": "10.0.0.2"}  # fmt: skip
+DRY_RUN = json.dumps({"gateway": "http://127.0.0.1:1994", "register": dict(REGISTER, token="(not shown)"), "keepalive": {}})
+LOOK = "python 3.11\npackages\n" + DRY_RUN
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """An environment of Python 3.11, which no running agent speaks for."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "lib/python3.11").mkdir(parents=True)
+    (tmp_path / "bin/python").symlink_to(sys.executable)
+    monkeypatch.setattr(machine, "PYTHON", str(tmp_path / "bin/python"))
+    monkeypatch.setattr(machine, "HIDDEN", ("/no/such/home/",))
+    monkeypatch.setattr(machine, "proof", lambda asked: None)
+    return tmp_path
+
+
+def look(output=LOOK, status=0, files=None, **more):
+    return context(dict({"env": (status, output)}, **more), files)
+
+
+def test_python(installed):
+    assert told(machine.python(look())) == ("ok", "")
+    assert told(machine.python(look("Segmentation fault\n", -11))) == ("bad", "")
+    seen = machine.python(look("python 3.12\npackages\n"))
+    assert told(seen) == ("bad", "replaced") and "3.12" in seen["found"]
+    (installed / "lib/python3.9").mkdir()
+    assert told(machine.python(look("python 3.9\npackages\n"))) == ("bad", "old")
+    (installed / "lib/python3.10").mkdir()
+    assert told(machine.python(look("python 3.10\npackages\n"))) == ("ok", "")
+
+
+def test_python_that_is_gone(installed, monkeypatch):
+    (installed / "bin/python").unlink()
+    assert told(machine.python(look())) == ("bad", "missing")
+    (installed / "bin/python").symlink_to("/usr/bin/python9.99")
+    seen = machine.python(look())
+    assert told(seen) == ("bad", "replaced") and "/usr/bin/python9.99" in seen["found"]
+    with pytest.raises(engine.Unknown, match="not installed"):
+        machine.packages(look())
+
+
+def test_python_in_a_home_directory(installed, monkeypatch):
+    monkeypatch.setattr(machine, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)) + "/",))
+    assert told(machine.python(look())) == ("bad", "home")
+
+
+def test_running_agent_speaks_for_its_python(installed, monkeypatch):
+    monkeypatch.setattr(machine, "proof", lambda asked: {"python": "3.11.2", "sent": {"register": REGISTER}})
+    asked = look(output="")
+    assert "in use" in machine.python(asked)["found"] and told(machine.packages(asked)) == ("ok", "") and not asked.commands
+    assert told(machine.payload(asked)) == ("ok", "")
+
+
+def test_packages(installed):
+    assert told(machine.packages(look())) == ("ok", "")
+    seen = machine.packages(look("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
+    assert told(seen) == ("bad", "") and seen["found"] == "ModuleNotFoundError: No module named 'httpcore'"
+    assert machine.packages(look("python 3.11\n", -9))["found"] == "exit status -9"
+
+
+def test_other_start_gets_the_settings_and_the_token_file(installed, monkeypatch):
+    monkeypatch.setattr(machine, "TOKEN_FILE", sys.executable)
+    asked = look(files={machine.SETTINGS: "# x\nBETA9_POOL_NAME=gpu\nPATH=/evil\nBETA9_MAX_CPU=4000m\n"})
+    machine.packages(asked)
+    (command,) = asked.commands
+    assert command.startswith("env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c " % (sys.executable, machine.PYTHON)) and "evil" not in command
+
+
+def test_payload(installed):
+    seen = machine.payload(look())
+    assert told(seen) == ("ok", "") and seen["found"] == "8000m, 16Gi, 2 GPUs"
+    for field, value in (("memory", "16GB"), ("cpu", "8"), ("machine_id", "x")):
+        wrong = json.dumps({"register": dict(REGISTER, **{field: value})})
+        seen = machine.payload(look("python 3.11\npackages\n" + wrong))
+        assert told(seen) == ("bad", "") and field in seen["found"]
+    seen = machine.payload(look("python 3.11\npackages\nline\nbeta9-agent: memory: expected 16Gi, found 16GB\n", 2))
+    assert told(seen) == ("bad", "") and seen["found"] == "beta9-agent: memory: expected 16Gi, found 16GB"
+    for text in ("beta9-agent: gateway_port: expected a port number, found 0\n", "Killed\n"):
+        with pytest.raises(engine.Unknown, match="dry run ended with 2"):
+            machine.payload(look("python 3.11\npackages\n" + text, 2))
+
+
+def test_settings_of_another_machine(installed, monkeypatch):
+    for name, value in (("MACHINE_ID", "ffffffff"), ("POOL_NAME", "gqu"), ("PROVIDER_NAME", "other")):
+        monkeypatch.setattr(host, "agent_settings", lambda path, name=name, value=value: {"BETA9_POOL_NAME": "gpu", "BETA9_" + name: value})
+        seen = machine.settings(look())
+        assert told(seen) == ("bad", "identity") and "BETA9_%s=%s" % (name, value) in seen["found"]
+
+
+def test_settings(installed):
+    assert told(machine.settings(look())) == ("ok", "")
+    seen = machine.settings(look("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
+    assert told(seen) == ("bad", "") and "gateway_port" in seen["found"]
+    with pytest.raises(engine.Unknown, match="ended with 1"):
+        machine.settings(look("python 3.11\npackages\nOSError\n", 1))
+    with pytest.raises(engine.Unknown, match="P03 and P04"):
+        machine.settings(look("python 3.11\n", 1))
+
+
+def test_registration(installed, client):
+    client.answers["register"] = protocol_state("registered")
+    assert told(machine.register(look())) == ("ok", "")
+    (_name, fields) = client.asked[0]
+    assert fields["token"] == "machine-t0ken-0123456789" and fields["cpu"] == "8000m" and client.token == "machine-t0ken-0123456789"
+    client.asked.clear()
+    machine.register(look(files={os.path.join(host.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
+    assert client.asked[0][1]["token"] == "k3s"
+    client.answers["register"] = refusal("pool_unknown")
+    assert told(machine.register(look())) == ("bad", "pool_unknown")
+
+
+def protocol_state(word):
+    class State:
+        status = word
+
+    return State()
+
+
+def test_keepalive(client, installed):
+    client.answers["keepalive"] = protocol_state("ready")
+    assert told(machine.keepalive(context())) == ("ok", "")
+    assert client.asked[0][1]["machine_id"] == "1165a9b6" and [name for name, *_rest in client.asked] == ["keepalive"]
+    client.answers["keepalive"] = protocol_state("registered")
+    assert told(machine.keepalive(context())) == ("bad", "")
+    client.answers["keepalive"] = refusal("machine_not_found")
+    assert told(machine.keepalive(context())) == ("bad", "machine_not_found")
+
+
+def test_keepalive_after_the_registration_of_the_same_look(client, installed):
+    client.answers.update(register=refusal("pool_unknown"), keepalive=protocol_state("ready"))
+    asked = context({"env": LOOK}, probes={"A04": 5})
+    assert told(machine.keepalive(asked)) == ("ok", "") and [name for name, *_rest in client.asked] == ["register", "keepalive"]
+
+
+# P01, P02: the unit
+
+STATE = {"pid": 900, "status": "ready", "next_epoch": None}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No other agent on the host, and a journal that says nothing."""
+    processes = []
+    monkeypatch.setattr(host, "processes", lambda: processes)
+    monkeypatch.setattr(machine, "explanation", lambda *words, **options: "")
+    monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: 99)
+    return processes
+
+
+def test_process():
+    seen = machine.process(context(unit(), state=STATE))
+    assert told(seen) == ("ok", "") and seen["found"] == "pid 900, ready"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"load": "masked", "active": "inactive", "pid": 0}, ("bad", "masked")),
+        ({"load": "not-found", "active": "inactive", "pid": 0}, ("bad", "not_installed")),
+        ({"active": "inactive", "pid": 0}, ("bad", "stopped")),
+        ({"active": "failed", "pid": 0, "result": "exit-code"}, ("bad", "stopped")),
+        ({"active": "deactivating"}, ("bad", "stopped")),
+        ({"active": "activating", "pid": 0, "restarts": 53, "status": 2}, ("bad", "failing")),
+        ({"active": "activating", "pid": 0, "restarts": 53, "status": 203}, ("bad", "program")),
+        ({"active": "activating", "pid": 0, "restarts": 53, "status": 243}, ("bad", "credential")),
+        # runs now, and is between two crashes
+        ({"active": "activating", "restarts": 1, "age": 20.0}, ("bad", "failing")),
+        ({"active": "active", "restarts": 3, "age": 20.0}, ("bad", "failing")),
+        ({"active": "active", "restarts": 2, "age": 20.0}, ("ok", "")),
+        ({"active": "active", "restarts": 9, "age": 61.0}, ("ok", "")),
+        ({"active": "activating", "restarts": 0, "age": 20.0}, ("ok", "")),
+    ],
+)
+def test_process_by_its_unit(changes, expected):
+    assert told(machine.process(context(unit(**changes), state=STATE))) == expected
+
+
+def test_restarts_are_those_of_the_last_minutes(monkeypatch):
+    monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: 2)
+    assert told(machine.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("ok", "")
+
+    def unreadable(asked, name, seconds):
+        raise engine.Unknown("no journal")
+
+    monkeypatch.setattr(machine, "restarts_within", unreadable)
+    assert told(machine.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("bad", "failing")
+
+
+def test_frozen():
+    stopped = {"/proc/900/stat": "900 (python (x)) T 1 900"}
+    assert told(machine.process(context(unit(), stopped, STATE))) == ("bad", "frozen")
+    assert told(machine.process(context(unit(), {"/proc/900/stat": "900 (T) S 1 900"}, STATE))) == ("ok", "")
+    assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 61)))) == ("bad", "frozen")
+    assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 55)))) == ("ok", "")
+
+
+def test_agent_that_has_not_said_how_it_is():
+    for state in ({}, dict(STATE, pid=899)):
+        assert told(machine.process(context(unit(age=11.0), state=state))) == ("bad", "frozen")
+        with pytest.raises(engine.Unknown, match="has not said how it is"):
+            machine.process(context(unit(age=5.0), state=state))
+
+
+@pytest.mark.parametrize(
+    ("words", "beside"),
+    [
+        (["python3", "-m", "beta9_agent"], True),
+        (["python3", "-m", "beta9_agent", "--machine-id", "1165a9b6"], True),
+        (["python3", "-m", "beta9_agent", "--machine-id", "ffffffff"], False),
+        (["python3", "-m", "beta9_agent", "--machine-id"], True),
+        (["python3", "-m", "beta9_agent", "--dry-run"], False),
+        (["python3", "-m", "beta9_agent", "doctor"], False),
+        (["vim", "beta9_agent.py"], False),
+    ],
+)
+def test_second_agent(alone, words, beside):
+    alone += [(900, 1, ["python", "-I", "-m", "beta9_agent"]), (950, 1, words)]
+    seen = machine.process(context(unit(), state=STATE))
+    assert told(seen) == (("bad", "duplicate") if beside else ("ok", "")) and ("950" in seen["found"]) is beside
+
+
+@pytest.mark.parametrize(
+    ("changes", "within", "expected"),
+    [
+        ({"restarts": 0}, 99, ("ok", "")),
+        ({"restarts": 4, "age": 20.0}, 99, ("bad", "")),
+        ({"restarts": 4, "age": 20.0}, 3, ("ok", "")),
+        ({"restarts": 3, "age": 20.0}, 99, ("ok", "")),
+        ({"restarts": 40, "age": 301.0}, 99, ("ok", "")),
+        ({"restarts": 40, "age": 299.0}, 99, ("bad", "")),
+        ({"journald": "inactive"}, 99, ("warn", "no_journal")),
+        ({"journald": "inactive", "journald_load": "not-found"}, 99, ("ok", "")),
+    ],
+)
+def test_restarts(monkeypatch, changes, within, expected):
+    monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: within if seconds == 3600.0 else 0)
+    assert told(machine.restarts(context(unit(**changes)))) == expected
+
+
+def test_restarts_with_a_traceback(monkeypatch):
+    text = "1.1 h a[1]: Traceback (most recent call last):\n1.2 h a[1]:   File x\n1.3 h a[1]: ValueError: first\n"
+    monkeypatch.setattr(machine, "explanation", lambda *words, **options: text + text.replace("first", "last"))
+    seen = machine.restarts(context(unit(restarts=4, age=20.0)))
+    assert told(seen) == ("bad", "traceback") and "last" in seen["evidence"] and "first" not in seen["evidence"]
+
+
+# P05, P06, M06: what the agent says of itself
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age", "expected"),
+    [(60, 10, ("ok", "")), (60, 164, ("ok", "")), (60, 167, ("bad", "late")), (60, None, ("ok", "")), (239, 10, ("ok", "")), (240, 10, ("bad", "")), (300, None, ("bad", ""))],
+)
+def test_interval(seconds, age, expected):
+    state = {"keepalive_interval_seconds": seconds, "last_keepalive_epoch": age and time.time() - age}
+    seen = machine.interval(context(state=state))
+    assert told(seen) == expected and (expected[1] == "late" or "every %d s" % seconds in seen["found"])
+
+
+def test_agent_that_says_nothing():
+    for probe, words in ((machine.interval, "no interval"), (machine.flapping, "no registrations")):
+        for files in ({}, {machine.STATE_FILE: "{half"}):
+            with pytest.raises(engine.Unknown, match=words):
+                probe(context(files=files))
+    assert machine.log(context())["found"] == "no state"
+
+
+def test_log():
+    problem = {"code": "pool_unknown", "cause": "no such pool", "remedy": "correct it"}
+    assert told(machine.log(context(state={"status": "ready", "problem": None}))) == ("ok", "")
+    assert told(machine.log(context(state={"status": "ready", "problem": problem}))) == ("warn", "")
+    seen = machine.log(context(state={"status": "degraded", "problem": problem}))
+    assert told(seen) == ("bad", "") and seen["found"] == "pool_unknown: no such pool" and seen["evidence"] == "correct it"
+
+
+@pytest.mark.parametrize(
+    ("ages", "expected"), [([10, 20, 30], "bad"), ([10, 20], "ok"), ([310, 320, 330], "ok"), ([10, 20, 1900], "ok"), ([290, 1000, 1700], "bad"), ([], "ok")]
+)
+def test_flapping(ages, expected):
+    assert machine.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"] == expected
+
+
+# C04: owners and modes
+
+
+@pytest.fixture
+def configuration(tmp_path, monkeypatch):
+    for name, mode in (("agent.env", 0o644), ("credentials/machine_token", 0o600), ("credentials/tunnel_key", 0o600)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+        path.chmod(mode)
+    (tmp_path / "credentials").chmod(0o700)
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(machine, "CONFIGURATION", str(tmp_path))
+    monkeypatch.setattr(machine, "TOKEN_FILE", str(tmp_path / "credentials/machine_token"))
+    monkeypatch.setattr(host, "CREDENTIALS_DIR", str(tmp_path / "credentials"))
+    real = os.lstat
+    owners = {}
+    monkeypatch.setattr(machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0)))
+    return tmp_path, owners
+
+
+class Owned:
+    """A stat whose owner is told, so that the test need not be root."""
+
+    def __init__(self, found, uid):
+        self.st_mode, self.st_size, self.st_uid = found.st_mode, found.st_size, uid
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "expected"),
+    [
+        ("agent.env", 0o644, ("ok", "")),
+        ("agent.env", 0o664, ("bad", "mode")),
+        ("agent.env", 0o646, ("bad", "mode")),
+        ("credentials/machine_token", 0o640, ("bad", "mode")),
+        ("credentials/machine_token", 0o604, ("bad", "mode")),
+        ("credentials/tunnel_key", 0o777, ("bad", "mode")),
+        ("credentials/tunnel_key", 0o400, ("ok", "")),
+    ],
+)
+def test_modes(configuration, name, mode, expected):
+    folder, _owners = configuration
+    (folder / name).chmod(mode)
+    seen = machine.credentials(context())
+    assert told(seen) == expected and (expected[0] == "ok" or "%04o" % mode in seen["found"])
+
+
+def test_owners(configuration):
+    _folder, owners = configuration
+    owners["credentials/tunnel_key"] = 1000
+    seen = machine.credentials(context())
+    assert told(seen) == ("bad", "owner") and "uid 1000" in seen["found"]
+
+
+def test_empty_key_and_token(configuration):
+    folder, _owners = configuration
+    (folder / "credentials/machine_token").write_text("")
+    assert told(machine.credentials(context())) == ("ok", ""), "A01 is the one to tell"
+    (folder / "credentials/tunnel_key").write_text("")
+    seen = machine.credentials(context())
+    assert told(seen) == ("bad", "empty") and "tunnel_key is empty" in seen["found"]
