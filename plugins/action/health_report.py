@@ -9,7 +9,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_remedies, health_reports
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_remedies, health_reports, trust
 
 LISTS = {"type": "list", "elements": "str", "default": []}
 SPEC = dict(
