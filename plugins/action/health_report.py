@@ -93,6 +93,7 @@ def machines_of(workers, listed):
             "nonce": worker.get("nonce"),
             "tailnet_addresses": data.get("V03", {}).get("addresses"),
             "k3s_certificate": data.get("K03", {}).get("certificate"),
+            "tunnel": data.get("T08", {}).get("tunnel"),
         }
         found.append({key: value for key, value in entry.items() if value is not None})
     return found

@@ -78,6 +78,22 @@ options:
       k3s_certificate:
         description: SHA-256 of the certificate that the worker's own k3s shows.
         type: str
+      tunnel:
+        description: What the worker's ssh makes of its tunnel's configuration.
+        type: dict
+        suboptions:
+          target:
+            description: The tunnel's target on the gateway host, as host:port.
+            type: str
+          listen:
+            description: The worker's listen address on the gateway host, as address:port.
+            type: str
+          port:
+            description: Port of the gateway host's sshd.
+            type: int
+          user:
+            description: The tunnel's account on the gateway host.
+            type: str
       ready:
         description: Whether the operator's list has the machine as ready.
         type: bool
@@ -128,8 +144,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_side
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_host, gateway_side
 
+PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T09=gateway_host.sshd)
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 
@@ -147,7 +164,7 @@ def look(params):
     common = engine.observe(probes(gateway_side.ONCE, params), shared, params["deadline_seconds"])
     result = {}
     for entry in params["machines"]:
-        functions = probes(gateway_side.PER_MACHINE, params, entry["connection"]) if entry["machine_id"] else []
+        functions = probes(PER_MACHINE, params, entry["connection"]) if entry["machine_id"] else []
         result[entry["host"]] = engine.observe(functions, shared.narrowed(machine=entry), max(1.0, deadline - time.monotonic()))
     return {"observations": common, "machines": result}
 
@@ -163,6 +180,10 @@ def main():
         "tailnet_addresses": {"type": "list", "elements": "str"},
         "nonce": {"type": "str"},
         "k3s_certificate": {"type": "str"},
+        "tunnel": {
+            "type": "dict",
+            "options": {"target": {"type": "str"}, "listen": {"type": "str"}, "port": {"type": "int"}, "user": {"type": "str"}},
+        },
         "ready": {"type": "bool", "default": False},
     }
     module = AnsibleModule(

@@ -60,7 +60,7 @@ def no_drop_in(unit):
 
 def sshd_with(line):
     """Return a script that gives sshd a line of configuration before all others; sshd is not told."""
-    return "echo '%s' > /etc/ssh/sshd_config.d/00-fault.conf; " % line
+    return "printf '%s\\n' > /etc/ssh/sshd_config.d/00-fault.conf; " % line
 
 
 NO_SSHD_WITH = "rm -f /etc/ssh/sshd_config.d/00-fault.conf; systemctl restart ssh"
@@ -101,14 +101,14 @@ FAULTS = [
     Fault("tunnel stopped", "T01", "Tunnel Connection Refused", {"worker": "systemctl stop beta9-tunnel"}, {"worker": TUNNEL_UP}, code="stopped", heals=True),
     Fault(
         "tunnel's key not let in",
-        "T08",
+        "T09",
         "Tunnel Connection Refused",
         {
             "gateway": "cp -a /etc/ssh/beta9-tunnel/authorized_keys /root/kept-keys; "
             "sed -i /{worker}$/d /etc/ssh/beta9-tunnel/authorized_keys; pkill -u beta9-tunnel || true"
         },
         {"gateway": "cp -a /root/kept-keys /etc/ssh/beta9-tunnel/authorized_keys", "worker": TUNNEL_UP},
-        code="key_refused",
+        code="no_key",
         wait_seconds=4,
     ),
     Fault(
@@ -646,11 +646,77 @@ FAULTS = [
     ),
     Fault(
         "gateway stopped",
+        "G11",
+        "Gateway Unreachable from Tunnel",
+        {"gateway": "systemctl stop beta9-gateway-double"},
+        {"gateway": "systemctl start beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+        code="refused",
+    ),
+    Fault(
+        "gateway stopped, its host can't be asked",
         "T04",
         "Gateway Unreachable from Tunnel",
         {"gateway": "systemctl stop beta9-gateway-double"},
         {"gateway": "systemctl start beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+        {"health_check_gateway_host": ""},
         code="target_refused",
+    ),
+    *(
+        Fault(
+            "sshd of the gateway host: " + name,
+            "T09",
+            "Tunnel Connection Refused",
+            {"gateway": sshd_with(line) + "systemctl reload ssh" + ("; pkill -u beta9-tunnel sshd || true" if down else "")},
+            {"gateway": NO_SSHD_WITH, "worker": TUNNEL_UP},
+            code=code,
+            wait_seconds=1,
+        )
+        for name, line, code, down in (
+            ("AllowUsers without the tunnel's account", "AllowUsers root", "lists", True),
+            ("DenyUsers with the tunnel's account, tunnel still up", "DenyUsers beta9-*", "lists", False),
+            ("DisableForwarding", "Match User beta9-tunnel\\n  DisableForwarding yes", "settings", True),
+            ("AllowTcpForwarding no, tunnel still up", "Match User beta9-tunnel\\n  AllowTcpForwarding no", "settings", False),
+            ("PermitListen none", "Match User beta9-tunnel\\n  PermitListen none", "permit", True),
+            ("PermitOpen of another port, tunnel still up", "Match User beta9-tunnel\\n  PermitOpen localhost:9", "permit", False),
+        )
+    ),
+    Fault(
+        "sshd of the gateway host lets the account in no more, and can't be asked",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": sshd_with("AllowUsers root") + "systemctl reload ssh; pkill -u beta9-tunnel sshd || true"},
+        {"gateway": NO_SSHD_WITH, "worker": TUNNEL_UP},
+        {"health_check_gateway_host": ""},
+        code="key_refused",
+        wait_seconds=1,
+    ),
+    Fault(
+        "tunnel's account at the gateway host expired",
+        "T09",
+        "Tunnel Connection Refused",
+        {"gateway": "chage -E 0 beta9-tunnel; pkill -u beta9-tunnel sshd || true"},
+        {"gateway": "chage -E -1 beta9-tunnel", "worker": TUNNEL_UP},
+        code="account",
+        wait_seconds=1,
+    ),
+    Fault(
+        "tunnel's account at the gateway host expired, and it can't be asked",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": "chage -E 0 beta9-tunnel; pkill -u beta9-tunnel sshd || true"},
+        {"gateway": "chage -E -1 beta9-tunnel", "worker": TUNNEL_UP},
+        {"health_check_gateway_host": ""},
+        code="account_refused",
+        wait_seconds=1,
+    ),
+    Fault(
+        "keys of the workers can't be read by sshd",
+        "T09",
+        "Tunnel Connection Refused",
+        {"gateway": "chmod 640 /etc/ssh/beta9-tunnel/authorized_keys; pkill -u beta9-tunnel sshd || true"},
+        {"gateway": "chmod 644 /etc/ssh/beta9-tunnel/authorized_keys", "worker": TUNNEL_UP},
+        code="keys_file",
+        wait_seconds=1,
     ),
     Fault(
         "agent's Python is gone",

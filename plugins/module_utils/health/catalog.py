@@ -128,6 +128,9 @@ SSH_CAUSES = {
     ),
     "config": ("ssh refuses the tunnel's configuration", ONBOARD),
 }
+SSHD_SAYS = "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1"
+SEE_LINE = "The finding names the setting with its file and line, and what to do."
+PREPARE_GATEWAY = repair(CONTROLLER, "ansible-playbook prepare_gateway.yml -l {gateway_host}")
 STATE_ANCESTORS = ("P01", "P02", "P05", "T04", "A01", "A02", "C03")
 
 CHECKS = (
@@ -189,7 +192,7 @@ CHECKS = (
         "Without it the tunnel does not come up, or carries nothing.",
         dict(SSH_CAUSES, **{"": ("a login at the gateway host with the tunnel's key fails", inspect(WORKER, TRY_TUNNEL))}),
         ("C01",),
-        ("T06", "C04"),
+        ("T06", "C04", "T09", "G04"),
         modes=("autossh",),
         timeout_seconds=12.0,
         heals={"key_refused": "tunnel_install", "config": "tunnel_install"},
@@ -221,7 +224,7 @@ CHECKS = (
             "": ("the tunnel's unit does not run", START_TUNNEL),
         },
         ("C01",),
-        ("T06", "T08", "C04"),
+        ("T06", "T08", "C04", "T09"),
         modes=("autossh",),
         heal="tunnel_install",
         heals=dict(
@@ -288,7 +291,7 @@ CHECKS = (
             "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
         ("T03",),
-        ("T08", "G02", "G03", "G04", "G09"),
+        ("T08", "G02", "G03", "G04", "G09", "G11"),
         timeout_seconds=10.0,
     ),
     Check(
@@ -878,6 +881,51 @@ CHECKS = (
         component="kube",
         heal="tunnel_install",
         heal_class=SAFE,
+    ),
+    Check(
+        "T09",
+        "tunnel.sshd",
+        "The gateway host's sshd lets the tunnel's account in and forward",
+        GATEWAY,
+        "The tunnel does not come up again once it is lost, or its forwards are refused.",
+        {
+            "not_listening": (
+                "no sshd listens on the gateway host's port that the tunnel goes to",
+                inspect(GATEWAY_HOST, "ss -ltnp", "Start sshd, or set autossh_gateway_port to the port that it listens on."),
+            ),
+            "account": ("the tunnel's account on the gateway host is missing, locked or expired", inspect(GATEWAY_HOST, "chage -l beta9-tunnel", SEE_LINE)),
+            "lists": ("AllowUsers, AllowGroups, DenyUsers or DenyGroups of sshd keep the tunnel's account out", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
+            "permit": ("sshd's PermitOpen or PermitListen leave out what the tunnel needs", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
+            "include": ("sshd does not read the collection's settings", PREPARE_GATEWAY),
+            "keys_file": ("sshd can't read the keys of the workers, or does not trust their file", PREPARE_GATEWAY),
+            "no_key": ("the gateway host has no key of this worker", ONBOARD),
+            "settings": ("a setting of sshd keeps tunnels from working", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
+            "": ("sshd does not do what the tunnel needs", PREPARE_GATEWAY),
+        },
+        modes=("autossh",),
+        component="the gateway host",
+        timeout_seconds=8.0,
+    ),
+    Check(
+        "G11",
+        "gateway.target",
+        "Something listens at the tunnel's target on the gateway host",
+        GATEWAY,
+        "The tunnel is up, and every request is closed without an answer.",
+        {
+            "refused": (
+                "nothing listens at the tunnel's target on the gateway host: the gateway does not run there, or its NodePort is another one",
+                inspect(CLUSTER, "{kubectl} get pods,services", "Start the gateway, or correct the target in autossh_forwards."),
+            ),
+            "timeout": ("the tunnel's target does not answer to the gateway host", inspect(CLUSTER, "{kubectl} get pods,services", "Look at the firewall between both.")),
+            "name": ("the gateway host can't resolve the name of the tunnel's target", first("Correct the target in autossh_forwards.", ONBOARD)),
+            "": ("the tunnel's target takes no connection from the gateway host", inspect(CLUSTER, "{kubectl} get pods,services")),
+        },
+        (),
+        ("G02", "G03", "G04"),
+        modes=("autossh",),
+        component="the gateway host",
+        timeout_seconds=6.0,
     ),
     Check(
         "G05",

@@ -265,10 +265,12 @@ def python(context):
     if not version:
         return bad("", "the interpreter ended with %s" % status, output)
     found = tuple(map(int, version.groups()))
+    if found < (3, 10):
+        return bad("old", "Python %d.%d" % found)
     library = os.path.join(os.path.dirname(os.path.dirname(PYTHON)), "lib", "python%d.%d" % found)
     if not os.path.isdir(library):
         return bad("replaced", "Python %d.%d, and there is no %s: the environment was made with another Python" % (found + (library,)))
-    return ok("%d.%d" % found) if found >= (3, 10) else bad("old", "Python %d.%d" % found)
+    return ok("%d.%d" % found)
 
 
 def packages(context):

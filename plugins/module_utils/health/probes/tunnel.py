@@ -12,6 +12,7 @@ import re
 import socket
 import ssl
 import time
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel, units
@@ -22,6 +23,7 @@ UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
 KEY = os.path.join(host.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
+LATELY_SECONDS = 30.0  # autossh tries at least every 10 s: what it said before is over
 LARGE_BYTES = 6000  # more than one packet of any usual link
 
 
@@ -74,9 +76,9 @@ def options(context):
         faults.append("ExitOnForwardFailure no")
     if found.get("stricthostkeychecking", [""])[0] not in ("yes", "true"):
         faults.append("StrictHostKeyChecking %s" % found.get("stricthostkeychecking", ["?"])[0])
-    restart = unit_of(context, UNIT).restart
-    if restart != "always":
-        faults.append("the unit's Restart=%s" % restart)
+    unit = unit_of(context, UNIT)
+    if unit.load == "loaded" and unit.restart != "always":  # of one that is masked or gone T01 tells
+        faults.append("the unit's Restart=%s" % unit.restart)
     return (
         bad("", ", ".join(faults))
         if faults
@@ -126,16 +128,22 @@ def process(context):
             raise Unknown("the unit was started %.1f s ago, and its ssh not yet" % unit.age_seconds())
         return _why(context, "failing", "autossh runs, its ssh does not")
     if not any(entry["process"] in ("ssh", None) for entry in listeners_of(context)):
-        age = host.process_age_seconds(sessions[0])
-        if age is not None and age < CONNECTING_SECONDS:
-            raise Unknown("ssh (pid %d) has been connecting for %.0f s" % (sessions[0], age))
-        return _why(context, "failing", "ssh (pid %d) runs, and has not opened port %d" % (sessions[0], port))
+        found = _why(context, "failing", "ssh (pid %d) runs, and has not opened port %d" % (sessions[0], port))
+        if connecting(context) and found["code"] == "failing":
+            raise Unknown("ssh (pid %d) is connecting" % sessions[0])
+        return found
     return ok("pid %d" % unit.main_pid, pid=unit.main_pid)
+
+
+def connecting(context):
+    """Return whether the tunnel's ssh was started so lately that it may still log in."""
+    ages = [host.process_age_seconds(pid) for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"]
+    return any(age is not None and age < CONNECTING_SECONDS for age in ages)
 
 
 def _why(context, code, found, present_start=True):
     """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a code of its own."""
-    text = explanation(context, UNIT, 60.0, present_start)
+    text = explanation(context, UNIT, LATELY_SECONDS, present_start)
     said = tunnel.explain(text)
     if said and code == "failing" and said.code in ("listen_refused", "port_taken", "config"):
         code = said.code
@@ -155,8 +163,17 @@ def carries(context):
     return context.shared("carries", read)
 
 
+class Login(NamedTuple):
+    """What came of a login: a code of module_utils/tunnel.py and the line that says so, all that was said, and whether ssh ended by itself."""
+
+    code: str
+    line: str
+    output: str
+    finished: bool
+
+
 def login(context):
-    """Return (code, line) of a login of our own to the tunnel's target with the tunnel's key and options; code "" when it got there.
+    """Return the Login of our own to the tunnel's target with the tunnel's key and options; its code is "" when it got there.
 
     It leaves no failed attempt in the gateway host's log, as a bare connection would, unless something is wrong.
     """
@@ -168,9 +185,9 @@ def login(context):
         if context.read(KEY) is None:
             raise Unknown("%s does not exist" % KEY)
         to = "%s:%d" % target_of(target, local_port(context))
-        ran = context.run("ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=3", "-W", to, "gateway", timeout=6, hangs=True)
+        ran = context.run("ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=4", "-W", to, "gateway", timeout=8, hangs=True)
         said = tunnel.login_problem(ran.output, ran.status is not None)
-        return (said.code, said.line, ran.output) if said else ("", "", ran.output)
+        return Login(said.code if said else "", said.line if said else "", ran.output, ran.status is not None)
 
     return context.shared("login", read)
 
@@ -181,20 +198,32 @@ def gateway_ssh(context):
     if not found:
         raise Unknown("%s does not exist" % SSH_CONFIG)
     where = "%s port %s" % (found.get("hostname", ["?"])[0], found.get("port", ["?"])[0])
-    if carries(context):
+    data = {"tunnel": ends_of(found, local_port(context))}
+    carrying = carries(context)
+    if carrying:
         try:
             knock(context, timeout=2.0, padding=LARGE_BYTES)
         except socket.timeout:
-            return bad("stalled", "a small request is answered, one of %d bytes is not" % LARGE_BYTES)
+            return bad("stalled", "a small request is answered, one of %d bytes is not" % LARGE_BYTES, **data)
         except (OSError, http.client.HTTPException):
             pass  # answered: a gateway may refuse so long a header
         if not context.config.get("login"):
-            return ok("%s, in use" % where)
-    code, line, output = login(context)
-    if code in ("target_refused", "target_denied", ""):
-        return ok("a login at %s gets through" % where)
-    evidence = "\n".join(entry for entry in output.splitlines()[-12:] if not entry.startswith("debug2"))
-    return bad(code, "%s: %s" % (where, line), evidence)
+            return ok("%s, in use" % where, **data)
+    tried = login(context)
+    if tried.code in ("target_refused", "target_denied", ""):
+        return ok("a login at %s gets through" % where, **data)
+    if carrying and (not tried.finished or tried.code == "closed"):  # a host under load, or many logins at once
+        return ok("%s, in use; a login beside it did not end in time" % where, **data)
+    return bad(tried.code, "%s: %s" % (where, tried.line), "\n".join(tried.output.splitlines()[-12:]), **data)
+
+
+def ends_of(options, port):
+    """Return what the gateway host has to know of the tunnel, of `ssh -G`: its target and listen address as host:port, sshd's port, the account."""
+    targets = [target_of(value, port) for value in options.get("localforward", [])]
+    target = next(("%s:%d" % found for found in targets if found), "")
+    listens = [re.match(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+) ", value) for value in options.get("remoteforward", [])]
+    listen = next(("%s:%s" % found.groups() for found in listens if found), "")
+    return {"target": target, "listen": listen, "port": (options.get("port") or ["22"])[0], "user": (options.get("user") or [""])[0]}
 
 
 def listener(context):
@@ -202,6 +231,8 @@ def listener(context):
     port = local_port(context)
     found = listeners_of(context)
     if not found:
+        if connecting(context):
+            raise Unknown("nothing listens on port %d yet: ssh is connecting" % port)
         return bad("none", "nothing listens on port %d" % port)
     owners = {entry["process"] for entry in found}
     if owners == {None}:
@@ -249,7 +280,7 @@ def health(context):
 def _beyond(context):
     """Return what sshd says of the tunnel's target, where a login gets that far."""
     try:
-        code = login(context)[0]
+        code = login(context).code
     except Unknown:
         return ""
     return code if code in ("target_refused", "target_denied") else ""
