@@ -217,7 +217,7 @@ def test_what_does_not_forward_the_port(proc, words):
 
 def test_tunnel_that_connects(proc):
     proc["listeners"], proc["age"] = [], 2.0
-    with pytest.raises(engine.Unknown, match="has been connecting for 2 s"):
+    with pytest.raises(engine.Unknown, match="is connecting"):
         tunnel.process(context(unit(age=2.0)))
     proc["age"] = 5.5
     assert told(tunnel.process(context(unit()))) == ("bad", "failing")
@@ -452,6 +452,21 @@ def test_login_without_key_forward_or_configuration(monkeypatch):
         tunnel.gateway_ssh(context({"ssh -G": OPTIONS.replace(":1994", ":1995")}))
     with pytest.raises(engine.Unknown, match="ssh_config does not exist"):
         tunnel.gateway_ssh(context(files={}))
+
+
+@pytest.mark.parametrize("answer", [(None, "debug1: Connection established.\n"), (255, "kex_exchange_identification: Connection closed by remote host\n")])
+def test_login_that_load_or_many_others_hold_up_says_nothing_of_a_tunnel_that_carries(gateway, monkeypatch, answer):
+    monkeypatch.setattr(tunnel, "local_port", lambda context: 1994)
+    monkeypatch.setattr(tunnel, "carries", lambda context: True)
+    monkeypatch.setattr(tunnel, "knock", lambda context, timeout, padding=0: None)
+    asked = context({"ssh -v": answer}, url=gateway.url, login=True)
+    assert told(tunnel.gateway_ssh(asked)) == ("ok", "")
+
+
+def test_ends_of_the_tunnel_are_told_to_the_gateway_host():
+    found = tunnel.ends_of({"localforward": ["[127.0.0.1]:1994 [localhost]:31994"], "remoteforward": ["[127.77.1.2]:6443 [127.0.0.1]:6443"], "port": ["2222"]}, 1994)
+    assert found == {"target": "localhost:31994", "listen": "127.77.1.2:6443", "port": "2222", "user": ""}
+    assert tunnel.ends_of({}, 1994) == {"target": "", "listen": "", "port": "22", "user": ""}
 
 
 def test_login_is_tried_where_it_is_asked_for(gateway):
