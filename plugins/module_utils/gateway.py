@@ -16,6 +16,7 @@ No message contains a token or a body. Redirects are not followed, so a token go
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import random
 import socket
@@ -227,6 +228,13 @@ class GatewayClient:
             time.sleep(random.uniform(pause / 2, pause))
             pause *= 2
 
+    def _proxied(self, path):
+        """Return whether the environment's proxy may be used (unless its no_proxy says otherwise): for an operator's questions, which the
+        controller asks. A worker's own go by the tunnel, the tailnet or directly, and nobody's proxy knows another host's loopback."""
+        host = urlsplit(self.base_url).hostname
+        loopback = host == "localhost" or (protocol.is_ip(host) and ipaddress.ip_address(host).is_loopback)
+        return path.startswith(protocol.GATEWAY_API) and not loopback
+
     def _once(self, method, path, payload):
         url = self.base_url + path
         headers = {"Accept": "application/json", "User-Agent": "beta9.workers"}
@@ -238,7 +246,7 @@ class GatewayClient:
         request = urllib.request.Request(url, data=data, headers=headers, method=method)
         with _Deadline(self._timeout) as deadline:
             try:
-                with _opener(self._tls, deadline).open(request, timeout=self._timeout) as response:
+                with _opener(self._tls, deadline, self._proxied(path)).open(request, timeout=self._timeout) as response:
                     status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
             except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and SSLError are OSErrors
                 raise error_of(protocol.classify(None, "timeout" if deadline.over else transport_name(error)), method, url) from None
@@ -329,9 +337,9 @@ def _tls(ca_path, client_cert, client_key, validate_certs):
     return context
 
 
-def _opener(tls, deadline):
+def _opener(tls, deadline, proxied):
     opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler(), _Handler(tls, deadline)):
+    for handler in (urllib.request.ProxyHandler(None if proxied else {}), _Handler(tls, deadline)):
         opener.add_handler(handler)
     return opener
 

@@ -102,16 +102,16 @@ def install(module, target, bundle):
             if not member.isfile() or member.name.startswith("/") or ".." in member.name:
                 module.fail_json(msg="bundle: expected plain files, found %s" % member.name)
         archive.extractall(target)
-    run(module, "making a virtual environment", [sys.executable, "-m", "venv", "--without-pip", target])
+    run(module, "making a virtual environment", [sys.executable, "-I", "-m", "venv", "--without-pip", target])
     python = os.path.join(target, "bin", "python")
     found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
-    pip = [python, os.path.join(found["pip"], "pip"), "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    pip = [python, "-I", os.path.join(found["pip"], "pip"), "--isolated", "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
     wanted = os.path.join(target, "wanted.txt")
     with open(os.path.join(target, "requirements.txt"), encoding="utf-8") as locked, open(wanted, "w", encoding="utf-8") as stream:
         stream.write(requirements(locked.read(), found["beta9_agent"]))
     run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", wanted])
-    run(module, "its self-check", [python, "-m", "beta9_agent", "--version"])
-    run(module, "loading its packages", [python, "-c", "import httpcore, psutil, pynvml, beta9_agent.agent"])
+    run(module, "its self-check", [python, "-I", "-m", "beta9_agent", "--version"])
+    run(module, "loading its packages", [python, "-I", "-c", "import httpcore, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
     with open(os.path.join(target, agent_unit.COMPLETE), "w", encoding="ascii"):
         pass

@@ -22,10 +22,10 @@ attributes:
     description: Shows every file that changes.
   idempotent:
     support: full
-    description: A file that is as wished is left alone.
+    description: A file that is as it shall be is left alone.
 options:
   files:
-    description: Files that shall exist. Directories missing on the way are made with mode 0755.
+    description: Files that shall exist, owned by root. Directories missing on the way are made with mode 0755.
     type: list
     elements: dict
     default: []
@@ -42,6 +42,22 @@ options:
         description: Octal mode.
         type: str
         default: "0644"
+  kept:
+    description:
+      - Files and directories whose mode and owner (root) are kept, and whose contents are not looked at. What does not exist is left out.
+      - Links are left alone.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      mode:
+        description: Octal mode.
+        type: str
+        required: true
   absent:
     description: Files, links and directories that shall not exist. Directories are removed with their contents.
     type: list
@@ -88,11 +104,16 @@ def current(path):
 def keep(entry, check_mode):
     """Write one file if it differs. Return its diff, or None."""
     before = current(entry["path"])
-    if not check_mode:
-        os.makedirs(os.path.dirname(entry["path"]), mode=0o755, exist_ok=True)
     if not secretfiles.write(entry["path"], entry["content"], int(entry["mode"], 8), check_mode):
         return None
+    if before == entry["content"]:
+        return repaired(entry["path"])
     return {"before": before or "", "after": entry["content"], "before_header": entry["path"], "after_header": entry["path"]}
+
+
+def repaired(path):
+    """Return the diff of a path of which only mode or owner, its own or its directory's, was not right."""
+    return {"before": "mode or owner wrong\n", "after": "mode and owner as they shall be\n", "before_header": path, "after_header": path}
 
 
 def drop(path, check_mode):
@@ -120,11 +141,19 @@ def main():
                     "mode": {"type": "str", "default": "0644"},
                 },
             },
+            "kept": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"path": {"type": "path", "required": True}, "mode": {"type": "str", "required": True}},
+            },
             "absent": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
     done = [keep(entry, module.check_mode) for entry in module.params["files"]]
+    kept = {entry["path"]: int(entry["mode"], 8) for entry in module.params["kept"]}
+    done += [repaired(path) for path in secretfiles.ensure_kept(kept, module.check_mode)]
     done += [drop(path, module.check_mode) for path in module.params["absent"]]
     diffs = [entry for entry in done if entry]
     module.exit_json(changed=bool(diffs), diff=diffs, paths=[entry["after_header"] for entry in diffs])

@@ -129,7 +129,6 @@ class Record:
             return {}
 
     def write(self, asked):
-        os.makedirs(host.PACKAGE_SETS_DIR, mode=0o755, exist_ok=True)
         secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
     def forget(self):

@@ -98,7 +98,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp, secretfiles
 
 KEY_BYTES = 1024 * 1024
 
@@ -176,11 +176,7 @@ def write(path, data):
         if os.path.exists(path):
             os.unlink(path)
         return
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    with open(path + ".beta9-new", "wb") as stream:
-        os.fchmod(stream.fileno(), 0o644)
-        stream.write(data)
-    os.replace(path + ".beta9-new", path)
+    secretfiles.write(path, data, 0o644)
 
 
 def check_values(params):
@@ -292,11 +288,12 @@ def main():
                 for path in changed:
                     write(path, before[path])
                 refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
+        repaired = secretfiles.ensure_kept({path: 0o644 for path, text in wish.items() if text is not None and path not in changed}, module.check_mode)
     except Refused as refused:
         module.fail_json(msg=str(refused))
     shown = [path for path in changed if path not in (own_key, old_key)]
     diffs = [{"before": (before[path] or b"").decode(), "after": (wish[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown]
-    module.exit_json(changed=bool(changed), paths=changed, diff=diffs, **more)
+    module.exit_json(changed=bool(changed or repaired), paths=changed + repaired, diff=diffs, **more)
 
 
 if __name__ == "__main__":

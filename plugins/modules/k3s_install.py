@@ -159,9 +159,9 @@ def checksums(params, files, paths):
 def make_directories(paths):
     """Make what is missing on the way. k3s keeps its server's secrets in a directory that only root may enter."""
     for path, mode in (("/var/lib/rancher/k3s", 0o755), ("/var/lib/rancher/k3s/server", 0o700), ("/var/lib/rancher/k3s/server/manifests", 0o700)):
-        os.makedirs(path, mode=mode, exist_ok=True)
+        secretfiles.make_directory(path, mode)
     for path in paths:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        secretfiles.make_directory(os.path.dirname(path))
 
 
 def bring(params, files, digests):

@@ -101,8 +101,6 @@ class Credentials:
         self.before = host.machine_fact(self.fact_path)
 
     def _write_fact(self, identity):
-        if not self.check_mode:
-            os.makedirs(os.path.dirname(self.fact_path), mode=0o755, exist_ok=True)
         return secretfiles.write(self.fact_path, json.dumps(identity, sort_keys=True) + "\n", 0o644, self.check_mode)
 
     def _copy(self, source, target):

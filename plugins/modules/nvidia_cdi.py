@@ -99,7 +99,6 @@ def main():
         path, before, after = OURS, read(OURS), generate(module)
         changed = before != after
         if changed and not module.check_mode:
-            os.makedirs(os.path.dirname(OURS), mode=0o755, exist_ok=True)
             secretfiles.write(OURS, after, 0o644)
     diff = {"before": "".join(name + "\n" for name in gpu_host.cdi_names(before)), "after": "".join(name + "\n" for name in gpu_host.cdi_names(after))}
     module.exit_json(changed=changed, path=path, devices=gpu_host.cdi_names(after), diff=diff)

@@ -59,7 +59,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import fetch_url
-from ansible_collections.beta9.workers.plugins.module_utils import openpgp
+from ansible_collections.beta9.workers.plugins.module_utils import openpgp, secretfiles
 
 KEY_BYTES = 1024 * 1024
 
@@ -100,7 +100,7 @@ def main():
     wanted, path = module.params["fingerprint"].replace(" ", "").upper(), module.params["path"]
     before = present(path)
     if before and set(before) == {wanted}:
-        module.exit_json(changed=False, fingerprints=before)
+        module.exit_json(changed=bool(secretfiles.ensure_kept({path: 0o644}, module.check_mode)), fingerprints=before)
     content = fetch(module, module.params["url"])
     try:
         key = openpgp.Key(content)
@@ -114,12 +114,7 @@ def main():
             fingerprints=found,
         )
     if not module.check_mode:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        temporary = path + ".new"
-        with open(temporary, "wb") as stream:
-            stream.write(shaped(key, path))
-        os.chmod(temporary, 0o644)
-        module.atomic_move(temporary, path)
+        secretfiles.write(path, shaped(key, path), 0o644)
     module.exit_json(changed=True, fingerprints=found, diff={"before": "\n".join(before), "after": "\n".join(found) + "\n"})
 
 

@@ -313,7 +313,6 @@ def finish(module, program, plan, wish, before, prefs, was_pending, actions):
     status, prefs = online(program, wish["timeout_seconds"], wish["hostname"] if actions else "")
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
-        os.makedirs(os.path.dirname(tailscale.JOINED), mode=0o755, exist_ok=True)
         secretfiles.write(tailscale.JOINED, "%s %s %d\n" % (found["login_server"], found["address"], time.time()), 0o644)
     if found["state"] != "Running" or not found["online"]:
         module.fail_json(

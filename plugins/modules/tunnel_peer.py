@@ -104,7 +104,7 @@ import pwd
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, peers, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils import host, peers, secretfiles, sshd_effective
 
 
 @contextlib.contextmanager
@@ -125,17 +125,6 @@ def read(path):
             return stream.read()
     except FileNotFoundError:
         return ""
-
-
-def write(module, path, text):
-    """Replace the file in one step, readable by everyone as sshd wants it, writable by root alone."""
-    temporary = os.path.join(os.path.dirname(path), ".authorized_keys.new")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.chmod(temporary, 0o644)
-    module.atomic_move(temporary, path)
 
 
 def occupied(address, port, user):
@@ -234,10 +223,12 @@ def apply(module, params):
             peers.refuse_foreign_key(before, params["name"], key)
         line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
     after = peers.with_line(before, params["name"], line)
-    if after != before and not module.check_mode:
-        write(module, params["path"], after)
+    changed = after != before
+    if changed or after:
+        # readable by everyone as sshd wants it, writable by root alone
+        changed = secretfiles.write(params["path"], after, 0o644, module.check_mode)
     diff = {"before": before, "after": after, "before_header": params["path"], "after_header": params["path"]}
-    return dict(result, changed=after != before, diff=diff)
+    return dict(result, changed=changed, diff=diff)
 
 
 if __name__ == "__main__":
