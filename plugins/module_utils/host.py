@@ -19,6 +19,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import protocol
 
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
+TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
 PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
@@ -183,6 +184,27 @@ def token_marks(directory, identity):
         except (OSError, KeyError, TypeError, ValueError):  # no such token, or none that a gateway could have made
             continue
     return marks
+
+
+def token_owner(directory):
+    """Return (machine id, protocol.token_mark) of the token that was put into a directory, or None where nothing says so."""
+    try:
+        with open(os.path.join(directory, TOKEN_OWNER), encoding="ascii") as stream:
+            machine_id, mark = stream.read(512).split()
+    except (OSError, ValueError):
+        return None
+    return machine_id, mark
+
+
+def has_token(directory, identity):
+    """Return whether there is a token that can be the machine's: not empty, truncated, or another machine's."""
+    try:
+        with open(os.path.join(directory, "machine_token"), encoding="ascii") as stream:
+            text = protocol.token(stream.read(4096))
+    except (OSError, ValueError):  # an InvalidField is one
+        return False
+    owner = token_owner(directory)
+    return owner is None or owner == (identity.get("machine_id"), protocol.token_mark(text, owner[1].partition(":")[0]))
 
 
 def agent_settings(path=AGENT_SETTINGS_PATH):

@@ -177,18 +177,8 @@ def gather(params):
         "ways": [name for name, path in WAYS if os.path.lexists(path)],
         "agent_settings": host.agent_settings(),
         "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
-        "has_token": holds_token(os.path.join(host.CREDENTIALS_DIR, "machine_token")),
+        "has_token": host.has_token(host.CREDENTIALS_DIR, host.machine_fact()),
     }
-
-
-def holds_token(path):
-    """Return whether a file holds what may be a token. An empty one, or a garbled one, is none: the host needs another."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            protocol.token(stream.read().strip())
-    except (OSError, UnicodeDecodeError, protocol.InvalidField):
-        return False
-    return True
 
 
 def main():

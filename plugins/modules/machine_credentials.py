@@ -98,13 +98,21 @@ class Credentials:
         self.params, self.check_mode = params, check_mode
         self.directory, self.fact_path = params["directory"], params["fact_path"]
         self.token, self.kept = os.path.join(self.directory, TOKEN), os.path.join(self.directory, KEPT)
+        self.owner = os.path.join(self.directory, host.TOKEN_OWNER)
         self.before = host.machine_fact(self.fact_path)
 
     def _write_fact(self, identity):
         return secretfiles.write(self.fact_path, json.dumps(identity, sort_keys=True) + "\n", 0o644, self.check_mode)
 
+    def _write_owner(self, identity, token):
+        """Say beside the token whose it is, so that another one in its place is noticed."""
+        if host.token_owner(self.directory) and host.has_token(self.directory, identity):
+            return False
+        text = "%s %s\n" % (identity["machine_id"], protocol.token_mark(token))
+        return secretfiles.write(self.owner, text, 0o600, self.check_mode)
+
     def _copy(self, source, target):
-        with open(source, encoding="utf-8") as stream:
+        with open(source, "rb") as stream:
             secretfiles.write(target, stream.read(), 0o600, self.check_mode)
 
     def present(self):
@@ -121,12 +129,13 @@ class Credentials:
             if os.path.exists(self.token):
                 self._copy(self.token, self.kept)
         changed |= secretfiles.write(self.token, token, 0o600, self.check_mode)
+        changed |= self._write_owner(identity, token)
         changed |= self._write_fact(identity)
         return {"changed": changed, "machine": identity}
 
     def absent(self):
         """Remove identity, then tokens, so that an interrupted removal never leaves a fact without a token."""
-        paths = [self.fact_path, self.token, self.kept, os.path.join(self.directory, "k3s_token")]
+        paths = [self.fact_path, self.token, self.kept, self.owner, os.path.join(self.directory, "k3s_token")]
         present = any(os.path.exists(path) for path in paths)
         if not self.check_mode:
             secretfiles.remove(paths)
@@ -151,8 +160,12 @@ class Credentials:
         if not self.check_mode:
             if os.path.exists(self.kept):
                 self._copy(self.kept, self.token)
+                secretfiles.remove([self.owner])
+                mark = host.token_marks(self.directory, identity).get(identity.get("machine_id"))
+                if mark:
+                    secretfiles.write(self.owner, "%s %s\n" % (identity["machine_id"], mark))
             else:
-                secretfiles.remove([self.token])
+                secretfiles.remove([self.token, self.owner])
             self._write_fact(identity)
             secretfiles.remove([self.kept])
         return {"changed": True, "machine": identity, "dropped": dropped}

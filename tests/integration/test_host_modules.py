@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import host
 
 TOKEN = "canary-machine-token-0123"
 
@@ -36,6 +37,28 @@ def test_credentials(run_module, wish, tmp_path):
     assert "canary" not in checked["_raw"] + result["_raw"] and result["diff"]["after"]["machine_id"] == "1165a9b6"
     os.chmod(token, 0o644)
     assert run_module("machine_credentials", **wish)["changed"] and mode(token) == "0o600"
+
+
+@pytest.mark.parametrize("damage", [b"", b"\n", TOKEN[:9].encode(), b"canary-of-another-machine", b"\xff\x00\xfe", None])
+def test_token_that_is_not_the_machines_is_none(run_module, wish, tmp_path, damage):
+    """Empty, truncated, another machine's, not text, or gone: onboarding makes a new one."""
+    run_module("machine_credentials", **wish)
+    token, identity = tmp_path / "etc/credentials/machine_token", {"machine_id": "1165a9b6"}
+    assert host.has_token(wish["directory"], identity) and not host.has_token(wish["directory"], {"machine_id": "9c40e2d7"})
+    if damage is None:
+        token.unlink()
+    else:
+        token.write_bytes(damage)
+    assert not host.has_token(wish["directory"], identity)
+    run_module("machine_credentials", **wish)
+    assert host.has_token(wish["directory"], identity) and mode(token.with_name("machine_token.owner")) == "0o600"
+    assert TOKEN not in token.with_name("machine_token.owner").read_text()
+
+
+def test_host_of_before_has_no_owner_and_keeps_its_token(run_module, wish, tmp_path):
+    run_module("machine_credentials", **wish)
+    (tmp_path / "etc/credentials/machine_token.owner").unlink()
+    assert host.has_token(wish["directory"], {"machine_id": "1165a9b6"})
 
 
 def test_forgetting_them(run_module, wish, tmp_path):
@@ -103,7 +126,7 @@ def credentials(tmp_path):
     """Return the fact and the files of a host."""
     folder = tmp_path / "etc/credentials"
     fact = json.loads((tmp_path / "facts.d/beta9.fact").read_text())
-    return fact, {path.name: path.read_text() for path in folder.iterdir()}
+    return fact, {path.name: path.read_text() for path in folder.iterdir() if path.name != "machine_token.owner"}
 
 
 def test_rotation_keeps_both_until_it_is_known_which_one_stays(run_module, wish, tmp_path, rotated):
@@ -127,7 +150,8 @@ def test_confirmed_rotation_forgets_the_old_one(run_module, wish, tmp_path, rota
 def test_rotation_that_failed_is_undone(run_module, wish, tmp_path, rotated):
     assert run_module("machine_credentials", check=True, state="restored", **where(wish))["changed"] and len(credentials(tmp_path)[1]) == 2
     result = run_module("machine_credentials", state="restored", **where(wish))
-    assert result["changed"] and result["dropped"] == dict(rotated, machine_id="9c40e2d7")
+    assert result["changed"] and result["dropped"].pop("token_mark") and result["dropped"] == dict(rotated, machine_id="9c40e2d7")
+    assert host.token_owner(wish["directory"])[0] == "1165a9b6" and host.has_token(wish["directory"], rotated)
     assert credentials(tmp_path) == (rotated, {"machine_token": TOKEN}) and "canary" not in result["_raw"]
 
 

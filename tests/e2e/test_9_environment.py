@@ -1,0 +1,70 @@
+"""What a host's owner did to it: modes, owners, credentials that are none, a proxy. Onboarding repairs it, and says so in check mode."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.e2e.test_1_onboard import recap
+
+LOOK = """cd /etc/beta9; stat -c '%a %U %n' . tunnel tunnel/ssh_config credentials credentials/* /etc/ansible/facts.d/beta9.fact | sort -k3"""
+SPOIL = """
+    chmod 777 /etc/beta9 /etc/beta9/credentials; chmod 700 /etc/beta9/tunnel; chmod 600 /etc/beta9/tunnel/ssh_config
+    chmod 666 /etc/beta9/credentials/*; chown nobody /etc/beta9/credentials/* /etc/beta9/tunnel/known_hosts; chmod 777 /etc/ansible/facts.d"""
+
+
+def changes(output, worker):
+    return recap(output)[worker]["changed"]
+
+
+def test_wrong_modes_and_owners_are_repaired(onboarded):
+    worker = onboarded.workers[0]
+    before = onboarded.sh(worker, LOOK)
+    onboarded.sh(worker, SPOIL)
+    onboarded.sh(onboarded.gateway, "chmod 640 /etc/ssh/beta9-tunnel/authorized_keys; chmod 700 /etc/ssh/beta9-tunnel")
+    assert onboarded.sh(worker, LOOK) != before
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker, "--check", "--diff")
+    assert status == 0 and changes(output, worker) >= 3 and "mode or owner wrong" in output, output
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and changes(output, worker) >= 3, output
+    assert onboarded.sh(worker, LOOK) == before
+    assert onboarded.sh(onboarded.gateway, "stat -c '%a %U' /etc/ssh/beta9-tunnel/authorized_keys /etc/ssh/beta9-tunnel") == "644 root\n755 root"
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and changes(output, worker) == 0, output
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ": > /etc/beta9/credentials/machine_token",
+        pytest.param("truncate -s 7 /etc/beta9/credentials/machine_token", marks=pytest.mark.long),
+        pytest.param("printf canary-of-another-machine > /etc/beta9/credentials/machine_token", marks=pytest.mark.long),
+        pytest.param(": > /etc/beta9/credentials/tunnel_key", marks=pytest.mark.long),
+        pytest.param(": > /etc/ansible/facts.d/beta9.fact", marks=pytest.mark.long),
+    ],
+)
+def test_credentials_that_are_none_are_replaced(onboarded, damage):
+    worker = onboarded.workers[0]
+    onboarded.sh(worker, "systemctl stop beta9-agent; " + damage)
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0, output
+    assert onboarded.machines()[onboarded.machine_id(worker)] == "ready"
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and changes(output, worker) == 0, output
+
+
+@pytest.mark.long
+def test_proxy_in_the_environment_of_a_worker(onboarded):
+    """A proxy that leads nowhere: nothing that is asked on the worker goes there."""
+    worker = onboarded.workers[0]
+    lines = ["%s=http://127.0.0.1:9" % name for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")]
+    lines += ["LANG=tr_TR.UTF-8", "LC_ALL=tr_TR.UTF-8", "TMPDIR=/nowhere", "PYTHONPATH=/nowhere", "PIP_USER=1", "PIP_REQUIRE_VIRTUALENV=1"]
+    onboarded.sh(worker, "cp /etc/environment /root/environment 2>/dev/null; cat >> /etc/environment <<'END'\n%s\nEND\n" % "\n".join(lines))
+    onboarded.sh(worker, "rm -rf /opt/beta9-agent; systemctl stop beta9-agent")
+    try:
+        status, output = onboarded.play("onboard_worker.yml", "-l", worker, health=True, ANSIBLE_SSH_ARGS="-o ControlMaster=no")
+        assert status == 0, output
+        assert json.loads(onboarded.sh(worker, "cat /run/beta9-agent/state.json"))["status"] == "ready"
+    finally:
+        onboarded.sh(worker, "mv /root/environment /etc/environment 2>/dev/null || : > /etc/environment")
