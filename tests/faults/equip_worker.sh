@@ -12,6 +12,8 @@ echo 550.1.1 > /etc/beta9-modinfo-double
 echo Running > /etc/beta9-tailscale-double
 # shellcheck disable=SC2016
 command_of modinfo 'printf "filename:       /lib/modules/nvidia.ko\nlicense:        NVIDIA\nversion:        %s\n" "$(cat /etc/beta9-modinfo-double)"'
+# shellcheck disable=SC2016
+command_of modprobe '[ ! -d /sys/module/.away ] || mv /sys/module/.away /sys/module/nvidia'
 # the kernel's log only, which a container has not
 # shellcheck disable=SC2016
 command_of journalctl 'case " $* " in *" -k "*) exec cat /etc/beta9-kernel-log-double ;; esac; exec /usr/bin/journalctl "$@"'

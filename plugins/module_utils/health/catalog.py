@@ -74,9 +74,12 @@ REGISTER_AGAIN = repair(WORKER, "systemctl reload-or-restart --no-block beta9-ag
 REBOOT = repair(WORKER, "systemctl reboot")
 JOURNAL = inspect(WORKER, "journalctl --no-pager -u beta9-agent -n 50")
 DOCTOR = "/opt/beta9-agent/current/bin/python -I -m beta9_agent doctor"
-ASK_GATEWAY = "curl -sS -m 10 {gateway_url}/api/v1/health"
+# with what every worker has: curl is not always there
+ASK_GATEWAY = (
+    "python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1] + \"/api/v1/health\", timeout=10).read().decode())' {gateway_url}"
+)
 # As the unit does it: the tunnel's configuration, key and account at the gateway host, and what the key may open there
-TRY_TUNNEL = "ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
+TRY_TUNNEL = "timeout 20 ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
 KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
 TUNNEL_LOG = inspect(WORKER, "journalctl --no-pager -r -u beta9-tunnel -n 20")
 SSHD_LOG = "journalctl --no-pager -r -u ssh -u sshd -n 20"

@@ -438,6 +438,9 @@ def static_kubectl(words):
         status = {"allocatable": {"nvidia.com/gpu": str(state()["allocatable"])}, "conditions": [condition]}
         print(json.dumps({"items": [{"metadata": {"name": "node"}, "status": status}]}))
         return 0
+    if words[:1] == ["describe"] or {"pods", "rolebindings"} & set(words):
+        print("Name: node\nReady: %s" % state()["node_ready"])  # for a person to read
+        return 0
     return 1
 
 

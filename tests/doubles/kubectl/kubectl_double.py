@@ -31,6 +31,9 @@ def main():
     if verb == "get" and "--raw" in words:
         print(json.dumps(state.get("health", {"status": "ok"})))
         return 0
+    if verb == "describe" or "," in words[1] or (words[1] == "pods" and "-l" not in words) or (verb == "get" and len(words) == 2):
+        print(json.dumps(state, indent=1))  # for a person to read
+        return 0
     if verb == "get" and words[1] == "pods":
         print(json.dumps({"items": state["pods"].get(words[words.index("-l") + 1], [])}))
         return 0

@@ -1,0 +1,55 @@
+"""What the health check's last tasks say, run as a playbook runs them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
+
+BIN = pathlib.Path(sys.executable).parent
+REMEDIES = health_remedies.Remedies({"hostvars": {"gpu-1": {}}}, "gate")
+
+
+def health(message="", **seen):
+    """Return a host's entry of health_report: everything ok but what is named."""
+    observations = [{"id": check.id, "outcome": seen.get(check.id, "ok"), "found": "as found"} for check in catalog.CHECKS]
+    verdicts = diagnose.clean(diagnose.diagnose(observations))
+    REMEDIES.complete(verdicts, "gpu-1")
+    return {"outcome": diagnose.outcome(verdicts), "message": message, "verdicts": verdicts}
+
+
+def run(module, **arguments):
+    """Run one action on localhost; return what it said."""
+    command = [str(BIN / "ansible"), "localhost", "-i", "localhost,", "-c", "local", "-m", "beta9.workers." + module, "-a", json.dumps(arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({}, ["SUCCESS", "healthy"]),
+        ({"T01": "bad", "T02": "bad"}, ["FAILED", "1 root cause (T01), "]),
+        ({"K02": "bad", "T01": "bad"}, ["FAILED", "2 root causes (T01, K02), "]),
+        # what fails comes from a warning: that is the root cause
+        ({"U08": "warn", "P02": "bad", "M06": "bad", "K03": "bad"}, ["FAILED", "root causes ("]),
+    ],
+)
+def test_gate(seen, words):
+    output = run("health_gate", health=health(**seen))
+    assert all(word in output for word in words), output
+    assert "0 root causes" not in output
+
+
+def test_gate_that_could_not_tell_names_why():
+    output = run("health_gate", health={"outcome": "unreachable", "message": "No route to host", "verdicts": []})
+    assert "UNREACHABLE" in output and "could not tell: No route to host" in output
+
+
+def test_verdict_names_the_remedy():
+    output = run("check_verdict", id="T01", health=health(T01="bad"))
+    assert "FAILED" in output and "Do: on gpu-1: systemctl restart beta9-tunnel" in output and "root cause: " in output
