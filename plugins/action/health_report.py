@@ -7,8 +7,8 @@ import os
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_remedies, health_reports, trust
 
 LISTS = {"type": "list", "elements": "str", "default": []}
@@ -93,10 +93,23 @@ def machines_of(workers, listed):
             "nonce": worker.get("nonce"),
             "tailnet_addresses": data.get("V03", {}).get("addresses"),
             "k3s_certificate": data.get("K03", {}).get("certificate"),
-            "tunnel": data.get("T08", {}).get("tunnel"),
+            "tunnel": tunnel_of(data.get("T08", {}).get("tunnel")),
         }
         found.append({key: value for key, value in entry.items() if value is not None})
     return found
+
+
+def tunnel_of(told):
+    """Return what a worker tells of its tunnel's ends, or None where that is not of the form that a gateway host may be asked with."""
+    try:
+        return {
+            "target": grammar.host_port(told["target"]),
+            "listen": grammar.host_port(told["listen"]) if told["listen"] else "",
+            "port": grammar.port(told["port"]),
+            "user": grammar.user_name(told["user"]),
+        }
+    except (grammar.InvalidField, KeyError, TypeError):
+        return None
 
 
 def report(name, worker, params, seen, listed):
@@ -123,7 +136,7 @@ def gateways_view(seen, name, identity, listed):
     else:
         why = seen.get("msg")
         text = "the gateway's side could not be asked: %s" % (str(why).strip()[:200] if why else "no host was named (health_check_gateway_host)")
-        found = [{"id": check.id, "outcome": "unknown", "found": text} for check in catalog.CHECKS if check.side == catalog.GATEWAY]
+        found = [records.observation("unknown", text, identity=check.id) for check in catalog.CHECKS if check.side == catalog.GATEWAY]
     if not (identity or {}).get("pool") or listed.get("pools") is None:
         return found
     told = {entry["id"]: entry for entry in control.pools(identity["pool"], listed["pools"])}

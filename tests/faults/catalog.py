@@ -572,7 +572,7 @@ FAULTS = [
         "T08",
         "Tunnel Connection Refused",
         {
-            "gateway": "mkdir -p /etc/ssh/other; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/other/key <<< y >/dev/null; "
+            "gateway": "rm -rf /etc/ssh/other; mkdir -p /etc/ssh/other; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/other/key; "
             + sshd_with("HostKey /etc/ssh/other/key")
             + "systemctl restart ssh; pkill -u beta9-tunnel sshd || true"
         },

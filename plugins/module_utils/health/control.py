@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 
 from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
 
 
 def _observation(identity, outcome, found, code="", **data):
-    return {"id": identity, "outcome": outcome, "code": code, "found": found, "evidence": "", "seconds": 0.0, "data": data}
+    return observation(outcome, found, code, identity=identity, **data)
 
 
 def observe(settings, identity, listed):

@@ -15,7 +15,7 @@ failed as well explains it. What is not known explains nothing, but a failure fu
 
 from __future__ import annotations
 
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
 
 TROUBLE = ("fail", "warn")
 READY = ("C02", "M01", "M02")  # the checks that see the machine ready
@@ -80,25 +80,7 @@ def unseen(verdicts):
 
 
 def _verdict(check, seen, verdicts, accepted):
-    verdict = {
-        "id": check.id,
-        "name": check.name,
-        "title": check.title,
-        "side": check.side,
-        "status": "pass",
-        "root": False,
-        "because": [],
-        "code": "",
-        "cause": "",
-        "remedy": {},
-        "docs": "",
-        "heal": "",
-        "heal_class": check.heal_class,
-        "impact": check.impact,
-        "found": seen.get("found", ""),
-        "evidence": seen.get("evidence", ""),
-        "seconds": seen.get("seconds", 0.0),
-    }
+    verdict = records.verdict(check, seen, "pass")
     blocker = next((verdicts[name] for name in check.requires if name in verdicts and verdicts[name]["status"] in ("fail", "blocked")), None)
     if seen["outcome"] == "not_applicable":
         verdict["status"] = "not_applicable"

@@ -18,6 +18,8 @@ import threading
 import time
 import traceback
 
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
+
 EVIDENCE_BYTES = 4096
 OUTPUT_BYTES = 1024 * 1024
 MAX_THREADS = 24
@@ -34,22 +36,22 @@ class Missing(Unknown):
 
 def ok(found="", evidence="", **data):
     """All is well."""
-    return {"outcome": "ok", "found": found, "evidence": evidence, "data": data}
+    return observation("ok", found, evidence=evidence, **data)
 
 
 def bad(code, found, evidence="", **data):
     """Something is wrong. code is a key of the check's causes."""
-    return {"outcome": "bad", "code": code, "found": found, "evidence": evidence, "data": data}
+    return observation("bad", found, code, evidence, **data)
 
 
 def warn(code, found, evidence="", **data):
     """Something is worth a look."""
-    return {"outcome": "warn", "code": code, "found": found, "evidence": evidence, "data": data}
+    return observation("warn", found, code, evidence, **data)
 
 
 def not_applicable(found, **data):
     """The host has no such part."""
-    return {"outcome": "not_applicable", "found": found, "evidence": "", "data": data}
+    return observation("not_applicable", found, **data)
 
 
 class Ran:
@@ -194,35 +196,25 @@ class _Box(threading.Thread):
         with self.slots:
             self.started_at = time.monotonic()
             try:
-                seen = dict(self.function(self.context))
+                seen = self.function(self.context)
             except Unknown as reason:
-                seen = {"outcome": "unknown", "found": str(reason)}
+                seen = observation("unknown", str(reason))
             except Exception as error:  # pylint: disable=broad-except  # a broken probe must not take the others with it
                 last = traceback.extract_tb(error.__traceback__)[-1]
-                seen = {"outcome": "crash", "found": "%s: %s (%s:%d)" % (type(error).__name__, error, os.path.basename(last.filename), last.lineno)}
+                seen = observation("crash", "%s: %s (%s:%d)" % (type(error).__name__, error, os.path.basename(last.filename), last.lineno))
             self.seen = dict(seen, seconds=round(time.monotonic() - self.started_at, 3))
             self.finished.set()
 
     def result(self, deadline):
-        while not self.finished.is_set():
+        seen = None
+        while seen is None and not self.finished.is_set():
             now = time.monotonic()
             end = min(deadline, self.started_at + self.check.timeout_seconds + 1.0) if self.started_at else deadline
             if now >= end:
-                seen = {
-                    "outcome": "unknown",
-                    "found": "no result within %.0f s" % (now - (self.started_at or now)),
-                    "seconds": round(now - (self.started_at or now), 3),
-                }
-                break
-            self.finished.wait(min(0.2, end - now))
-        else:
-            seen = self.seen
-        return {
-            "id": self.check.id,
-            "outcome": seen["outcome"],
-            "code": seen.get("code", ""),
-            "found": self.context.redact(seen.get("found", "")),
-            "evidence": self.context.redact(seen.get("evidence", "")),
-            "seconds": seen.get("seconds", 0.0),
-            "data": seen.get("data", {}),
-        }
+                late = now - (self.started_at or now)
+                seen = observation("unknown", "no result within %.0f s" % late, seconds=round(late, 3))
+            else:
+                self.finished.wait(min(0.2, end - now))
+        seen = seen or self.seen
+        shown = {name: self.context.redact(seen[name]) for name in ("found", "evidence")}
+        return dict(seen, id=self.check.id, **shown)

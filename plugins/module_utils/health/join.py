@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
+
 
 def _observation(identity, outcome, found, code=""):
-    return {"id": identity, "outcome": outcome, "code": code, "found": found, "evidence": "", "seconds": 0.0, "data": {}}
+    return observation(outcome, found, code, identity=identity)
 
 
 def join(observations, settings):
     """Return the observations of the checks that need both sides. settings: {"gpus", "connection", "tunnel_target_port"}."""
-    data = {observation["id"]: observation.get("data") or {} for observation in observations}
-    outcomes = {observation["id"]: observation["outcome"] for observation in observations}
+    data = {seen["id"]: seen.get("data") or {} for seen in observations}
+    outcomes = {seen["id"]: seen["outcome"] for seen in observations}
     return [_advertised(data, outcomes), _owner(data), _nodeport(data, settings)]
 
 

@@ -80,12 +80,23 @@ def test_what_can_not_be_told(asked, monkeypatch):
     assert gateway_host.sshd(context)["outcome"] == "not_applicable"
 
 
+def to(target, permitted=None):
+    """Return a context of a gateway host whose keys may open a target."""
+    return Context(files={sshd_effective.KEYS_PATH: 'restrict,permitopen="%s" x\n' % (permitted or target)}, machine={"tunnel": {"target": target}})
+
+
 def test_target():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert told(gateway_host.target(Context(machine={"tunnel": {"target": "127.0.0.1:%d" % port}}))) == ("ok", "")
-    assert told(gateway_host.target(Context(machine={"tunnel": {"target": "[127.0.0.1]:%d" % port}}))) == ("bad", "refused")
-    assert told(gateway_host.target(Context(machine={"tunnel": {"target": "no-such-host.invalid:1"}}))) == ("bad", "name")
+        assert told(gateway_host.target(to("127.0.0.1:%d" % port))) == ("ok", "")
+    assert told(gateway_host.target(to("[127.0.0.1]:%d" % port))) == ("bad", "refused")
+    assert told(gateway_host.target(to("no-such-host.invalid:1"))) == ("bad", "name")
+
+
+def test_a_worker_names_no_target_that_its_key_may_not_open(monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", None)
+    with pytest.raises(engine.Unknown, match="may open"):
+        gateway_host.target(to("127.0.0.1:22", "127.0.0.1:31994"))
 
 
 def test_target_that_does_not_answer(monkeypatch):
@@ -93,7 +104,7 @@ def test_target_that_does_not_answer(monkeypatch):
         raise socket.timeout
 
     monkeypatch.setattr(socket, "create_connection", silent)
-    context = Context(machine={"tunnel": {"target": "localhost:31994"}})
+    context = to("localhost:31994")
     assert told(gateway_host.target(context)) == ("bad", "timeout")
     monkeypatch.undo()
     assert told(gateway_host.target(context)) == ("bad", "timeout")  # asked once for all workers with this target

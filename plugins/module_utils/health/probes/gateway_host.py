@@ -36,8 +36,11 @@ def _tunnel(context: Context) -> dict:
 
 
 def target(context: Context) -> dict:
-    """G11: who takes a connection at the tunnel's target, as this host's sshd would make it."""
-    name, _colon, port = _tunnel(context)["target"].rpartition(":")
+    """G11: who takes a connection at the tunnel's target, as this host's sshd would make it: of what a key may open, and of nothing else."""
+    wanted = _tunnel(context)["target"]
+    if f'permitopen="{wanted}"' not in (context.read(sshd_effective.KEYS_PATH) or ""):
+        raise Unknown(f"no worker's key may open {wanted} on this host")
+    name, _colon, port = wanted.rpartition(":")
     name = name.strip("[]")
 
     def knock():
