@@ -15,7 +15,22 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
+from ansible_collections.beta9.workers.plugins.module_utils import package_locks
+
+LOCKED = re.compile(r"Could not get lock|Unable to (?:acquire|lock)|is locked by another process")
+# Nothing that a package's scripts run may ask, or restart services that are not this collection's
+ENVIRONMENT = {
+    "LC_ALL": "C",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBIAN_PRIORITY": "critical",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    "NEEDRESTART_SUSPEND": "1",
+    "NEEDRESTART_MODE": "l",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "UCF_FORCE_CONFFOLD": "1",
+}
 VERSIONLOCK = "/etc/dnf/plugins/versionlock.list"
 UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "k": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -65,8 +80,32 @@ class Apt:
     )
     download_path = "/var/cache/apt/archives"
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, lock_seconds=600):
+        self.run, self.lock_seconds = run, lock_seconds
+
+    def settle(self):
+        """Wait for all who work on this host's packages, cloud-init among them, or raise PackageError that names who does not end."""
+        if package_locks.booting():
+            rc, out, err = self.run(["timeout", str(self.lock_seconds), "cloud-init", "status", "--wait"])
+            if rc == 124:
+                remedy = "Look at it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
+                raise PackageError("cloud-init", "its end within %d s" % self.lock_seconds, tail(out or err) or "that it still runs", remedy)
+        found = package_locks.wait(self.lock_seconds)
+        if found:
+            remedy = "Wait until it ends, or end it if it hangs: ps -fp %d. Then run again, or give it more time (beta9_package_lock_seconds)." % found.pid
+            raise PackageError("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.told(found), remedy)
+
+    def work(self, command):
+        """Run what takes apt's locks. Return (exit status, standard output, standard error)."""
+        deadline = time.monotonic() + self.lock_seconds
+        while True:
+            self.settle()
+            rc, out, err = self.run(command)
+            # somebody was quicker: an automatic update, or a boot that goes on
+            if rc and LOCKED.search(err) and time.monotonic() < deadline:
+                time.sleep(package_locks.PAUSE_SECONDS)
+                continue
+            return rc, out, err
 
     def installed(self):
         """Return {name: version} of everything that is installed."""
@@ -80,16 +119,25 @@ class Apt:
         if not out.strip():
             return False
         if not check_mode:
-            rc, out, err = self.run(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
+            rc, out, err = self.work(["dpkg", "--configure", "--pending", "--force-confdef", "--force-confold"])
             if rc:
-                rc, _out, err = self.run(["apt-get"] + self.INSTALL + ["--fix-broken", "install"])
+                rc, _out, err = self.work(["apt-get"] + self.INSTALL + ["--fix-broken", "install"])
             if rc:
-                raise PackageError("packages", "to finish what was interrupted", tail(err or out), "Mend it by hand: dpkg --configure --pending")
+                names = self.broken()
+                remedy = "Repair or remove %s by hand, then run again: dpkg --configure %s" % ("it" if len(names) == 1 else "them", " ".join(names) or "--pending")
+                found = "%s not configured: %s" % (", ".join(names) or "some packages", tail(err or out))
+                raise PackageError("packages of this host", "that what was interrupted can be finished", found, remedy)
         return True
+
+    def broken(self):
+        """Return the names of the packages that are neither installed nor removed."""
+        _rc, out, _err = self.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
+        rows = [line.split() for line in out.splitlines()]
+        return [row[1] for row in rows if len(row) == 2 and row[0] not in ("installed", "not-installed", "config-files")]
 
     def refresh(self):
         """Read the indexes. Return what went wrong; that one repository is away need not matter."""
-        _rc, _out, err = self.run(["apt-get", "-q", "update", "-o", "DPkg::Lock::Timeout=120"])
+        _rc, _out, err = self.work(["apt-get", "-q", "update"])
         return tail(err)
 
     def available(self, name):
@@ -124,7 +172,7 @@ class Apt:
 
     def fetch(self, specs):
         """Download, so that nothing is changed where the network or the disk fails."""
-        rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--download-only", "install"] + specs)
+        rc, out, err = self.work(["apt-get"] + self.INSTALL + ["--download-only", "install"] + specs)
         if rc:
             raise PackageError(
                 "download",
@@ -135,7 +183,7 @@ class Apt:
 
     def install(self, specs):
         """Install what was downloaded."""
-        rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--no-download", "install"] + specs)
+        rc, out, err = self.work(["apt-get"] + self.INSTALL + ["--no-download", "install"] + specs)
         if rc:
             raise PackageError(
                 "installation",
@@ -151,6 +199,7 @@ class Apt:
 
     def hold(self, names):
         """Keep packages at their version, together."""
+        self.settle()
         self.run(["apt-mark", "hold"] + names, check_rc=True)
 
 
@@ -159,8 +208,8 @@ class Dnf:
 
     download_path = "/var/cache/dnf"
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, run, lock_seconds=600):
+        self.run = run  # dnf waits for its lock itself
 
     def installed(self):
         _rc, out, _err = self.run(["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\n"])

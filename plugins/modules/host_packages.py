@@ -73,6 +73,10 @@ options:
     description: Regular expression of the packages that may be removed for the sake of the set, at their beginning.
     type: str
     default: (?!)
+  lock_seconds:
+    description: Longest time to wait for who works on the host's packages, cloud-init among them. dnf waits as long as it takes.
+    type: int
+    default: 600
 """
 
 EXAMPLES = r"""
@@ -216,17 +220,18 @@ def main():
             "hold_version": {"type": "str", "default": ""},
             "hold_names": {"type": "list", "elements": "str", "default": []},
             "removable": {"type": "str", "default": "(?!)"},
+            "lock_seconds": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
     )
     params = module.params
-    module.run_command_environ_update = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    module.run_command_environ_update = package_sets.ENVIRONMENT
     record = Record(params["name"])
     try:
         name = params["manager"] or host.package_manager()
         if not name:
             raise package_sets.PackageError("package manager", "apt-get or dnf in /usr/bin", "neither", "Install %s by hand." % " ".join(params["packages"]))
-        manager = package_sets.MANAGERS[name](module.run_command)
+        manager = package_sets.MANAGERS[name](module.run_command, params["lock_seconds"])
         # what others left half done is theirs, unless it is in the way
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
         before, names = manager.installed(), params["packages"]

@@ -69,6 +69,10 @@ options:
     description: Longest wait for an answer of the repository.
     type: int
     default: 20
+  lock_seconds:
+    description: With O(manager=apt), longest time to wait for who works on the host's packages.
+    type: int
+    default: 600
 """
 
 EXAMPLES = r"""
@@ -98,7 +102,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp, package_sets, secretfiles
 
 KEY_BYTES = 1024 * 1024
 
@@ -228,10 +232,18 @@ def read_index(module, params):
         command = ["dnf", "--quiet", "--assumeyes", "makecache", "--disablerepo=*", "--enablerepo=" + params["name"]]
     else:
         command = ["apt-get", "-q", "update", "--error-on=any", "-o", "APT::Get::List-Cleanup=0", "-o", "Dir::Etc::sourceparts=-"]
-        command += ["-o", "Dir::Etc::sourcelist=/etc/apt/sources.list.d/%s.sources" % params["name"], "-o", "DPkg::Lock::Timeout=120"]
-    rc, out, err = module.run_command(command, environ_update={"LC_ALL": "C"})
+        command += ["-o", "Dir::Etc::sourcelist=/etc/apt/sources.list.d/%s.sources" % params["name"]]
+
+    def run(words, **options):
+        return module.run_command(words, environ_update=package_sets.ENVIRONMENT, **options)
+
+    work = package_sets.Apt(run, params["lock_seconds"]).work if params["manager"] == "apt" else run
+    try:
+        rc, out, err = work(command)
+    except package_sets.PackageError as error:
+        module.fail_json(msg=str(error))
     if rc and "--error-on=any" in command and "not understood" in err:  # apt before 2.1
-        rc, out, err = module.run_command([word for word in command if word != "--error-on=any"], environ_update={"LC_ALL": "C"})
+        rc, out, err = run([word for word in command if word != "--error-on=any"])
     return "" if rc == 0 else (err or out).strip()
 
 
@@ -249,6 +261,7 @@ def main():
             "pin_version": {"type": "str", "default": ""},
             "pin_packages": {"type": "str", "default": ""},
             "timeout_seconds": {"type": "int", "default": 20},
+            "lock_seconds": {"type": "int", "default": 600},
         },
         required_one_of=[("signer_url", "keyring")],
         mutually_exclusive=[("signer_url", "keyring")],
