@@ -7,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 
+# What httpx asks for, and loads for asynchronous programs only. Packages are installed without looking at what they ask for.
+LEFT_OUT = {"anyio", "typing-extensions", "exceptiongroup", "sniffio"}
 HERE = pathlib.Path(__file__).parent
 PLATFORMS = {"x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"], "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"]}
 
@@ -36,7 +38,8 @@ def main():
                 name, version = wheel.name.split("-")[:2]
                 hashes.setdefault((name.replace("_", "-"), version), set()).add(hashlib.sha256(wheel.read_bytes()).hexdigest())
     lines = ["# Made from requirements.in by lock.py (make agent-lock). Do not edit.\n"]
-    for (name, version), digests in sorted(hashes.items(), key=lambda entry: re.sub(r"[-_.]+", "-", entry[0][0]).lower()):
+    kept = {key: digests for key, digests in hashes.items() if key[0] not in LEFT_OUT}
+    for (name, version), digests in sorted(kept.items(), key=lambda entry: re.sub(r"[-_.]+", "-", entry[0][0]).lower()):
         lines.append("%s==%s%s\n" % (name, version, "".join(" \\\n    --hash=sha256:" + digest for digest in sorted(digests))))
     (HERE / "requirements.txt").write_text("".join(lines))
 

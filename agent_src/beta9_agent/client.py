@@ -22,7 +22,7 @@ class Client:
 
     def __init__(self, url, token, ca_path=None, seconds=REQUEST_SECONDS):
         self._token = token
-        self._http = http.Http(url, ca_path, seconds, idle_seconds=protocol.KEEPALIVE_MAX_INTERVAL_SECONDS)
+        self._http = http.client(url, ca_path, seconds, idle_seconds=protocol.KEEPALIVE_MAX_INTERVAL_SECONDS)
 
     def register(self, payload):
         """Register; return the MachineState."""
@@ -38,7 +38,8 @@ class Client:
 
     def _post(self, path, payload, expected):
         path, token = protocol.MACHINE_API + path, self._token()
-        status, body = self._ask("POST", path, token, json.dumps(payload).encode())
+        headers = {"Authorization": "Bearer " + token, "Content-Type": "application/json"}
+        status, body = self._ask("POST", path, headers=headers, content=json.dumps(payload).encode())
         if status == 401:  # without its Redis or Postgres a gateway knows no token
             health = protocol.classify(*self._ask("GET", protocol.HEALTH_PATH), protocol.HEALTH_PATH)
             if health:
@@ -51,13 +52,13 @@ class Client:
             raise Refused(problem._replace(cause=problem.cause.replace(token, "(token)")))  # some answers repeat what they were sent
         return protocol.parse_machine_state(body)
 
-    def _ask(self, method, path, token=None, content=None):
+    def _ask(self, method, path, **request):
         """Return (status, body parsed where it is JSON)."""
         try:
-            status, raw = self._http.request(method, path, token, content)
+            response = self._http.request(method, path, **request)
         except http.Unreachable as error:
             raise Refused(protocol.classify(None, error.name)) from None
         try:
-            return status, json.loads(raw)
+            return response.status_code, response.json()
         except (ValueError, RecursionError):
-            return status, raw
+            return response.status_code, response.content

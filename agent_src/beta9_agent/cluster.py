@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from . import http
 
 SECONDS = 2.0
@@ -32,12 +30,12 @@ class Cluster:
                 self.trouble = "there is a k3s token, but no CA to know k3s by"
                 return {}
             if self._http is None:
-                self._http = http.Http(self._url, self._ca_path, SECONDS, max_body_bytes=MAX_BODY_BYTES)
-            status, raw = self._http.request("GET", PODS, token)
-            if status != 200:
-                self.trouble = "k3s answers %d to a listing of pods in default" % status
+                self._http = http.client(self._url, self._ca_path, SECONDS, max_body_bytes=MAX_BODY_BYTES)
+            response = self._http.get(PODS, headers={"Authorization": "Bearer " + token})
+            if response.status_code != 200:
+                self.trouble = "k3s answers %d to a listing of pods in default" % response.status_code
                 return {}
-            pods = json.loads(raw)["items"]
+            pods = response.json()["items"]
             containers = [part for pod in pods for part in pod["status"].get("containerStatuses", []) if "running" in part.get("state", {})]
             self.trouble = None
             return {"worker_count": len(pods), "container_count": len(containers)}

@@ -1,7 +1,7 @@
-"""One HTTP/1.1 connection to one place, over httpcore: no redirects, no cookies, no proxies, and every answer bounded in size and time.
+"""httpx to one place: no redirects, no cookies, no proxies, and by a transport of ours every answer bounded in size and time.
 
-Whatever the other side does, a request ends within its seconds: httpcore's own time limits hold for one read each, and a server
-that drips its headers would keep it busy for hours. So the limit of each read and write is cut to what is left of the whole.
+Whatever the other side does, a request ends within its seconds: httpx's own time limits hold for one read each, and a server that
+drips its headers would keep it busy for hours. So the limit of each read and write is cut to what is left of the whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ssl
 import time
 
 import httpcore
+import httpx
 
 from . import __version__
 
@@ -81,7 +82,7 @@ def _causes(error):
 
 
 def transport_name(error):
-    """Return the key of protocol.TRANSPORT for what httpcore raised."""
+    """Return the key of protocol.TRANSPORT for what httpx's engine raised."""
     causes = list(_causes(error))
     for kinds, name in (
         (ssl.SSLError, "tls"),
@@ -96,30 +97,24 @@ def transport_name(error):
     return "other"
 
 
-class Http:
-    """Requests to one place. ca_path is for https only; without it the system's certificates are trusted."""
+class Transport(httpx.BaseTransport):
+    """One connection, for a client of httpx. Raises Unreachable where no usable answer comes.
 
-    def __init__(self, url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES):
-        self._url, self._seconds, self._idle_seconds, self._max = url.rstrip("/"), seconds, idle_seconds, max_body_bytes
-        self._host = self._url.partition("//")[2]
-        self._origin = httpcore.URL(self._url).origin
-        self._deadline = _Deadline()
+    An answer has a status and a body, as it came and no longer than max_body_bytes. Its headers are left out: nothing of them is
+    used, and a client would act on some (compression, cookies).
+    """
+
+    def __init__(self, tls, idle_seconds, max_body_bytes):
+        self._max, self._deadline = max_body_bytes, _Deadline()
         self._backend = _Backend(self._deadline)
-        # made once: reading the certificates costs more than all the rest of a keepalive
-        self._tls = ssl.create_default_context(cafile=ca_path) if self._url.startswith("https:") else None
-        self._connection = None
+        self._pool = httpcore.ConnectionPool(tls, max_connections=1, keepalive_expiry=idle_seconds, network_backend=self._backend)
 
-    def request(self, method, path, token, content=None):
-        """Return (status, body) of an answer of any status, or raise Unreachable."""
-        headers = [("Host", self._host), ("User-Agent", "beta9-agent/" + __version__), ("Accept", "application/json")]
-        if token is not None:
-            headers.append(("Authorization", "Bearer " + token))
-        if content is not None:
-            headers += [("Content-Type", "application/json"), ("Content-Length", str(len(content)))]
-        self._deadline.moment = time.monotonic() + self._seconds
+    def handle_request(self, request):
+        """Return the answer, of any status."""
+        self._deadline.moment = time.monotonic() + request.extensions["timeout"]["read"]
         opened = self._backend.connections
         try:
-            return self._once(method, path, headers, content)
+            return self._once(request)
         except STALE as error:
             if opened != self._backend.connections:
                 raise Unreachable(transport_name(error)) from None
@@ -127,12 +122,13 @@ class Http:
         except FAILURES as error:
             raise Unreachable(transport_name(error)) from None
         try:
-            return self._once(method, path, headers, content)
+            return self._once(request)
         except FAILURES as error:
             raise Unreachable(transport_name(error)) from None
 
-    def _once(self, method, path, headers, content):
-        response = self._open().handle_request(httpcore.Request(method, self._url + path, headers=headers, content=content))
+    def _once(self, request):
+        url = httpcore.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
+        response = self._pool.handle_request(httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream))
         try:
             raw = bytearray()
             for block in response.iter_stream():
@@ -141,17 +137,17 @@ class Http:
                     raise Unreachable("too_large")
         finally:
             response.close()  # and the connection, where the answer was not read to its end
-        return response.status, bytes(raw)
-
-    def _open(self):
-        """Return the connection, or a new one where it was closed."""
-        if self._connection is None or self._connection.is_closed() or self._connection.has_expired():
-            self.close()
-            self._connection = httpcore.HTTPConnection(self._origin, self._tls, self._idle_seconds, network_backend=self._backend)
-        return self._connection
+        return httpx.Response(response.status, content=bytes(raw))
 
     def close(self):
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._pool.close()
+
+
+def client(url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES):
+    """Return a client of httpx for one place. ca_path is for https only; without it the system's certificates are trusted."""
+    # made once: reading the certificates costs more than all the rest of a keepalive
+    tls = ssl.create_default_context(cafile=ca_path) if url.startswith("https:") else None
+    headers = {"User-Agent": "beta9-agent/" + __version__, "Accept": "application/json"}
+    transport = Transport(tls, idle_seconds, max_body_bytes)
+    return httpx.Client(transport=transport, base_url=url, headers=headers, timeout=seconds, trust_env=False)

@@ -72,7 +72,7 @@ def status(argv=None):
 def facts(argv):
     """Return what an agent with these options finds on this host, and what is wrong as a list of texts."""
     found, wrong = {"agent_version": __version__, "python": platform.python_version(), "packages": {}}, []
-    for name in ("httpcore", "psutil", "pynvml"):
+    for name in ("httpx", "psutil", "pynvml"):
         try:
             __import__(name)
             found["packages"][name] = "loads"
@@ -84,7 +84,7 @@ def facts(argv):
     except protocol.InvalidField as error:
         found["settings"] = str(error)
         return found, wrong + [str(error)]
-    if found["packages"]["psutil"] != "loads" or found["packages"]["httpcore"] != "loads":
+    if found["packages"]["psutil"] != "loads" or found["packages"]["httpx"] != "loads":
         return found, wrong
     from .metrics import Machine  # only now: it needs the packages
 

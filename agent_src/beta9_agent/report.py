@@ -9,7 +9,7 @@ import time
 
 from . import __version__, events
 
-PACKAGES = ("httpcore", "psutil", "pynvml")
+PACKAGES = ("httpx", "psutil", "pynvml")
 STATES = ("starting", "registering", "registered", "ready", "degraded")
 
 

@@ -111,7 +111,7 @@ def install(module, target, bundle):
         stream.write(requirements(locked.read(), found["beta9_agent"]))
     run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", wanted])
     run(module, "its self-check", [python, "-I", "-m", "beta9_agent", "--version"])
-    run(module, "loading its packages", [python, "-I", "-c", "import httpcore, psutil, pynvml, beta9_agent.agent"])
+    run(module, "loading its packages", [python, "-I", "-c", "import httpx, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
     with open(os.path.join(target, agent_unit.COMPLETE), "w", encoding="ascii"):
         pass

@@ -730,11 +730,11 @@ FAULTS = [
         "agent's package is gone",
         "P04",
         "Agent Crashes on Startup",
-        {"worker": "mv " + VENV + "/lib/python3*/site-packages/httpcore /root/httpcore"},
+        {"worker": "mv " + VENV + "/lib/python3*/site-packages/httpx /root/httpx"},
         {
-            "worker": "[ ! -d /root/httpcore ] || { rm -rf "
+            "worker": "[ ! -d /root/httpx ] || { rm -rf "
             + VENV
-            + "/lib/python3*/site-packages/httpcore; mv /root/httpcore "
+            + "/lib/python3*/site-packages/httpx; mv /root/httpx "
             + VENV
             + "/lib/python3*/site-packages/; }"
         },

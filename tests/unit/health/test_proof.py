@@ -14,7 +14,7 @@ STATE = {
     "status": "ready",
     "pid": 814,
     "python": "3.11.2",
-    "loaded": ["httpcore", "psutil", "pynvml"],
+    "loaded": ["httpx", "psutil", "pynvml"],
     "gpu_problem": None,
     "reload_error": None,
     "sent": {"register": {"cpu": "2000m"}},
@@ -90,7 +90,7 @@ def test_another_version_is_none(tree):
     [
         {"status": "degraded"},
         {"pid": 815},
-        {"loaded": ["httpcore", "psutil"]},
+        {"loaded": ["httpx", "psutil"]},
         {"loaded": None},
         {"gpu_problem": "NVML: no"},
         {"reload_error": "pool_name"},

@@ -23,10 +23,10 @@ UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
 PYTHON = "/opt/beta9-agent/current/bin/python"
 AGENT_LOOK = (
-    "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpcore, psutil, pynvml, beta9_agent.agent; "
+    "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpx, psutil, pynvml, beta9_agent.agent; "
     "print('packages', flush=True); from beta9_agent.__main__ import main; sys.exit(main(['--dry-run']))"
 )
-PACKAGES = ("httpcore", "psutil", "pynvml")
+PACKAGES = ("httpx", "psutil", "pynvml")
 CONFIGURATION = "/etc/beta9"
 SETTINGS = host.AGENT_SETTINGS_PATH
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
@@ -278,11 +278,11 @@ def packages(context):
     if not os.path.exists(PYTHON):
         raise Unknown("the agent is not installed")
     if proof(context):
-        return ok("httpcore, psutil, nvidia-ml-py: in use")
+        return ok("httpx, psutil, nvidia-ml-py: in use")
     _version, loads, status, output = agent_look(context)
     if not loads:
         return bad("", (output.strip().splitlines() or ["exit status %s" % status])[-1], output)
-    return ok("httpcore, psutil, nvidia-ml-py")
+    return ok("httpx, psutil, nvidia-ml-py")
 
 
 def credentials(context):
