@@ -189,6 +189,16 @@ class GatewayClient:
         """Stop the containers that a worker runs."""
         self._call("POST", "%s/workers/%s/drain" % (protocol.GATEWAY_API, quote(worker_id)), {})
 
+    def is_upstream(self):
+        """Return whether this is an upstream build, which machines join with an agent of its own: the path is known, if not this method."""
+        try:
+            self._call("GET", protocol.JOIN_PATH, retries=0)
+        except GatewayError as error:
+            if error.problem.code != "route_missing":
+                raise
+            return error.problem.status == 501
+        return True
+
     # -- machine API (worker) --
 
     def register(self, payload):

@@ -18,16 +18,22 @@ attributes:
     support: full
     description: Looks once, and reports instead of failing.
   diff_mode:
-    support: none
-    description: The module never changes anything.
+    support: full
+    description: Shows the stored host name before and after, where the machine had to be registered again.
   idempotent:
     support: full
-    description: The module never changes anything.
+    description: A machine that is ready, and stored as it should be, is left alone.
 options:
   wait_seconds:
     description: Longest time to wait.
     type: int
     default: 60
+  hostname:
+    description:
+      - The host name that the gateway shall have of this machine, where it takes names as they are registered. A stored name changes
+        only when the machine is registered, so one that differs, because the gateway was in another mode before, lets the agent
+        register again. Fails where the gateway stores another name then as well. Not looked at when left out.
+    type: str
   unit:
     description: The agent's unit.
     type: str
@@ -72,14 +78,49 @@ remedy:
   type: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gateway, host, protocol
+
+DIRECT_MODE = (
+    "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where beta9_k3s is true the "
+    "gateway needs a tailnet of its own as well. See the guide connection-modes."
+)
+
+
+def stored_hostname():
+    """Return the host name that the gateway has of this machine, as its own token sees it, or None where that can't be known now."""
+    settings = host.agent_settings()
+    try:
+        url = "%(BETA9_GATEWAY_SCHEME)s://%(BETA9_GATEWAY_HOST)s:%(BETA9_GATEWAY_PORT)s" % settings
+        token = gateway.read_token(os.path.join(host.CREDENTIALS_DIR, "machine_token"))
+        client = gateway.GatewayClient(url, token, ca_path=settings.get("BETA9_CA_PATH"), timeout=5, retries=0)
+        ready = client.list_ready(settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT))
+        return next((machine["hostname"] for machine in ready if machine["id"] == settings["BETA9_MACHINE_ID"]), None)
+    except (KeyError, protocol.InvalidField, gateway.GatewayError):
+        return None
+
+
+def register_again(module, seconds):
+    """Let the agent register where the gateway has another host name of it. Return (whether ready, result keys), or None where all is well."""
+    expected, before = module.params["hostname"], stored_hostname()
+    if before in (None, expected):
+        return None
+    module.run_command(["systemctl", "reload", module.params["unit"]], check_rc=True)
+    ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    after = stored_hostname() if ready else None
+    if after not in (None, expected):
+        cause = "the gateway stores %s, and can't reach this host by that name" % after
+        return False, dict(result, code="hostname_suffix", cause=cause, remedy=DIRECT_MODE)
+    return ready, dict(result, changed=True, diff={"before": before + "\n", "after": expected + "\n"})
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
             "wait_seconds": {"type": "int", "default": 60},
+            "hostname": {"type": "str"},
             "unit": {"type": "str", "default": "beta9-agent.service"},
             "state_file": {"type": "path", "default": "/run/beta9-agent/state.json"},
         },
@@ -87,8 +128,10 @@ def main():
     )
     seconds = 0 if module.check_mode else module.params["wait_seconds"]
     ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    if ready and module.params["hostname"] and not module.check_mode:
+        ready, result = register_again(module, seconds) or (ready, result)
     if ready or module.check_mode:
-        module.exit_json(changed=False, **result)
+        module.exit_json(**dict({"changed": False}, **result))
     module.fail_json(
         msg="expected the agent to be ready within %d s, found %s: %s. %s" % (seconds, result["status"], result["cause"], result["remedy"]), **result
     )
