@@ -1025,6 +1025,13 @@ CHECKS = (
                 "the gateway appends its tailnet to what is registered, and an address was registered",
                 first("Set tailscale_gateway_mode=tailnet (or beta9_hostname to the short name).", ONBOARD),
             ),
+            "not_direct": (
+                "the gateway appends its tailnet to host names, and a worker without a tailnet can't be reached so",
+                first(
+                    "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. With k3s it needs a tailnet of its own as well.",
+                    REGISTER_AGAIN,
+                ),
+            ),
             "other": (
                 "the registered host name leads to another address than the worker's in the tailnet",
                 first("Let the gateway host use the tailnet's DNS (tailscale set --accept-dns), or set tailscale_gateway_mode=direct.", ONBOARD),
@@ -1037,6 +1044,9 @@ CHECKS = (
         ("M02",),
         ("V03", "V04"),
         component="redis",
+        heal="agent_restart",
+        heal_codes=("not_direct",),
+        heal_class=OPT_IN,
     ),
     Check(
         "V02",

@@ -84,7 +84,8 @@ def resolves(context, hostname):
     except OSError:
         head = re.match(r"((?:\d+\.){3}\d+)\.", hostname)
         if head:
-            return bad("suffix", "%s: the gateway appended its tailnet to an address" % hostname)
+            code = "suffix" if context.config["machine"].get("connection") == "tailscale" else "not_direct"
+            return bad(code, "%s: the gateway appended its tailnet to an address" % hostname)
         return bad("", "%s does not resolve here" % hostname)
     if addresses and not set(found) & set(addresses):
         return bad("other", "%s is %s, the worker's tailnet address is %s" % (hostname, ", ".join(found), addresses[0]))
