@@ -96,6 +96,14 @@ from typing import Any, Iterator
 
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, machine_runner, protocol
 
+SPEC = machine_runner.specification(
+    {
+        "pools": {"type": "list", "elements": "str", "default": []},
+        "hostnames": {"type": "list", "elements": "str", "choices": ["direct", "tailnet"], "default": []},
+        "probe": {"type": "bool", "default": False},
+    }
+)
+CONSTRAINTS = {}
 PROBE_ADDRESS = "192.0.2.1"  # TEST-NET-1: nobody's
 KEEPALIVE_ROUTE = "a build with POST %s/keepalive" % protocol.MACHINE_API
 REGISTER_SECONDS = 15  # a gateway without a tailnet and outside direct mode takes five
@@ -183,14 +191,7 @@ def plan(client, params):
 
 
 def main():
-    machine_runner.run(
-        {
-            "pools": {"type": "list", "elements": "str", "default": []},
-            "hostnames": {"type": "list", "elements": "str", "choices": ["direct", "tailnet"], "default": []},
-            "probe": {"type": "bool", "default": False},
-        },
-        plan,
-    )
+    machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ RETURNS = {
     "agent_switch": {"status": str, "agent_version": str, "previous": str, "switched_back": bool, "code": str, "cause": str, "remedy": str},
     "check_verdict": {"status": str},
     "gateway_health": {"observations": list, "machines": dict},
+    "gateway_preflight": {"problems": list, "hostnames": str, "code": str, "cause": str, "remedy": str, "retryable": bool},
     "gateway_reachable": {"reachable": bool, "cause": str},
     "health_gate": {"msg": str},
     "health_report": {"msg": str, "hosts": dict, "roots": list, "files": list, "since": float},
