@@ -1044,8 +1044,7 @@ CHECKS = (
         ("M02",),
         ("V03", "V04"),
         component="redis",
-        heal="agent_restart",
-        heal_codes=("not_direct",),
+        heals={"not_direct": "agent_restart"},
         heal_class=OPT_IN,
     ),
     Check(
