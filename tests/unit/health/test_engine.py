@@ -155,7 +155,10 @@ def test_observations_are_whole():
     }  # fmt: skip
     assert (second["id"], second["outcome"], second["found"], second["code"]) == ("T05", "ok", "fine", "")
     assert 0 <= first["seconds"] < 1.0
-    assert observe(lambda context: engine.warn("code", "found"))[0]["outcome"] == "warn"
+    seen = observe(lambda context: engine.warn("code", "found", "evidence", x=1))[0]
+    assert (seen["outcome"], seen["code"], seen["found"], seen["evidence"], seen["data"]) == ("warn", "code", "found", "evidence", {"x": 1})
+    seen = observe(lambda context: engine.ok("found", "evidence", x=1))[0]
+    assert (seen["outcome"], seen["code"], seen["found"], seen["evidence"], seen["data"]) == ("ok", "", "found", "evidence", {"x": 1})
     assert observe(lambda context: engine.not_applicable("found", x=1))[0]["data"] == {"x": 1}
 
 

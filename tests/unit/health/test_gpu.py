@@ -21,6 +21,8 @@ class Context(engine.Context):
         answer = self.answers.get(command[0].rpartition("/")[2])
         if answer is None:
             raise engine.Unknown("%s is not installed" % command[0])
+        if answer[0] is None and not hangs:
+            raise engine.Unknown("%s did not end" % command[0])
         return engine.Ran(*answer)
 
 
@@ -115,6 +117,7 @@ def test_nvcc_is_told(state):
         ("NVRM: Xid (PCI:0000:01:00): 63, pid=7\n", "memory"),
         ("NVRM: Xid (PCI:0000:01:00): 13, pid=7\nNVRM: Xid (PCI:0000:01:00): 43, pid=7\n", "program"),
         ("NVRM: Xid (PCI:0000:01:00): 13, pid=7\nNVRM: Xid (PCI:0000:01:00): 8, pid=7\n", ""),
+        ("".join("NVRM: Xid (PCI:0000:01:00): %d, pid=7\n" % number for number in gpu.XID_PROGRAM), "program"),
     ],
 )
 def test_xid(state, log, code):

@@ -370,7 +370,7 @@ def test_frozen():
     stopped = {"/proc/900/stat": "900 (python (x)) T 1 900"}
     assert told(machine.process(context(unit(), stopped, STATE))) == ("bad", "frozen")
     assert told(machine.process(context(unit(), {"/proc/900/stat": "900 (T) S 1 900"}, STATE))) == ("ok", "")
-    assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 61)))) == ("bad", "frozen")
+    assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 60.5)))) == ("bad", "frozen")
     assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 55)))) == ("ok", "")
 
 
@@ -415,6 +415,12 @@ def test_second_agent(alone, words, beside):
 def test_restarts(monkeypatch, changes, within, expected):
     monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: within if seconds == 3600.0 else 0)
     assert told(machine.restarts(context(unit(**changes)))) == expected
+
+
+def test_last_words_are_a_few_lines(monkeypatch):
+    text = "\n".join("1.%d h a[1]: line %d" % (number, number) for number in range(30))
+    monkeypatch.setattr(machine, "explanation", lambda asked, name, seconds, present_start: text if seconds == 300.0 and not present_start else "")
+    assert machine.last_words(context()) == "\n".join("a[1]: line %d" % number for number in range(18, 30))
 
 
 def test_restarts_with_a_traceback(monkeypatch):

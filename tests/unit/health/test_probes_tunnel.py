@@ -131,7 +131,7 @@ def test_local_port(url, port):
 
 def test_gateway_of_the_agent(tmp_path):
     path = tmp_path / "agent.env"
-    path.write_text("# BETA9_GATEWAY_PORT=1\nBETA9_GATEWAY_SCHEME=https\nBETA9_GATEWAY_HOST=gate\nBETA9_GATEWAY_PORT=31994\n")
+    path.write_text("# BETA9_GATEWAY_PORT=1\nBETA9_GATEWAY_SCHEME=https\nBETA9_GATEWAY_HOST=gate\nBETA9_GATEWAY_PORT=31994\n\n#BETA9_GATEWAY_PORT=2\nword\n")
     assert tunnel.agents_gateway(str(path)) == "https://gate:31994"
     path.write_text("BETA9_GATEWAY_HOST=gate\n")
     assert tunnel.agents_gateway(str(path)) == tunnel.agents_gateway(str(tmp_path / "none")) == "http://127.0.0.1:1994"
