@@ -67,6 +67,10 @@ attacks: deps ## What a hostile worker, gateway or mirror tries, performed on re
 tailnet: deps ## Tailscale mode with headscale and tailscaled themselves: nodes, keys, switching, on real hosts (long)
 	@tests/run tailnet
 
+.PHONY: kubernetes
+kubernetes: deps ## Manifests, rights and checks against a real Kubernetes API, newest and old; built once (Go, minutes)
+	@$(BIN)/python tests/kubernetes/build.py && tests/run kubernetes
+
 .PHONY: generate
 generate: $(VENV)/.installed ## Write what is made from data: check tasks and pages, role READMEs, tables of the guides
 	@$(BIN)/python tools/generate.py

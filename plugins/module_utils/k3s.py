@@ -17,7 +17,7 @@ import os
 import re
 from urllib.parse import quote
 
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import k3s_api, secretfiles
 
 BINARY, UNIT, UNIT_FILE = "/usr/local/bin/k3s", "k3s.service", "/etc/systemd/system/k3s.service"
 CONFIG_DIR = "/etc/rancher/k3s/config.yaml.d"
@@ -27,6 +27,8 @@ DATABASE_DIR = DATA_DIR + "/server/db"
 STATE_DIR = "/var/lib/beta9-k3s"  # ours: what was installed, and what to go back to
 RECORD, PREVIOUS = STATE_DIR + "/installed.json", STATE_DIR + "/previous"
 MARK = "Managed by Ansible (beta9.workers.k3s)"
+MANIFESTS_DIR = DATA_DIR + "/server/manifests"
+RESTART_SECONDS = 5  # RestartSec of the unit: a k3s that ends at once is active for less than this
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 STAGED = ".beta9-new"  # no suffix that k3s takes for an image archive
 CHUNK_BYTES = 1 << 20
@@ -210,8 +212,18 @@ def installed_version(run_command):
     if not os.path.exists(BINARY):
         return None
     rc, out, _err = run_command([BINARY, "--version"])
-    match = re.search(r"k3s version (\S+)", out)
-    return match.group(1) if rc == 0 and match else None
+    return told_version(out) if rc == 0 else None
+
+
+def told_version(text: str) -> str | None:
+    """Return the version of k3s' answer to --version: the name by which it was run, "version", and the version. None for other text."""
+    match = re.match(r"\S+ version (v\S+)", text)
+    return match.group(1) if match else None
+
+
+def kubectl(module, *words: str) -> tuple:
+    """Run k3s' kubectl as the administrator; return (exit status, stdout, stderr). Warnings are on stderr, so that it is read apart."""
+    return module.run_command([BINARY, "kubectl", *k3s_api.KUBECTL_OPTIONS, *words], environ_update={"NO_COLOR": "1"})
 
 
 def is_foreign():

@@ -83,7 +83,7 @@ needed:
   returned: success
   type: list
   elements: dict
-  sample: [{name: k3s, dest: /usr/local/bin/.k3s.beta9-new}]
+  sample: [{name: k3s, dest: /usr/local/bin/.k3s.beta9-new/k3s}]
 code:
   description: Stable code of the failure.
   returned: failure
@@ -106,9 +106,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import k3s, secretfiles
 
 
-def staged(path):
-    """Return where a file waits until it is verified: on the same file system as its place."""
-    return os.path.join(os.path.dirname(path), "." + os.path.basename(path) + k3s.STAGED)
+def staged(path: str) -> str:
+    """Return where a file waits until it is verified: on the same file system as its place.
+
+    The program waits under its own name, in a directory: it answers --version with the name that it is run by.
+    """
+    place = os.path.join(os.path.dirname(path), "." + os.path.basename(path) + k3s.STAGED)
+    return os.path.join(place, os.path.basename(path)) if path == k3s.BINARY else place
 
 
 def wished(params):
@@ -162,6 +166,11 @@ def make_directories(paths):
         secretfiles.make_directory(path, mode)
     for path in paths:
         secretfiles.make_directory(os.path.dirname(path))
+        if path == k3s.BINARY:
+            folder = os.path.dirname(staged(path))
+            if os.path.isfile(folder):  # what an interrupted run of an earlier release of this collection left
+                os.unlink(folder)
+            secretfiles.make_directory(folder, 0o700)
 
 
 def bring(params, files, digests):
@@ -200,9 +209,9 @@ def switch(module, version, digests, previous):
     binary = staged(k3s.BINARY)
     if k3s.BINARY in digests:
         rc, out, err = module.run_command([binary, "--version"])
-        if rc or "k3s version %s " % version not in out + " ":
-            words = (out + err).strip().splitlines() or ["nothing"]
-            raise k3s.Refused("k3s_program", "the program of %s" % version, "that it runs and tells its version", words[-1], "Complete the mirror.")
+        if rc or k3s.told_version(out) != version:
+            words = (out.strip() or err.strip() or "nothing").splitlines()
+            raise k3s.Refused("k3s_program", f"the program of {version}", "that it runs and tells this version", words[0][:200], "Complete the mirror.")
     upgrade = k3s.BINARY in digests and previous not in (None, version) and os.path.exists(k3s.UNIT_FILE)
     if upgrade:
         module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
@@ -241,6 +250,7 @@ def run(module):
         switch(module, params["version"], digests, previous)
     finally:
         secretfiles.remove([staged(path) for path in files])
+        shutil.rmtree(os.path.dirname(staged(k3s.BINARY)), ignore_errors=True)
     return result
 
 

@@ -63,6 +63,11 @@ problems:
   elements: dict
   sample:
     - {what: port 6443, expected: "free, or held by k3s", found: "nginx (pid 812) listens on 0.0.0.0", remedy: Stop that program.}
+node_name:
+  description: Name of this host's Node. k3s' settings have it once k3s is installed, so that another host name makes no other Node.
+  returned: always
+  type: str
+  sample: worker1
 files:
   description: Names of the release's files for this host's CPU architecture. Empty for one that k3s does not know.
   returned: always
@@ -74,12 +79,27 @@ import os
 import platform
 import re
 import socket
+import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, k3s_api, preflight
 
 SELINUX_ENFORCING = "/sys/fs/selinux/enforce"
 SELINUX_POLICY = "/usr/share/selinux/packages/k3s.pp"
+
+
+CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
+
+
+def strangers(port: int) -> list:
+    """Return what else than k3s listens at a port. Looks twice: a k3s that ends again and again may have ended while it was looked at."""
+    found = []
+    for pause_seconds in (0, 0.5):
+        time.sleep(pause_seconds)
+        found = [listener for listener in host.listeners(port) if not (listener["pid"] and k3s.in_unit(listener["pid"]))]
+        if not found:
+            break
+    return found
 
 
 def of_host(module):
@@ -89,11 +109,10 @@ def of_host(module):
     if foreign:
         remedy = "Uninstall it (k3s-uninstall.sh), or set beta9_k3s: false. Its cluster may be somebody else's, so it is not taken over."
         yield preflight.problem("k3s", "none, or one that this collection installed", "%s of another origin" % foreign, remedy)
-    for listener in host.listeners(params["port"]):
-        if not (listener["pid"] and k3s.in_unit(listener["pid"])) and not foreign:
-            found = "%(process)s (pid %(pid)s) listens on %(address)s" % listener
-            remedy = "Stop that program: the gateway asks for this port and no other."
-            yield preflight.problem("port %d" % params["port"], "free, or held by k3s", found, remedy)
+    for listener in [] if foreign else strangers(params["port"]):
+        found = "%(process)s (pid %(pid)s) listens on %(address)s" % listener
+        remedy = "Stop that program: the gateway asks for this port and no other."
+        yield preflight.problem("port %d" % params["port"], "free, or held by k3s", found, remedy)
     name = socket.gethostname().lower()
     if not re.match(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", name):
         remedy = "Rename the host: hostnamectl set-hostname NAME."
@@ -114,6 +133,9 @@ def of_release(module, names):
     pinned, known = params["binary_sha256"] or "", k3s.record()
     k3s.version_key(params["version"])
     k3s.check_step(k3s.installed_version(module.run_command), params["version"])
+    if k3s.version_key(params["version"])[:2] >= (1, 35) and not os.path.exists(CGROUP_V2):
+        remedy = "Boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line, or set k3s_version to a release of v1.34."
+        yield preflight.problem("cgroups", "version 2, which k3s needs from v1.35 on", "version 1", remedy)
     if known.get("version") == params["version"] and k3s.in_place(k3s.BINARY, known):
         if not pinned or known["files"][k3s.BINARY]["sha256"] == pinned.lower():
             return
@@ -150,7 +172,7 @@ def main():
         supports_check_mode=True,
     )
     problems, files = look(module)
-    module.exit_json(changed=False, problems=problems, files=files)
+    module.exit_json(changed=False, problems=problems, files=files, node_name=k3s_api.node_name())
 
 
 if __name__ == "__main__":

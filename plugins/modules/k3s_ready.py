@@ -26,6 +26,17 @@ attributes:
     support: full
     description: A k3s that is Ready is left alone.
 options:
+  version:
+    description: Version that the node has to tell, as C(v1.36.2+k3s1). Any when left out.
+    type: str
+  pull_secret:
+    description: Name of a Secret of the namespace C(default) with which pods of its service account C(default) shall pull images.
+    type: str
+  unwanted:
+    description: Files of manifests that are not wanted any more. What they had k3s deploy is deleted, then the file.
+    type: list
+    elements: path
+    default: []
   wait_seconds:
     description: Longest time until the node is Ready.
     type: int
@@ -54,6 +65,11 @@ gpus:
   description: GPUs that the node offers.
   returned: when the API answers
   type: int
+others:
+  description: Names of Nodes besides this host's, which an earlier host name left over.
+  returned: when the API answers
+  type: list
+  elements: str
 rolled_back_to:
   description: Version that was brought back.
   returned: when an upgrade failed
@@ -74,54 +90,94 @@ remedy:
 
 import json
 import os
+import re
 import shutil
 import time
+from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api
 
 CONTAINERD = k3s.DATA_DIR + "/agent/etc/containerd/config.toml"
+UNIT_PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
+# k3s' own lines and the kubelet's, among those of systemd about the unit
+REASON = re.compile(r"level=(?:fatal|error)\b|^[EF]\d{4} ")
 
 
-def kubectl(module, *words):
-    """Return (exit status, output) of k3s kubectl."""
-    rc, out, err = module.run_command([k3s.BINARY, "kubectl", "--request-timeout=5s"] + list(words))
-    return rc, out + err
+def unit_of(module) -> dict:
+    """Return the unit's properties as systemd tells them, {} when it tells none."""
+    _rc, text, _err = module.run_command(["systemctl", "show", k3s.UNIT, "--property=" + ",".join(UNIT_PROPERTIES)])
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def look(module):
-    """Return (what is not Ready yet or an empty string, {"version", "gpus"})."""
-    _rc, state, _err = module.run_command(["systemctl", "is-active", k3s.UNIT])
-    if state.strip() in ("inactive", "failed"):
-        return "the unit is %s" % state.strip(), {}
-    rc, out = kubectl(module, "get", "--raw", "/readyz?verbose")
-    if rc:
-        failing = [line for line in out.splitlines() if line.startswith("[-]")]
-        return "the API is not ready: %s" % ("; ".join(failing) or (out.strip().splitlines() or ["no answer"])[-1][:200]), {}
-    rc, out = kubectl(module, "get", "nodes", "-o", "json")
+def seconds_since(unit: dict, name: str) -> float:
+    """Return how long ago the unit's monotonic timestamp was."""
+    return time.monotonic() - int(unit.get(name) or 0) / 1e6
+
+
+def beats(lease: dict, unit: dict) -> bool:
+    """Return whether the kubelet renewed its Lease after k3s was started."""
     try:
-        nodes = json.loads(out)["items"]
-    except (ValueError, KeyError):
-        return "the API does not list nodes: %s" % out.strip()[:200], {}
-    if not nodes:
-        return "the node has not joined", {}
-    status = nodes[0]["status"]
-    known = {
-        "version": status.get("nodeInfo", {}).get("kubeletVersion", ""),
-        "gpus": sum(int(node["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) for node in nodes),
-    }
-    for node in nodes:
-        ready = [entry for entry in node["status"].get("conditions", []) if entry["type"] == "Ready"]
-        if not ready or ready[0]["status"] != "True":
-            return "the node is not Ready: %s" % (ready[0].get("message", "") if ready else "no condition"), known
+        text = lease["spec"]["renewTime"].partition(".")[0].rstrip("Z")
+        renewed = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc).timestamp()
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    # the Lease's time is cut to seconds
+    return renewed + 1 > time.time() - seconds_since(unit, "ExecMainStartTimestampMonotonic")
+
+
+def nodes_of(module) -> tuple:
+    """Return (what went wrong or an empty string, this host's Node or None, names of other Nodes, its Lease)."""
+    rc, out, err = k3s.kubectl(module, "get", "nodes,leases", "-n", "kube-node-lease", "-o", "json")
+    if rc:
+        return "the API does not list nodes: %s" % k3s_api.complaint(err), None, [], {}
+    try:
+        items = json.loads(out)["items"]
+        own, others = k3s_api.own_node([item for item in items if item["kind"] == "Node"])
+        name = own["metadata"]["name"] if own else ""
+        leases = [item for item in items if item["kind"] == "Lease" and item["metadata"]["name"] == name]
+    except (ValueError, KeyError, TypeError):
+        return "the API does not list nodes", None, [], {}
+    return "", own, others, leases[0] if leases else {}
+
+
+def look(module, version=None):
+    """Return (what is not Ready yet or an empty string, {"version", "gpus", "others"}).
+
+    After a restart the API shows the node as it was before for some time. So what counts is this start of k3s: it lasts, its node
+    tells the version, and its kubelet renewed the node's Lease.
+    """
+    unit = unit_of(module)
+    if unit.get("ActiveState") in ("inactive", "failed"):
+        return "the unit is %s" % unit["ActiveState"], {}
+    rc, _out, err = k3s.kubectl(module, "get", "--raw", "/readyz?verbose")
+    if rc:
+        return "the API is not ready: %s" % (", ".join(k3s_api.failing_parts(err)) or k3s_api.complaint(err)), {}
+    found, own, others, lease = nodes_of(module)
+    if found or not own:
+        return found or "the node %s has not joined%s" % (k3s_api.node_name(), ", only " + ", ".join(others) if others else ""), {}
+    status = own["status"]
+    told = status.get("nodeInfo", {}).get("kubeletVersion", "")
+    known = {"version": told, "gpus": int(status.get("allocatable", {}).get("nvidia.com/gpu", 0)), "others": others}
+    ready = [entry for entry in status.get("conditions", []) if entry["type"] == "Ready"]
+    if not ready or ready[0]["status"] != "True":
+        return "the node is not Ready: %s" % (ready[0].get("message", "") if ready else "no condition"), known
+    if version and told != version:
+        return "the node tells version %s" % told, known
+    if unit.get("ActiveState") != "active":
+        return "the unit is %s (%s)" % (unit.get("ActiveState", "unknown"), unit.get("SubState", "")), known
+    if not beats(lease, unit):
+        return "the kubelet sent no heartbeat since k3s was started: the node is shown as it was before", known
+    if seconds_since(unit, "ActiveEnterTimestampMonotonic") <= k3s.RESTART_SECONDS:
+        return "k3s has run for less than %d s" % k3s.RESTART_SECONDS, known
     return "", known
 
 
-def wait(module, seconds, gpus=None):
+def wait(module, seconds, version=None, gpus=None):
     """Return the last look, after success or when time is over."""
     deadline = time.monotonic() + seconds
     while True:
-        found, known = look(module)
+        found, known = look(module, version)
         if not found and gpus is not None and known["gpus"] != gpus:
             found = "%d GPUs are allocatable" % known["gpus"]
         if not found or time.monotonic() >= deadline:
@@ -139,9 +195,39 @@ def has_runtime():
 
 
 def last_words(module):
-    """Return the end of the unit's journal."""
-    _rc, out, _err = module.run_command(["journalctl", "-u", k3s.UNIT, "-n", "3", "--no-pager", "-o", "cat"])
-    return " | ".join(out.strip().splitlines())[-400:]
+    """Return why k3s ended in its own words: its last errors, else the end of the unit's journal."""
+    _rc, out, _err = module.run_command(["journalctl", "-u", k3s.UNIT, "-n", "100", "--no-pager", "-o", "cat"])
+    lines = [re.sub(r'^time="[^"]*" ', "", line) for line in out.strip().splitlines()]
+    return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]
+
+
+def use_pull_secret(module, name):
+    """Have the service account "default" name a Secret for images. Return whether it did not before."""
+    account = ["serviceaccount", "default", "-n", "default"]
+    rc, out, err = k3s.kubectl(module, "get", *account, "-o", "json")
+    try:
+        if rc == 0 and name in [entry.get("name") for entry in json.loads(out).get("imagePullSecrets") or []]:
+            return False
+    except (ValueError, AttributeError):
+        rc, err = 1, "no account can be read"
+    if rc == 0 and not module.check_mode:
+        rc, _out, err = k3s.kubectl(module, "patch", *account, "-p", json.dumps({"imagePullSecrets": [{"name": name}]}))
+    if rc:
+        seen = "k3s: expected a service account default that can be told of k3s_image_pull_secrets, found: %s" % k3s_api.complaint(err)
+        fail(module, "k3s_pull_secret", seen, "Look at k3s (k3s kubectl get serviceaccounts -n default), and run again.")
+    return True
+
+
+def take_away(module, manifests):
+    """Delete what manifests that are not wanted any more had k3s deploy, then the files. Return whether there were any."""
+    there = [path for path in manifests if os.path.exists(path)]
+    for path in there if not module.check_mode else []:
+        rc, _out, err = k3s.kubectl(module, "delete", "-f", path, "--ignore-not-found", "--wait=false")
+        if rc:
+            seen = "k3s: expected that what %s deployed can be deleted, found: %s" % (path, k3s_api.complaint(err))
+            fail(module, "k3s_delete", seen, "Look at k3s (journalctl -u k3s -n 50), and run again.")
+        os.unlink(path)
+    return bool(there)
 
 
 def go_back(module):
@@ -174,6 +260,9 @@ def fail(module, code, found, remedy, **more):
 def main():
     module = AnsibleModule(
         argument_spec={
+            "version": {"type": "str"},
+            "pull_secret": {"type": "str"},
+            "unwanted": {"type": "list", "elements": "path", "default": []},
             "wait_seconds": {"type": "int", "default": 180},
             "gpus": {"type": "int"},
             "gpu_wait_seconds": {"type": "int", "default": 300},
@@ -183,15 +272,15 @@ def main():
     params = module.params
     if module.check_mode:
         _found, known = look(module) if os.path.exists(k3s.BINARY) else ("", {})
-        module.exit_json(changed=False, **known)
-    found, known = wait(module, params["wait_seconds"])
+        module.exit_json(changed=take_away(module, params["unwanted"]), **known)
+    found, known = wait(module, params["wait_seconds"], params["version"])
     undecided = os.path.isdir(k3s.PREVIOUS)
     if found:
         seen = "k3s: expected the node to be Ready within %d s, found: %s. Its log ends with: %s" % (params["wait_seconds"], found, last_words(module))
         if not undecided:
             fail(module, "k3s_not_ready", seen, "Read its log (journalctl -u k3s -n 50), mend what it tells of, and run again.")
         version = go_back(module)
-        after, _known = wait(module, params["wait_seconds"])
+        after, _known = wait(module, params["wait_seconds"], version)
         if not after:
             shutil.rmtree(k3s.PREVIOUS)
         state = "which is not Ready either: %s" % after if after else "which is Ready"
@@ -199,12 +288,18 @@ def main():
         fail(module, "k3s_rolled_back", seen, remedy, rolled_back_to=version, changed=True)
     if undecided:
         shutil.rmtree(k3s.PREVIOUS)
+    if known["others"]:
+        words = (k3s_api.node_name(), ", ".join(known["others"]))
+        module.warn("k3s: besides this host's Node %s there is %s, of an earlier host name. Delete it: k3s kubectl delete node NAME." % words)
+    changed = take_away(module, params["unwanted"])
+    if params["pull_secret"]:
+        changed |= use_pull_secret(module, params["pull_secret"])
     if params["gpus"]:
         if not has_runtime():
             seen = "k3s: expected the NVIDIA container runtime in containerd's configuration, found none of it in %s" % CONTAINERD
             remedy = "Install NVIDIA's container toolkit, then run again: k3s looks for runtimes only when it starts. Or set beta9_gpus: 0."
             fail(module, "k3s_runtime", seen, remedy, **known)
-        found, known = wait(module, params["gpu_wait_seconds"], params["gpus"])
+        found, known = wait(module, params["gpu_wait_seconds"], params["version"], params["gpus"])
         if found:
             seen = "k3s: expected %d allocatable nvidia.com/gpu within %d s, found: %s" % (params["gpus"], params["gpu_wait_seconds"], found)
             remedy = (
@@ -212,7 +307,7 @@ def main():
                 "and at the NVIDIA container runtime (grep nvidia /var/lib/rancher/k3s/agent/etc/containerd/config.toml), or correct beta9_gpus."
             )
             fail(module, "k3s_gpus", seen, remedy, **known)
-    module.exit_json(changed=False, **known)
+    module.exit_json(changed=changed, **known)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ left:
   elements: str
 """
 
+import glob
 import os
+import re
 import shutil
 import signal
 import time
@@ -56,8 +58,16 @@ PATHS = (
     "/var/lib/cni",
     "/run/k3s",
     "/run/flannel",
+    "/var/log/pods",
+    "/var/log/containers",
     k3s.STATE_DIR,
 )
+# The kubelet's directory for plugins, which it makes also where there are none
+PLUGINS_DIR = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
+IDENTITY_DIR = "/etc/rancher/node"  # RKE2's as well
+BUNDLED = k3s.DATA_DIR + "/data/*/bin/aux/"
+# Chains that kube-proxy, the kubelet, k3s' network policies, flannel and the CNI plugins make
+OUR_CHAIN = re.compile(r"(?:KUBE|CNI|FLANNEL)-")
 MOUNTS = ("/run/k3s", "/var/lib/kubelet", "/run/netns/cni-", k3s.DATA_DIR)
 LINKS = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
 STOP_SECONDS = 10
@@ -86,7 +96,53 @@ def links():
 
 def present():
     """Return the paths that are there."""
-    return [path for path in PATHS if os.path.lexists(path)]
+    found = [path for path in PATHS if os.path.lexists(path)] + sorted(glob.glob("/run/netns/cni-*"))
+    if os.path.isdir(IDENTITY_DIR) and not os.path.isdir("/etc/rancher/rke2"):
+        found.append(IDENTITY_DIR)
+    return found
+
+
+def savers(module):
+    """Return the programs that list the packet filter's rules: the host's, of each of the two kinds, and those that k3s brings along."""
+    found = []
+    for family in ("iptables", "ip6tables"):
+        for kind in ("", "-nft", "-legacy"):
+            found.append(module.get_bin_path("%s%s-save" % (family, kind)))
+        found += sorted(glob.glob(BUNDLED + family + "-save"))
+    return [path for path in found if path]
+
+
+def commands_of(rules: str) -> list:
+    """Return the lines for iptables-restore --noflush that take k3s' chains, and rules that lead to them, out of what iptables-save told."""
+    out = []
+    for table in re.split(r"^\*", rules, flags=re.M)[1:]:
+        lines = table.splitlines()
+        ours = [line.split()[0][1:] for line in lines if line.startswith(":") and OUR_CHAIN.match(line[1:])]
+        ways = []
+        for line in lines:
+            chain = re.match(r"-A (\S+)", line)
+            if chain and chain.group(1) not in ours and _is_ours(line):
+                ways.append("-D" + line[2:])
+        if ours or ways:
+            out += ["*" + lines[0], *ways, *("-F " + name for name in ours), *("-X " + name for name in ours), "COMMIT"]
+    return out
+
+
+def _is_ours(rule: str) -> bool:
+    """Return whether a rule of a chain that is not k3s' leads to one of k3s', or was made by flannel in its older way."""
+    target = re.search(r" -[jg] (\S+)", rule)
+    return bool(target and OUR_CHAIN.match(target.group(1))) or '--comment "flanneld ' in rule
+
+
+def rules(module):
+    """Return [(program, lines for its restore)] where rules of k3s are left."""
+    found = []
+    for program in savers(module):
+        _rc, text, _err = module.run_command([program])
+        commands = commands_of(text)
+        if commands:
+            found.append((program, commands))
+    return found
 
 
 def stop(module):
@@ -108,21 +164,17 @@ def clean_network(module):
     """Remove interfaces and firewall rules."""
     for name in links():
         module.run_command(["ip", "link", "delete", name])
-    for save in ("iptables-save", "ip6tables-save"):
-        program = module.get_bin_path(save)
-        if program:
-            _rc, rules, _err = module.run_command([program])
-            kept = [line for line in rules.splitlines() if not ("KUBE-" in line or "CNI-" in line or "flannel" in line.lower())]
-            if len(kept) != len(rules.splitlines()):
-                module.run_command([program.replace("-save", "-restore")], data="\n".join(kept) + "\n", check_rc=True)
+    for program, commands in rules(module):
+        module.run_command([program.replace("-save", "-restore"), "--noflush"], data="\n".join(commands) + "\n", check_rc=True)
 
 
 def remove(module):
-    """Remove it all; what resists is found by left()."""
+    """Remove it all; what resists is found by left(). Rules go while the programs that k3s brings along are there."""
     stop(module)
     for point in mounts():
         module.run_command(["umount", "--force", point])
     clean_network(module)
+    resisting = rules(module)
     for path in present():
         if path == k3s.STATE_DIR:
             continue  # last: it tells that k3s is ours, should this be interrupted
@@ -131,14 +183,25 @@ def remove(module):
         else:
             os.unlink(path)
     for path in ("/etc/rancher", "/var/lib/rancher"):  # RKE2 has its files there too
-        if os.path.isdir(path) and not os.listdir(path):
-            os.rmdir(path)
+        remove_empty(path)
+    path = PLUGINS_DIR
+    while path != "/usr/libexec":
+        remove_empty(path)
+        path = os.path.dirname(path)
     module.run_command(["systemctl", "daemon-reload"], check_rc=True)
+    return resisting
 
 
-def left():
+def remove_empty(path):
+    """Remove a directory that has nothing in it."""
+    if os.path.isdir(path) and not os.listdir(path):
+        os.rmdir(path)
+
+
+def left(resisting):
     """Return what is still there, as text."""
     found = ["process %d" % pid for pid in processes()] + ["mount %s" % point for point in mounts()] + ["interface %s" % name for name in links()]
+    found += ["%d rules of %s" % (len(commands) - 2, os.path.basename(program).replace("-save", "")) for program, commands in resisting]
     found += ["%s" % path for path in present() if path != k3s.STATE_DIR]
     found += ["listener on port 6443 (pid %s)" % listener["pid"] for listener in host.listeners(6443) if listener["pid"] and k3s.in_unit(listener["pid"])]
     return found
@@ -152,8 +215,7 @@ def main():
     result = {"changed": True, "diff": {"before": "\n".join(paths) + "\n", "after": ""}}
     if module.check_mode:
         module.exit_json(left=[], **result)
-    remove(module)
-    found = left()
+    found = left(remove(module))
     if found:
         remedy = "Reboot the host, which ends what holds them, and run again."
         module.fail_json(msg="k3s: expected nothing to be left, found: %s. %s" % (", ".join(found), remedy), left=found, **result)

@@ -36,6 +36,19 @@ options:
     description: File to write, mode 0600 in a directory of mode 0700.
     type: path
     default: /etc/beta9/credentials/k3s_token
+  manifest:
+    description:
+      - Manifest of the service account and its rights. It is applied when they are not as they have to be, because k3s itself applies
+        a manifest only when the file changed.
+    type: path
+    default: /var/lib/rancher/k3s/server/manifests/beta9-gateway.yaml
+  renew:
+    description:
+      - Whether to make another service account of the same name, whose token is another one. The one before is refused from then on.
+        A Secret that is made again for the same account would hold the same token.
+      - A host without a k3s that this collection installed is left alone.
+    type: bool
+    default: false
   wait_seconds:
     description: Longest time to wait. k3s deploys manifests some seconds after they were written.
     type: int
@@ -77,14 +90,34 @@ NEEDS = (("create", "batch", "jobs"), ("get", "batch", "jobs"), ("list", "batch"
 def read(module):
     """Return (token or None, why there is none)."""
     words = ["get", "secret", module.params["name"], "-n", module.params["namespace"], "-o", "json"]
-    rc, out, err = module.run_command([k3s.BINARY, "kubectl", "--request-timeout=5s"] + words)
+    rc, out, err = k3s.kubectl(module, *words)
     if rc:
-        return None, "no Secret %s: %s" % (module.params["name"], ((out + err).strip().splitlines() or ["no answer"])[-1][:200])
+        return None, "no Secret %s: %s" % (module.params["name"], k3s_api.complaint(err))
     try:
         token = (json.loads(out).get("data") or {}).get("token")
         return (protocol.token(base64.b64decode(token).decode("ascii")), "") if token else (None, "the Secret holds no token yet")
     except (ValueError, protocol.InvalidField):
         return None, "the Secret's token can't be read"
+
+
+def apply(module) -> str:
+    """Have the manifest applied now, and return why it was not or an empty string. k3s itself applies a manifest only when it changed."""
+    if not os.path.exists(module.params["manifest"]):
+        return ""
+    rc, _out, err = k3s.kubectl(module, "apply", "-f", module.params["manifest"])
+    return "the manifest is not applied: %s" % k3s_api.complaint(err) if rc else ""
+
+
+def revoke(module) -> None:
+    """Delete the service account. A Secret alone that is made again holds the same token; another account's token is another one."""
+    name = module.params["name"]
+    rc, _out, err = k3s.kubectl(
+        module, "delete", "serviceaccount/" + name, "secret/" + name, "-n", module.params["namespace"], "--ignore-not-found", "--timeout=20s"
+    )
+    if rc:
+        remedy = "Look at journalctl -u k3s -n 50, and run again. The token that was there is still valid."
+        cause = "expected that the service account can be deleted, found: %s" % k3s_api.complaint(err)
+        module.fail_json(msg="k3s service account: %s. %s" % (cause, remedy), code="k3s_token", cause=cause, remedy=remedy)
 
 
 def denied(token, namespace):
@@ -110,6 +143,8 @@ def main():
             "name": {"type": "str", "default": "beta9-gateway"},
             "namespace": {"type": "str", "default": "default"},
             "path": {"type": "path", "default": "/etc/beta9/credentials/k3s_token"},
+            "manifest": {"type": "path", "default": k3s.MANIFESTS_DIR + "/beta9-gateway.yaml"},
+            "renew": {"type": "bool", "default": False},
             "wait_seconds": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -117,15 +152,27 @@ def main():
     params = module.params
     if module.check_mode and not os.path.exists(k3s.BINARY):
         module.exit_json(changed=True)
+    if params["renew"] and not os.path.isdir(k3s.STATE_DIR):
+        module.exit_json(changed=False)
+    if module.check_mode and params["renew"]:
+        module.exit_json(changed=True)
     deadline = time.monotonic() + (0 if module.check_mode else params["wait_seconds"])
+    old, refused, applied = None, "", module.check_mode
+    if params["renew"]:
+        old, _found = read(module)
+        revoke(module)
     while True:
         token, found = read(module)
         if token:
             module.no_log_values.add(token)
-            found = denied(token, params["namespace"])
+            found = "the token is still the old one" if token == old else denied(token, params["namespace"])
         if not found or time.monotonic() >= deadline:
             break
+        if not applied:
+            refused = apply(module)
+            applied = not refused
         time.sleep(0.5)
+    found = found and (refused or found)
     if module.check_mode and not token:
         module.exit_json(changed=not os.path.exists(params["path"]))
     if found and not module.check_mode:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -22,7 +24,7 @@ from tests.e2e.test_1_onboard import recap
 sys.path.insert(0, str(ROOT / "tests/doubles/k3s"))
 import release
 
-OLD, NEW, BROKEN = "v1.36.0+k3s1", "v1.36.1+k3s1", "v1.36.2+k3s1"
+OLD, NEW, BROKEN, NO_KUBELET = "v1.34.0+k3s1", "v1.34.1+k3s1", "v1.34.2+k3s1", "v1.34.3+k3s1"
 SITE = ROOT / "build" / "k3s-site"
 PORT = 8099
 GPUS = """
@@ -60,7 +62,7 @@ class Cluster:
     def publish(self):
         """Make the releases and serve them from the gateway's host."""
         shutil.rmtree(SITE, ignore_errors=True)
-        for version, fault in ((OLD, ""), (NEW, ""), (BROKEN, "never-ready")):
+        for version, fault in ((OLD, ""), (NEW, ""), (BROKEN, "never-ready"), (NO_KUBELET, "no-kubelet")):
             release.build(SITE / "good", version, fault)
         for folder in ("damaged", "cut"):
             release.build(SITE / folder, NEW)
@@ -138,6 +140,72 @@ class Cluster:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+# What k3s and the kubelet leave on a host that the double does not: with the packet filter's program that k3s brings along, because
+# these hosts have none of their own
+TRACES = """
+set -e
+mkdir -p /etc/rancher/node /var/log/pods/default_worker_1/main /var/log/containers /run/netns /var/lib/cni/results
+mkdir -p /usr/libexec/kubernetes/kubelet-plugins/volume/exec /var/lib/kubelet/pods/1/volumes
+echo canary > /etc/rancher/node/password; echo log > /var/log/pods/default_worker_1/main/0.log
+ln -s /var/log/pods/default_worker_1/main/0.log /var/log/containers/worker.log
+mount -t tmpfs none /var/lib/kubelet/pods/1/volumes
+: > /run/netns/cni-1; mount -t tmpfs none /run/netns 2>/dev/null && umount /run/netns; mount --bind /proc/self/ns/net /run/netns/cni-1
+ip link add cni0 type bridge
+aux=/var/lib/rancher/k3s/data/0123456789abcdef/bin/aux
+mkdir -p $aux; cp -a /root/iptables-double/. $aux/
+for family in iptables ip6tables; do
+    $aux/$family-restore --noflush <<'END'
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-1 - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A PREROUTING -j CNI-HOSTPORT-DNAT
+-A KUBE-SERVICES -j KUBE-SVC-1
+COMMIT
+*filter
+:KUBE-FIREWALL - [0:0]
+:FLANNEL-FWD - [0:0]
+:OTHERS - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A FORWARD -j FLANNEL-FWD
+-A INPUT -p tcp --dport 2222 -j OTHERS
+COMMIT
+END
+done
+"""
+SNAPSHOT = r"""
+find /etc /opt /root /run /srv /usr/local /usr/libexec /var/lib /var/log -xdev \
+    \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /run/systemd -o -path /var/lib/systemd -o -path /run/log -o -path /var/log/journal -o -path /run/udev \
+    -o -path /root/.ansible -o -path '/run/user' -o -path /run/lock \) -prune -o -print 2>/dev/null | sort
+sed 's/^/mount /' /proc/mounts | cut -d' ' -f1-3 | sort
+nft list ruleset 2>/dev/null | grep -E '^\s+(ip|ip6|tcp|udp|meta|iifname|counter|jump|goto)' | grep -v OTHERS | sed 's/^/rule /'
+ps -eo args --no-headers | grep -E '[k]3s|[c]ontainerd' | sed 's/^/process /'
+ls /sys/class/net | sed 's/^/interface /'; true"""
+
+
+def bundle_iptables(bed, worker):
+    """Bring this machine's iptables to a host as a k3s release has it: with all that it needs, and away from the PATH."""
+    program = os.path.realpath(shutil.which("xtables-nft-multi") or "/usr/sbin/xtables-nft-multi")
+    libraries = re.findall(r"=> (/\S+)", subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout)
+    modules = os.path.dirname(next(pathlib.Path("/usr/lib").glob("*/xtables/libxt_standard.so")))
+    bed.sh(worker, "rm -rf /root/iptables-double; mkdir -p /root/iptables-double/lib")
+    for path in (program, modules, *libraries):
+        subprocess.run(["podman", "cp", os.path.realpath(path) if path != modules else path, worker + ":/root/iptables-double/lib/" + os.path.basename(path)], check=True)
+    names = " ".join(family + verb for family in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
+    bed.sh(
+        worker,
+        """
+        cd /root/iptables-double
+        for name in %s; do
+            printf '#!/bin/sh\\nhere=$(dirname "$0")/lib\\n' > $name
+            printf 'XTABLES_LIBDIR=$here/xtables LD_LIBRARY_PATH=$here exec $here/xtables-nft-multi %%s "$@"\\n' $name >> $name
+            chmod 755 $name
+        done"""
+        % names,
+    )
+
+
 @pytest.fixture(scope="module")
 def cluster(testbed):
     """Bare workers, the first with two GPUs on its bus, and a site with three releases."""
@@ -145,6 +213,8 @@ def cluster(testbed):
     testbed.clean()
     for worker in testbed.workers:
         testbed.sh(worker, "systemctl disable -q --now k3s 2>/dev/null; rm -rf /var/lib/rancher /var/lib/beta9-k3s /etc/rancher /usr/local/bin/k3s; true")
+    bundle_iptables(testbed, made.second)
+    made.before = testbed.sh(made.second, SNAPSHOT).splitlines()
     testbed.sh(made.first, GPUS)
     made.publish()
     yield made
@@ -171,7 +241,7 @@ def test_canary_reaches_its_last_stage(cluster, tmp_path):
 def test_gateway_starts_and_follows_a_job_through_the_tunnel(cluster):
     jobs = "/apis/batch/v1/namespaces/default/jobs"
     container = {"name": "worker", "image": "worker", "resources": {"limits": {"nvidia.com/gpu": "2"}}, "securityContext": {"privileged": True}}
-    pod = {"hostNetwork": True, "runtimeClassName": "nvidia", "containers": [container]}
+    pod = {"restartPolicy": "Never", "hostNetwork": True, "runtimeClassName": "nvidia", "containers": [container]}
     spec = {"template": {"metadata": {"labels": {"app": "beta9-worker"}}, "spec": pod}}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "worker-gpu-0", "labels": {"app": "beta9-worker"}}, "spec": spec}
     assert cluster.ask(cluster.first, "POST", jobs, job)[0] == 201
@@ -260,11 +330,13 @@ END
 REFUSED = {
     "pin": ({"k3s_binary_sha256": "0" * 64}, "k3s_binary_sha256: expected the release's own checksum"),
     "offline": ({"k3s_artifact_url": "http://127.0.0.1:9"}, "or set k3s_airgap_dir"),
-    "unknown": ({"version": "v1.36.9+k3s1"}, "this release is not there"),
+    "unknown": ({"version": "v1.34.9+k3s1"}, "this release is not there"),
     "word": ({"version": "latest"}, "expected a release of k3s like"),
-    "older": ({"version": "v1.35.4+k3s1"}, "offboard the host and onboard it again"),
-    "leap": ({"version": "v1.38.0+k3s1"}, "one minor version at a time"),
+    "older": ({"version": "v1.33.4+k3s1"}, "offboard the host and onboard it again"),
+    "leap": ({"version": "v1.36.0+k3s1"}, "one minor version at a time"),
     "full": ({"k3s_min_disk_mib": 10**9}, "MiB free at /var/lib/rancher"),
+    # hosts of the testbed have the cgroups of this machine
+    **({} if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else {"cgroups": ({"version": "v1.35.0+k3s1"}, "cgroups: expected version 2")}),
     "airgap": ({"k3s_airgap_dir": "/nowhere"}, "no k3s, no sha256sum-amd64.txt, no k3s-airgap-images-amd64.tar.zst"),
 }
 
@@ -365,8 +437,84 @@ def test_upgrade_that_fails_is_taken_back(cluster):
     assert status == 0 and table["whole"]["changed"] == 0, output
 
 
+def test_upgrade_whose_kubelet_does_not_start_is_taken_back(cluster):
+    """The API shows the node as Ready all the time, because it was before. The GPUs that the other host has no more take their plugin along."""
+    token, plugin = cluster.token(cluster.first), "k3s kubectl get daemonsets -n kube-system -o json | grep -c beta9-nvidia; true"
+    jobs = "/apis/batch/v1/namespaces/default/jobs"
+    pod = {"restartPolicy": "Never", "containers": [{"name": "kept", "image": "kept"}]}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "kept"}, "spec": {"template": {"spec": pod}}}
+    assert cluster.ask(cluster.first, "POST", jobs, job)[0] == 201
+    status, output, words, _recap = cluster.role({"kubelet": (cluster.first, {"version": NO_KUBELET, "k3s_wait_seconds": 25})})
+    assert status != 0 and "kubelet exited" in words["kubelet"] and "Went back to %s" % NEW in words["kubelet"], output
+    assert "which is Ready" in words["kubelet"] and cluster.look(cluster.first)[:2] == [NEW, NEW], output
+    assert cluster.token(cluster.first) == token and cluster.ask(cluster.first, "GET", jobs + "/kept")[0] == 200
+    assert cluster.ask(cluster.first, "DELETE", jobs + "/kept")[0] == 200
+    assert cluster.bed.sh(cluster.first, plugin) == "1"
+    status, output, _words, table = cluster.role({"none": (cluster.first, {"version": NEW, "beta9_gpus": 0})})
+    assert status == 0 and table["none"]["changed"] == 1, output
+    assert cluster.bed.sh(cluster.first, plugin) == "0"
+    assert cluster.bed.sh(cluster.first, "ls /var/lib/rancher/k3s/server/manifests") == "beta9-gateway.yaml"
+
+
+def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
+    """Onboarding makes a Secret again that somebody deleted, with its token; rotation makes another account, and the old token is refused."""
+    before = {worker: cluster.token(worker) for worker in cluster.bed.workers}
+    cluster.bed.sh(cluster.second, "k3s kubectl delete secret/beta9-gateway -n default")
+    status, output, _words, table = cluster.role({"deleted": (cluster.second, {})})
+    assert status == 0 and table["deleted"]["changed"] == 0, output
+    assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 200 and cluster.token(cluster.second) == before[cluster.second]
+    status, output = cluster.bed.play("rotate_token.yml", "-l", cluster.second)
+    assert status == 0, output
+    after = cluster.token(cluster.second)
+    assert after != before[cluster.second] and after not in output
+    assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 200
+    kept = cluster.bed.sh(cluster.bed.gateway, "redis-cli hget provider:machine:generic:gpu:%s token" % cluster.bed.machine_id(cluster.second))
+    assert kept == after, "the gateway was not told the new token"
+    cluster.bed.sh(cluster.second, "cp -a /etc/beta9/credentials/k3s_token /root/kept; printf %%s %s > /etc/beta9/credentials/k3s_token" % before[cluster.second])
+    try:
+        assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 401
+    finally:
+        cluster.bed.sh(cluster.second, "mv /root/kept /etc/beta9/credentials/k3s_token")
+
+
+def test_registries_and_pull_secrets(cluster):
+    """Both are written where only root reads them, in use, and in no output; what is taken out of the variables is taken out of the cluster."""
+    wish = {
+        "k3s_registries": {"mirrors": {"docker.io": {"endpoint": ["https://mirror.example.com"]}}},
+        "k3s_image_pull_secrets": [{"registry": "registry.example.com", "username": "puller", "password": "canary-pull-0123456789"}],
+    }
+    status, output, _words, _table = cluster.role({"pull": (cluster.second, wish)}, "-vvv", "--diff")
+    assert status == 0 and "canary-pull" not in output and "cHVsbGVyOmNhbmFye" not in output, output
+    look = "stat -c '%a %U' /etc/rancher/k3s/registries.yaml /var/lib/rancher/k3s/server/manifests/beta9-pull-secret.yaml; "
+    assert cluster.bed.sh(cluster.second, look).splitlines() == ["600 root", "600 root"]
+    account = "k3s kubectl get serviceaccount default -n default -o json | grep -c beta9-pull; true"
+    secret = "k3s kubectl get secret beta9-pull -n default -o json | grep -c dockerconfigjson; true"
+    assert cluster.bed.sh(cluster.second, account) == "1"
+    wait_for(lambda: cluster.bed.sh(cluster.second, secret) != "0")
+    status, output, _words, table = cluster.role({"pull": (cluster.second, wish)})
+    assert status == 0 and table["pull"]["changed"] == 0, output
+    status, output, _words, _table = cluster.role({"pull": (cluster.second, {})})
+    assert status == 0 and cluster.bed.sh(cluster.second, secret) == "0", output
+
+
+def test_host_with_another_name_stays_the_same_node(cluster):
+    """The Node of a name that the host had before is told of, and is no reason to fail."""
+    names = "k3s kubectl get nodes -o json | grep -o '\"name\": \"[^\"]*' | cut -d'\"' -f4"
+    before = cluster.bed.sh(cluster.second, names)
+    cluster.bed.sh(cluster.second, "hostname renamed; systemctl restart k3s; sleep 4")
+    try:
+        assert cluster.bed.sh(cluster.second, names) == before
+        stale = '{"kind": "Node", "metadata": {"name": "earlier"}, "status": {"conditions": []}}'
+        cluster.bed.sh(cluster.second, "echo '%s' > /root/stale.yaml; k3s kubectl apply -f /root/stale.yaml" % stale)
+        status, output, _words, table = cluster.role({"renamed": (cluster.second, {})})
+        assert status == 0 and table["renamed"]["changed"] == 0 and "there is earlier, of an earlier host name" in output, output
+    finally:
+        cluster.bed.sh(cluster.second, "hostname %s; k3s kubectl delete node/earlier; rm -f /root/stale.yaml" % cluster.second)
+
+
 def test_offboarding_drains_first_and_leaves_nothing(cluster):
     worker, bed = cluster.second, cluster.bed
+    bed.sh(worker, TRACES)
     entry = {"machineId": bed.machine_id(worker), "poolName": "gpu", "status": "available", "activeContainers": [{"containerId": "c-1"}], "stubborn": True}
     bed.sh(bed.gateway, "redis-cli hset double:workers w-1 '%s'" % json.dumps(entry))
     status, output = bed.play("offboard_worker.yml", "-l", worker, "-e", "machine_drain_seconds=2")
@@ -384,6 +532,10 @@ def test_offboarding_drains_first_and_leaves_nothing(cluster):
                 systemctl list-units --all --plain --no-legend 'k3s*' 'beta9-*'""",
         )
         assert left == "", name
+    left = set(bed.sh(worker, SNAPSHOT).splitlines()) - set(cluster.before)
+    assert left == set(), "\n".join(sorted(left))
+    others = "/root/iptables-double/iptables-save | grep -c OTHERS; /root/iptables-double/iptables-save | grep -cE 'KUBE|CNI|FLANNEL'; true"
+    assert bed.sh(worker, others).split() == ["2", "0"]
     status, output = bed.play("offboard_worker.yml")
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
     bed.sh(bed.gateway, "redis-cli del double:workers")

@@ -897,7 +897,7 @@ FAULTS = [
         "service has no endpoint",
         "G03",
         "Gateway Unreachable from Tunnel",
-        {"gateway": state(KUBE, "s['endpoints'] = {}") + "; systemctl stop beta9-gateway-double"},
+        {"gateway": state(KUBE, "s['endpointslices'] = {}") + "; systemctl stop beta9-gateway-double"},
         {"gateway": BACK.format(KUBE) + "; systemctl start beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
     ),
     Fault(

@@ -123,7 +123,7 @@ def equip():
         "denied": [],
         "pods": {"app=gateway": [pod]},
         "services": {"gateway": service, "beta9-gateway-nodeport": service},
-        "endpoints": {"gateway": {"subsets": [{"addresses": [{"ip": "10.42.0.5"}]}]}},
+        "endpointslices": {"gateway": [{"metadata": {"name": "gateway-x7"}, "endpoints": [{"addresses": ["10.42.0.5"], "conditions": {"ready": True}}]}]},
         "health": {"status": "ok"},
         "log": "INF pool is healthy, resuming pool sizing pool_name=gpu",
         "configmaps": {

@@ -55,21 +55,27 @@ def not_applicable(found, **data):
 
 
 class Ran:
-    """A finished command: status is None when it was killed at its time limit; output is capped."""
+    """A finished command: status is None when it was killed at its time limit; output is capped.
 
-    def __init__(self, status, output, missing=False):
-        self.status, self.output, self.missing = status, output, missing
+    errors is what it wrote to stderr where that was kept apart, and empty where it is part of output.
+    """
+
+    def __init__(self, status, output, missing=False, errors=""):
+        self.status, self.output, self.missing, self.errors = status, output, missing, errors
 
 
-def run_command(command, timeout_seconds, stdin=None):
-    """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait for ever."""
-    environment = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", PAGER="cat")
+def run_command(command, timeout_seconds, stdin=None, apart=False):
+    """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait for ever.
+
+    apart: keep stderr out of the output, for programs whose warnings go there.
+    """
+    environment = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", NO_COLOR="1", PAGER="cat")
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT,
             start_new_session=True,
             env=environment,
         )
@@ -78,22 +84,24 @@ def run_command(command, timeout_seconds, stdin=None):
     if stdin:
         process.stdin.write(stdin.encode())
         process.stdin.close()
-    deadline, chunks, size = time.monotonic() + timeout_seconds, [], 0
-    handle = process.stdout.fileno()
+    deadline, size = time.monotonic() + timeout_seconds, 0
+    chunks = {stream.fileno(): [] for stream in (process.stdout, process.stderr) if stream}
+    handles = list(chunks)
     killed = False
-    while True:
+    while handles:
         left = deadline - time.monotonic()
         if left <= 0 or size > OUTPUT_BYTES:
             killed = left <= 0
             break
-        if select.select([handle], [], [], min(left, 0.5))[0]:
+        for handle in select.select(handles, [], [], min(left, 0.5))[0]:
             block = os.read(handle, 65536)
             if not block:
-                break
-            chunks.append(block)
+                handles.remove(handle)
+            chunks[handle].append(block)
             size += len(block)
     status = _reap(process, max(0.0, deadline - time.monotonic()) if not killed and size <= OUTPUT_BYTES else 0.0)
-    return Ran(None if killed else status, b"".join(chunks).decode("utf-8", "replace"))
+    texts = [b"".join(blocks).decode("utf-8", "replace") for blocks in chunks.values()]
+    return Ran(None if killed else status, texts[0], errors="".join(texts[1:]))
 
 
 def _reap(process, patience_seconds):
@@ -128,9 +136,9 @@ class Context:
         other.redis_lock, other.secrets = self.redis_lock, self.secrets
         return other
 
-    def run(self, *command, timeout=4.0, stdin=None, hangs=False):
+    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False):
         """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe judges that itself."""
-        ran = run_command(list(command), timeout, stdin)
+        ran = run_command(list(command), timeout, stdin, apart)
         if ran.missing:
             raise Missing("%s is not installed, or may not be run" % command[0])
         if ran.status is None and not hangs:

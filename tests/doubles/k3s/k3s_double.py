@@ -30,7 +30,9 @@ import urllib.parse
 import urllib.request
 
 VERSION = "v0.0.0"
-FAULT = ""  # "never-ready": the API stays unready; "crash": ends at once
+FAULT = ""  # "never-ready": the API stays unready; "crash": ends at once; "no-kubelet": the API is ready, then k3s ends, again and again
+APPLIED_AFTER_SECONDS = 3  # how long k3s takes to apply a manifest that changed: 3 to 15 s with the real one
+KUBELET_AFTER_SECONDS = 2  # until then the API shows the node as it was before the restart
 STATE, PEM = "/etc/beta9-k3s-double.json", "/etc/beta9-k3s-double.pem"
 CONFIG, KUBECONFIG = "/etc/rancher/k3s/config.yaml", "/etc/rancher/k3s/k3s.yaml"
 DATA = "/var/lib/rancher/k3s"
@@ -47,7 +49,10 @@ KINDS = {
     "RoleBinding": ("rbac.authorization.k8s.io", "rolebindings"),
     "ClusterRoleBinding": ("rbac.authorization.k8s.io", "clusterrolebindings"),
     "RuntimeClass": ("node.k8s.io", "runtimeclasses"),
+    "Node": ("", "nodes"),
+    "Lease": ("coordination.k8s.io", "leases"),
 }
+LISTS = {resource: kind + "List" for kind, (_group, resource) in KINDS.items()}
 CLUSTER_WIDE = ("namespaces", "nodes", "clusterrolebindings", "runtimeclasses")
 
 
@@ -79,17 +84,19 @@ class Cluster:
         self.lock = threading.RLock()
         self.started = time.time()
         self.runtime = os.path.exists(RUNTIME)
-        self.objects, self.owned = {}, {}
+        self.objects, self.owned, self.key_of_tokens = {}, {}, secrets.token_hex(16)
         if os.path.exists(DATABASE):
             with open(DATABASE, encoding="utf-8") as stream:
                 saved = json.load(stream)
             if version_key(saved["schema"]) > version_key(VERSION):
                 sys.exit("the database was written by %s, which %s can't read" % (saved["schema"], VERSION))
-            self.objects, self.owned = saved["objects"], saved["owned"]
+            self.objects, self.owned, self.key_of_tokens = saved["objects"], saved["owned"], saved["key"]
+        if self.key("", "serviceaccounts", "default", "default") not in self.objects:
+            self.put("", "serviceaccounts", "default", {"kind": "ServiceAccount", "metadata": {"name": "default"}})
         self.save()
 
     def save(self):
-        write(DATABASE, json.dumps({"schema": VERSION, "objects": self.objects, "owned": self.owned}))
+        write(DATABASE, json.dumps({"schema": VERSION, "objects": self.objects, "owned": self.owned, "key": self.key_of_tokens}))
 
     # -- objects --
 
@@ -108,6 +115,7 @@ class Cluster:
             meta["namespace"] = namespace
         old = self.objects.get(self.key(group, resource, namespace, meta["name"]))
         meta["creationTimestamp"] = old["metadata"]["creationTimestamp"] if old else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        meta["uid"] = old["metadata"]["uid"] if old else secrets.token_hex(16)
         if old and "data" in old:
             item.setdefault("data", old["data"])
         self.objects[self.key(group, resource, namespace, meta["name"])] = item
@@ -117,35 +125,42 @@ class Cluster:
 
     def deploy(self):
         """Apply what is in the directory of manifests; what a file no longer names is deleted, as k3s does."""
-        import yaml  # in the release's archive
-
         for path in sorted(glob.glob(MANIFESTS + "/*.yaml")):
+            if time.time() - os.stat(path).st_mtime < APPLIED_AFTER_SECONDS:
+                continue
             with open(path, encoding="utf-8") as stream:
                 text = stream.read()
             digest = hashlib.sha256(text.encode()).hexdigest()
             if self.owned.get(path, {}).get("digest") == digest:
                 continue
             keys = []
-            for item in yaml.safe_load_all(text):
-                if item:
-                    group, resource = KINDS[item["kind"]]
-                    namespace = item["metadata"].get("namespace", "default")
-                    self.put(group, resource, namespace, item)
-                    keys.append(self.key(group, resource, namespace, item["metadata"]["name"]))
+            for item, group, resource, namespace in documents(text):
+                self.put(group, resource, namespace, item)
+                keys.append(self.key(group, resource, namespace, item["metadata"]["name"]))
             for key in set(self.owned.get(path, {}).get("keys", [])) - set(keys):
                 self.objects.pop(key, None)
             self.owned[path] = {"digest": digest, "keys": keys}
             self.save()
 
     def fill_tokens(self):
-        """Give every service-account token Secret its token, once its account exists."""
+        """Give every service-account token Secret its token, and take the Secret away with its account.
+
+        The token tells of the account and the Secret's name: a Secret that is made again gets the same one.
+        """
         for secret in self.find("", "secrets"):
             meta = secret["metadata"]
-            account = (meta.get("annotations") or {}).get("kubernetes.io/service-account.name")
-            known = self.key("", "serviceaccounts", meta["namespace"], account or "") in self.objects
-            if secret.get("type") == "kubernetes.io/service-account-token" and known and not secret.get("data"):
-                token = "eyJ" + secrets.token_urlsafe(96)
+            if secret.get("type") != "kubernetes.io/service-account-token":
+                continue
+            name = (meta.get("annotations") or {}).get("kubernetes.io/service-account.name")
+            account = self.objects.get(self.key("", "serviceaccounts", meta["namespace"], name or ""))
+            uid = account["metadata"]["uid"] if account else ""
+            if secret.get("data") and secret.get("account") != uid:
+                del self.objects[self.key("", "secrets", meta["namespace"], meta["name"])]
+            elif account and not secret.get("data"):
+                claims = "|".join((self.key_of_tokens, meta["namespace"], name, uid, meta["name"]))
+                token = "eyJ" + hashlib.sha512(claims.encode()).hexdigest()
                 secret["data"] = {"token": base64.b64encode(token.encode()).decode(), "namespace": base64.b64encode(meta["namespace"].encode()).decode()}
+                secret["account"] = uid
                 self.save()
 
     def control(self):
@@ -154,6 +169,19 @@ class Cluster:
             with self.lock:
                 self.fill_tokens()  # before deploy: a token is there some time after its Secret, not at once
                 self.deploy()
+                if FAULT != "no-kubelet" and time.time() - self.started > KUBELET_AFTER_SECONDS:
+                    self.heartbeat()
+            if FAULT == "no-kubelet" and time.time() - self.started > KUBELET_AFTER_SECONDS:
+                print('time="%s" level=fatal msg="kubelet exited: failed to run the TEST DOUBLE of the kubelet"' % time.strftime("%FT%TZ"), flush=True)
+                os._exit(1)
+
+    def heartbeat(self):
+        """Do what the kubelet does: register the node, and renew its Lease."""
+        name = configuration().get("node-name") or socket.gethostname().lower()
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        self.put("", "nodes", "", self.node(name))
+        self.put("coordination.k8s.io", "leases", "kube-node-lease", {"kind": "Lease", "metadata": {"name": name}, "spec": {"renewTime": now}})
+        self.save()
 
     # -- what kubelet and scheduler would say --
 
@@ -174,13 +202,13 @@ class Cluster:
                 found += stream.read().strip() == "0x10de"
         return found
 
-    def node(self):
+    def node(self, name):
         ready = state().get("node_ready", True) and FAULT != "never-ready" and time.time() - self.started > 0.5
         condition = {"type": "Ready", "status": "True" if ready else "False", "reason": "KubeletReady" if ready else "KubeletNotReady"}
         condition["message"] = "kubelet is posting ready status" if ready else "container runtime is down"
         status = {"conditions": [condition], "allocatable": {"cpu": str(os.cpu_count()), "nvidia.com/gpu": str(self.gpus())}}
         status["nodeInfo"] = {"kubeletVersion": VERSION}
-        return {"kind": "Node", "metadata": {"name": socket.gethostname()}, "status": status}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": status}
 
     def fate(self, job):
         """Return (job status, pod status)."""
@@ -274,7 +302,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         with self.cluster.lock:
             user = self.cluster.user(self.headers.get("Authorization"))
             if user is None:
-                return self.answer(401, {"kind": "Status", "message": "Unauthorized"})
+                return self.refuse(401, "Unauthorized", "Unauthorized")
             if path in ("/readyz", "/livez", "/healthz"):
                 return self.ready()
             if path == "/version":
@@ -285,7 +313,7 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     def ready(self):
         failing = self.cluster.failing()
-        lines = ["[+]ping ok"] + ["[-]%s failed: reason withheld" % part for part in failing]
+        lines = ["[+]ping ok", "[+]log ok"] + ["[-]%s failed: reason withheld" % part for part in failing]
         self.text(500 if failing else 200, "\n".join(lines + ["readyz check %s" % ("failed" if failing else "passed"), ""]) if failing else "ok")
 
     def resource(self, user, path, query, body):
@@ -295,7 +323,7 @@ class Api(http.server.BaseHTTPRequestHandler):
         elif parts[0] == "apis" and len(parts) > 3:
             group, rest = parts[1], parts[3:]
         else:
-            return self.answer(404, {"kind": "Status", "message": "not found"})
+            return self.refuse(404, "NotFound", "the server could not find the requested resource")
         namespace = ""
         if rest[0] == "namespaces" and len(rest) > 2:
             namespace, rest = rest[1], rest[2:]
@@ -304,9 +332,10 @@ class Api(http.server.BaseHTTPRequestHandler):
         full = resource + ("/" + sub if sub else "")
         review = resource == "selfsubjectaccessreviews"
         if not review and not self.cluster.allows(user, verb, group, full, namespace):
-            where = "in the namespace %r" % namespace if namespace else "at the cluster scope"
-            message = '%s is forbidden: User "%s" cannot %s resource "%s" in API group "%s" %s' % (full, user, verb, full, group, where)
-            return self.answer(403, {"kind": "Status", "reason": "Forbidden", "message": message})
+            where = 'in the namespace "%s"' % namespace if namespace else "at the cluster scope"
+            what = of_group(resource, group) + (' "%s"' % name if name else "")
+            message = '%s is forbidden: User "%s" cannot %s resource "%s" in API group "%s" %s' % (what, user, verb, full, group, where)
+            return self.refuse(403, "Forbidden", message)
         if review:
             wish = body["spec"]["resourceAttributes"]
             target = wish["resource"] + ("/" + wish["subresource"] if wish.get("subresource") else "")
@@ -318,26 +347,42 @@ class Api(http.server.BaseHTTPRequestHandler):
         cluster = self.cluster
         if verb == "create":
             if cluster.key(group, resource, namespace, body["metadata"]["name"]) in cluster.objects:
-                return self.answer(409, {"kind": "Status", "reason": "AlreadyExists", "message": "already exists"})
+                return self.refuse(409, "AlreadyExists", '%s "%s" already exists' % (of_group(resource, group), body["metadata"]["name"]))
+            if resource == "jobs" and body["spec"]["template"]["spec"].get("restartPolicy") not in ("Never", "OnFailure"):
+                wants = 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'
+                return self.refuse(422, "Invalid", 'Job.batch "%s" is invalid: %s' % (body["metadata"]["name"], wants))
             cluster.put(group, resource, namespace, body)
             cluster.save()
             return self.answer(201, body)
         if verb == "delete":
             found = cluster.objects.pop(cluster.key(group, resource, namespace, name), None)
             cluster.save()
-            return self.answer(200 if found else 404, {"kind": "Status", "status": "Success" if found else "Failure"})
-        items = [cluster.node()] if resource == "nodes" else cluster.pods(namespace or None) if resource == "pods" else None
+            return self.answer(200, {"kind": "Status", "status": "Success"}) if found else self.not_found(resource, group, name)
+        if verb == "patch":
+            found = cluster.objects[cluster.key(group, resource, namespace, name)]
+            found.update(body)
+            cluster.save()
+            return self.answer(200, found)
+        items = cluster.pods(namespace or None) if resource == "pods" else None
         if items is None:
             items = cluster.find(group, resource, None if resource in CLUSTER_WIDE else namespace or None)
         if resource == "jobs":
             items = [dict(item, status=cluster.fate(item)[0]) for item in items]
         if name:
             items = [item for item in items if item["metadata"]["name"] == name]
-            return self.answer(200, items[0]) if items else self.answer(404, {"kind": "Status", "reason": "NotFound", "message": "%s not found" % name})
+            return self.answer(200, items[0]) if items else self.not_found(resource, group, name)
         for wish in urllib.parse.parse_qs(query).get("labelSelector", [""])[0].split(","):
             label, equals, value = wish.partition("=")
             items = [item for item in items if not equals or (item["metadata"].get("labels") or {}).get(label) == value]
-        return self.answer(200, {"kind": "List", "items": items})
+        return self.answer(200, {"kind": LISTS.get(resource, "List"), "apiVersion": "v1", "metadata": {}, "items": items})
+
+    def not_found(self, resource, group, name):
+        self.refuse(404, "NotFound", '%s "%s" not found' % (of_group(resource, group), name))
+
+    def refuse(self, status, reason, message):
+        """Answer as the API does when it does not do what was asked."""
+        body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": status}
+        self.answer(status, body)
 
     def answer(self, status, body):
         self.text(status, json.dumps(body))
@@ -351,6 +396,20 @@ class Api(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_args):
         pass
+
+
+def of_group(resource, group):
+    """Return a resource's name as the API's messages have it."""
+    return resource + ("." + group if group else "")
+
+
+def documents(text):
+    """Yield (object, group, resource, namespace) of a file of manifests."""
+    import yaml  # in the release's archive
+
+    for item in yaml.safe_load_all(text):
+        if item:
+            yield (item, *KINDS[item["kind"]], item["metadata"].get("namespace", "default"))
 
 
 def configuration():
@@ -423,20 +482,48 @@ def serve():
     server.serve_forever()
 
 
+def options_of(words):
+    """Return (words without options, {option: value}) of a kubectl command line."""
+    found, left, words = {}, [], list(words)
+    while words:
+        word = words.pop(0)
+        if word.startswith("--"):
+            name, _equals, value = word.partition("=")
+            found[name] = value
+        elif word in ("-n", "-o", "-f", "-l", "-p"):
+            found[word] = words.pop(0)
+        else:
+            left.append(word)
+    return left, found
+
+
+def fail(text):
+    print(text, file=sys.stderr)
+    return 1
+
+
+def not_ready(body):
+    """Print what kubectl makes of a /readyz?verbose that failed: one line, its line ends escaped."""
+    inner = json.dumps(body)[1:-1]
+    return fail('Error from server (InternalError): an error on the server ("%s") has prevented the request from succeeding' % inner)
+
+
 def static_kubectl(words):
     """Answer from the state file alone."""
+    words, _options = options_of(words)
+    print("Warning: a warning of the TEST DOUBLE, on stderr as the real ones", file=sys.stderr)
     if "/readyz?verbose" in words:
         failing = state()["readyz"]
-        print("[+]ping ok")
-        for part in failing:
-            print("[-]%s failed: reason withheld" % part)
-        print("readyz check %s" % ("failed" if failing else "passed"))
-        return 1 if failing else 0
+        if failing:
+            return not_ready("\n".join(["[+]ping ok"] + ["[-]%s failed: reason withheld" % part for part in failing] + ["readyz check failed"]))
+        print("[+]ping ok\nreadyz check passed")
+        return 0
     if "nodes" in words:
         ready = state()["node_ready"]
         condition = {"type": "Ready", "status": "True" if ready else "False", "reason": "KubeletNotReady", "message": "container runtime is down"}
         status = {"allocatable": {"nvidia.com/gpu": str(state()["allocatable"])}, "conditions": [condition]}
-        print(json.dumps({"items": [{"metadata": {"name": "node"}, "status": status}]}))
+        names = [socket.gethostname().lower()] + state().get("stale_nodes", [])
+        print(json.dumps({"items": [{"metadata": {"name": name}, "status": status} for name in names]}))
         return 0
     if words[:1] == ["describe"] or {"pods", "rolebindings"} & set(words):
         print("Name: node\nReady: %s" % state()["node_ready"])  # for a person to read
@@ -444,36 +531,85 @@ def static_kubectl(words):
     return 1
 
 
-def kubectl(words):
-    """get --raw PATH; get KIND [NAME] [-n NAMESPACE] -o json: through the API, as the administrator."""
-    words = [word for word in words if not word.startswith("--request-timeout")]
-    namespace, kinds = "default", {resource: group for group, resource in KINDS.values()}
-    for option in ("-n", "--namespace", "-o"):
-        if option in words:
-            place = words.index(option)
-            namespace = words[place + 1] if option != "-o" else namespace
-            del words[place : place + 2]
-    if words[:2] == ["get", "--raw"]:
-        path = words[2]
-    elif words[:1] == ["get"]:
-        resource = words[1] if words[1].endswith("s") else words[1] + ("es" if words[1] == "runtimeclass" else "s")
-        group = kinds.get(resource, "")
-        path = "/apis/%s/v1" % group if group else "/api/v1"
-        path += ("" if resource in CLUSTER_WIDE else "/namespaces/" + namespace) + "/" + "/".join([resource] + words[2:])
-    else:
-        print("error: the double knows get only")
-        return 1
+def call(method, path, body=None):
+    """Return (status, text) of a request as the administrator; status None without an answer."""
     port = int(configuration().get("https-listen-port", 6443))
-    request = urllib.request.Request("https://127.0.0.1:%d%s" % (port, path), headers={"Authorization": "Bearer %s" % admin_token()})
+    headers = {"Authorization": "Bearer %s" % admin_token()}
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request("https://127.0.0.1:%d%s" % (port, path), data=data, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=5, context=ssl.create_default_context(cafile=TLS + "/server-ca.crt")) as answer:
-            print(answer.read().decode())
-        return 0
+            return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        print("Error from server: %s" % error.read().decode())
-    except (OSError, ValueError) as error:
-        print("The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port? (%s)" % error)
-    return 1
+        return error.code, error.read().decode()
+    except (OSError, ValueError):
+        return None, ""
+
+
+def answered(status, text, path=""):
+    """Print an answer as kubectl does; return its exit status."""
+    if status is None:
+        return fail("The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?")
+    if status < 400:
+        print(text)
+        return 0
+    if path.startswith("/readyz"):
+        return not_ready(text)
+    found = json.loads(text)
+    if status == 401:
+        return fail("error: You must be logged in to the server (%s)" % found["message"])
+    return fail("Error from server (%s): %s" % (found["reason"], found["message"]))
+
+
+def path_of(kind, name, namespace):
+    """Return the path of a resource, or of one object."""
+    kinds = {resource: group for group, resource in KINDS.values()}
+    kind = kind.partition(".")[0]
+    resource = kind if kind in kinds else kind + ("es" if kind.endswith("s") else "s")
+    group = kinds[resource]
+    path = "/apis/%s/v1" % group if group else "/api/v1"
+    return path + ("" if resource in CLUSTER_WIDE else "/namespaces/" + namespace) + "/" + resource + ("/" + name if name else "")
+
+
+def kubectl(words):
+    """get --raw PATH; get KINDS [NAME]; apply -f; delete -f; delete KIND/NAME ...; patch: through the API, as the administrator."""
+    words, options = options_of(words)
+    namespace = options.get("-n", options.get("--namespace", "default"))
+    if words[0] == "get" and "--raw" in options:
+        path = options["--raw"] or words[1]
+        return answered(*call("GET", path), path)
+    if words[0] == "get":
+        if "," not in words[1]:
+            return answered(*call("GET", path_of(words[1], words[2] if len(words) > 2 else "", namespace)))
+        items = []
+        for kind in words[1].split(","):
+            status, text = call("GET", path_of(kind, "", namespace))
+            if status != 200:
+                return answered(status, text)
+            items += json.loads(text)["items"]
+        print(json.dumps({"kind": "List", "items": items}))
+        return 0
+    if "-f" in options:
+        with open(options["-f"], encoding="utf-8") as stream:
+            wishes = [(item, path_of(item["kind"].lower(), "", found)) for item, _group, _resource, found in documents(stream.read())]
+    elif words[0] == "patch":
+        return answered(*call("PATCH", path_of(words[1], words[2], namespace), json.loads(options["-p"])))
+    elif words[0] == "delete":
+        pairs = [word.split("/") for word in words[1:]]
+        wishes = [({"metadata": {"name": name}}, path_of(kind, "", namespace)) for kind, name in pairs]
+    else:
+        return fail('error: unknown command "%s" for "kubectl"' % words[0])
+    for item, path in wishes:
+        where = path + "/" + item["metadata"]["name"]
+        there = call("GET", where)[0] == 200
+        if words[0] == "apply":
+            status, text = (200, "") if there else call("POST", path, item)
+        else:
+            status, text = call("DELETE", where) if there or "--ignore-not-found" not in options else (200, "")
+        if status is None or status >= 400:
+            return answered(status, text)
+        print("%s %s" % (item["metadata"]["name"], words[0]))
+    return 0
 
 
 def main():
@@ -481,13 +617,16 @@ def main():
     if words[:1] == ["server"]:
         serve()
     if words[:1] == ["--version"]:
-        print("k3s version %s (TEST DOUBLE)" % VERSION)
+        print("%s version %s (TEST DOUBLE)" % (os.path.basename(sys.argv[0]), VERSION))
         return 0
     if words[:1] == ["check-config"]:
         missing = state().get("kernel_missing", [])
+        bold, red, end = ("", "", "") if os.environ.get("NO_COLOR") else ("\033[1m", "\033[1;31m", "\033[m")
         for part in missing:
-            print("- %s: missing (fail)" % part)
-        return 1 if missing else 0
+            print("- %s%s%s: %smissing (fail)%s" % (bold, part, end, red, end))
+        for port in state().get("blocked_ports", []):
+            print("  - %sTCP Port %d is blocked%s: %s (fail)%s" % (bold, port, end, red, end))
+        return len(missing) + len(state().get("blocked_ports", []))
     if words[:1] == ["kubectl"]:
         return (static_kubectl if "token" in state() else kubectl)(words[1:])
     return 1

@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 # The version at once, as the real program does: health checks do not wait for it
 LAUNCHER = """import sys
 if sys.argv[1:] == ["--version"]:
-    print("k3s version %s (TEST DOUBLE)")
+    print(sys.argv[0].rpartition("/")[2], "version", "%s", "(TEST DOUBLE)")
     sys.exit()
 import k3s_double
 """

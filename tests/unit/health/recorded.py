@@ -8,6 +8,8 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 class Context(engine.Context):
     """answers: {beginning of a command's words: (status, output), output, or None for a program that is missing}; the longest one fits.
 
+    Where a probe keeps stderr apart, the output of a command that failed is there; (status, output, errors) tells both.
+
     files: {path: text}; one that is not named does not exist. redis: object with call(), used where a probe asks Redis.
     """
 
@@ -17,17 +19,19 @@ class Context(engine.Context):
         if redis is not None:
             self.shared("redis", lambda: redis)
 
-    def run(self, *command, timeout=4.0, stdin=None, hangs=False):
+    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False):
         words = " ".join(command)
         self.commands.append(words)
         fitting = [key for key in self.answers if words.startswith(key)]
         answer = self.answers[max(fitting, key=len)] if fitting else None
         if answer is None:
             raise engine.Missing("%s is not installed" % command[0])
-        status, output = answer if isinstance(answer, tuple) else (0, answer)
+        status, output, *errors = answer if isinstance(answer, tuple) else (0, answer)
+        if apart and status and not errors:
+            output, errors = "", [output]
         if status is None and not hangs:
             raise engine.Unknown("%s did not end" % command[0])
-        return engine.Ran(status, output)
+        return engine.Ran(status, output, errors="".join(errors))
 
     def read(self, path):
         return self.files.get(path)

@@ -185,3 +185,10 @@ def test_threads_are_daemons():
     kinds = []
     observe(lambda context: engine.ok(kinds.append(threading.current_thread().daemon)))
     assert kinds == [True]
+
+
+def test_warnings_are_kept_apart_from_answers():
+    script = "echo answer; echo Warning: deprecated >&2; head -c 300000 /dev/zero | tr '\\0' x >&2"
+    ran = engine.run_command(["sh", "-c", script], 10.0, apart=True)
+    assert ran.status == 0 and ran.output == "answer\n" and ran.errors.startswith("Warning: deprecated\nxxx") and len(ran.errors) > 300000
+    assert engine.run_command(["sh", "-c", "echo answer; echo words >&2"], 10.0).output == "answer\nwords\n"

@@ -197,7 +197,7 @@ def test_redis_by_its_address():
 
 def test_redis_in_its_pod():
     pods = GET + "pods -l app.kubernetes.io/name=redis"
-    command = "kubectl --request-timeout=6s -n beta9 exec redis-0 -- redis-cli --json "
+    command = "kubectl --request-timeout=6s -n beta9 exec redis-0 -c redis -- redis-cli --json "
     asked = context({pods: listing({"metadata": {"name": "redis-0"}}), command + "PING": '"PONG"\n', command + "TTL": "120\n"})
     assert told(gateway_side.ping(asked)) == ("ok", "") and gateway_side.ask(asked, "TTL", KEY) == 120
     broken = context({pods: listing({"metadata": {"name": "redis-0"}}), command: (1, "Could not connect to Redis")})
@@ -237,9 +237,10 @@ def test_cluster_that_can_not_be_asked_is_unknown(output):
 def test_access():
     allowed = context({"kubectl": "yes\n"})
     assert told(gateway_side.access(allowed)) == ("ok", "")
-    assert [command.split("can-i ")[1] for command in allowed.commands] == ["get pods", "get pods/log", "create pods/exec"]
-    seen = gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": (1, "no\n")}))
+    assert [command.split("can-i ")[1] for command in allowed.commands] == ["list pods", "get pods/log", "create pods/exec"]
+    seen = gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": (1, "no\n", "")}))
     assert told(seen) == ("bad", "") and seen["found"] == "may not create pods/exec"
+    assert told(gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": None}, redis_url="x"))) == ("ok", "")
 
 
 def pod(name="gateway-0", ready=True, **state):
@@ -269,19 +270,25 @@ def test_pods_by_the_second_label():
 
 def named(kind, **objects):
     """Return the answers of `kubectl get KIND NAME`."""
-    return {GET + "%s %s " % (kind, name.replace("_", "-")): json.dumps(found) for name, found in objects.items()}
+    return {GET + "%s %s " % (kind, name.replace("_", "-")): json.dumps(dict(found, metadata={"name": name})) for name, found in objects.items()}
 
 
 PORTS = [{"port": 1993, "nodePort": 31993}, {"port": 1994, "nodePort": 31994}]
 NOTHING = {"kubectl": (0, "")}
-READY = {"subsets": [{"addresses": [{"ip": "10.42.0.5"}]}]}
+READY = {"addresses": ["10.42.0.5"], "conditions": {"ready": True}}
+SLICES = GET + "endpointslices -l kubernetes.io/service-name=beta9-gateway"
+
+
+def slices(*ends):
+    return {SLICES: listing({"metadata": {"name": "beta9-gateway-x7"}, "endpoints": list(ends) or None})}
 
 
 def test_service():
     service = named("service", beta9_gateway={"spec": {}})
-    assert told(gateway_side.service(context(dict(NOTHING, **service, **named("endpoints", beta9_gateway=READY))))) == ("ok", "")
-    for ends in ({}, {"subsets": None}, {"subsets": [{"notReadyAddresses": [{"ip": "10.42.0.5"}]}]}):
-        seen = gateway_side.service(context(dict(NOTHING, **service, **named("endpoints", beta9_gateway=ends))))
+    assert told(gateway_side.service(context(dict(NOTHING, **service, **slices(READY))))) == ("ok", "")
+    assert told(gateway_side.service(context(dict(NOTHING, **service, **slices({"addresses": ["10.42.0.5"]}))))) == ("ok", ""), "a condition not told is true"
+    for ends in ([], [dict(READY, conditions={"ready": False})], [dict(READY, addresses=[])]):
+        seen = gateway_side.service(context(dict(NOTHING, **service, **slices(*ends))))
         assert told(seen) == ("bad", "") and "beta9-gateway" in seen["found"]
     with pytest.raises(engine.Unknown, match="no service"):
         gateway_side.service(context(NOTHING))
@@ -299,8 +306,12 @@ def test_direct():
     service = named("service", gateway={"spec": {}})
     raw = GET + "--raw /api/v1/namespaces/beta9/services/gateway:1994/proxy/api/v1/health"
     assert told(gateway_side.direct(context(dict(NOTHING, **service, **{raw: '{"status":"ok"}'})))) == ("ok", "")
-    for answer in ((1, 'Error: {"status":"ok"}'), (0, '{"status":"not ok"}'), (1, "Error from server (ServiceUnavailable)")):
+    away = "Error from server (ServiceUnavailable): "
+    no_answer = [away + "no endpoints available for service", away + "the server is currently unable to handle the request"]
+    for answer in ((0, '{"status":"not ok"}'), *((1, text) for text in no_answer)):
         assert told(gateway_side.direct(context(dict(NOTHING, **service, **{raw: answer})))) == ("bad", "")
+    with pytest.raises(engine.Unknown, match="Forbidden"):
+        gateway_side.direct(context(dict(NOTHING, **service, **{raw: (1, "Error from server (Forbidden): services is forbidden")})))
     with pytest.raises(engine.Unknown, match="no service"):
         gateway_side.direct(context(NOTHING))
 
@@ -315,13 +326,19 @@ POOLS = "worker:\n  pools:\n    cpu:\n      mode: local\n    gpu:\n      mode: e
         (POOLS, "cpu", ("bad", "mode")),
         (POOLS, "gp", ("bad", "absent")),
         (POOLS, "gpux", ("bad", "absent")),
-        ('{"worker": 1}', "gpu", ("bad", "absent")),
-        ("", "gpu", ("ok", "")),
+        ('{"worker": 1}', "gpu", None),
+        ("worker:\n  pools: {}\n", "gpu", None),
+        ("", "gpu", None),
     ],
 )
 def test_pool_in_the_configuration(text, pool, expected):
     answers = dict(NOTHING, **named("configmap", gateway_config={"data": {"config.yaml": text}}))
-    assert told(gateway_side.pool(context(answers, machine=dict(MACHINE, pool=pool)))) == expected
+    asked = context(answers, machine=dict(MACHINE, pool=pool))
+    if expected:
+        assert told(gateway_side.pool(asked)) == expected
+    else:
+        with pytest.raises(engine.Unknown, match="configuration|can be read"):
+            gateway_side.pool(asked)
 
 
 LOG = "kubectl --request-timeout=6s -n beta9 logs"

@@ -11,12 +11,13 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 
 from tests.unit.health.recorded import Context, told
 
+KUBECTL = " ".join(("k3s kubectl", *k3s_api.KUBECTL_OPTIONS, ""))
 TOKEN = {platform.K3S_TOKEN: "k3s-t0ken-0123456789\n"}
-NODE = {"status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "2"}}}
+NODE = {"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "2"}}}
 
 
 def nodes(*entries):
-    return {"k3s kubectl get nodes": json.dumps({"items": list(entries)})}
+    return {KUBECTL + "get nodes": json.dumps({"items": list(entries)})}
 
 
 @pytest.mark.parametrize("name", sorted(platform.PROBES))
@@ -43,6 +44,7 @@ def test_active(load, active, expected):
     assert told(seen) == expected and (active in seen["found"] or load in seen["found"])
 
 
+ONE_LINE = r'Error from server (InternalError): an error on the server ("[+]ping ok\n[-]etcd failed: reason withheld\n[-]informer-sync failed") has prevented'
 READYZ = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]informer-sync ok\nreadyz check failed\n"
 
 
@@ -50,15 +52,15 @@ READYZ = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]informer-sync ok\nread
     ("answer", "expected", "found"),
     [
         ((0, "[+]ping ok\n[+]etcd ok\nreadyz check passed\n"), ("ok", ""), "ok"),
-        ((1, READYZ), ("bad", ""), "[-]etcd"),
-        ((0, READYZ), ("bad", ""), "[-]etcd"),
+        ((1, READYZ), ("bad", ""), "etcd"),
+        ((1, "Warning: deprecated\n" + ONE_LINE), ("bad", ""), "etcd, informer-sync"),
         ((1, "The connection to the server 127.0.0.1:6443 was refused\n"), ("bad", ""), "was refused"),
         ((1, ""), ("bad", ""), "no answer"),
     ],
 )
 def test_ready(monkeypatch, answer, expected, found):
     monkeypatch.setattr(platform, "certificate", lambda: "c0ffee")
-    seen = platform.ready(Context({"k3s kubectl get --raw /readyz?verbose": answer}))
+    seen = platform.ready(Context({KUBECTL + "get --raw /readyz?verbose": answer}))
     assert told(seen) == expected and found in seen["found"] and (seen["outcome"] != "ok" or seen["data"] == {"certificate": "c0ffee"})
 
 
@@ -81,13 +83,16 @@ def test_certificate(monkeypatch):
 @pytest.mark.parametrize(
     ("entries", "expected", "found"),
     [
-        ([NODE], ("ok", ""), "1 node"),
-        ([{"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no CNI"}]}}], ("bad", ""), "KubeletNotReady: no CNI"),
-        ([{"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}], ("bad", ""), "not ready"),
+        ([NODE], ("ok", ""), "gpu-1 is Ready"),
+        ([NODE, dict(NODE, metadata={"name": "earlier"})], ("warn", "stale"), "earlier"),
+        ([dict(NODE, metadata={"name": "earlier"}), dict(NODE, metadata={"name": "other"})], ("bad", ""), "no node of this host, only earlier, other"),
+        ([{"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no CNI"}]}}], ("bad", ""), "KubeletNotReady: no CNI"),
+        ([{"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}], ("bad", ""), "not ready"),
         ([], ("bad", ""), "no node"),
     ],
 )
-def test_node(entries, expected, found):
+def test_node(monkeypatch, entries, expected, found):
+    monkeypatch.setattr(k3s_api, "node_name", lambda: "gpu-1")
     seen = platform.node(Context(nodes(*entries)))
     assert told(seen) == expected and found in seen["found"]
 
@@ -95,7 +100,7 @@ def test_node(entries, expected, found):
 def test_nodes_that_can_not_be_read():
     for answer in ((1, "Unable to connect"), (0, "{}")):
         with pytest.raises(engine.Unknown, match="get nodes"):
-            platform.node(Context({"k3s kubectl get nodes": answer}))
+            platform.node(Context({KUBECTL + "get nodes": answer}))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_nodes_that_can_not_be_read():
 )
 def test_allocatable(monkeypatch, gpus, offered, expected):
     monkeypatch.setattr(host, "nvidia_pci_count", lambda: 2)
-    entry = {"status": {"allocatable": {"nvidia.com/gpu": offered} if offered else {}}}
+    entry = {"metadata": {"name": "gpu-1"}, "status": {"allocatable": {"nvidia.com/gpu": offered} if offered else {}}}
     assert platform.allocatable(Context(nodes(entry), gpus=gpus))["outcome"] == expected
 
 
@@ -234,13 +239,19 @@ def test_how_far_a_pod_came(status, expected):
     assert platform.reached({"status": status}) == expected
 
 
-CONFIG = "\n- CONFIG_NAMESPACES: enabled\n- CONFIG_VXLAN: missing (fail)\n- CONFIG_IP_SET: missing\n"
+CONFIG = "\n- CONFIG_NAMESPACES: enabled\n- \x1b[1mCONFIG_VETH\x1b[m: \x1b[1;31mmissing (fail)\x1b[m\n- CONFIG_IP_SET: missing\n"
+PORTS = "- ufw: is enabled\n  - TCP Port 6443 is blocked:  (fail)\n  - TCP Port 2379 is blocked:  (fail)\nSTATUS: 2 (fail)\n"
 
 
 @pytest.mark.parametrize(
     ("answer", "expected", "found"),
-    [((0, "STATUS: pass"), "ok", "complete"), ((1, CONFIG), "bad", "CONFIG_VXLAN"), ((2, "modprobe: not found"), "bad", "exit status 2")],
+    [((0, "STATUS: pass"), "ok", "complete"), ((1, CONFIG), "bad", "CONFIG_VETH"), ((3, CONFIG + PORTS), "bad", "CONFIG_VETH"), ((2, PORTS), "ok", "complete")],
 )
 def test_kernel(answer, expected, found):
     seen = platform.kernel(Context({"k3s check-config": answer}))
     assert seen["outcome"] == expected and seen["found"] == found
+
+
+def test_kernel_whose_configuration_can_not_be_read():
+    with pytest.raises(engine.Unknown, match="cannot find kernel config"):
+        platform.kernel(Context({"k3s check-config": (1, "- links: good\nerror: cannot find kernel config\n  try running this script again")}))

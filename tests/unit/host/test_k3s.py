@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import k3s
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api
+from ansible_collections.beta9.workers.plugins.modules import k3s_ready, k3s_remove
 
 SUM = "a" * 64
 
@@ -111,3 +112,99 @@ def test_k3s_of_another_origin(state, monkeypatch):
     assert k3s.is_foreign() == str(unit)
     unit.write_text("# %s\n[Unit]\n" % k3s.MARK)
     assert k3s.is_foreign() is None
+
+
+@pytest.mark.parametrize(
+    "text, version",
+    [
+        ("k3s version v1.36.2+k3s1 (0a1b2c3d)\ngo version go1.24.4\n", "v1.36.2+k3s1"),
+        (".k3s.beta9-new version v1.36.2+k3s1 (0a1b2c3d)\n", "v1.36.2+k3s1"),
+        ("k3s version unknown\n", None),
+        ("", None),
+    ],
+)
+def test_answer_to_version(text, version):
+    """It begins with the name that the program is run by."""
+    assert k3s.told_version(text) == version
+
+
+RULES = """*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-ABC - [0:0]
+:FLANNEL-POSTRTG - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+:MINE - [0:0]
+-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A PREROUTING -m comment --comment "like KUBE-SERVICES" -j MINE
+-A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+-A KUBE-SERVICES -d 10.43.0.1/32 -p tcp -m comment --comment "default/kubernetes:https" -j KUBE-SVC-ABC
+-A MINE -s 192.0.2.1/32 -j RETURN
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+-A INPUT -p tcp -m tcp --dport 22 -j ACCEPT
+-A FORWARD -s 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+COMMIT
+*raw
+:PREROUTING ACCEPT [0:0]
+COMMIT
+"""
+REMOVED = """*nat
+-D PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES
+-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-D POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
+-F KUBE-SERVICES
+-F KUBE-SVC-ABC
+-F FLANNEL-POSTRTG
+-F CNI-HOSTPORT-DNAT
+-X KUBE-SERVICES
+-X KUBE-SVC-ABC
+-X FLANNEL-POSTRTG
+-X CNI-HOSTPORT-DNAT
+COMMIT
+*filter
+-D FORWARD -s 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+COMMIT
+"""
+
+
+def test_rules_of_others_stay():
+    assert "\n".join(k3s_remove.commands_of(RULES)) + "\n" == REMOVED
+    assert k3s_remove.commands_of("\n".join(line for line in RULES.splitlines() if not any(word in line for word in ("KUBE", "CNI", "lann", "FLANNEL")))) == []
+
+
+JOURNAL = """k3s.service: Scheduled restart job, restart counter is at 4.
+time="2026-11-25T21:00:00Z" level=info msg="Starting k3s v1.36.2+k3s1"
+time="2026-11-25T21:00:01Z" level=fatal msg="kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1"
+k3s.service: Main process exited, code=exited, status=1/FAILURE
+k3s.service: Failed with result 'exit-code'.
+Failed to start k3s.service - k3s of this beta9 worker.
+"""
+
+
+def test_reason_in_the_journal_is_k3s_own_line():
+    module = type("Module", (), {"run_command": staticmethod(lambda _command: (0, JOURNAL, ""))})()
+    words = k3s_ready.last_words(module)
+    assert words == 'level=fatal msg="kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1"'
+
+
+def test_node_of_this_host(tmp_path, monkeypatch):
+    monkeypatch.setattr(k3s_api, "CONFIG", str(tmp_path / "config.yaml"))
+    (tmp_path / "config.yaml.d").mkdir()
+    (tmp_path / "config.yaml.d" / "50-beta9.yaml").write_text("node-name: ours\n")
+    assert k3s_api.node_name() == "ours"
+    (tmp_path / "config.yaml.d" / "60-mine.yaml").write_text("node-name: 'mine'\n")
+    assert k3s_api.node_name() == "mine"
+    nodes = [{"metadata": {"name": name}} for name in ("earlier", "mine")]
+    assert k3s_api.own_node(nodes) == (nodes[1], ["earlier"])
+    assert k3s_api.own_node(nodes[:1]) == (nodes[0], []) and k3s_api.own_node([]) == (None, [])
+
+
+def test_restart_interval_is_the_units():
+    template = os.path.join(os.path.dirname(__file__), "../../../roles/k3s/templates/k3s.service.j2")
+    with open(template, encoding="utf-8") as stream:
+        assert "\nRestartSec=%d\n" % k3s.RESTART_SECONDS in stream.read()

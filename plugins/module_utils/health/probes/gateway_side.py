@@ -4,11 +4,13 @@
 """How to look at the gateway's side: its Redis, and its cluster through kubectl. Once for all machines of a run.
 
 Probes of one machine take its identity from context.config["machine"]; what they share is read once. Only named, safe fields of
-a state are read: the rest of the hash are secrets. Where kubectl or Redis can't be had, the answer is unknown.
+a state are read: the rest of the hash are secrets. Where kubectl or Redis can't be had, the answer is unknown. A kubectl that failed
+is no answer, and its warnings, which go to stderr, are none either.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -25,7 +27,8 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 LABELS = ("app=gateway", "app.kubernetes.io/component=gateway")
 SERVICES = ("gateway", "beta9-gateway")
 NODEPORTS = ("beta9-gateway-nodeport", "gateway", "beta9-gateway")
-CONFIGMAPS = ("gateway-config", "beta9-config")
+# Where installations keep the gateway's configuration: by hand and k3d in a ConfigMap, kustomize and helm in a Secret
+CONFIGURATIONS = (("configmap", "gateway-config"), ("configmap", "beta9-config"), ("secret", "beta9-config"), ("secret", "beta9-config-helm"))
 REDIS_LABEL = "app.kubernetes.io/name=redis"
 SAFE_FIELDS = ("machine_id", "pool_name", "provider_name", "status", "hostname", "gpu", "gpu_count", "last_keepalive", "created", "agent_version")
 
@@ -74,42 +77,66 @@ class RedisInPod:
     """The same commands through redis-cli in the pod."""
 
     def __init__(self, context, pod):
-        self._context, self._pod = context, pod
+        names = [container["name"] for container in pod.get("spec", {}).get("containers", [])]
+        self._context, self._pod = context, pod["metadata"]["name"]
+        self._container = "redis" if "redis" in names or not names else names[0]  # a sidecar may come first
 
     def call(self, *words):
         """Run redis-cli with JSON output in the pod."""
-        ran = kubectl(self._context, "exec", self._pod, "--", "redis-cli", "--json", *map(str, words))
+        ran = kubectl(self._context, "exec", self._pod, "-c", self._container, "--", "redis-cli", "--json", *map(str, words))
+        if ran.status != 0 and CANT_ASK.search(ran.errors):
+            raise Unknown(complaint(ran))
         if ran.status != 0:
-            raise OSError("redis-cli: %s" % ran.output.strip()[:200])
+            raise OSError("redis-cli: %s" % (ran.output.strip() or complaint(ran))[:200])
         try:
             return json.loads(ran.output)
         except ValueError:
             raise OSError("redis-cli: %s" % ran.output.strip()[:200]) from None
 
 
+CANT_ASK = re.compile(
+    r"\((?:Forbidden|Unauthorized)\)|is forbidden|You must be logged in|the server has asked for the client to provide credentials"
+    r"|Unable to connect to the server|The connection to the server|no configuration has been provided"
+)
+
+
+def complaint(ran):
+    """Return the last line that kubectl wrote to stderr besides its warnings."""
+    lines = [line.strip() for line in ran.errors.splitlines() if line.strip() and not line.startswith(("Warning:", "Defaulted container"))]
+    return "kubectl: %s" % (lines or ["exit status %s without a word" % ran.status])[-1][:200]
+
+
 def kubectl(context, *words, timeout=8.0):
-    """Run kubectl in the gateway's namespace; Unknown where the cluster can't be asked."""
+    """Run kubectl in the gateway's namespace. Its caller decides what a failure means; output is stdout alone."""
     config = context.config
     if not config.get("kube"):
         raise Unknown("no access to the gateway's cluster was configured (health_check_kube)")
     command = ["kubectl"] + (["--kubeconfig", config["kubeconfig"]] if config.get("kubeconfig") else [])
-    ran = context.run(*command, "--request-timeout=6s", "-n", config["namespace"], *words, timeout=timeout)
-    if re.search(r"Forbidden|Unauthorized|was refused|no configuration has been provided|Unable to connect|i/o timeout", ran.output):
-        raise Unknown("kubectl: %s" % ran.output.strip().splitlines()[-1][:200])
-    return ran
+    return context.run(*command, "--request-timeout=6s", "-n", config["namespace"], *words, timeout=timeout, apart=True)
 
 
-def objects(context, kind, *selector):
-    """Return the items of a kubectl get, [] when there are none."""
+def objects(context, kind, name=None, label=None):
+    """Return the items of a kubectl get, by name (at most one) or by label; [] when there are none, Unknown when kubectl could not tell."""
 
     def read():
-        ran = kubectl(context, "get", kind, *selector, "-o", "json")
-        if ran.status != 0 or not ran.output.strip():
+        ran = kubectl(context, "get", kind, *((name, "--ignore-not-found") if name else ("-l", label)), "-o", "json")
+        if ran.status != 0:
+            raise Unknown(complaint(ran))
+        if name and not ran.output.strip():
             return []
-        found = json.loads(ran.output)
-        return found.get("items", [found])
+        try:
+            found = json.loads(ran.output)
+            items = found["items"] if "items" in found else [found]
+            return [item for item in items if isinstance(item, dict) and "metadata" in item]
+        except (ValueError, TypeError):
+            raise Unknown("kubectl get %s answered no JSON" % kind) from None
 
-    return context.shared("kubectl %s %s" % (kind, selector), read)
+    return context.shared("kubectl %s %s %s" % (kind, name, label), read)
+
+
+def alive(pods):
+    """Return the pods that work or shall: neither at their end nor being deleted."""
+    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")]
 
 
 def redis(context):
@@ -118,10 +145,10 @@ def redis(context):
     def connect():
         if context.config.get("redis_url"):
             return Redis(context.config["redis_url"])
-        pods = objects(context, "pods", "-l", REDIS_LABEL)
-        if not pods:
+        found = alive(objects(context, "pods", label=REDIS_LABEL))
+        if not found:
             raise Unknown("no Redis pod (%s) was found" % REDIS_LABEL)
-        return RedisInPod(context, pods[0]["metadata"]["name"])
+        return RedisInPod(context, found[0])
 
     return context.shared("redis", connect)
 
@@ -250,11 +277,14 @@ def peer(context):
 
 
 def access(context):
-    """G01: whether pods, logs and exec are allowed."""
+    """G01: whether pods and logs are allowed, and exec where Redis is asked in its pod."""
     denied = []
-    for verb, resource in (("get", "pods"), ("get", "pods/log"), ("create", "pods/exec")):
+    for verb, resource in (("list", "pods"), ("get", "pods/log")) + (() if context.config.get("redis_url") else (("create", "pods/exec"),)):
         ran = kubectl(context, "auth", "can-i", verb, resource)
-        if ran.output.strip().splitlines()[-1:] != ["yes"]:
+        answer = ran.output.strip().splitlines()[-1:]
+        if answer not in (["yes"], ["no"]):
+            raise Unknown(complaint(ran))
+        if answer == ["no"]:
             denied.append("%s %s" % (verb, resource))
     return bad("", "may not " + ", ".join(denied)) if denied else ok("allowed")
 
@@ -262,9 +292,9 @@ def access(context):
 def gateway_pods(context):
     """Return the gateway's pods by the first label that finds any."""
     for label in LABELS:
-        found = objects(context, "pods", "-l", label)
-        if found:
-            return label, found
+        found = objects(context, "pods", label=label)
+        if alive(found):
+            return label, alive(found)
     return None, []
 
 
@@ -275,19 +305,25 @@ def pods(context):
         return bad("none", "no pod with label %s" % " or ".join(LABELS))
     faults = []
     for pod in found:
-        for container in pod["status"].get("containerStatuses", [{"ready": False, "state": {"waiting": {"reason": pod["status"].get("phase", "?")}}}]):
-            waiting = container.get("state", {}).get("waiting", {}).get("reason")
+        state, name = pod.get("status", {}), pod["metadata"]["name"]
+        containers = state.get("containerStatuses") or []
+        if not containers:
+            faults.append("%s: %s" % (name, state.get("phase", "no status")))
+        for container in containers:
+            waiting = (container.get("state", {}).get("waiting") or {}).get("reason")
             if not container.get("ready"):
-                faults.append("%s: %s" % (pod["metadata"]["name"], waiting or "not ready"))
+                faults.append("%s: %s" % (name, waiting or "not ready"))
     return bad("", "; ".join(faults)) if faults else ok("%d ready" % len(found))
 
 
 def service(context):
     """G03: the service and its endpoints."""
     for name in SERVICES:
-        if objects(context, "service", name, "--ignore-not-found"):
-            ends = objects(context, "endpoints", name, "--ignore-not-found")
-            ready = [address for end in ends for subset in end.get("subsets") or [] for address in subset.get("addresses") or []]
+        if objects(context, "service", name):
+            slices = objects(context, "endpointslices", label="kubernetes.io/service-name=%s" % name)
+            ends = [end for entry in slices for end in entry.get("endpoints") or []]
+            # a condition that is not told counts as true, says the API
+            ready = [address for end in ends if (end.get("conditions") or {}).get("ready") is not False for address in end.get("addresses") or []]
             return ok("%s: %d endpoints" % (name, len(ready))) if ready else bad("", "service %s has no ready endpoint" % name)
     raise Unknown("no service of a known name (%s)" % ", ".join(SERVICES))
 
@@ -295,32 +331,59 @@ def service(context):
 def nodeport(context):
     """Part of G04: the NodePort of the gateway's HTTP port."""
     for name in NODEPORTS:
-        for found in objects(context, "service", name, "--ignore-not-found"):
+        for found in objects(context, "service", name):
             for port in found.get("spec", {}).get("ports", []):
                 if port.get("nodePort") and port.get("port") == 1994:
                     return ok("%d" % port["nodePort"], nodeport=port["nodePort"])
     raise Unknown("no NodePort service of a known name has port 1994")
 
 
+# The API server's own words where it could ask the gateway, but the gateway did not answer, or answered with an error
+UNANSWERED = re.compile(
+    r"no endpoints available|error trying to reach service|an error on the server|could not find the requested resource"
+    r"|currently unable to handle the request|unable to return a response in the time allotted"
+)
+
+
 def direct(context):
     """G05: the health route through the API server's service proxy."""
     for name in SERVICES:
-        if objects(context, "service", name, "--ignore-not-found"):
+        if objects(context, "service", name):
             ran = kubectl(context, "get", "--raw", "/api/v1/namespaces/%s/services/%s:1994/proxy%s" % (context.config["namespace"], name, protocol.HEALTH_PATH))
-            return ok("ok") if '"ok"' in ran.output and ran.status == 0 else bad("", ran.output.strip()[:200])
+            if ran.status == 0:
+                return ok("ok") if '"ok"' in ran.output else bad("", "answered %s" % ran.output.strip()[:200])
+            if UNANSWERED.search(ran.errors):
+                return bad("", complaint(ran))
+            raise Unknown(complaint(ran))
     raise Unknown("no service of a known name (%s)" % ", ".join(SERVICES))
 
 
+def configuration(context):
+    """Return (where, text) of the gateway's configuration. It holds secrets: nothing of the text may be shown."""
+    for kind, name in CONFIGURATIONS:
+        for entry in objects(context, kind, name):
+            texts = [value for value in (entry.get("data") or {}).values() if isinstance(value, str)]
+            if kind == "secret":
+                texts = [base64.b64decode(value).decode("utf-8", "replace") for value in texts]
+            if any("pools" in text for text in texts):
+                return "%s %s" % (kind, name), "\n".join(texts)
+    raise Unknown("none of the known places has the gateway's configuration: %s" % ", ".join("%s %s" % place for place in CONFIGURATIONS))
+
+
+POOLS = re.compile(r"^( *)pools:[ \t]*\n((?:\1[ \t]+.*\n|[ \t]*\n|[ \t]*#.*\n)*)", re.M)
+
+
 def pool(context):
-    """G06: the pool in the gateway's ConfigMap."""
+    """G06: the pool in the gateway's configuration."""
     name = context.config["machine"]["pool"]
-    text = "\n".join(
-        value for config in CONFIGMAPS for entry in objects(context, "configmap", config, "--ignore-not-found") for value in (entry.get("data") or {}).values()
-    )
-    block = re.search(r"^(\s*)[\"']?%s[\"']?:\s*(\{.*\})?\s*\n((?:\1\s+.*\n?)*)" % re.escape(name), text, re.M)
-    if text and not block:
-        return bad("absent", "no pool %s in the ConfigMap" % name)
-    if block and not re.search(r"mode[\"']?:\s*[\"']?external", block.group(0)):
+    place, text = configuration(context)
+    pools = POOLS.search(text + "\n")
+    if not pools:
+        raise Unknown("%s has no worker.pools that can be read" % place)
+    block = re.search(r"^(\s*)[\"']?%s[\"']?:\s*(\{.*\})?\s*\n((?:\1\s+.*\n?)*)" % re.escape(name), pools.group(2), re.M)
+    if not block:
+        return bad("absent", "no pool %s in %s" % (name, place))
+    if not re.search(r"mode[\"']?:\s*[\"']?external", block.group(0)):
         return bad("mode", "pool %s is not mode external" % name)
     return ok("pool %s is there" % name)
 
@@ -343,18 +406,44 @@ def status(context):
     return bad("pending_workers" if int(values["pending_workers"] or 0) else "", "degraded")
 
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# As consoles have it (ERR at its place, the level's, before any field), as JSON has it, and a panic of Go's runtime
+LEVEL_ERROR = re.compile(
+    r"^(?:(?!\b(?:TRC|DBG|INF|WRN|TRACE|DEBUG|INFO|WARN)\b)[^=])*\b(?:ERR|FTL|PNC|ERROR|FATAL|PANIC)\b"
+    r"|\"level\":\s*\"(?:error|fatal|panic)\"|^panic: |^fatal error: "
+)
+K3S_CALL = re.compile(r":6443\b|\bk8s api\b|\bbatch/v1\b|\bjobs?\b", re.I)
+# A02 asks for the keepalive route with an empty request, which is refused
+OWN_PROBE = re.compile(r"(?=.*/machine/keepalive\b)(?=.*\b400\b)")
+POOL_NAME = re.compile(r"\bpool_name(?:=|\":\s*)\"?([^\s\",}]+)")
+
+
+def pool_of(line):
+    """Return the pool that a line of the gateway's log names, or None."""
+    match = POOL_NAME.search(line)
+    return match.group(1) if match else None
+
+
 def log(context):
     """G08: the last ten minutes of the gateway's log."""
     label, found = gateway_pods(context)
     if not found:
         raise Unknown("no gateway pod")
-    text = context.shared("gateway log", lambda: kubectl(context, "logs", "-l", label, "--since=10m", "--tail=2000")).output
+    if all(pod.get("status", {}).get("phase") == "Pending" for pod in found):
+        raise Unknown("%s is still starting, and has no log" % ", ".join(pod["metadata"]["name"] for pod in found))
+    ran = context.shared("gateway log", lambda: kubectl(context, "logs", "-l", label, "--since=10m", "--tail=2000"))
+    if ran.status != 0:
+        raise Unknown(complaint(ran))
     name = context.config["machine"]["pool"]
-    mine = [line for line in text.splitlines() if "pool_name=" not in line or "pool_name=%s" % name in line]
-    for pattern, code in ((r"ERR.*(:6443|k8s api|batch/v1|jobs)", "k3s"), (r"ERR(?!.*provider not implemented)", "")):
-        hits = [line for line in mine if re.search(pattern, line, re.I)]
+    lines = [COLOUR.sub("", line).strip() for line in ran.output.splitlines()]
+    mine = [line for line in lines if pool_of(line) in (None, name)]
+    errors = [line for line in mine if LEVEL_ERROR.search(line) and not OWN_PROBE.search(line)]
+    for hits, code in (
+        ([line for line in errors if K3S_CALL.search(line)], "k3s"),
+        ([line for line in errors if "provider not implemented" not in line], ""),
+    ):
         if hits:
-            return bad(code, hits[-1].strip()[:300], "\n".join(hits[-5:]))
+            return bad(code, hits[-1][:300], "\n".join(hits[-5:]))
     provider = [line for line in mine if "provider not implemented" in line]
     if provider and context.config["machine"].get("ready"):
         return bad("provider", provider[-1].strip()[:300])
