@@ -86,6 +86,7 @@ class Lifecycle:
         self.problem = None
         self.failures = 0
         self.last_accepted = None
+        self.told_last = None  # when that was by the gateway's clock, where it tells
         self.registrations = collections.deque(maxlen=8)  # when, but for those that a person asked for
         self._asked_for = False
         self._wall_offset = wall_offset  # wall clock minus this clock at start: aligns the phases of a fleet
@@ -116,6 +117,7 @@ class Lifecycle:
         self._accept_ttl(state)
         self.status, self.problem, self.failures, self._refound = "ready", None, 0, 0
         self.last_accepted = now
+        self.told_last = state.last_keepalive
         self.action, self.due = "keepalive", self._next_slot(now)
 
     def failed(self, now, problem):

@@ -13,6 +13,7 @@ import sys
 import time
 
 from . import __version__, config, events, protocol
+from . import state as state_file
 
 # where the service's unit has its credentials from
 CREDENTIALS = (
@@ -59,14 +60,14 @@ def status(argv=None):
     options.add_argument("--state-file", default=os.path.join(config.RUNTIME_DIRECTORY, config.STATE_NAME), metavar="FILE", help="default: %(default)s")
     given = options.parse_args(argv)
     try:
-        with open(given.state_file, encoding="utf-8") as stream:
-            state = json.load(stream)
+        state = state_file.read(given.state_file)
         text = json.dumps(state, indent=2) if given.json else "\n".join(events.clean(line) for line in _lines(state))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        alive = state["status"] == "ready" and os.path.isdir("/proc/%d" % state["pid"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         print("beta9-agent status: no state of an agent in %s: %s. Is it running? systemctl status beta9-agent" % (given.state_file, error), file=sys.stderr)
         return 3
     print(text)
-    return 0 if state["status"] == "ready" and os.path.isdir("/proc/%d" % state["pid"]) else 1
+    return 0 if alive else 1
 
 
 def facts(argv):

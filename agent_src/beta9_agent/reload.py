@@ -9,22 +9,25 @@ reason when it refuses them and goes on with the old ones.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
 import time
 
-from . import config, credentials
+from . import config, credentials, events
+from . import state as state_file
+
+GRACE_SECONDS = 15  # beyond which root's helper is ended, whatever it waits for
 
 
 def state(directory):
-    """Return what the agent says of itself, {} when it says nothing."""
+    """Return (pid, number of reloads, why the last one was refused) as the agent says of itself; (None, 0, None) when it says nothing."""
     try:
-        with open(os.path.join(directory, config.STATE_NAME), encoding="utf-8") as stream:
-            return json.load(stream)
+        found = state_file.read(os.path.join(directory, config.STATE_NAME))
     except (OSError, ValueError):
-        return {}
+        found = {}
+    reloads, refused = found.get("reloads"), found.get("reload_error")
+    return found.get("pid"), reloads if isinstance(reloads, int) else 0, events.clean(str(refused))[:500] if refused else None
 
 
 def hand_over(directory, name, source):
@@ -56,9 +59,9 @@ def taken_in(directory, pid, before, wait_seconds):
     """Return None when the agent has taken the reload in, or why not."""
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
-        now = state(directory)
-        if now.get("pid") == pid and now.get("reloads", 0) > before:
-            return now.get("reload_error")
+        main, reloads, refused = state(directory)
+        if main == pid and reloads > before:
+            return refused
         time.sleep(0.02)
     return "it did not take it in within %d s" % wait_seconds
 
@@ -71,7 +74,8 @@ def main(argv=None):
     options.add_argument("--runtime-directory", default=config.RUNTIME_DIRECTORY, metavar="DIR")
     options.add_argument("--wait-seconds", type=int, default=30)
     given = options.parse_args(argv)
-    before = state(given.runtime_directory).get("reloads", 0)
+    signal.alarm(given.wait_seconds + GRACE_SECONDS)  # systemd's own limit is that of the start, which has none
+    before = state(given.runtime_directory)[1]
     try:
         for entry in given.credential:
             name, _colon, source = entry.partition(":")

@@ -40,6 +40,7 @@ def document(agent, now):
         "next_action": life.action,
         "next_epoch": round(life.due + wall, 3),
         "last_keepalive_epoch": round(life.last_accepted + wall, 3) if life.last_accepted is not None else None,
+        "gateway_keepalive_epoch": life.told_last,
         "updated_epoch": round(time.time(), 3),
         "has_k3s_token": bool(config.k3s_token or config.k3s_token_file),
         "reloads": agent.reloads,

@@ -9,12 +9,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import units
+from ansible_collections.beta9.workers.plugins.module_utils import agent_state, units
 
 COMPLETE = ".complete"
 # So many starts of its own accord, and a process is not just slow
@@ -54,11 +53,7 @@ def look(module, unit, state_file):
     """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's is none."""
     _rc, out, _err = module.run_command(["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True)
     properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    try:
-        with open(state_file, encoding="utf-8") as stream:
-            state = json.load(stream)
-    except (OSError, ValueError):
-        state = {}
+    state = agent_state.of(state_file)
     if str(state.get("pid")) != properties.get("MainPID"):
         state = {}
     return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties
@@ -98,7 +93,7 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
         if _ready(state) and settled:
             break
         # twice the same from the same process, with no new try under way: not the last words of one that is about to be restarted
-        final = problem and not problem["retryable"] and state["status"] == "degraded" and seen == (state["pid"], problem["code"])
+        final = problem and not problem["retryable"] and state.get("status") == "degraded" and seen == (state.get("pid"), problem["code"])
         final = final and state.get("next_epoch", 0) > time.time()
         seen = (state.get("pid"), problem.get("code"))
         restarts = int(properties.get("NRestarts") or 0)

@@ -131,6 +131,13 @@ def opened(url, ca_path=None):
         raise Refused("k3s_download", url, "an answer", found, remedy) from None
 
 
+def check_mirror(base, name, pinned, insecure):
+    """Refuse a file of a mirror that anybody on the way may replace together with its list of checksums."""
+    if not base.lower().startswith("https://") and not (pinned or insecure):
+        remedy = "Use https, set k3s_binary_sha256 (for images: k3s_extra_images), or k3s_insecure_mirror: true where the network between both is trusted."
+        raise Refused("k3s_mirror_insecure", "k3s_artifact_url", "https, or a checksum of %s" % name, base, remedy)
+
+
 def fetch_sums(base, version, name, ca_path=None):
     """Return the release's checksums."""
     url = url_of(base, version, name)

@@ -56,6 +56,30 @@ def parse(text):
     return peers
 
 
+FORM = re.compile(r'restrict,port-forwarding,((?:permitopen="[^"]+",)+)permitlisten="\[?([0-9a-f:.]+)\]?:([0-9]+)" (\S+ \S+) ' + MARK + r"(\S+)")
+
+
+def strange(text):
+    """Return what is wrong with each line that is not as render_line writes it, or has the key of a line before it."""
+    found, keys = [], {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parts = FORM.fullmatch(line)
+        try:
+            targets = re.findall(r'permitopen="([^"]+)"', parts.group(1)) if parts else []
+            same = parts and render_line(parts.group(5), parts.group(4), parts.group(2), parts.group(3), targets) == line
+        except PeerError:
+            same = False
+        if not same:
+            found.append(f"line {number} is none of this collection's, or was changed")
+        elif parts.group(4) in keys:
+            found.append(f"line {number} has the key of line {keys[parts.group(4)]}")
+        else:
+            keys[parts.group(4)] = number
+    return found
+
+
 def refuse_foreign_key(text, name, key):
     """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it is."""
     for line in text.splitlines():

@@ -53,7 +53,7 @@ bundles:
   description: What was built, by architecture.
   returned: success
   type: dict
-  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path: /home/me/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, built: false}}
+  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path: /home/me/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, sha256: 5f…, built: false}}
 """
 
 import fcntl
@@ -94,6 +94,15 @@ def version_of(directory):
         if path.endswith("beta9_agent/__init__.py"):
             version = re.search(rb'__version__ = "([^"]+)"', content).group(1).decode()
     return "%s-%s" % (version, digest.hexdigest()[:12])
+
+
+def digest(path):
+    """Return the SHA-256 of a bundle, or an empty string where there is none yet."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 class NotBuilt(Exception):
@@ -177,7 +186,7 @@ def execute(params, check_mode):
                         build(directory, architecture, path)
                     except NotBuilt as error:
                         return {"failed": True, "changed": False, "msg": str(error), "code": "agent_not_built"}
-        bundles[architecture] = {"version": version, "path": path, "built": missing and not check_mode}
+        bundles[architecture] = {"version": version, "path": path, "sha256": digest(path), "built": missing and not check_mode}
     return {"changed": False, "bundles": bundles}
 
 

@@ -12,6 +12,7 @@ description:
   - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and without
     pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
+  - Where a file below O(directory) is not root's, or others may write to it, all versions are removed and this one is installed again.
   - With O(switch=false) the version is brought beside the one that runs, for M(beta9.workers.agent_switch).
 author:
   - beta9.workers authors (@beta9)
@@ -32,10 +33,13 @@ options:
     required: true
   bundle:
     description:
-      - File of the bundle on this host. Removed when it is installed.
+      - File of the bundle on this host. Removed with the directory C(incoming) when it is installed.
       - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts that
-        have the version.
+        have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to, for root alone.
     type: path
+  sha256:
+    description: Digest of the bundle as its maker has it. Needed with O(bundle), and compared before anything of the file is used.
+    type: str
   switch:
     description: Whether to let the link point to the version.
     type: bool
@@ -50,7 +54,8 @@ EXAMPLES = r"""
 - name: Install the agent
   beta9.workers.agent_install:
     version: 0.1.0-1f0c5e9a7b21
-    bundle: /var/tmp/beta9-agent.tar
+    bundle: /opt/beta9-agent/incoming/agent.tar
+    sha256: "{{ bundles.x86_64.sha256 }}"
 """
 
 RETURN = r"""
@@ -68,11 +73,15 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import sys
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host, secretfiles
+
+INCOMING = "incoming"
+MEMBER = re.compile(r"(requirements\.txt|wheels/[A-Za-z0-9_][A-Za-z0-9_.+-]*\.whl)\Z")
 
 
 def run(module, what, command):
@@ -92,16 +101,55 @@ def requirements(locked, own):
     return "".join(entry for entry in entries if not entry.startswith("pip==")) + "%s --hash=sha256:%s\n" % (own, digest)
 
 
-def install(module, target, bundle):
+def foreign(directory):
+    """Return why what is installed can't be trusted, or an empty string: root runs it, so nobody else may own it or write to it."""
+    if not os.path.lexists(directory):
+        return ""
+    for path in host.tree(directory):
+        status = os.lstat(path)
+        if status.st_uid != os.geteuid():
+            return f"{path} belongs to uid {status.st_uid}"
+        if not stat.S_ISLNK(status.st_mode) and status.st_mode & 0o022:
+            return f"{path} has mode {stat.S_IMODE(status.st_mode):04o}"
+    return ""
+
+
+def discard(directory, trouble):
+    """Remove all versions where somebody else had a hand in them."""
+    if trouble:
+        (os.unlink if os.path.islink(directory) or not os.path.isdir(directory) else shutil.rmtree)(directory)
+
+
+def unpack(bundle, sha256, target):
+    """Unpack a bundle whose digest is the expected one. Raises ValueError. The file that is compared is the one that is unpacked."""
+    handle = os.open(bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError(f"{bundle}: expected a plain file")
+        digest = hashlib.sha256()
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+        if digest.hexdigest() != sha256:
+            raise ValueError(f"{bundle}: expected SHA-256 {sha256}, found {digest.hexdigest()}. Somebody else wrote this file, or the copy broke")
+        stream.seek(0)
+        with tarfile.open(fileobj=stream) as archive:
+            for member in archive:
+                if not (member.isfile() and MEMBER.match(member.name)):
+                    raise ValueError(f"{bundle}: expected requirements.txt and wheels, found {member.name!r}")
+                with open(os.path.join(target, member.name), "wb") as file:
+                    shutil.copyfileobj(archive.extractfile(member), file)
+
+
+def install(module, target, bundle, sha256):
     """Fill the version's directory. The mark of completeness comes last: an interrupted installation is started again."""
     shutil.rmtree(target, ignore_errors=True)
     wheels = os.path.join(target, "wheels")
     os.makedirs(wheels)
-    with tarfile.open(bundle) as archive:
-        for member in archive.getmembers():
-            if not member.isfile() or member.name.startswith("/") or ".." in member.name:
-                module.fail_json(msg="bundle: expected plain files, found %s" % member.name)
-        archive.extractall(target)
+    try:
+        unpack(bundle, sha256, target)
+    except (OSError, ValueError, tarfile.TarError) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        module.fail_json(msg=f"the agent could not be installed: {error}", code="agent_not_installed")
     run(module, "making a virtual environment", [sys.executable, "-I", "-m", "venv", "--without-pip", target])
     python = os.path.join(target, "bin", "python")
     found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
@@ -122,30 +170,37 @@ def main():
         argument_spec={
             "version": {"type": "str", "required": True},
             "bundle": {"type": "path"},
+            "sha256": {"type": "str"},
             "switch": {"type": "bool", "default": True},
             "directory": {"type": "path", "default": "/opt/beta9-agent"},
         },
+        required_by={"bundle": ["sha256"]},
         supports_check_mode=True,
     )
     version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
-    installed, previous = agent_unit.installed(directory, version), agent_unit.current(directory)
+    trouble = foreign(directory)
+    installed, previous = not trouble and agent_unit.installed(directory, version), agent_unit.current(directory)
     needed = not installed and not module.params["bundle"]
     result = {"bundle_needed": needed, "previous": previous}
     if needed and not module.check_mode:
+        discard(directory, trouble)
+        secretfiles.ensure_directory(os.path.join(directory, INCOMING))
         module.exit_json(changed=False, **result)
     other = switch and previous != version
     after = version if other else previous if installed else "%s\n%s beside it" % (previous, version)
-    result.update(changed=not installed or other, diff={"before": previous + "\n", "after": after + "\n"})
+    before = f"{previous}, to be removed: {trouble}" if trouble else previous
+    result.update(changed=not installed or other, diff={"before": before + "\n", "after": after + "\n"})
     if module.check_mode:
         module.exit_json(**result)
     os.umask(0o022)
     if not installed:
-        install(module, os.path.join(directory, "versions", version), module.params["bundle"])
+        discard(directory, trouble)
+        install(module, os.path.join(directory, "versions", version), module.params["bundle"], module.params["sha256"])
     if other:
         agent_unit.point(directory, version)
         agent_unit.prune(directory, (version, previous))
-    if module.params["bundle"] and os.path.exists(module.params["bundle"]):
-        os.unlink(module.params["bundle"])
+    if module.params["bundle"]:
+        shutil.rmtree(os.path.join(directory, INCOMING), ignore_errors=True)
     module.exit_json(**result)
 
 

@@ -144,9 +144,9 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_host, gateway_side
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_files, gateway_host, gateway_side
 
-PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T09=gateway_host.sshd)
+PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T07=gateway_files.files, T09=gateway_host.sshd)
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 

@@ -38,6 +38,10 @@ options:
   binary_sha256:
     description: Checksum that the program has to have besides that of the release's list.
     type: str
+  insecure_mirror:
+    description: Whether files may come over plain http without a checksum from elsewhere.
+    type: bool
+    default: false
   images:
     description: Whether to put the release's archive of images in place, for hosts that reach no registry.
     type: bool
@@ -154,6 +158,9 @@ def checksums(params, files, paths):
         source, sums = "k3s_airgap_dir", k3s.parse_sums(params["checksums"])
     else:
         source, sums = params["artifact_url"], {}
+        for path in paths:
+            pinned = own.get(files[path]) or (params["binary_sha256"] if path == k3s.BINARY else "")
+            k3s.check_mirror(source, files[path], pinned, params["insecure_mirror"])
         if any(files[path] not in own for path in paths):
             sums = k3s.fetch_sums(source, params["version"], k3s.release(platform.machine())["sums"], params["ca_path"])
     pins = {files[k3s.BINARY]: params["binary_sha256"]}
@@ -260,6 +267,7 @@ def main():
             "version": {"type": "str", "required": True},
             "artifact_url": {"type": "str"},
             "binary_sha256": {"type": "str"},
+            "insecure_mirror": {"type": "bool", "default": False},
             "images": {"type": "bool", "default": False},
             "extra_images": {
                 "type": "list",

@@ -34,6 +34,10 @@ options:
   binary_sha256:
     description: Checksum that the program has to have.
     type: str
+  insecure_mirror:
+    description: Whether files may come over plain http without a checksum from elsewhere.
+    type: bool
+    default: false
   ca_path:
     description: CA certificates to trust at O(artifact_url).
     type: path
@@ -144,6 +148,7 @@ def of_release(module, names):
         remedy = "Free some space, or lower k3s_min_disk_mib."
         yield preflight.problem("disk", "%d MiB free at %s" % (params["min_disk_mib"], k3s.DATA_DIR), "%d MiB" % free, remedy)
     if params["artifact_url"]:
+        k3s.check_mirror(params["artifact_url"], names["binary"], pinned, params["insecure_mirror"])
         sums = k3s.fetch_sums(params["artifact_url"], params["version"], names["sums"], params["ca_path"])
         k3s.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
 
@@ -165,6 +170,7 @@ def main():
             "version": {"type": "str", "required": True},
             "artifact_url": {"type": "str"},
             "binary_sha256": {"type": "str"},
+            "insecure_mirror": {"type": "bool", "default": False},
             "ca_path": {"type": "path"},
             "port": {"type": "int", "default": 6443},
             "min_disk_mib": {"type": "int", "default": 0},

@@ -80,7 +80,7 @@ class Cluster:
 
     def settings(self, version=OLD, **variables):
         """Return the variables of a run."""
-        wish = {"beta9_k3s": True, "beta9_nvidia": False, "k3s_version": version, "k3s_artifact_url": self.site + "/good", "k3s_min_disk_mib": 50}
+        wish = {"beta9_k3s": True, "beta9_nvidia": False, "k3s_version": version, "k3s_artifact_url": self.site + "/good", "k3s_insecure_mirror": True, "k3s_min_disk_mib": 50}
         return {**wish, "k3s_wait_seconds": 60, "k3s_gpu_wait_seconds": 40, **variables}
 
     def onboard(self, *arguments, **variables):
@@ -329,7 +329,7 @@ END
 
 REFUSED = {
     "pin": ({"k3s_binary_sha256": "0" * 64}, "k3s_binary_sha256: expected the release's own checksum"),
-    "offline": ({"k3s_artifact_url": "http://127.0.0.1:9"}, "or set k3s_airgap_dir"),
+    "offline": ({"k3s_artifact_url": "http://127.0.0.1:9", "k3s_insecure_mirror": True}, "or set k3s_airgap_dir"),
     "unknown": ({"version": "v1.34.9+k3s1"}, "this release is not there"),
     "word": ({"version": "latest"}, "expected a release of k3s like"),
     "older": ({"version": "v1.33.4+k3s1"}, "offboard the host and onboard it again"),
@@ -551,7 +551,7 @@ def test_hosts_without_internet_get_it_from_the_controller(cluster):
     (damaged / "k3s").write_bytes(b"not the program")
     (good / "plugin.tar").write_bytes(b"images of the plugin")
     images = [{"name": "plugin.tar", "sha256": hashlib.sha256(b"images of the plugin").hexdigest()}]
-    offline = {"k3s_artifact_url": "http://127.0.0.1:9", "beta9_gpus": 0, "beta9_hostname": "127.77.0.9"}
+    offline = {"k3s_artifact_url": "http://127.0.0.1:9", "k3s_insecure_mirror": True, "beta9_gpus": 0, "beta9_hostname": "127.77.0.9"}
     wish = (cluster.second, dict(offline, k3s_airgap_dir=str(good), k3s_extra_images=images))
     bad = dict(offline, k3s_airgap_dir=str(SITE / "good" / BROKEN), version=BROKEN, k3s_wait_seconds=4)
     status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)}, "--check", "--diff")

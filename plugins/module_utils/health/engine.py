@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 
+from ansible_collections.beta9.workers.plugins.module_utils import agent_state
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
 
 EVIDENCE_BYTES = 4096
@@ -171,6 +172,10 @@ class Context:
             raise Unknown("%s may not be read: run with become" % path) from None
         except OSError as error:
             raise Unknown("%s can't be read: %s" % (path, error.strerror)) from None
+
+    def agent_state(self, path):
+        """Return what the agent says of itself, {} when it says nothing that may be believed. Read now, not shared."""
+        return agent_state.of(path)
 
     def redact(self, text):
         """Return text without any secret, cut to EVIDENCE_BYTES."""

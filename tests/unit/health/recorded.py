@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.beta9.workers.plugins.module_utils import agent_state
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
 
@@ -35,6 +36,9 @@ class Context(engine.Context):
 
     def read(self, path):
         return self.files.get(path)
+
+    def agent_state(self, path):
+        return agent_state.parse(self.files.get(path) or "")
 
 
 class Redis:

@@ -527,3 +527,65 @@ def test_empty_key_and_token(configuration):
     (folder / "credentials/tunnel_key").write_text("")
     seen = machine.credentials(context())
     assert told(seen) == ("bad", "empty") and "tunnel_key is empty" in seen["found"]
+
+
+# M07: whose the gateway's record is
+
+
+SETTINGS = "BETA9_HOSTNAME=127.77.9.8\nBETA9_PRIVATE_IP=10.0.0.7\n"
+LISTED = {"id": "1165a9b6", "hostname": "127.77.9.8", "private_ip": "10.0.0.7", "last_keepalive": 1000}
+
+
+@pytest.mark.parametrize(
+    "change, told_last, expected",
+    [
+        ({}, 1000, ("ok", "")),
+        ({}, 1060, ("ok", "")),  # a keepalive came between
+        ({}, None, ("ok", "")),  # a gateway that tells no time
+        ({"last_keepalive": None}, 1000, ("ok", "")),
+        ({"hostname": "127.77.1.1"}, 1000, ("bad", "hostname")),
+        ({"hostname": ""}, 1000, ("bad", "hostname")),
+        ({"private_ip": "10.0.0.8"}, 1000, ("bad", "private_ip")),
+        ({"last_keepalive": 1001}, 1000, ("bad", "keepalive")),
+    ],
+)
+def test_identity_at_the_gateway(monkeypatch, tmp_path, change, told_last, expected):
+    (tmp_path / "agent.env").write_text(SETTINGS)
+    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
+    monkeypatch.setattr(machine.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[dict(LISTED, **change)]))
+    assert told(machine.identity(context(state={"gateway_keepalive_epoch": told_last}))) == expected
+
+
+def test_identity_of_a_machine_that_is_not_listed_is_unknown(monkeypatch):
+    monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[]))
+    with pytest.raises(engine.Unknown, match="does not list"):
+        machine.identity(context())
+
+
+# P08: whose programs and units are
+
+
+@pytest.mark.parametrize(
+    "path, mode, expected",
+    [
+        ("opt/versions/1/bin/python", 0o755, ("ok", "")),
+        ("opt/versions/1/bin/python", 0o757, ("bad", "programs")),
+        ("opt", 0o775, ("bad", "programs")),
+        ("units/beta9-agent.service", 0o644, ("ok", "")),
+        ("units/beta9-agent.service", 0o664, ("bad", "units")),
+        ("units/beta9-agent.service.d/x.conf", 0o666, ("bad", "units")),
+        ("beta9.fact", 0o646, ("bad", "units")),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of root")
+def test_programs(monkeypatch, tmp_path, path, mode, expected):
+    for name in ("opt/versions/1/bin/python", "units/beta9-agent.service", "units/beta9-agent.service.d/x.conf", "beta9.fact"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(machine, "AGENT_DIRECTORY", str(tmp_path / "opt"))
+    monkeypatch.setattr(machine, "KEPT", ())
+    monkeypatch.setattr(machine, "UNIT_FILES", (str(tmp_path / "units/beta9-*"), str(tmp_path / "units/beta9-*.d/*")))
+    monkeypatch.setattr(host, "MACHINE_FACT_PATH", str(tmp_path / "beta9.fact"))
+    (tmp_path / path).chmod(mode)
+    assert told(machine.programs(context())) == expected

@@ -59,7 +59,7 @@ def started():
 
 
 def test_an_agent_that_is_newer_than_its_files_is_proof(tree):
-    assert machine.proof(started()) == STATE
+    assert machine.proof(started()) == {name: value for name, value in STATE.items() if value is not None}
 
 
 @pytest.mark.parametrize("name", ["agent.env", "token", "usr/bin/python3.11", "versions/1/lib/site-packages/psutil/x.py"])

@@ -208,3 +208,12 @@ def test_restart_interval_is_the_units():
     template = os.path.join(os.path.dirname(__file__), "../../../roles/k3s/templates/k3s.service.j2")
     with open(template, encoding="utf-8") as stream:
         assert "\nRestartSec=%d\n" % k3s.RESTART_SECONDS in stream.read()
+
+
+@pytest.mark.parametrize("base, pinned, insecure", [("https://m.example", "", False), ("http://m.example", SUM, False), ("http://m.example", "", True)])
+def test_a_mirror_that_may_be_used(base, pinned, insecure):
+    k3s.check_mirror(base, "k3s", pinned, insecure)
+
+
+def test_a_mirror_that_anybody_on_the_way_may_be():
+    assert code_of(k3s.check_mirror, "http://m.example", "k3s", "", False) == "k3s_mirror_insecure"

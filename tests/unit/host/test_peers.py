@@ -125,3 +125,13 @@ def test_an_ipv6_address_is_written_in_brackets_and_read_back():
 
 def test_a_key_loses_its_comment():
     assert peers.public_key(KEY + " root@gpu-01\n") == KEY
+
+
+def test_lines_that_are_not_as_they_were_written_are_told():
+    good = line("a", "127.77.0.1") + "\n# by hand\n\n"
+    assert peers.strange(good) == []
+    other = line("b", "127.77.0.2").replace("AAAAI", "AAAAJ")
+    assert peers.strange(good + other + "\n") == []
+    for bad in (KEY + " me", other.replace("restrict,", ""), other.replace(',permitopen="localhost:31994"', ""), other.replace("localhost:31994", "*:*"), other + " x"):
+        assert len(peers.strange(good + bad + "\n")) == 1, bad
+    assert peers.strange(good + line("b", "127.77.0.2")) == ["line 4 has the key of line 1"]

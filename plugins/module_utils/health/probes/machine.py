@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import hmac
 import itertools
@@ -28,6 +29,9 @@ AGENT_LOOK = (
 )
 PACKAGES = ("httpx", "psutil", "pynvml")
 CONFIGURATION = "/etc/beta9"
+AGENT_DIRECTORY = "/opt/beta9-agent"
+KEPT = ("/var/lib/beta9", "/var/lib/beta9-k3s")
+UNIT_FILES = ("/etc/systemd/system/beta9-*", "/etc/systemd/system/beta9-*.d/*")
 SETTINGS = host.AGENT_SETTINGS_PATH
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
@@ -53,14 +57,7 @@ def token_of(context):
 def state_of(context):
     """Return what the running agent says of itself, {} when it says nothing."""
 
-    def read():
-        text = context.read(STATE_FILE)
-        try:
-            return json.loads(text) if text else {}
-        except ValueError:
-            return {}
-
-    return context.shared("agent state", read)
+    return context.shared("agent state", lambda: context.agent_state(STATE_FILE))
 
 
 def ready_list(context):
@@ -285,14 +282,14 @@ def packages(context):
     return ok("httpx, psutil, nvidia-ml-py")
 
 
-def credentials(context):
-    """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's token."""
+def _owned(paths):
+    """Return {code: faults} of the paths: what belongs to another account than root, may be used by others, or is an empty secret."""
     faults = {}
-    for path in sorted(host.tree(CONFIGURATION)):
+    for path in paths:
         try:
             found = os.lstat(path)
         except OSError:
-            continue  # it went away meanwhile
+            continue  # it is not there, or went away meanwhile
         secret = path.startswith(host.CREDENTIALS_DIR)
         if found.st_uid != 0:
             faults.setdefault("owner", []).append("%s belongs to uid %d" % (path, found.st_uid))
@@ -300,11 +297,65 @@ def credentials(context):
             faults.setdefault("mode", []).append("%s has mode %04o" % (path, stat.S_IMODE(found.st_mode)))
         elif secret and path != TOKEN_FILE and stat.S_ISREG(found.st_mode) and not found.st_size:
             faults.setdefault("empty", []).append("%s is empty" % path)
+    return faults
+
+
+def _told(faults):
+    texts = list(itertools.chain(*faults.values()))
+    return bad(next(iter(faults)), "; ".join(texts[:10]) + ("; and %d more" % (len(texts) - 10) if len(texts) > 10 else ""))
+
+
+def credentials(context):
+    """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's token."""
+    faults = _owned(sorted(host.tree(CONFIGURATION)))
     if faults:
-        return bad(next(iter(faults)), "; ".join(itertools.chain(*faults.values())))
+        return _told(faults)
     if os.path.isdir(host.CREDENTIALS_DIR) and not os.access(host.CREDENTIALS_DIR, os.R_OK | os.X_OK):
         raise Unknown("%s may not be read: run with become" % host.CREDENTIALS_DIR)
     return ok("root's alone")
+
+
+def programs(context):
+    """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
+    units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
+    faults = _owned(itertools.chain(units_of_ours, [host.MACHINE_FACT_PATH], *map(host.tree, (AGENT_DIRECTORY, *KEPT))))
+    programs_of_ours = any(text.startswith(AGENT_DIRECTORY + "/") or text.startswith(AGENT_DIRECTORY + " ") for text in itertools.chain(*faults.values()))
+    return dict(_told(faults), code="programs" if programs_of_ours else "units") if faults else ok("root's alone")
+
+
+def identity(context):
+    """M07: what the gateway keeps of this machine is what this host registered, and nobody else sends its keepalives.
+
+    The gateway's own time of the last keepalive is compared with the one that it told the agent: no clock of this host is in it.
+    """
+    config = context.config
+    try:
+        mine = next((machine for machine in ready_list(context) if machine["id"] == config["machine_id"]), None)
+    except gateway.GatewayError as error:
+        raise Unknown("the gateway gave no list: %s" % error.problem.cause) from None
+    if not mine:
+        raise Unknown("the gateway does not list the machine as ready")
+    wanted = host.agent_settings(SETTINGS)
+    for name, setting in (("hostname", "BETA9_HOSTNAME"), ("private_ip", "BETA9_PRIVATE_IP")):
+        if wanted.get(setting) and mine[name] != wanted[setting]:
+            return bad(name, "%s at the gateway is %s, this host's is %s" % (name, mine[name] or "empty", wanted[setting]))
+    told = _told_last(context, mine["last_keepalive"])
+    if told is not None and mine["last_keepalive"] is not None and mine["last_keepalive"] > told:
+        return bad("keepalive", "the gateway had a keepalive %d s after the last one of this host's agent" % (mine["last_keepalive"] - told))
+    return ok("%s, %s" % (mine["hostname"], mine["private_ip"]))
+
+
+def _told_last(context, listed):
+    """Return the time of the agent's last keepalive as the gateway told it, None where the agent knows none.
+
+    One that is on its way while the list is read is written down within moments: it is waited for.
+    """
+    for _try in range(12):
+        told = context.agent_state(STATE_FILE).get("gateway_keepalive_epoch")
+        if told is None or listed is None or told >= listed:
+            break
+        time.sleep(0.25)
+    return told
 
 
 def agents(machine_id):
@@ -434,5 +485,7 @@ PROBES = {
     "P05": interval,
     "P06": log,
     "P07": settings,
+    "P08": programs,
     "M06": flapping,
+    "M07": identity,
 }

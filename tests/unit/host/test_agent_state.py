@@ -1,0 +1,59 @@
+"""What root reads of the agent's user: bounded in time, size and form."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import agent_state
+from beta9_agent import state as agents_own
+
+STATE = {"pid": 814, "status": "ready", "reloads": 1, "loaded": ["psutil"], "problem": {"code": "c", "cause": "d", "remedy": "e", "retryable": True}}
+
+
+def prepare(kind, path):
+    """Put something at path that a program which reads it trustfully would never come back from, or believe."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "link to a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "link to a secret":
+        (path.parent / "secret").write_text(json.dumps(STATE))
+        path.symlink_to(path.parent / "secret")
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "huge":
+        path.write_text(json.dumps(dict(STATE, more="x" * agent_state.MAX_BYTES)))
+    else:
+        path.write_text(kind)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link to a device", "link to a secret", "directory", "huge", "[" * 200000, "[]", "5", "{", "\\ud800", ""])
+def test_what_is_no_state_is_none_and_nobody_waits(tmp_path, kind):
+    path = tmp_path / "state.json"
+    prepare(kind, path)
+    assert agent_state.of(str(path)) == {}
+    with pytest.raises((OSError, ValueError)):
+        agents_own.read(str(path))
+
+
+def test_a_state_is_read(tmp_path):
+    (tmp_path / "state.json").write_text(json.dumps(STATE))
+    assert agent_state.of(str(tmp_path / "state.json")) == STATE == agents_own.read(str(tmp_path / "state.json"))
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("pid", "814"), ("pid", True), ("reloads", 1.5), ("next_epoch", 1e300), ("next_epoch", "x"), ("status", 5), ("problem", []),
+        ("problem", {"code": "c"}), ("problem", {"code": 5, "cause": "d", "remedy": "e"}), ("loaded", "psutil"), ("loaded", [{}]),
+        ("registration_epochs", [None]), ("sent", "register"), ("unheard_of", 1),
+    ],
+)  # fmt: skip
+def test_a_field_of_another_type_is_left_out(field, value):
+    assert field not in agent_state.parse(json.dumps({field: value}))
+
+
+def test_texts_are_one_line_and_short():
+    assert agent_state.parse(json.dumps({"status": "a\n\x1b[31mb\x00", "gpu_problem": "x" * 5000})) == {"status": "a [31mb ", "gpu_problem": "x" * 2000}
