@@ -59,6 +59,6 @@ class Client:
         except http.Unreachable as error:
             raise Refused(protocol.classify(None, error.name)) from None
         try:
-            return response.status_code, response.json()
-        except (ValueError, RecursionError):
+            return response.status_code, protocol.decode(response.content)
+        except ValueError:
             return response.status_code, response.content

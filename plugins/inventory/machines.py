@@ -163,6 +163,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 pass
         client = gateway.client_from_params({name: self.get_option(name) for name in gateway.GATEWAY_ARGUMENT_SPEC})
         found = [machine for pool in pools or [None] for machine in client.list_machines(pool)]
+        if client.dropped:
+            self.display.warning(protocol.dropped_words(client.dropped))
         machines = sorted(found, key=lambda machine: (machine["pool"], machine["id"]))
         if cached:
             self._cache[key] = machines

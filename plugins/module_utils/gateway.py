@@ -121,6 +121,7 @@ class GatewayClient:
         self._token = protocol.token(token) if token else None
         self._retries = retries
         self._timeout = timeout
+        self.dropped = []  # what the gateway sent that fits no grammar, for one warning
         # the trust store is read only where there is TLS: that takes 20 ms
         self._tls = _tls(ca_path, client_cert, client_key, validate_certs) if parts.scheme == "https" else None
 
@@ -134,12 +135,12 @@ class GatewayClient:
 
     def list_pools(self):
         """Return protocol.parse_pools."""
-        return protocol.parse_pools(self._call("GET", protocol.GATEWAY_API + "/pools"))
+        return protocol.parse_pools(self._call("GET", protocol.GATEWAY_API + "/pools"), self.dropped)
 
     def list_machines(self, pool=None):
         """Return protocol.parse_machines, of one pool or of all."""
         path = protocol.GATEWAY_API + "/machines?" + urlencode(dict({"pool_name": pool} if pool else {}, limit=10000))
-        found = protocol.parse_machines(self._call("GET", path))
+        found = protocol.parse_machines(self._call("GET", path), self.dropped)
         if not found:
             self._be_permitted()
         return found
@@ -178,7 +179,7 @@ class GatewayClient:
 
     def list_workers(self, machine_id):
         """Return those of protocol.parse_workers that run on a machine."""
-        found = protocol.parse_workers(self._call("GET", protocol.GATEWAY_API + "/workers"))
+        found = protocol.parse_workers(self._call("GET", protocol.GATEWAY_API + "/workers"), self.dropped)
         return [worker for worker in found if worker["machine_id"] == machine_id]
 
     def cordon_worker(self, worker_id):
@@ -212,7 +213,7 @@ class GatewayClient:
     def list_ready(self, pool, provider=protocol.PROVIDER_DEFAULT):
         """Return the ready machines of a pool, without the tokens that the gateway sends along."""
         path = protocol.MACHINE_API + "/list?" + urlencode({"pool_name": pool, "provider_name": provider})
-        return protocol.parse_machine_list(self._call("GET", path))
+        return protocol.parse_machine_list(self._call("GET", path), self.dropped)
 
     # -- transport --
 
@@ -265,7 +266,7 @@ class GatewayClient:
         if len(raw) > MAX_BODY_BYTES:
             raise error_of(protocol.classify(None, "too_large"), method, url)
         try:
-            body = json.loads(raw.decode("utf-8"))
+            body = protocol.decode(raw)
         except ValueError:
             if status < 300:
                 raise error_of(protocol.classify(None, "not_json")._replace(status=status), method, url) from None

@@ -37,7 +37,8 @@ def specification(argument_spec: dict[str, Any]) -> dict[str, Any]:
 def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Return the result of a module whose plan is make_plan(client, params). An error of the gateway or of a parameter is a failed result."""
     try:
-        plan = make_plan(gateway.client_from_params(params), params)
+        client = gateway.client_from_params(params)
+        plan = make_plan(client, params)
         result = dict(plan.result)
         if plan.apply and not check_mode:
             result.update(plan.apply())
@@ -48,6 +49,8 @@ def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], 
     except protocol.InvalidField as error:
         failure = {"msg": str(error), "code": "invalid_field", "cause": f"{error.field} is not {error.expected}", "remedy": f"Correct {error.field}."}
         return dict(failure, retryable=False, failed=True, changed=False)
+    if client.dropped:
+        result["warnings"] = [protocol.dropped_words(client.dropped)]
     return dict(result, changed=plan.changed, diff={"before": plan.before, "after": plan.after})
 
 

@@ -245,11 +245,68 @@ def _metrics(given):
 # --- responses ------------------------------------------------------------------------------------------------------
 
 
+STATUS = r"[A-Za-z][A-Za-z_-]{0,31}"
+GPU = r"[A-Za-z0-9][A-Za-z0-9 ._+/-]{0,62}"
+VERSION = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}"
+WORKER_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+# No text of a terminal's or a document's own: controls, direction overrides, lone surrogates
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+
+def decode(raw):
+    """Return the JSON in bytes or text. Raises ValueError: also where it is nested without end, or has half a character (a lone surrogate)."""
+    text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+    try:
+        body = json.loads(text)
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            json.dumps(body, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested without end") from None
+    return body
+
+
+def dropped_words(dropped):
+    """Return one warning for all that was left out of answers, "" where nothing was. dropped: texts, as parsers append them."""
+    found = list(dict.fromkeys(dropped))
+    return "left out %d values that no beta9 gateway makes, the first: %s" % (len(found), found[0]) if found else ""
+
+
+def _taken(check, value, dropped, empty=""):
+    """Return a value of an answer where it fits its grammar, else what stands for none. What is there and does not fit is noted."""
+    if value in (None, ""):
+        return empty
+    try:
+        return check(value)
+    except InvalidField as error:
+        if dropped is not None:
+            dropped.append(UNPRINTABLE.sub("?", str(error))[:200])
+        return empty
+
+
+def _grammar(field, pattern):
+    return lambda value: _text(field, value, pattern, "a text like %s" % pattern)
+
+
+_status, _gpu, _version = _grammar("status", STATUS), _grammar("gpu", GPU), _grammar("agent_version", VERSION)
+_worker_id = _grammar("worker", WORKER_ID)
+
+
 def _number(value):
     try:
-        return int(float(value))
+        number = int(float(value))
     except (TypeError, ValueError, OverflowError):
         return None
+    return number if abs(number) < 2**63 else None
+
+
+def _fraction(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if abs(number) < 2.0**63 else None
 
 
 def _list(value):
@@ -264,17 +321,17 @@ def parse_machine_state(body):
     """Return the MachineState of a register or keepalive answer. Older gateways send only "config": then "registered"."""
     state = _dict(_dict(body).get("machine_state"))
     return MachineState(
-        machine_id=str(state.get("machine_id") or ""),
-        status=str(state.get("status") or "registered"),
-        pool_name=str(state.get("pool_name") or ""),
+        machine_id=_taken(machine_id, state.get("machine_id"), None),
+        status=_taken(_status, state.get("status"), None, "registered"),
+        pool_name=_taken(pool_name, state.get("pool_name"), None),
         ttl_seconds=_number(state.get("ttl_seconds")),
         last_keepalive=_number(state.get("last_keepalive")),
-        agent_version=str(state.get("agent_version") or ""),
+        agent_version=_taken(_version, state.get("agent_version"), None),
     )
 
 
-def parse_machine_list(body):
-    """Return the ready machines of the machine API's /list, without the tokens that it leaks."""
+def parse_machine_list(body, dropped=None):
+    """Return the ready machines of the machine API's /list, without the tokens that it leaks. dropped: list that takes what does not fit."""
     machines = []
     for entry in _list(body):
         state = {name: value for name, value in _dict(_dict(entry).get("state")).items() if name in SAFE_STATE_FIELDS}
@@ -286,16 +343,18 @@ def parse_machine_list(body):
             state.get("last_keepalive"),
             state.get("agent_version"),
             _dict(entry).get("metrics"),
+            dropped,
         )
-        machine["provider"] = str(state.get("provider_name") or PROVIDER_DEFAULT)
-        machine["hostname"] = str(state.get("hostname") or "")
-        machine["private_ip"] = str(state.get("private_ip") or "")
-        machines.append(machine)
+        if machine:
+            machine["provider"] = _taken(provider_name, state.get("provider_name"), dropped, PROVIDER_DEFAULT)
+            machine["hostname"] = _taken(hostname, state.get("hostname"), dropped)
+            machine["private_ip"] = _taken(ip_address, state.get("private_ip"), dropped)
+            machines.append(machine)
     return machines
 
 
-def parse_machines(body):
-    """Return the machines of the gateway API's GET /machines."""
+def parse_machines(body, dropped=None):
+    """Return the machines of the gateway API's GET /machines. dropped: list that takes what does not fit."""
     machines = []
     for entry in _list(_dict(body).get("machines")):
         entry = _dict(entry)
@@ -307,35 +366,43 @@ def parse_machines(body):
             entry.get("lastKeepalive"),
             entry.get("agentVersion"),
             entry.get("machineMetrics"),
+            dropped,
         )
-        machine["provider"] = str(entry.get("providerName") or "")
-        machines.append(machine)
+        if machine:
+            machine["provider"] = _taken(provider_name, entry.get("providerName"), dropped)
+            machines.append(machine)
     return machines
 
 
-def parse_workers(body):
+def parse_workers(body, dropped=None):
     """Return the workers of the gateway API's GET /workers: [{"id", "machine_id", "status", "containers"}]."""
     workers = []
     for entry in map(_dict, _list(_dict(body).get("workers"))):
-        worker = {"id": str(entry.get("id") or ""), "machine_id": str(entry.get("machineId") or ""), "status": str(entry.get("status") or "unknown")}
-        workers.append(dict(worker, containers=len(_list(entry.get("activeContainers")))))
+        identity = _taken(_worker_id, entry.get("id"), dropped)
+        if identity:
+            worker = {"id": identity, "machine_id": _taken(machine_id, entry.get("machineId"), dropped)}
+            worker["status"] = _taken(_status, entry.get("status"), dropped, "unknown")
+            workers.append(dict(worker, containers=len(_list(entry.get("activeContainers")))))
     return workers
 
 
-def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics):
+def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics, dropped):
+    """Return the safe fields of a machine, None where it has no identity that a gateway could have made."""
+    found = {"id": _taken(machine_id, identity, dropped), "pool": _taken(pool_name, pool, dropped)}
+    if not found["id"] or not found["pool"] and pool:
+        return None
     return {
-        "id": str(identity or ""),
-        "pool": str(pool or ""),
-        "status": str(entry.get("status") or "unknown"),
-        "gpu": str(entry.get("gpu") or ""),
+        **found,
+        "status": _taken(_status, entry.get("status"), dropped, "unknown"),
+        "gpu": _taken(_gpu, entry.get("gpu"), dropped),
         "gpu_count": _number(gpus) or 0,
         "cpu_millicores": _number(entry.get("cpu")) or 0,
         "memory_mib": _number(entry.get("memory")) or 0,
         "last_keepalive": _number(last_keepalive),
         "created": _number(entry.get("created")),
-        "agent_version": str(agent_version or ""),
+        "agent_version": _taken(_version, agent_version, dropped),
         "metrics": {
-            _snake(name): _number(value) if _snake(name) in INT_METRICS else value
+            _snake(name): _number(value) if _snake(name) in INT_METRICS else _fraction(value)
             for name, value in _dict(metrics).items()
             if _snake(name) in INT_METRICS + FLOAT_METRICS
         },
@@ -351,25 +418,29 @@ def parse_created(body):
     entry = _dict(_dict(body).get("machine"))
     return {
         "id": machine_id(entry.get("id")),
-        "pool": str(entry.get("poolName") or ""),
-        "provider": str(entry.get("providerName") or PROVIDER_DEFAULT),
-        "gpu": str(entry.get("gpu") or ""),
+        "pool": _taken(pool_name, entry.get("poolName"), None),
+        "provider": _taken(provider_name, entry.get("providerName"), None, PROVIDER_DEFAULT),
+        "gpu": _taken(_gpu, entry.get("gpu"), None),
         "registration_token": token(entry.get("registrationToken")),
     }
 
 
-def parse_pools(body):
-    """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "status"}."""
-    return [
-        {
-            "name": str(pool.get("name") or ""),
-            "active": bool(pool.get("active")),
-            "gpu": str(pool.get("gpu") or ""),
-            "min_free_gpu": _number(pool.get("minFreeGpu")),
-            "status": str(_dict(pool.get("state")).get("status") or "unknown"),
-        }
-        for pool in map(_dict, _list(_dict(body).get("pools")))
-    ]
+def parse_pools(body, dropped=None):
+    """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "status"}. dropped: list that takes what does not fit."""
+    pools = []
+    for pool in map(_dict, _list(_dict(body).get("pools"))):
+        name = _taken(pool_name, pool.get("name"), dropped)
+        if name:
+            pools.append(
+                {
+                    "name": name,
+                    "active": bool(pool.get("active")),
+                    "gpu": _taken(_gpu, pool.get("gpu"), dropped),
+                    "min_free_gpu": _number(pool.get("minFreeGpu")),
+                    "status": _taken(_status, _dict(pool.get("state")).get("status"), dropped, "unknown"),
+                }
+            )
+    return pools
 
 
 def token_mark(text, salt=None):
@@ -537,17 +608,17 @@ TRANSPORT = {
 
 
 def message_of(body):
-    """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 characters."""
+    """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 printable characters."""
     if isinstance(body, bytes):
         body = body[:65536].decode("utf-8", "replace")
     if isinstance(body, str):
         try:
-            body = json.loads(body)
-        except (ValueError, RecursionError):
-            return " ".join(body.split())[:300]
+            body = decode(body)
+        except ValueError:
+            return UNPRINTABLE.sub("", " ".join(body.split()))[:300]
     fields = _dict(body)
-    words = [str(fields[name]) for name in ("error_code", "message", "errMsg", "error") if fields.get(name)]
-    return " ".join(": ".join(words).split())[:300]
+    words = [fields[name] for name in ("error_code", "message", "errMsg", "error") if fields.get(name) and isinstance(fields[name], str)]
+    return UNPRINTABLE.sub("", " ".join(": ".join(words).split()))[:300]
 
 
 def classify(status, body, url_path=""):
