@@ -15,6 +15,7 @@ No message contains a token or a body. Redirects are not followed, so a token go
 
 from __future__ import annotations
 
+import copy
 import http.client
 import ipaddress
 import json
@@ -169,6 +170,17 @@ class GatewayClient:
     def delete_token(self, token_id):
         """Revoke a token. The gateway's cache honours it for up to ten minutes more."""
         self._call("DELETE", "%s/tokens/%s" % (protocol.GATEWAY_API, quote(token_id)))
+
+    def owned(self, machine_id, pool, provider, marks):
+        """Return whether one of a host's marks (protocol.token_mark) is of the token that the gateway has for a machine; None where it can't
+        be told. Only the machine API tells, of ready machines: it is asked with a token of the gateway's own list, which stays in here."""
+        key = protocol.reusable_machine_key(self._call("GET", protocol.GATEWAY_API + "/tokens"))
+        if not key:
+            return None
+        machines = copy.copy(self)
+        machines._token = key
+        query = urlencode({"pool_name": pool, "provider_name": provider or protocol.PROVIDER_DEFAULT})
+        return protocol.owned(machines._call("GET", protocol.MACHINE_API + "/list?" + query), machine_id, marks)
 
     def discard_machine(self, created):
         """Delete a machine that was just made, and its token. created is what create_machine returned."""

@@ -207,6 +207,15 @@ def has_token(directory, identity):
     return owner is None or owner == (identity.get("machine_id"), protocol.token_mark(text, owner[1].partition(":")[0]))
 
 
+def token_file_mark(path):
+    """Return protocol.token_mark of the token in a file, "" where there is none."""
+    try:
+        with open(path, encoding="ascii") as stream:
+            return protocol.token_mark(stream.read(65536))
+    except (OSError, ValueError):
+        return ""
+
+
 def agent_settings(path=AGENT_SETTINGS_PATH):
     """Return the settings (no secrets) that the agent was last given, {} when there are none."""
     try:

@@ -29,6 +29,48 @@ class Plan(NamedTuple):
         return self.apply is not None and self.before != self.after
 
 
+OWNER_SPEC = {
+    "prove_owner": {"type": "bool", "default": False},
+    "confirmed": {"type": "bool", "default": False},
+    "token_mark": {"type": "str", "no_log": False},
+    "k3s_mark": {"type": "str", "no_log": False},
+}
+
+
+class NotProven(protocol.InvalidField):
+    """A machine that a host names is not shown to be that host's."""
+
+    code = "machine_not_proven"
+
+
+def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine: dict[str, Any] | None) -> str:
+    """Return "" where a machine may be changed, else why it is left alone: whose it is can't be told, but it ends by itself.
+
+    machine: as client.list_machines has it, None where the gateway does not have it. Raises NotProven where it is another host's, as far as
+    the gateway knows, or where it is at work and nothing tells whose it is.
+    """
+    if not params["prove_owner"] or params["confirmed"] or not machine:
+        return ""
+    marks = [mark for mark in (params["token_mark"], params["k3s_mark"]) if mark]
+    try:
+        owned = client.owned(machine["id"], machine["pool"], machine["provider"], marks)
+    except gateway.NotFoundError:  # a gateway without these routes
+        owned = None
+    if owned:
+        return ""
+    if owned is None and machine["status"] != "ready":
+        return (
+            f"machine {machine['id']} is {machine['status']} and stays at the gateway until it expires by itself: whose it is can be seen of "
+            "ready machines only. To delete it now: -e beta9_machine_confirmed=true"
+        )
+    found = "nothing that tells whose it is" if owned is None else "another token on this host than the gateway has for it"
+    raise NotProven(
+        f"machine {machine['id']}",
+        "this host's machine, as the token on the host proves",
+        f"{found}. Nothing of it was changed. If it is this host's all the same, confirm it: -e beta9_machine_confirmed=true",
+    )
+
+
 def specification(argument_spec: dict[str, Any]) -> dict[str, Any]:
     """Return the whole argument spec of a gateway module."""
     return dict(gateway.GATEWAY_ARGUMENT_SPEC, **argument_spec)
@@ -47,7 +89,7 @@ def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], 
         failure = {"msg": str(error), "code": problem.code, "cause": problem.cause, "remedy": problem.remedy, "retryable": problem.retryable}
         return dict(failure, failed=True, changed=False)
     except protocol.InvalidField as error:
-        failure = {"msg": str(error), "code": "invalid_field", "cause": f"{error.field} is not {error.expected}", "remedy": f"Correct {error.field}."}
+        failure = {"msg": str(error), "code": getattr(error, "code", "invalid_field"), "cause": f"{error.field} is not {error.expected}", "remedy": f"Correct {error.field}."}
         return dict(failure, retryable=False, failed=True, changed=False)
     if client.dropped:
         result["warnings"] = [protocol.dropped_words(client.dropped)]

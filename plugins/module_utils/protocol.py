@@ -449,6 +449,37 @@ def token_mark(text, salt=None):
     return "%s:%s" % (salt, hmac.new(salt.encode(), token(text).encode(), hashlib.sha256).hexdigest())
 
 
+def marked(key, mark):
+    """Return whether a mark was made of a key. Both may be anything."""
+    if not isinstance(key, str) or not re.match(r"[!-~]+\Z", key) or not isinstance(mark, str):
+        return False
+    return hmac.compare_digest(token_mark(key, mark.partition(":")[0]).encode(), mark.encode())
+
+
+def reusable_machine_key(body):
+    """Return a machine's token out of GET /tokens that may be used without using it up, or None. A secret."""
+    for entry in map(_dict, _list(_dict(body).get("tokens"))):
+        key = entry.get("key")
+        if entry.get("active") is True and entry.get("reusable") is True and entry.get("tokenType") == "machine" and isinstance(key, str):
+            if re.match(r"[!-~]+\Z", key):
+                return key
+    return None
+
+
+def owned(body, identity, marks):
+    """Return whether one of the marks is of the token that /list has for a machine, None where it does not have it. Keeps no token.
+
+    The token is the one that the machine was made with. After a register that followed an expiry the gateway has forgotten it; then it is
+    the one that the machine registered.
+    """
+    for entry in _list(body):
+        state = _dict(_dict(entry).get("state"))
+        if state.get("machine_id") == identity:
+            kept = state.get("registration_token") or state.get("token")
+            return any(marked(kept, mark) for mark in marks) if kept else None
+    return None
+
+
 def find_token(body, mark):
     """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is kept: it has every key."""
     salt = mark.partition(":")[0]

@@ -178,6 +178,7 @@ def gather(params):
         "agent_settings": host.agent_settings(),
         "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
         "has_token": host.has_token(host.CREDENTIALS_DIR, host.machine_fact()),
+        "k3s_mark": host.token_file_mark(os.path.join(host.CREDENTIALS_DIR, "k3s_token")),
     }
 
 

@@ -49,6 +49,19 @@ options:
         returns it in C(facts.token_marks). The gateway leaves a machine's token valid when the machine is deleted, and with it the
         machine comes back. Given this, the token is revoked as well. The gateway's cache honours it for up to ten minutes more.
     type: str
+  prove_owner:
+    description:
+      - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for this machine,
+        or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to expire.
+    type: bool
+    default: false
+  confirmed:
+    description: The operator says that the machine is the host's.
+    type: bool
+    default: false
+  k3s_mark:
+    description: What tells the token of the host's k3s, as M(beta9.workers.host_preflight) returns it in C(facts.k3s_mark).
+    type: str
   provider:
     description: Name of the provider.
     type: str
@@ -117,7 +130,7 @@ SPEC = machine_runner.specification(
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "pool": {"type": "str", "required": True},
         "machine_id": {"type": "str"},
-        "token_mark": {"type": "str", "no_log": False},
+        **machine_runner.OWNER_SPEC,
         "provider": {"type": "str", "default": "generic"},
     }
 )
@@ -133,8 +146,9 @@ def plan(client, params):
     found = next((machine for machine in client.list_machines() if machine["id"] == params["machine_id"]), None)
     if found and found["pool"] != wish["pool"]:
         raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
+    left = machine_runner.require_owner(client, params, found)
     if params["state"] == "absent":
-        return _delete(client, found, dict(wish, id=params["machine_id"]), params["token_mark"])
+        return _delete(client, found, dict(wish, id=params["machine_id"]), params["token_mark"], left)
     machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
@@ -151,7 +165,7 @@ def _create(client, wish):
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found, wish, token_mark):
+def _delete(client, found, wish, token_mark, left):
     """Return the plan. The token goes first: with it a machine that was deleted comes back."""
     if not found:
         client.list_machines(wish["pool"])  # refuses a pool that has no machines
@@ -160,11 +174,14 @@ def _delete(client, found, wish, token_mark):
     def apply():
         if token_id:
             client.delete_token(token_id)
-        client.delete_machine(wish["id"], wish["pool"])
+        if not left:
+            client.delete_machine(wish["id"], wish["pool"])
         return {}
 
-    before = dict(found or {}, **({"token": "valid"} if token_id else {}))
-    return machine_runner.Plan(before, {}, apply, {"machine": {}, "token_revoked": bool(token_id)})
+    token = {"token": "valid"} if token_id else {}
+    after = found if left else {}
+    result = {"machine": after, "token_revoked": bool(token_id), **({"warnings": [left]} if left else {})}
+    return machine_runner.Plan(dict(found or {}, **token), after, apply, result)
 
 
 def main():

@@ -23,6 +23,22 @@ options:
     description: Longest time until the last container has ended. The module fails after it.
     type: int
     default: 120
+  prove_owner:
+    description:
+      - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for this machine,
+        or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to expire.
+    type: bool
+    default: false
+  confirmed:
+    description: The operator says that the machine is the host's.
+    type: bool
+    default: false
+  k3s_mark:
+    description: What tells the token of the host's k3s, as M(beta9.workers.host_preflight) returns it in C(facts.k3s_mark).
+    type: str
+  token_mark:
+    description: What tells the machine's token, as M(beta9.workers.host_preflight) returns it in C(facts.token_marks).
+    type: str
 attributes:
   check_mode:
     support: full
@@ -71,6 +87,7 @@ SPEC = machine_runner.specification(
     {
         "machine_id": {"type": "str", "required": True},
         "wait_seconds": {"type": "int", "default": 120},
+        **machine_runner.OWNER_SPEC,
     }
 )
 CONSTRAINTS = {}
@@ -105,6 +122,10 @@ def drain(client, machine_id, seconds):
 def plan(client, params):
     """Return the plan."""
     machine_id = protocol.machine_id(params["machine_id"])
+    if params["prove_owner"]:
+        listed = next((machine for machine in client.list_machines() if machine["id"] == machine_id), None)
+        if machine_runner.require_owner(client, params, listed):
+            return machine_runner.Plan({}, {}, None, {"workers": []})  # it is not ready, so that nothing runs there
     workers = client.list_workers(machine_id)
     after = [dict(worker, status=protocol.WORKER_CORDONED, containers=0) for worker in workers]
     apply = (lambda: drain(client, machine_id, params["wait_seconds"])) if after != workers else None

@@ -50,8 +50,9 @@ def host_preflight(result: dict[str, Any]) -> dict[str, Any]:
     if not WORD.match(facts["architecture"]) or not SYSTEM.match(facts["system"]):
         raise ValueError(f"facts.architecture, facts.system: expected names like x86_64 and debian 12, found {facts['architecture']!r}, {facts['system']!r}")
     marks = {name: mark for name, mark in facts["token_marks"].items() if isinstance(mark, str) and MARK.match(mark)}
+    k3s_mark = facts.get("k3s_mark") if MARK.match(str(facts.get("k3s_mark"))) else ""
     texts = {name: value for name, value in facts["agent_settings"].items() if isinstance(value, str)}
-    return dict(result, facts=dict(facts, machine=identity(facts["machine"]), token_marks=marks, agent_settings=texts))
+    return dict(result, facts=dict(facts, machine=identity(facts["machine"]), token_marks=marks, k3s_mark=k3s_mark, agent_settings=texts))
 
 
 def machine_credentials(result: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ LIMITS = {"host_packages": 3600, "host_initramfs": 1800, "k3s_install": 3600, "a
 COMMON = {
     "changed": bool, "failed": bool, "skipped": bool, "msg": str, "code": str, "cause": str, "remedy": str, "retryable": bool,
     "rc": int, "stdout": str, "stderr": str, "module_stdout": str, "module_stderr": str, "exception": str, "skip_reason": str,
-    "warnings": list, "deprecations": list, "diff": object, "invocation": dict,
+    "warnings": list, "diff": object, "invocation": dict,
 }  # fmt: skip
 
 
@@ -56,7 +56,10 @@ def documented(module: str, found: Any, keep: Kept = None) -> dict[str, Any]:
     found: what the module returned. keep: {name: type} of a module that is not of this collection.
     """
     wanted = dict(COMMON, **(returns.RETURNS[module] if keep is None else keep))
-    found = plain.data({name: found[name] for name in wanted if name in found} if isinstance(found, dict) else {})
+    found = {name: found[name] for name in wanted if name in found} if isinstance(found, dict) else {}
+    if isinstance(found.get("warnings"), list):
+        found["warnings"] = [_warning(entry) for entry in found["warnings"][:20]]
+    found = plain.data(found)
     wrong = [name for name, value in found.items() if value is not None and not _fits(value, wanted[name])]
     if wrong:
         return malformed(module, f"expected {', '.join(f'{name} ({wanted[name].__name__})' for name in wrong)}, found other types")
@@ -70,6 +73,11 @@ def documented(module: str, found: Any, keep: Kept = None) -> dict[str, Any]:
 def malformed(module: str, what: str) -> dict[str, Any]:
     """Return the result of a module whose host sent something else than the module returns."""
     return {"failed": True, "changed": False, "code": "result_malformed", "msg": f"result of module {module}: {what} in what the host sent"}
+
+
+def _warning(entry: Any) -> str:
+    """Return a warning as text; from ansible-core 2.19 on a module's warnings arrive as objects."""
+    return str(entry if isinstance(entry, str) else getattr(getattr(entry, "event", None), "msg", ""))
 
 
 def _fits(value: Any, kind: type) -> bool:

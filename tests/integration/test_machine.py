@@ -133,3 +133,25 @@ def test_credentials_from_the_environment(gateway, run_module):
     result = run_module("machine", pool="gpu", env={"BETA9_GATEWAY_URL": gateway.url, "BETA9_TOKEN": gateway.admin_token})
     assert result["changed"] and "canary" not in result["_raw"]
     assert run_module("pool_info", env={"BETA9_GATEWAY_URL": gateway.url, "BETA9_TOKEN_FILE": str(gateway.admin_token_file)})["pools"]
+
+
+def test_a_host_proves_its_machine_by_its_token(gateway, run_module, admin, created):
+    """Ready machines only tell: with its own token, with another, without any, and after a register that follows an expiry."""
+    other = run_module("machine", pool="gpu", **admin)
+    run_module("machine_register", hostname="127.77.3.9", cpu="8000m", memory="16Gi", gpu_count=1, private_ip="10.0.0.7", **created)
+    wanted = {"pool": "gpu", "machine_id": created["machine_id"], "state": "absent", "prove_owner": True}
+    mine, foreign = protocol.token_mark(created["token"]), protocol.token_mark(other["registration_token"])
+    left = run_module("machine", token_mark=foreign, check=True, **wanted, **admin)
+    assert not left.get("failed") and "until it expires" in left["_raw"] and left["machine"]["status"] == "registered"
+    run_module("machine_keepalive", **created)
+    for mark in (foreign, "0" * 32 + ":" + "0" * 64, None):
+        refused = run_module("machine", **({"token_mark": mark} if mark else {}), **wanted, **admin)
+        assert refused["failed"] and refused["code"] == "machine_not_proven" and "beta9_machine_confirmed" in refused["msg"]
+        refused = run_module("machine_drain", machine_id=created["machine_id"], prove_owner=True, **({"token_mark": mark} if mark else {}), **admin)
+        assert refused["failed"] and refused["code"] == "machine_not_proven"
+    assert gateway.state(created["machine_id"]) and "canary-" not in refused["_raw"]
+    assert not run_module("machine_drain", machine_id=created["machine_id"], prove_owner=True, token_mark=mine, **admin).get("failed")
+    gateway.db.hset("provider:machine:generic:gpu:" + created["machine_id"], mapping={"registration_token": "", "token": "k3s-token-0123456789"})
+    assert run_module("machine", token_mark=mine, **wanted, **admin)["failed"]
+    gone = run_module("machine", token_mark=mine, k3s_mark=protocol.token_mark("k3s-token-0123456789"), **wanted, **admin)
+    assert gone["changed"] and gone["token_revoked"] and not gateway.state(created["machine_id"])
