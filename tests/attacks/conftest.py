@@ -78,9 +78,10 @@ class Turned:
         lies = json.dumps(dict(json.loads(text), **{module: lie}))
         self.put(worker, "/opt/hostile.json", lies)
         if worker not in self.workers:
-            real = self.bed.sh(worker, "readlink -f /usr/bin/python3").rpartition("/")[2]
-            self.put(worker, "/usr/bin/python3.new", HOSTILE_PYTHON.replace("REAL", real))
-            self.bed.sh(worker, "chmod 755 /usr/bin/python3.new; mv /usr/bin/python3 /usr/bin/python3.honest; mv /usr/bin/python3.new /usr/bin/python3")
+            # a run that was cut off may have left it turned
+            real = self.bed.sh(worker, "test -e /usr/bin/python3.honest || cp -P /usr/bin/python3 /usr/bin/python3.honest; readlink -f /usr/bin/python3.honest")
+            self.put(worker, "/usr/bin/python3.new", HOSTILE_PYTHON.replace("REAL", real.rpartition("/")[2]))
+            self.bed.sh(worker, "chmod 755 /usr/bin/python3.new; mv /usr/bin/python3.new /usr/bin/python3")
             self.workers.add(worker)
 
     def put(self, worker, path, text):
@@ -125,6 +126,8 @@ def ready(testbed):
 def turn(testbed):
     """Makes workers hostile for one test."""
     turned = Turned(testbed)
+    turned.workers.update(testbed.workers)
+    turned.back()
     yield turned
     turned.back()
 
