@@ -104,3 +104,34 @@ def test_accepted_failure_is_a_warning_and_explains_nothing():
 def test_order_of_observations_does_not_matter():
     observations = seen(T01="bad", M02="bad")
     assert diagnose.diagnose(observations) == diagnose.diagnose(observations[::-1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "healthy"),
+        ({"K06": "bad"}, "healthy"),  # a warning
+        ({"G08": "unknown"}, "healthy"),  # no link of the chain
+        ({"T05": "warn"}, "healthy"),
+        ({"T01": "bad"}, "unhealthy"),
+        ({"T01": "bad", "P01": "crash"}, "unhealthy"),
+        ({"K06": "crash"}, "unknown"),
+        ({"M01": "unknown", "M02": "unknown", "C02": "unknown"}, "unknown"),
+        (dict.fromkeys(IDS, "unknown"), "unknown"),
+        (dict.fromkeys(IDS, "not_applicable"), "unknown"),
+    ],
+)
+def test_outcome(changes, expected):
+    assert diagnose.outcome(diagnose.diagnose(seen(**changes))) == expected
+
+
+def test_nothing_seen_is_unknown():
+    assert diagnose.outcome([]) == "unknown"
+
+
+@pytest.mark.parametrize("link", diagnose.CHAIN)
+def test_a_link_that_nobody_saw_well_is_not_healthy(link):
+    verdicts = diagnose.diagnose(seen(**dict.fromkeys(link, "unknown")))
+    assert diagnose.outcome(verdicts) == "unknown" and {verdict["id"] for verdict in diagnose.unseen(verdicts)} == set(link)
+    for other in link:  # one that saw it will do
+        assert diagnose.outcome(diagnose.diagnose(seen(**dict(dict.fromkeys(link, "unknown"), **{other: "ok"})))) == "healthy"

@@ -153,3 +153,11 @@ def test_table():
         ["gpu-1", "T01 the tunnel's unit does not run", "restarted the tunnel", "healed"],
         ["gpu-2", "-", "nothing", "healthy"],
     ]
+
+
+def test_every_heal_has_a_task_and_a_cause():
+    playbook = (health_remedies.ROOT / "playbooks" / "heal_worker.yml").read_text(encoding="utf-8")
+    conditions = " ".join(line for line in playbook.splitlines() if "heal_plan.remedies" in line)
+    assert set(re.findall(r"'(\w+)'", conditions)) == set(catalog.HEALS)
+    used = {check.heals.get(code, check.heal) for check in catalog.CHECKS for code in check.causes}
+    assert used - {""} == set(catalog.HEALS)
