@@ -25,7 +25,12 @@ class ActionModule(ActionBase):
         shown = {key: verdict[key] for key in ("status", "found", "cause", "remedy", "because") if verdict[key]}
         if status == "fail":
             kind = "root cause" if verdict["root"] else "consequence of %s" % ", ".join(verdict["because"])
-            return dict(shown, changed=False, failed=True, msg="%s: %s. Found: %s. Do: %s" % (kind, verdict["cause"], verdict["found"], remedies.text(verdict["remedy"])))
+            return dict(
+                shown,
+                changed=False,
+                failed=True,
+                msg="%s: %s. Found: %s. Do: %s" % (kind, verdict["cause"], verdict["found"], remedies.text(verdict["remedy"])),
+            )
         if status in ("blocked", "not_applicable"):
             return dict(shown, changed=False, skipped=True, skip_reason="blocked by %s" % verdict["blocked_by"] if status == "blocked" else verdict["found"])
         result = dict(shown, changed=False)

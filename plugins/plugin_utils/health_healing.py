@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What heal_worker.yml does about root causes, and what came of it. Pure.
 
-    health   a host's entry in the results of health_report: {"outcome", "message", "verdicts"}
-    plan     {"remedies": names of catalog.HEALS to run, "roots": [{"id", "cause", "heal", "does", "remedy": text}]}
-             does: heal, ask (only with heal_opt_in=true), person, watch (a warning that nothing is done about)
-    outcome  {"healthy": bool, "message": one line, "rows": [[root cause, what was done, result]]}
+health   a host's entry in the results of health_report: {"outcome", "message", "verdicts"}
+plan     {"remedies": names of catalog.HEALS to run, "roots": [{"id", "cause", "heal", "does", "remedy": text}]}
+         does: heal, ask (only with heal_opt_in=true), person, watch (a warning that nothing is done about)
+outcome  {"healthy": bool, "message": one line, "rows": [[root cause, what was done, result]]}
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ def awaited(plans: Mapping[str, Mapping[str, Any]], hosts: Mapping[str, Mapping[
         if not chosen["remedies"] or health is None or health["outcome"] in ("healthy", "unreachable"):
             continue
         others = any(root["does"] in ("ask", "person") for root in chosen["roots"])
-        if not others or any(_status(health, root["id"]) not in FINE for root in chosen["roots"] if root["does"] == "heal"):
+        if not others or any(
+            _status(health, root["id"]) not in FINE for root in chosen["roots"] if root["does"] == "heal"
+        ):
             found.append(name)
     return found
 
 
-def outcome(chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str = "", check: bool = False) -> Dict[str, Any]:
+def outcome(
+    chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str = "", check: bool = False
+) -> Dict[str, Any]:
     """Return what came of a plan. health: of the host, after healing. failure: what went wrong meanwhile. check: nothing was done."""
     rows = [_row(root, health, failure, check) for root in chosen["roots"]]
     known = {root["id"] for root in chosen["roots"]}
@@ -66,12 +70,22 @@ def outcome(chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str =
             result = "seen only now; needs a person. Do: " + remedies.text(verdict["remedy"])
             rows.append(["%s %s" % (verdict["id"], verdict["cause"]), "nothing", result])
     if health["outcome"] in ("unknown", "unreachable"):
-        rows.append(["-", "nothing" if not chosen["remedies"] else "see above", "could not tell: %s" % (health["message"] or "no check could look")])
+        rows.append(
+            [
+                "-",
+                "nothing" if not chosen["remedies"] else "see above",
+                "could not tell: %s" % (health["message"] or "no check could look"),
+            ]
+        )
     if failure and not any(failure in row[2] for row in rows):
         rows.append(["-", "a remedy did not run to its end", failure])
     healthy = health["outcome"] == "healthy" and not failure
     told = ["%s: %s" % (row[0], row[2]) for row in rows if row[2] not in ("healed", "left alone: a warning")]
-    return {"healthy": healthy, "message": "; ".join(told) or ("healthy" if healthy else health["outcome"]), "rows": rows}
+    return {
+        "healthy": healthy,
+        "message": "; ".join(told) or ("healthy" if healthy else health["outcome"]),
+        "rows": rows,
+    }
 
 
 def table(outcomes: Mapping[str, Mapping[str, Any]]) -> List[str]:

@@ -67,7 +67,11 @@ def root_card(cause, hosts, leads_to, hint):
     """Return one root cause: what it is, where, and what to do."""
     cell, verdict = html.escape, hosts[0][1]
     where = ", ".join("<a href='#%s'>%s</a>" % (cell(host), cell(host)) for host, _verdict in hosts)
-    terms = [("expected", cell(verdict["title"])), ("found", cell(verdict["found"])), ("do", remedy_cell(health_remedies.for_hosts(verdict["remedy"], [host for host, _verdict in hosts])))]
+    terms = [
+        ("expected", cell(verdict["title"])),
+        ("found", cell(verdict["found"])),
+        ("do", remedy_cell(health_remedies.for_hosts(verdict["remedy"], [host for host, _verdict in hosts]))),
+    ]
     terms += [("", cell(hint))] if verdict["heal"] else []
     terms += [("leads to", ", ".join(leads_to))] if leads_to else []
     terms += [("more", docs_link(verdict))] if verdict["docs"] else []

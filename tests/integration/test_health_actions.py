@@ -17,7 +17,9 @@ REMEDIES = health_remedies.Remedies({"hostvars": {"gpu-1": {}}}, "gate")
 
 def health(message="", **seen):
     """Return a host's entry of health_report: everything ok but what is named."""
-    observations = [{"id": check.id, "outcome": seen.get(check.id, "ok"), "found": "as found"} for check in catalog.CHECKS]
+    observations = [
+        {"id": check.id, "outcome": seen.get(check.id, "ok"), "found": "as found"} for check in catalog.CHECKS
+    ]
     verdicts = diagnose.clean(diagnose.diagnose(observations))
     REMEDIES.complete(verdicts, "gpu-1")
     return {"outcome": diagnose.outcome(verdicts), "message": message, "verdicts": verdicts}
@@ -25,7 +27,18 @@ def health(message="", **seen):
 
 def run(module, **arguments):
     """Run one action on localhost; return what it said."""
-    command = [str(BIN / "ansible"), "localhost", "-i", "localhost,", "-c", "local", "-m", "beta9.workers." + module, "-a", json.dumps(arguments)]
+    command = [
+        str(BIN / "ansible"),
+        "localhost",
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "-m",
+        "beta9.workers." + module,
+        "-a",
+        json.dumps(arguments),
+    ]
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
 

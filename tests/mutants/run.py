@@ -42,12 +42,25 @@ class Area(NamedTuple):
 
 AREAS = {
     "health": Area(
-        (HEALTH + "[d-r]*.py", HEALTH + "control.py", HEALTH + "probes/*.py", REPORTS + "healing.py", REPORTS + "remedies.py", REPORTS + "reports.py"),
+        (
+            HEALTH + "[d-r]*.py",
+            HEALTH + "control.py",
+            HEALTH + "probes/*.py",
+            REPORTS + "healing.py",
+            REPORTS + "remedies.py",
+            REPORTS + "reports.py",
+        ),
         ("tests/unit/health",),
         ("tests/unit/host", "tests/integration"),
     ),
-    "protocol": Area(("plugins/module_utils/protocol.py",), ("tests/unit/protocol",), ("tests/unit/agent", "tests/integration")),
-    "agent": Area(("agent_src/beta9_agent/[a-o]*.py", "agent_src/beta9_agent/r*.py"), ("tests/unit/agent",), ("tests/integration/test_agent_process.py",)),
+    "protocol": Area(
+        ("plugins/module_utils/protocol.py",), ("tests/unit/protocol",), ("tests/unit/agent", "tests/integration")
+    ),
+    "agent": Area(
+        ("agent_src/beta9_agent/[a-o]*.py", "agent_src/beta9_agent/r*.py"),
+        ("tests/unit/agent",),
+        ("tests/integration/test_agent_process.py",),
+    ),
     "host": Area(("plugins/module_utils/*.py",), ("tests/unit/host", "tests/unit/nvidia"), ("tests/integration",)),
 }
 OPPOSITE = {
@@ -81,7 +94,11 @@ def changes(node: ast.AST) -> Iterator[tuple]:
         other = copy.deepcopy(node)
         other.op = OPPOSITE[type(node.op)]()
         yield "turned", other
-    elif isinstance(node, ast.BinOp) and type(node.op) in OPPOSITE and not isinstance(node.left, (ast.Constant, ast.JoinedStr, ast.List)):
+    elif (
+        isinstance(node, ast.BinOp)
+        and type(node.op) in OPPOSITE
+        and not isinstance(node.left, (ast.Constant, ast.JoinedStr, ast.List))
+    ):
         other = copy.deepcopy(node)
         other.op = OPPOSITE[type(node.op)]()
         yield "turned", other
@@ -114,7 +131,9 @@ def of_file(path: pathlib.Path) -> List[List[Mutant]]:
     for function in ast.walk(tree):
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
-        skip = {id(part) for part in ast.walk(function.args)} | {id(inner) for deco in function.decorator_list for inner in ast.walk(deco)}
+        skip = {id(part) for part in ast.walk(function.args)} | {
+            id(inner) for deco in function.decorator_list for inner in ast.walk(deco)
+        }
         if ast.get_docstring(function):
             skip |= {id(part) for part in ast.walk(function.body[0])}
         mine = []
@@ -124,7 +143,9 @@ def of_file(path: pathlib.Path) -> List[List[Mutant]]:
             for kind, other in changes(node):
                 was, now = (ast.unparse(part).split("\n")[0] for part in (node, ast.fix_missing_locations(other)))
                 mine.append(Mutant(name, node.lineno, places[id(node)], kind, was, now))
-        mine.sort(key=lambda mutant: hashlib.sha256(("%s %s %s" % (function.name, mutant.was, mutant.now)).encode()).digest())
+        mine.sort(
+            key=lambda mutant: hashlib.sha256(("%s %s %s" % (function.name, mutant.was, mutant.now)).encode()).digest()
+        )
         found.append(mine)
     return found
 
@@ -157,7 +178,9 @@ def text_of(mutant: Mutant, source: str) -> str:
 def tree_copy(folder: pathlib.Path) -> None:
     """Copy what git knows of the working tree."""
     shutil.rmtree(folder, ignore_errors=True)
-    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    names = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\n")
     for name in filter(None, names):
         source, target = ROOT / name, folder / name
         if not os.path.lexists(source):
@@ -171,7 +194,14 @@ def passes(folder: pathlib.Path, tests: tuple, seconds: float) -> bool:
     """Return whether the tests pass in a tree. Those that do not end fail."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), PYTHONDONTWRITEBYTECODE="1")
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
@@ -199,7 +229,11 @@ def survives(mutant: Mutant, area: Area, folders: queue.Queue, quick: bool) -> b
     finally:
         path.write_text(kept, encoding="utf-8")
         folders.put(folder)
-    print("%-9s %s:%d %s -> %s" % ("SURVIVED" if alive else "killed", mutant.file, mutant.line, mutant.was[:60], mutant.now[:60]), flush=True)
+    print(
+        "%-9s %s:%d %s -> %s"
+        % ("SURVIVED" if alive else "killed", mutant.file, mutant.line, mutant.was[:60], mutant.now[:60]),
+        flush=True,
+    )
     return alive
 
 
@@ -222,7 +256,9 @@ def main() -> int:
             folders.put(folder)
     for name in options.area or sorted(AREAS):
         area, start = AREAS[name], time.monotonic()
-        mutants = [mutant for mutant in chosen(area, options.number) if options.only in "%s:%d" % (mutant.file, mutant.line)]
+        mutants = [
+            mutant for mutant in chosen(area, options.number) if options.only in "%s:%d" % (mutant.file, mutant.line)
+        ]
         if options.list:
             for mutant in mutants:
                 print("%s:%d %s -> %s" % (mutant.file, mutant.line, mutant.was, mutant.now))
@@ -235,12 +271,22 @@ def main() -> int:
         results[name] = {
             "tried": len(mutants),
             "killed": len(mutants) - len(left),
-            "survivors": [{"file": mutant.file, "line": mutant.line, "was": mutant.was, "is": mutant.now} for mutant in left],
+            "survivors": [
+                {"file": mutant.file, "line": mutant.line, "was": mutant.was, "is": mutant.now} for mutant in left
+            ],
             "seconds": round(time.monotonic() - start),
         }
         print("%s: %d of %d killed" % (name, results[name]["killed"], results[name]["tried"]))
         report.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return 0 if all(results[name]["killed"] >= 0.9 * results[name]["tried"] for name in options.area or sorted(AREAS) if name in results) else 1
+    return (
+        0
+        if all(
+            results[name]["killed"] >= 0.9 * results[name]["tried"]
+            for name in options.area or sorted(AREAS)
+            if name in results
+        )
+        else 1
+    )
 
 
 if __name__ == "__main__":

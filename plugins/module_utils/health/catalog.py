@@ -75,9 +75,7 @@ REBOOT = repair(WORKER, "systemctl reboot")
 JOURNAL = inspect(WORKER, "journalctl --no-pager -u beta9-agent -n 50")
 DOCTOR = "/opt/beta9-agent/current/bin/python -I -m beta9_agent doctor"
 # with what every worker has: curl is not always there
-ASK_GATEWAY = (
-    "python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1] + \"/api/v1/health\", timeout=10).read().decode())' {gateway_url}"
-)
+ASK_GATEWAY = "python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1] + \"/api/v1/health\", timeout=10).read().decode())' {gateway_url}"
 # As the unit does it: the tunnel's configuration, key and account at the gateway host, and what the key may open there
 TRY_TUNNEL = "timeout 20 ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
 KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
@@ -118,7 +116,10 @@ SSH_CAUSES = {
     ),
     "host_key": (
         "the gateway host shows another host key than the pinned one",
-        first("Compare the fingerprint that was found with the gateway host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:", ONBOARD),
+        first(
+            "Compare the fingerprint that was found with the gateway host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:",
+            ONBOARD,
+        ),
     ),
     "key_refused": ("the gateway host does not accept the tunnel's account or key", ONBOARD),
     "account_refused": (
@@ -127,7 +128,9 @@ SSH_CAUSES = {
     ),
     "forward_refused": (
         "the gateway host's sshd does not permit the forward to the tunnel's target",
-        inspect(GATEWAY_HOST, "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1 | grep -i -e forwarding -e ^permit", "Then run onboard_worker.yml again."),
+        inspect(
+            GATEWAY_HOST, "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1 | grep -i -e forwarding -e ^permit", "Then run onboard_worker.yml again."
+        ),
     ),
     "config": ("ssh refuses the tunnel's configuration", ONBOARD),
 }
@@ -144,7 +147,10 @@ CHECKS = (
         CONTROL,
         "With a wrong id, pool, address or mode nothing that follows can work.",
         {
-            "": ("a setting is missing or mistyped", ONBOARD._replace(prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong.")),
+            "": (
+                "a setting is missing or mistyped",
+                ONBOARD._replace(prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong."),
+            ),
             "no_machine": ("this host was never onboarded: it holds no machine id", ONBOARD),
         },
         heals={"no_machine": "onboard"},
@@ -247,7 +253,10 @@ CHECKS = (
                 inspect(GATEWAY_HOST, "ss -ltnp 'sport = :6443'", "A dead tunnel's sshd frees its address within 45 s. What else listens there has to stop."),
             ),
             "port_taken": ("another program holds the tunnel's local port", inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program.")),
-            "duplicate": ("a second ssh forwards the same port beside the unit's", inspect(WORKER, "pgrep -ax 'ssh|autossh'", "Stop the one that was started by hand.")),
+            "duplicate": (
+                "a second ssh forwards the same port beside the unit's",
+                inspect(WORKER, "pgrep -ax 'ssh|autossh'", "Stop the one that was started by hand."),
+            ),
             "": ("the tunnel's unit does not run", START_TUNNEL),
         },
         ("C01",),
@@ -268,7 +277,10 @@ CHECKS = (
         "Whatever else holds the port answers instead of the gateway.",
         {
             "none": ("nothing listens on the tunnel's local port", START_TUNNEL),
-            "foreign": ("another program holds the tunnel's local port", inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program, or choose another local_port in autossh_forwards.")),
+            "foreign": (
+                "another program holds the tunnel's local port",
+                inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program, or choose another local_port in autossh_forwards."),
+            ),
             "": ("nothing listens on the tunnel's local port", START_TUNNEL),
         },
         ("C01",),
@@ -282,9 +294,20 @@ CHECKS = (
         WORKER,
         "curl: (7) Failed to connect: nothing behind the address takes connections.",
         {
-            "refused": ("nothing listens at the gateway's address and port (curl: 7)", inspect(WORKER, "timeout 5 bash -c '</dev/tcp/{gateway_tcp}'", "Start the gateway, or correct the port in beta9_worker_gateway_url.")),
-            "timeout": ("the gateway's address does not answer: routing or a firewall", inspect(WORKER, "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"", "Open the way to the gateway's port in routing and firewalls.")),
-            "dns": ("the gateway's name has no address", inspect(WORKER, "getent hosts {gateway_name}", "Correct beta9_worker_gateway_url, or the worker's DNS.")),
+            "refused": (
+                "nothing listens at the gateway's address and port (curl: 7)",
+                inspect(WORKER, "timeout 5 bash -c '</dev/tcp/{gateway_tcp}'", "Start the gateway, or correct the port in beta9_worker_gateway_url."),
+            ),
+            "timeout": (
+                "the gateway's address does not answer: routing or a firewall",
+                inspect(
+                    WORKER, "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"", "Open the way to the gateway's port in routing and firewalls."
+                ),
+            ),
+            "dns": (
+                "the gateway's name has no address",
+                inspect(WORKER, "getent hosts {gateway_name}", "Correct beta9_worker_gateway_url, or the worker's DNS."),
+            ),
             "": ("the gateway's port does not take connections", START_TUNNEL),
         },
         ("T02",),
@@ -311,7 +334,10 @@ CHECKS = (
                 inspect(GATEWAY_HOST, SSHD_LOG, "On SELinux, ausearch -m avc shows what sshd was denied."),
             ),
             "gateway_unhealthy": ("the gateway runs, but its Redis or Postgres does not answer", inspect(CLUSTER, "{kubectl} get pods")),
-            "not_gateway": ("something else than a beta9 gateway answers", inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993).")),
+            "not_gateway": (
+                "something else than a beta9 gateway answers",
+                inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993)."),
+            ),
             "timeout": ("the gateway does not answer in time", inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
             "tls_failed": ("the gateway's certificate can't be verified", first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
             "gateway_unavailable": ("a proxy before the gateway gets no answer from it", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
@@ -329,7 +355,14 @@ CHECKS = (
         "Keepalives get lost, and the machine expires now and then.",
         {
             "probes": ("some of ten requests in a row failed", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h")),
-            "drops": ("the tunnel was lost more than three times within the hour, and lately", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h", "Each line with exited or timeout is a drop; the times tell what else happened then.")),
+            "drops": (
+                "the tunnel was lost more than three times within the hour, and lately",
+                inspect(
+                    WORKER,
+                    "journalctl --no-pager -u beta9-tunnel --since -1h",
+                    "Each line with exited or timeout is a drop; the times tell what else happened then.",
+                ),
+            ),
             "": ("the way to the gateway is not steady", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
         },
         ("T04",),
@@ -380,7 +413,12 @@ CHECKS = (
         "What the agent would register is well-formed",
         WORKER,
         "The gateway answers 400 Invalid payload, or 500 for a single field.",
-        {"": ("a field of the registration is missing or has the wrong form", ONBOARD._replace(prose="Correct the setting that is named, if the inventory has it wrong."))},
+        {
+            "": (
+                "a field of the registration is missing or has the wrong form",
+                ONBOARD._replace(prose="Correct the setting that is named, if the inventory has it wrong."),
+            )
+        },
         ("P04",),
         heal="agent_install",
         heal_class=SAFE,
@@ -637,7 +675,12 @@ CHECKS = (
         "The expected NVIDIA devices are on the PCI bus",
         WORKER,
         "A GPU that the bus does not show can't be used by any software.",
-        {"": ("fewer NVIDIA devices than expected are on the PCI bus", inspect(WORKER, "grep -l 0x10de /sys/bus/pci/devices/*/vendor", "Check the passthrough of the virtual machine, power and seating."))},
+        {
+            "": (
+                "fewer NVIDIA devices than expected are on the PCI bus",
+                inspect(WORKER, "grep -l 0x10de /sys/bus/pci/devices/*/vendor", "Check the passthrough of the virtual machine, power and seating."),
+            )
+        },
         component="gpu",
     ),
     Check(
@@ -657,7 +700,10 @@ CHECKS = (
                 "Secure Boot is on and the NVIDIA kernel module is not signed: the kernel refuses it",
                 person("Enroll the key that signs it (mokutil --import), or switch Secure Boot off in the firmware."),
             ),
-            "nouveau": ("nouveau is loaded instead of the NVIDIA driver", first("Blacklist nouveau and rebuild the initramfs, or let onboarding do both.", ONBOARD)),
+            "nouveau": (
+                "nouveau is loaded instead of the NVIDIA driver",
+                first("Blacklist nouveau and rebuild the initramfs, or let onboarding do both.", ONBOARD),
+            ),
             "mismatch": ("the loaded driver is another version than the installed one: a reboot is pending", REBOOT),
             "library": (
                 "the loaded driver is another version than the installed libraries: the module was not rebuilt, or a reboot is pending",
@@ -749,7 +795,9 @@ CHECKS = (
         {
             "": (
                 "the node offers fewer nvidia.com/gpu than expected: device plugin or runtime class",
-                inspect(WORKER, "k3s kubectl describe node", "Device plugin or runtime class are missing, or the device plugin's pod does not run in kube-system."),
+                inspect(
+                    WORKER, "k3s kubectl describe node", "Device plugin or runtime class are missing, or the device plugin's pod does not run in kube-system."
+                ),
             )
         },
         ("U03", "K04"),
@@ -763,9 +811,18 @@ CHECKS = (
         WORKER,
         "An Xid error tells of a failing GPU, driver or program.",
         {
-            "lost": ("a GPU fell off the bus (Xid 79)", first("Reboot. If it comes back, check power, temperature and seating, then have the GPU serviced.", inspect(WORKER, KERNEL_GPU))),
-            "memory": ("GPU memory errors (Xid 48, 63, 64, 94 or 95)", inspect(WORKER, "nvidia-smi -q -d ECC,ROW_REMAPPER", "Reboot. If it comes back, have the GPU replaced.")),
-            "program": ("programs made errors on the GPU (Xid 13, 31, 43, 45, 68 or 109)", inspect(WORKER, KERNEL_GPU, "Look at the program whose process the message names.")),
+            "lost": (
+                "a GPU fell off the bus (Xid 79)",
+                first("Reboot. If it comes back, check power, temperature and seating, then have the GPU serviced.", inspect(WORKER, KERNEL_GPU)),
+            ),
+            "memory": (
+                "GPU memory errors (Xid 48, 63, 64, 94 or 95)",
+                inspect(WORKER, "nvidia-smi -q -d ECC,ROW_REMAPPER", "Reboot. If it comes back, have the GPU replaced."),
+            ),
+            "program": (
+                "programs made errors on the GPU (Xid 13, 31, 43, 45, 68 or 109)",
+                inspect(WORKER, KERNEL_GPU, "Look at the program whose process the message names."),
+            ),
             "": ("the driver reported Xid errors", inspect(WORKER, KERNEL_GPU, "NVIDIA's Xid catalogue tells what each number asks for.")),
         },
         ("U02",),
@@ -951,7 +1008,12 @@ CHECKS = (
         "The tunnel leads to the gateway's NodePort",
         JOIN,
         "curl: (52) Empty reply from server, or another service's answer.",
-        {"": ("the tunnel's target port is not the NodePort of the gateway's HTTP port", ONBOARD._replace(prose="Correct the target in autossh_forwards, if it is set there."))},
+        {
+            "": (
+                "the tunnel's target port is not the NodePort of the gateway's HTTP port",
+                ONBOARD._replace(prose="Correct the target in autossh_forwards, if it is set there."),
+            )
+        },
         (),
         ("G03",),
         modes=("autossh",),
@@ -995,7 +1057,10 @@ CHECKS = (
                 "nothing listens at the tunnel's target on the gateway host: the gateway does not run there, or its NodePort is another one",
                 inspect(CLUSTER, "{kubectl} get pods,services", "Start the gateway, or correct the target in autossh_forwards."),
             ),
-            "timeout": ("the tunnel's target does not answer to the gateway host", inspect(CLUSTER, "{kubectl} get pods,services", "Look at the firewall between both.")),
+            "timeout": (
+                "the tunnel's target does not answer to the gateway host",
+                inspect(CLUSTER, "{kubectl} get pods,services", "Look at the firewall between both."),
+            ),
             "name": ("the gateway host can't resolve the name of the tunnel's target", first("Correct the target in autossh_forwards.", ONBOARD)),
             "": ("the tunnel's target takes no connection from the gateway host", inspect(CLUSTER, "{kubectl} get pods,services")),
         },
@@ -1024,8 +1089,17 @@ CHECKS = (
         GATEWAY,
         "Registration is answered with Invalid pool name.",
         {
-            "absent": ("the gateway's configuration has no pool of this name", first("Correct beta9_pool to one of the gateway's pools (beta9 pool list), or add the pool to worker.pools of the gateway's configuration.", ONBOARD)),
-            "mode": ("the pool is not an external one", person("Set mode: external and provider: generic for the pool in worker.pools of the gateway's configuration.")),
+            "absent": (
+                "the gateway's configuration has no pool of this name",
+                first(
+                    "Correct beta9_pool to one of the gateway's pools (beta9 pool list), or add the pool to worker.pools of the gateway's configuration.",
+                    ONBOARD,
+                ),
+            ),
+            "mode": (
+                "the pool is not an external one",
+                person("Set mode: external and provider: generic for the pool in worker.pools of the gateway's configuration."),
+            ),
             "": ("the pool's configuration is not usable", inspect(CLUSTER, "{kubectl} get configmap gateway-config -o yaml")),
         },
         component="pools",
@@ -1039,7 +1113,10 @@ CHECKS = (
         "The gateway knows no more of the machine than this.",
         {
             "absent": ("Redis has no state of the machine: it expired, or it never registered", REGISTER_AGAIN),
-            "other_pool": ("the machine's state is under another pool or provider", ONBOARD._replace(prose="Correct beta9_pool, if the inventory has it wrong.")),
+            "other_pool": (
+                "the machine's state is under another pool or provider",
+                ONBOARD._replace(prose="Correct beta9_pool, if the inventory has it wrong."),
+            ),
             "": ("the machine's state is not ready", JOURNAL),
         },
         ("G09",),
@@ -1069,7 +1146,10 @@ CHECKS = (
         "A machine that is missing from the index is not scheduled.",
         {
             "missing": ("the machine's state is not in the pool's index", REGISTER_AGAIN),
-            "": ("the index names states that do not exist: the gateway prunes them when it lists", person("List the pool's machines once (beta9 machine list): the gateway prunes them then.")),
+            "": (
+                "the index names states that do not exist: the gateway prunes them when it lists",
+                person("List the pool's machines once (beta9 machine list): the gateway prunes them then."),
+            ),
         },
         ("G09",),
         ("M02",),
@@ -1130,7 +1210,10 @@ CHECKS = (
         "Workloads do not run, or run on another machine.",
         {
             "refused": ("nothing answers at the worker's address on the gateway host", START_TUNNEL),
-            "other": ("another cluster's certificate is shown at the worker's address", ONBOARD._replace(prose="Give the worker a listen address of its own, if autossh_listen_address is set.")),
+            "other": (
+                "another cluster's certificate is shown at the worker's address",
+                ONBOARD._replace(prose="Give the worker a listen address of its own, if autossh_listen_address is set."),
+            ),
             "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL),
         },
         ("M02",),
@@ -1189,7 +1272,9 @@ CHECKS = (
             "k3s": ("the gateway fails to reach the k3s of a worker", person("See V02 and K05 of that worker.")),
             "provider": (
                 "'provider not implemented' although a machine is ready: the gateway tries to provision the pool itself",
-                person("Expected for external pools without a ready machine. Otherwise correct provider and mode in worker.pools of the gateway's configuration."),
+                person(
+                    "Expected for external pools without a ready machine. Otherwise correct provider and mode in worker.pools of the gateway's configuration."
+                ),
             ),
             "": ("the gateway logs errors", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50")),
         },

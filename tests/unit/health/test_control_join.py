@@ -40,7 +40,18 @@ def test_inputs_that_are_wrong(settings, found):
     assert told(seen) == ("bad", "") and found in seen["found"]
 
 
-@pytest.mark.parametrize("settings", [{}, {"pool": ""}, {"hostname": ""}, {"gateway_url": ""}, {"gateway_url": "https://gate/"}, {"connection": "direct"}, {"connection": "tailscale"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"pool": ""},
+        {"hostname": ""},
+        {"gateway_url": ""},
+        {"gateway_url": "https://gate/"},
+        {"connection": "direct"},
+        {"connection": "tailscale"},
+    ],
+)
 def test_inputs_that_will_do(settings):
     seen = inputs(**settings)
     assert told(seen) == ("ok", "") and "1165a9b6" in seen["found"]
@@ -80,7 +91,10 @@ def test_machines_that_can_not_be_listed():
     seen = machines(None, list_error="401")
     assert told(seen) == ("unknown", "") and seen["found"] == "401"
     assert machines(None)["found"] == "no admin token was given"
-    assert machines([MINE], {})["found"] == "the machine's id is not known" and machines([MINE], None)["outcome"] == "unknown"
+    assert (
+        machines([MINE], {})["found"] == "the machine's id is not known"
+        and machines([MINE], None)["outcome"] == "unknown"
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +118,14 @@ def test_pool_that_is_not_there():
 
 def both(seen, **settings):
     """Return {id: observation} of the checks that compare. seen: {id: data, or an outcome}."""
-    observations = [{"id": name, "outcome": "ok" if isinstance(data, dict) else data, "data": data if isinstance(data, dict) else None} for name, data in seen.items()]
+    observations = [
+        {
+            "id": name,
+            "outcome": "ok" if isinstance(data, dict) else data,
+            "data": data if isinstance(data, dict) else None,
+        }
+        for name, data in seen.items()
+    ]
     return {entry["id"]: entry for entry in join.join(observations, dict({"connection": "autossh"}, **settings))}
 
 
@@ -129,16 +150,23 @@ def test_advertised_names_both_numbers():
     assert both({"U03": {"gpu_count": 2}, "M02": {"gpu_count": 1}})["U06"]["found"] == "2 here, 1 at the gateway"
 
 
-@pytest.mark.parametrize(("here", "there", "expected"), [("a", "a", "ok"), ("a", "b", "bad"), (None, "b", "unknown"), ("a", None, "unknown"), (None, None, "unknown")])
+@pytest.mark.parametrize(
+    ("here", "there", "expected"),
+    [("a", "a", "ok"), ("a", "b", "bad"), (None, "b", "unknown"), ("a", None, "unknown"), (None, None, "unknown")],
+)
 def test_owner(here, there, expected):
     seen = both({"A01": {"owner": here}, "M02": {"owner": there}})["M05"]
     assert seen["outcome"] == expected and ("another token" in seen["found"]) == (expected == "bad")
 
 
 @pytest.mark.parametrize(
-    ("here", "there", "expected"), [(31994, 31994, "ok"), (31993, 31994, "bad"), (None, 31994, "unknown"), (31994, None, "unknown")]
+    ("here", "there", "expected"),
+    [(31994, 31994, "ok"), (31993, 31994, "bad"), (None, 31994, "unknown"), (31994, None, "unknown")],
 )
 def test_nodeport(here, there, expected):
     seen = both({"T06": {"target_port": here}, "nodeport": {"nodeport": there}})["G04"]
     assert seen["outcome"] == expected and (expected != "bad" or seen["found"] == "tunnel to 31993, NodePort 31994")
-    assert both({"T06": {"target_port": here}, "nodeport": {"nodeport": there}}, connection="direct")["G04"]["outcome"] == "not_applicable"
+    assert (
+        both({"T06": {"target_port": here}, "nodeport": {"nodeport": there}}, connection="direct")["G04"]["outcome"]
+        == "not_applicable"
+    )

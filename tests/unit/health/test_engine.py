@@ -176,7 +176,9 @@ def test_time_of_a_probe_that_hangs_is_told():
 
 def test_probes_run_side_by_side():
     context, both = engine.Context({}), threading.Barrier(2, timeout=5)
-    seen = engine.observe([(CHECK._replace(id=name, timeout_seconds=5.0), lambda context: engine.ok(both.wait() >= 0)) for name in ("X01", "X02")], context, 8.0)
+    seen = engine.observe(
+        [(CHECK._replace(id=name, timeout_seconds=5.0), lambda context: engine.ok(both.wait() >= 0)) for name in ("X01", "X02")], context, 8.0
+    )
     assert [entry["outcome"] for entry in seen] == ["ok", "ok"]
 
 

@@ -16,7 +16,14 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 
 from tests.unit.health.recorded import Context, Redis, told
 
-MACHINE = {"machine_id": "1165a9b6", "pool": "gpu", "provider": "generic", "nonce": "n0nce", "k3s": True, "connection": "autossh"}
+MACHINE = {
+    "machine_id": "1165a9b6",
+    "pool": "gpu",
+    "provider": "generic",
+    "nonce": "n0nce",
+    "k3s": True,
+    "connection": "autossh",
+}
 KEY, OTHER = "provider:machine:generic:gpu:1165a9b6", "provider:machine:generic:cpu:1165a9b6"
 INDEX, OTHER_INDEX = "provider:machine:generic:gpu:machine_index", "provider:machine:generic:cpu:machine_index"
 GET = "kubectl --request-timeout=6s -n beta9 get "
@@ -24,7 +31,14 @@ GET = "kubectl --request-timeout=6s -n beta9 get "
 
 def state(**fields):
     return dict(
-        {"machine_id": "1165a9b6", "status": "ready", "hostname": "127.77.9.8", "gpu_count": "2", "last_keepalive": str(time.time()), "registration_token": "s3cret-t0ken"},
+        {
+            "machine_id": "1165a9b6",
+            "status": "ready",
+            "hostname": "127.77.9.8",
+            "gpu_count": "2",
+            "last_keepalive": str(time.time()),
+            "registration_token": "s3cret-t0ken",
+        },
         **fields,
     )
 
@@ -74,17 +88,32 @@ def test_state_elsewhere_or_nowhere():
 def test_scan_goes_round_once():
     redis = Redis({}, {INDEX: [], OTHER_INDEX: []})
     assert gateway_side.index_pools(context(redis=redis)) == {"gpu", "cpu"}
-    assert [call[1] for call in redis.calls] == ["0", "7"] and redis.calls[0][2:4] == ("MATCH", "provider:machine:*:machine_index")
+    assert [call[1] for call in redis.calls] == ["0", "7"] and redis.calls[0][2:4] == (
+        "MATCH",
+        "provider:machine:*:machine_index",
+    )
 
 
 def test_only_safe_fields_are_read():
     redis = Redis({KEY: state()})
-    assert set(gateway_side.state_of(context(redis=redis))) == {"machine_id", "status", "hostname", "gpu_count", "last_keepalive"}
+    assert set(gateway_side.state_of(context(redis=redis))) == {
+        "machine_id",
+        "status",
+        "hostname",
+        "gpu_count",
+        "last_keepalive",
+    }
 
 
 @pytest.mark.parametrize(
     ("age", "status", "expected"),
-    [(10, "ready", "ok"), (164, "ready", "ok"), (167, "ready", "bad"), (167, "registered", "ok"), (9999999, "ready", "bad")],
+    [
+        (10, "ready", "ok"),
+        (164, "ready", "ok"),
+        (167, "ready", "bad"),
+        (167, "registered", "ok"),
+        (9999999, "ready", "bad"),
+    ],
 )
 def test_ttl(age, status, expected):
     redis = Redis({KEY: state(last_keepalive=str(time.time() - age), status=status)}, ttls={KEY: 120})
@@ -95,12 +124,17 @@ def test_ttl(age, status, expected):
 def test_ttl_without_a_state():
     with pytest.raises(engine.Unknown, match="no state"):
         gateway_side.ttl(context(redis=Redis()))
-    assert gateway_side.ttl(context(redis=Redis({KEY: state(last_keepalive=None)}, ttls={KEY: 120})))["outcome"] == "bad"
+    assert (
+        gateway_side.ttl(context(redis=Redis({KEY: state(last_keepalive=None)}, ttls={KEY: 120})))["outcome"] == "bad"
+    )
 
 
 def test_index():
     whole = Redis({KEY: state()}, {INDEX: [KEY]})
-    assert told(gateway_side.index(context(redis=whole))) == ("ok", "") and "1 entries" in gateway_side.index(context(redis=whole))["found"]
+    assert (
+        told(gateway_side.index(context(redis=whole))) == ("ok", "")
+        and "1 entries" in gateway_side.index(context(redis=whole))["found"]
+    )
     assert told(gateway_side.index(context(redis=Redis({KEY: state()}, {INDEX: []})))) == ("bad", "missing")
     seen = gateway_side.index(context(redis=Redis({KEY: state()}, {INDEX: [KEY, KEY + "x"]})))
     assert told(seen) == ("warn", "") and seen["found"].startswith("1 of 2") and seen["evidence"] == KEY + "x"
@@ -198,7 +232,9 @@ def test_redis_by_its_address():
 def test_redis_in_its_pod():
     pods = GET + "pods -l app.kubernetes.io/name=redis"
     command = "kubectl --request-timeout=6s -n beta9 exec redis-0 -c redis -- redis-cli --json "
-    asked = context({pods: listing({"metadata": {"name": "redis-0"}}), command + "PING": '"PONG"\n', command + "TTL": "120\n"})
+    asked = context(
+        {pods: listing({"metadata": {"name": "redis-0"}}), command + "PING": '"PONG"\n', command + "TTL": "120\n"}
+    )
     assert told(gateway_side.ping(asked)) == ("ok", "") and gateway_side.ask(asked, "TTL", KEY) == 120
     broken = context({pods: listing({"metadata": {"name": "redis-0"}}), command: (1, "Could not connect to Redis")})
     assert told(gateway_side.ping(broken)) == ("bad", "") and "Could not connect" in gateway_side.ping(broken)["found"]
@@ -237,21 +273,40 @@ def test_cluster_that_can_not_be_asked_is_unknown(output):
 def test_access():
     allowed = context({"kubectl": "yes\n"})
     assert told(gateway_side.access(allowed)) == ("ok", "")
-    assert [command.split("can-i ")[1] for command in allowed.commands] == ["list pods", "get pods/log", "create pods/exec"]
-    seen = gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": (1, "no\n", "")}))
+    assert [command.split("can-i ")[1] for command in allowed.commands] == [
+        "list pods",
+        "get pods/log",
+        "create pods/exec",
+    ]
+    seen = gateway_side.access(
+        context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": (1, "no\n", "")})
+    )
     assert told(seen) == ("bad", "") and seen["found"] == "may not create pods/exec"
-    assert told(gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": None}, redis_url="x"))) == ("ok", "")
+    assert told(
+        gateway_side.access(
+            context(
+                {"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": None}, redis_url="x"
+            )
+        )
+    ) == ("ok", "")
 
 
 def pod(name="gateway-0", ready=True, **state):
-    return {"metadata": {"name": name}, "status": {"phase": "Running", "containerStatuses": [{"ready": ready, "state": state}]}}
+    return {
+        "metadata": {"name": name},
+        "status": {"phase": "Running", "containerStatuses": [{"ready": ready, "state": state}]},
+    }
 
 
 @pytest.mark.parametrize(
     ("pods", "expected", "found"),
     [
         ([pod()], ("ok", ""), "1 ready"),
-        ([pod(), pod("gateway-1", False, waiting={"reason": "CrashLoopBackOff"})], ("bad", ""), "gateway-1: CrashLoopBackOff"),
+        (
+            [pod(), pod("gateway-1", False, waiting={"reason": "CrashLoopBackOff"})],
+            ("bad", ""),
+            "gateway-1: CrashLoopBackOff",
+        ),
         ([pod(ready=False, running={})], ("bad", ""), "gateway-0: not ready"),
         ([{"metadata": {"name": "g"}, "status": {"phase": "Pending"}}], ("bad", ""), "g: Pending"),
         ([], ("bad", "none"), "app=gateway"),
@@ -264,13 +319,19 @@ def test_pods(pods, expected, found):
 
 def test_pods_by_the_second_label():
     asked = context({GET + "pods": listing(), GET + "pods -l app.kubernetes.io/component=gateway": listing(pod())})
-    assert told(gateway_side.pods(asked)) == ("ok", "") and gateway_side.gateway_pods(asked)[0] == "app.kubernetes.io/component=gateway"
+    assert (
+        told(gateway_side.pods(asked)) == ("ok", "")
+        and gateway_side.gateway_pods(asked)[0] == "app.kubernetes.io/component=gateway"
+    )
     assert len(asked.commands) == 2, "each is asked for once"
 
 
 def named(kind, **objects):
     """Return the answers of `kubectl get KIND NAME`."""
-    return {GET + "%s %s " % (kind, name.replace("_", "-")): json.dumps(dict(found, metadata={"name": name})) for name, found in objects.items()}
+    return {
+        GET + "%s %s " % (kind, name.replace("_", "-")): json.dumps(dict(found, metadata={"name": name}))
+        for name, found in objects.items()
+    }
 
 
 PORTS = [{"port": 1993, "nodePort": 31993}, {"port": 1994, "nodePort": 31994}]
@@ -286,7 +347,10 @@ def slices(*ends):
 def test_service():
     service = named("service", beta9_gateway={"spec": {}})
     assert told(gateway_side.service(context(dict(NOTHING, **service, **slices(READY))))) == ("ok", "")
-    assert told(gateway_side.service(context(dict(NOTHING, **service, **slices({"addresses": ["10.42.0.5"]}))))) == ("ok", ""), "a condition not told is true"
+    assert told(gateway_side.service(context(dict(NOTHING, **service, **slices({"addresses": ["10.42.0.5"]}))))) == (
+        "ok",
+        "",
+    ), "a condition not told is true"
     for ends in ([], [dict(READY, conditions={"ready": False})], [dict(READY, addresses=[])]):
         seen = gateway_side.service(context(dict(NOTHING, **service, **slices(*ends))))
         assert told(seen) == ("bad", "") and "beta9-gateway" in seen["found"]
@@ -295,7 +359,9 @@ def test_service():
 
 
 def test_nodeport():
-    seen = gateway_side.nodeport(context(dict(NOTHING, **named("service", beta9_gateway_nodeport={"spec": {"ports": PORTS}}))))
+    seen = gateway_side.nodeport(
+        context(dict(NOTHING, **named("service", beta9_gateway_nodeport={"spec": {"ports": PORTS}})))
+    )
     assert seen["data"]["nodeport"] == 31994 and seen["found"] == "31994"
     for ports in (PORTS[:1], [{"port": 1994}], []):
         with pytest.raises(engine.Unknown, match="1994"):
@@ -307,11 +373,16 @@ def test_direct():
     raw = GET + "--raw /api/v1/namespaces/beta9/services/gateway:1994/proxy/api/v1/health"
     assert told(gateway_side.direct(context(dict(NOTHING, **service, **{raw: '{"status":"ok"}'})))) == ("ok", "")
     away = "Error from server (ServiceUnavailable): "
-    no_answer = [away + "no endpoints available for service", away + "the server is currently unable to handle the request"]
+    no_answer = [
+        away + "no endpoints available for service",
+        away + "the server is currently unable to handle the request",
+    ]
     for answer in ((0, '{"status":"not ok"}'), *((1, text) for text in no_answer)):
         assert told(gateway_side.direct(context(dict(NOTHING, **service, **{raw: answer})))) == ("bad", "")
     with pytest.raises(engine.Unknown, match="Forbidden"):
-        gateway_side.direct(context(dict(NOTHING, **service, **{raw: (1, "Error from server (Forbidden): services is forbidden")})))
+        gateway_side.direct(
+            context(dict(NOTHING, **service, **{raw: (1, "Error from server (Forbidden): services is forbidden")}))
+        )
     with pytest.raises(engine.Unknown, match="no service"):
         gateway_side.direct(context(NOTHING))
 
@@ -348,7 +419,11 @@ LOG = "kubectl --request-timeout=6s -n beta9 logs"
     ("line", "ready", "expected"),
     [
         ("INF pool is healthy pool_name=gpu", True, ("ok", "")),
-        ('ERR failed to create job error="dial tcp 127.77.1.1:6443: connect: connection refused" pool_name=gpu', True, ("bad", "k3s")),
+        (
+            'ERR failed to create job error="dial tcp 127.77.1.1:6443: connect: connection refused" pool_name=gpu',
+            True,
+            ("bad", "k3s"),
+        ),
         ("ERR k8s API timeout", True, ("bad", "k3s")),
         ('ERR failed to create job error=":6443" pool_name=cpu', True, ("ok", "")),
         ("ERR something else pool_name=gpu", True, ("bad", "")),
@@ -366,7 +441,9 @@ def test_log(line, ready, expected):
 def test_log_shows_the_last_lines():
     lines = "\n".join("ERR number %d" % number for number in range(9))
     seen = gateway_side.log(context({GET + "pods": listing(pod()), LOG: lines}))
-    assert seen["found"] == "ERR number 8" and seen["evidence"].splitlines() == ["ERR number %d" % number for number in range(4, 9)]
+    assert seen["found"] == "ERR number 8" and seen["evidence"].splitlines() == [
+        "ERR number %d" % number for number in range(4, 9)
+    ]
     with pytest.raises(engine.Unknown, match="no gateway pod"):
         gateway_side.log(context({GET + "pods": listing()}))
 
@@ -376,11 +453,18 @@ def test_log_shows_the_last_lines():
 
 def test_identity(monkeypatch):
     der = b"certificate of this worker"
-    monkeypatch.setattr(ssl, "get_server_certificate", lambda address, timeout: ssl.DER_cert_to_PEM_cert(der) if address == ("127.77.9.8", 6443) else None)
+    monkeypatch.setattr(
+        ssl,
+        "get_server_certificate",
+        lambda address, timeout: ssl.DER_cert_to_PEM_cert(der) if address == ("127.77.9.8", 6443) else None,
+    )
     own = hashlib.sha256(der).hexdigest()
     redis = Redis({KEY: state()})
     assert told(gateway_side.identity(context(redis=redis, machine=dict(MACHINE, k3s_certificate=own)))) == ("ok", "")
-    assert told(gateway_side.identity(context(redis=redis, machine=dict(MACHINE, k3s_certificate="0" * 64)))) == ("bad", "other")
+    assert told(gateway_side.identity(context(redis=redis, machine=dict(MACHINE, k3s_certificate="0" * 64)))) == (
+        "bad",
+        "other",
+    )
     assert "not known" in gateway_side.identity(context(redis=redis))["found"]
     assert gateway_side.identity(context(redis=redis, machine=dict(MACHINE, k3s=False)))["outcome"] == "not_applicable"
     with pytest.raises(engine.Unknown, match="no host name"):
@@ -405,11 +489,23 @@ def tailscale(status, ping="pong from gpu-1 (100.64.0.2) via 10.0.0.1:41641 in 1
 @pytest.mark.parametrize(
     ("status", "ping", "expected"),
     [
-        ({"BackendState": "Running", "Peer": {"a": PEER}}, "pong from gpu-1 (100.64.0.2) via 10.0.0.1:41641 in 1ms\n", ("ok", "")),
-        ({"BackendState": "Running", "Peer": {"a": PEER}}, "pong from gpu-1 (100.64.0.2) via DERP(fra) in 21ms\n", ("warn", "relayed")),
+        (
+            {"BackendState": "Running", "Peer": {"a": PEER}},
+            "pong from gpu-1 (100.64.0.2) via 10.0.0.1:41641 in 1ms\n",
+            ("ok", ""),
+        ),
+        (
+            {"BackendState": "Running", "Peer": {"a": PEER}},
+            "pong from gpu-1 (100.64.0.2) via DERP(fra) in 21ms\n",
+            ("warn", "relayed"),
+        ),
         ({"BackendState": "Running", "Peer": {"a": PEER}}, 'ping "100.64.0.2" timed out\nno reply\n', ("bad", "")),
         ({"BackendState": "Running", "Peer": {"a": dict(PEER, Expired=True)}}, "", ("bad", "expired")),
-        ({"BackendState": "Running", "Peer": {"a": dict(PEER, TailscaleIPs=["100.64.0.9"], DNSName="x.tail.net.")}}, "", ("bad", "unknown")),
+        (
+            {"BackendState": "Running", "Peer": {"a": dict(PEER, TailscaleIPs=["100.64.0.9"], DNSName="x.tail.net.")}},
+            "",
+            ("bad", "unknown"),
+        ),
         ({"BackendState": "Running", "Peer": None}, "", ("bad", "unknown")),
         ({"BackendState": "NeedsLogin"}, "", ("bad", "gateway")),
     ],
@@ -420,7 +516,10 @@ def test_path_in_the_tailnet(status, ping, expected):
 
 
 def test_path_where_tailscaled_or_redis_is_away():
-    assert told(gateway_side.peer(context({"tailscale": "no JSON"}, redis=Redis(), machine=TAILNET))) == ("bad", "gateway")
+    assert told(gateway_side.peer(context({"tailscale": "no JSON"}, redis=Redis(), machine=TAILNET))) == (
+        "bad",
+        "gateway",
+    )
     assert gateway_side.peer(context(redis=Redis()))["outcome"] == "not_applicable"
     without_redis = context(tailscale({"BackendState": "Running", "Peer": {"a": PEER}}), kube=False, machine=TAILNET)
     assert told(gateway_side.peer(without_redis)) == ("ok", "")
@@ -428,14 +527,26 @@ def test_path_where_tailscaled_or_redis_is_away():
 
 def test_path_that_is_offline_says_so():
     status = {"BackendState": "Running", "Peer": {"a": dict(PEER, Online=False)}}
-    assert "offline" in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
+    assert (
+        "offline" in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
+    )
     status["Peer"]["a"]["Online"] = True
-    assert "offline" not in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
+    assert (
+        "offline"
+        not in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "addresses", "found"),
-    [("gpu-1", [], True), ("gpu-1.tail.net", [], True), ("100.64.0.2", [], True), ("", ["100.64.0.2"], True), ("", [], False), ("gpu-2", [], False)],
+    [
+        ("gpu-1", [], True),
+        ("gpu-1.tail.net", [], True),
+        ("100.64.0.2", [], True),
+        ("", ["100.64.0.2"], True),
+        ("", [], False),
+        ("gpu-2", [], False),
+    ],
 )
 def test_peer_by_name_or_address(name, addresses, found):
     assert (tailnet.peer_of({"Peer": {"b": {}, "a": PEER}}, name, addresses) is PEER) is found
@@ -446,7 +557,9 @@ def test_name_of_the_worker(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda name, port: [(2, 1, 6, "", ("100.64.0.2", port))])
     asked = context(redis=Redis({KEY: state(hostname="gpu-1")}), machine=TAILNET)
     assert told(gateway_side.resolves(asked)) == ("ok", "")
-    other = context(redis=Redis({KEY: state(hostname="gpu-1")}), machine=dict(TAILNET, tailnet_addresses=["100.64.0.9"]))
+    other = context(
+        redis=Redis({KEY: state(hostname="gpu-1")}), machine=dict(TAILNET, tailnet_addresses=["100.64.0.9"])
+    )
     assert told(gateway_side.resolves(other)) == ("bad", "other")
     assert told(gateway_side.resolves(context(redis=Redis({KEY: state()})))) == ("ok", "")
     with pytest.raises(engine.Unknown, match="no host name"):
@@ -461,7 +574,11 @@ def test_name_of_the_worker(monkeypatch):
     assert told(gateway_side.resolves(appended)) == ("bad", "suffix")
 
 
-NODE = {"BackendState": "Running", "Self": {"Online": True, "DNSName": "gpu-1.tail.net."}, "TailscaleIPs": ["100.64.0.2"]}
+NODE = {
+    "BackendState": "Running",
+    "Self": {"Online": True, "DNSName": "gpu-1.tail.net."},
+    "TailscaleIPs": ["100.64.0.2"],
+}
 
 
 @pytest.mark.parametrize(
@@ -474,10 +591,14 @@ NODE = {"BackendState": "Running", "Self": {"Online": True, "DNSName": "gpu-1.ta
     ],
 )
 def test_node_of_the_worker(status, expected):
-    seen = tailnet.node(Context({"tailscale status": json.dumps(status), "tailscale debug": "{}"}, connection="tailscale"))
+    seen = tailnet.node(
+        Context({"tailscale status": json.dumps(status), "tailscale debug": "{}"}, connection="tailscale")
+    )
     assert told(seen) == expected and seen["data"] == {"addresses": ["100.64.0.2"], "name": "gpu-1"}
 
 
 def test_node_without_tailscaled():
-    assert told(tailnet.node(Context({"tailscale": "failed to connect to local tailscaled"}, connection="tailscale"))) == ("bad", "stopped")
+    assert told(
+        tailnet.node(Context({"tailscale": "failed to connect to local tailscaled"}, connection="tailscale"))
+    ) == ("bad", "stopped")
     assert tailnet.node(Context({"tailscale": "{}"}))["outcome"] == "not_applicable"

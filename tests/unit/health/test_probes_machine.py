@@ -33,7 +33,16 @@ ActiveState=%(journald)s
 
 
 def unit(age=600.0, **changes):
-    fields = {"load": "loaded", "active": "active", "pid": 900, "restarts": 0, "result": "success", "status": 0, "journald": "active", "journald_load": "loaded"}
+    fields = {
+        "load": "loaded",
+        "active": "active",
+        "pid": 900,
+        "restarts": 0,
+        "result": "success",
+        "status": 0,
+        "journald": "active",
+        "journald_load": "loaded",
+    }
     return {"systemctl show": UNIT % dict(fields, started=units.monotonic_us() - age * 1e6, **changes)}
 
 
@@ -41,7 +50,14 @@ def context(answers=None, files=None, state=None, **config):
     told_files = dict(TOKEN, **(files or {}))
     if state is not None:
         told_files[machine.STATE_FILE] = json.dumps(state)
-    defaults = {"machine_id": "1165a9b6", "pool": "gpu", "provider": "generic", "nonce": "n0nce", "gateway_url": "http://127.0.0.1:1994", "probes": {}}
+    defaults = {
+        "machine_id": "1165a9b6",
+        "pool": "gpu",
+        "provider": "generic",
+        "nonce": "n0nce",
+        "gateway_url": "http://127.0.0.1:1994",
+        "probes": {},
+    }
     return Context(answers, told_files, **dict(defaults, **config))
 
 
@@ -60,7 +76,9 @@ ANSWERS = (
 
 def refusal(code):
     """Return the error that a gateway's answer with this code becomes."""
-    problem = next(found for found in (protocol.classify(status, body) for status, body in ANSWERS) if found.code == code)
+    problem = next(
+        found for found in (protocol.classify(status, body) for status, body in ANSWERS) if found.code == code
+    )
     return gateway.GatewayError(problem, "GET", "http://127.0.0.1:1994")
 
 
@@ -119,7 +137,10 @@ def test_token_that_is_not_there(client, text):
     assert told(seen) == ("bad", "missing") and not client.asked
 
 
-@pytest.mark.parametrize(("code", "expected"), [("token_unknown", "token_unknown"), ("token_wrong_type", "token_wrong_type"), ("gateway_unavailable", None)])
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("token_unknown", "token_unknown"), ("token_wrong_type", "token_wrong_type"), ("gateway_unavailable", None)],
+)
 def test_token_that_is_refused(client, code, expected):
     client.answers["list_ready"] = refusal(code)
     if expected:
@@ -137,7 +158,15 @@ def test_token_is_a_secret_from_the_first_look():
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"), [("route_missing", "bad"), ("field_missing", "ok"), ("payload_invalid", "ok"), ("internal_error", "ok"), ("gateway_unavailable", None), ("", "ok")]
+    ("answer", "expected"),
+    [
+        ("route_missing", "bad"),
+        ("field_missing", "ok"),
+        ("payload_invalid", "ok"),
+        ("internal_error", "ok"),
+        ("gateway_unavailable", None),
+        ("", "ok"),
+    ],
 )
 def test_keepalive_route(client, answer, expected):
     client.answers["keepalive"] = refusal(answer) if answer else protocol
@@ -178,7 +207,9 @@ def test_the_list_is_asked_for_once(client):
 
 REGISTER = {"machine_id": "1165a9b6", "hostname": "127.77.9.8", "pool_name": "gpu", "provider_name": "generic", "cpu": "8000m", "memory": "16Gi",
             "gpu_count": "2", "private_ip": "10.0.0.2"}  # fmt: skip
-DRY_RUN = json.dumps({"gateway": "http://127.0.0.1:1994", "register": dict(REGISTER, token="(not shown)"), "keepalive": {}})
+DRY_RUN = json.dumps(
+    {"gateway": "http://127.0.0.1:1994", "register": dict(REGISTER, token="(not shown)"), "keepalive": {}}
+)
 LOOK = "python 3.11\npackages\n" + DRY_RUN
 
 
@@ -227,13 +258,19 @@ def test_python_in_a_home_directory(installed, monkeypatch):
 def test_running_agent_speaks_for_its_python(installed, monkeypatch):
     monkeypatch.setattr(machine, "proof", lambda asked: {"python": "3.11.2", "sent": {"register": REGISTER}})
     asked = look(output="")
-    assert "in use" in machine.python(asked)["found"] and told(machine.packages(asked)) == ("ok", "") and not asked.commands
+    assert (
+        "in use" in machine.python(asked)["found"]
+        and told(machine.packages(asked)) == ("ok", "")
+        and not asked.commands
+    )
     assert told(machine.payload(asked)) == ("ok", "")
 
 
 def test_packages(installed):
     assert told(machine.packages(look())) == ("ok", "")
-    seen = machine.packages(look("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
+    seen = machine.packages(
+        look("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1)
+    )
     assert told(seen) == ("bad", "") and seen["found"] == "ModuleNotFoundError: No module named 'httpcore'"
     assert machine.packages(look("python 3.11\n", -9))["found"] == "exit status -9"
 
@@ -243,7 +280,13 @@ def test_other_start_gets_the_settings_and_the_token_file(installed, monkeypatch
     asked = look(files={machine.SETTINGS: "# x\nBETA9_POOL_NAME=gpu\nPATH=/evil\nBETA9_MAX_CPU=4000m\n"})
     machine.packages(asked)
     (command,) = asked.commands
-    assert command.startswith("env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c " % (sys.executable, machine.PYTHON)) and "evil" not in command
+    assert (
+        command.startswith(
+            "env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c "
+            % (sys.executable, machine.PYTHON)
+        )
+        and "evil" not in command
+    )
 
 
 def test_payload(installed):
@@ -262,14 +305,20 @@ def test_payload(installed):
 
 def test_settings_of_another_machine(installed, monkeypatch):
     for name, value in (("MACHINE_ID", "ffffffff"), ("POOL_NAME", "gqu"), ("PROVIDER_NAME", "other")):
-        monkeypatch.setattr(host, "agent_settings", lambda path, name=name, value=value: {"BETA9_POOL_NAME": "gpu", "BETA9_" + name: value})
+        monkeypatch.setattr(
+            host,
+            "agent_settings",
+            lambda path, name=name, value=value: {"BETA9_POOL_NAME": "gpu", "BETA9_" + name: value},
+        )
         seen = machine.settings(look())
         assert told(seen) == ("bad", "identity") and "BETA9_%s=%s" % (name, value) in seen["found"]
 
 
 def test_settings(installed):
     assert told(machine.settings(look())) == ("ok", "")
-    seen = machine.settings(look("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
+    seen = machine.settings(
+        look("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2)
+    )
     assert told(seen) == ("bad", "") and "gateway_port" in seen["found"]
     with pytest.raises(engine.Unknown, match="ended with 1"):
         machine.settings(look("python 3.11\npackages\nOSError\n", 1))
@@ -280,8 +329,12 @@ def test_settings(installed):
 def test_registration(installed, client):
     client.answers["register"] = protocol_state("registered")
     assert told(machine.register(look())) == ("ok", "")
-    (_name, fields) = client.asked[0]
-    assert fields["token"] == "machine-t0ken-0123456789" and fields["cpu"] == "8000m" and client.token == "machine-t0ken-0123456789"
+    _name, fields = client.asked[0]
+    assert (
+        fields["token"] == "machine-t0ken-0123456789"
+        and fields["cpu"] == "8000m"
+        and client.token == "machine-t0ken-0123456789"
+    )
     client.asked.clear()
     machine.register(look(files={os.path.join(host.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
     assert client.asked[0][1]["token"] == "k3s"
@@ -309,7 +362,10 @@ def test_keepalive(client, installed):
 def test_keepalive_after_the_registration_of_the_same_look(client, installed):
     client.answers.update(register=refusal("pool_unknown"), keepalive=protocol_state("ready"))
     asked = context({"env": LOOK}, probes={"A04": 5})
-    assert told(machine.keepalive(asked)) == ("ok", "") and [name for name, *_rest in client.asked] == ["register", "keepalive"]
+    assert told(machine.keepalive(asked)) == ("ok", "") and [name for name, *_rest in client.asked] == [
+        "register",
+        "keepalive",
+    ]
 
 
 # P01, P02: the unit
@@ -419,7 +475,11 @@ def test_restarts(monkeypatch, changes, within, expected):
 
 def test_last_words_are_a_few_lines(monkeypatch):
     text = "\n".join("1.%d h a[1]: line %d" % (number, number) for number in range(30))
-    monkeypatch.setattr(machine, "explanation", lambda asked, name, seconds, present_start: text if seconds == 300.0 and not present_start else "")
+    monkeypatch.setattr(
+        machine,
+        "explanation",
+        lambda asked, name, seconds, present_start: text if seconds == 300.0 and not present_start else "",
+    )
     assert machine.last_words(context()) == "\n".join("a[1]: line %d" % number for number in range(18, 30))
 
 
@@ -435,7 +495,15 @@ def test_restarts_with_a_traceback(monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "age", "expected"),
-    [(60, 10, ("ok", "")), (60, 164, ("ok", "")), (60, 167, ("bad", "late")), (60, None, ("ok", "")), (239, 10, ("ok", "")), (240, 10, ("bad", "")), (300, None, ("bad", ""))],
+    [
+        (60, 10, ("ok", "")),
+        (60, 164, ("ok", "")),
+        (60, 167, ("bad", "late")),
+        (60, None, ("ok", "")),
+        (239, 10, ("ok", "")),
+        (240, 10, ("bad", "")),
+        (300, None, ("bad", "")),
+    ],
 )
 def test_interval(seconds, age, expected):
     state = {"keepalive_interval_seconds": seconds, "last_keepalive_epoch": age and time.time() - age}
@@ -456,14 +524,27 @@ def test_log():
     assert told(machine.log(context(state={"status": "ready", "problem": None}))) == ("ok", "")
     assert told(machine.log(context(state={"status": "ready", "problem": problem}))) == ("warn", "")
     seen = machine.log(context(state={"status": "degraded", "problem": problem}))
-    assert told(seen) == ("bad", "") and seen["found"] == "pool_unknown: no such pool" and seen["evidence"] == "correct it"
+    assert (
+        told(seen) == ("bad", "") and seen["found"] == "pool_unknown: no such pool" and seen["evidence"] == "correct it"
+    )
 
 
 @pytest.mark.parametrize(
-    ("ages", "expected"), [([10, 20, 30], "bad"), ([10, 20], "ok"), ([310, 320, 330], "ok"), ([10, 20, 1900], "ok"), ([290, 1000, 1700], "bad"), ([], "ok")]
+    ("ages", "expected"),
+    [
+        ([10, 20, 30], "bad"),
+        ([10, 20], "ok"),
+        ([310, 320, 330], "ok"),
+        ([10, 20, 1900], "ok"),
+        ([290, 1000, 1700], "bad"),
+        ([], "ok"),
+    ],
 )
 def test_flapping(ages, expected):
-    assert machine.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"] == expected
+    assert (
+        machine.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"]
+        == expected
+    )
 
 
 # C04: owners and modes
@@ -483,7 +564,9 @@ def configuration(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "CREDENTIALS_DIR", str(tmp_path / "credentials"))
     real = os.lstat
     owners = {}
-    monkeypatch.setattr(machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0)))
+    monkeypatch.setattr(
+        machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0))
+    )
     return tmp_path, owners
 
 

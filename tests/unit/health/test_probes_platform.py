@@ -13,7 +13,13 @@ from tests.unit.health.recorded import Context, told
 
 KUBECTL = " ".join(("k3s kubectl", *k3s_api.KUBECTL_OPTIONS, ""))
 TOKEN = {platform.K3S_TOKEN: "k3s-t0ken-0123456789\n"}
-NODE = {"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "2"}}}
+NODE = {
+    "metadata": {"name": "gpu-1"},
+    "status": {
+        "conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
+        "allocatable": {"nvidia.com/gpu": "2"},
+    },
+}
 
 
 def nodes(*entries):
@@ -28,19 +34,33 @@ def test_host_that_shall_have_no_k3s_is_left_alone(name):
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [("k3s version v1.31.2+k3s1 (6da20424)\ngo version go1.22.8\n", ("ok", "")), (None, ("bad", "")), ((1, "exec format error"), ("bad", "")), ((0, ""), ("bad", ""))],
+    [
+        ("k3s version v1.31.2+k3s1 (6da20424)\ngo version go1.22.8\n", ("ok", "")),
+        (None, ("bad", "")),
+        ((1, "exec format error"), ("bad", "")),
+        ((0, ""), ("bad", "")),
+    ],
 )
 def test_installed(answer, expected):
     seen = platform.installed(Context({"k3s --version": answer}))
-    assert told(seen) == expected and (seen["outcome"] != "ok" or seen["found"] == "k3s version v1.31.2+k3s1 (6da20424)")
+    assert told(seen) == expected and (
+        seen["outcome"] != "ok" or seen["found"] == "k3s version v1.31.2+k3s1 (6da20424)"
+    )
 
 
 @pytest.mark.parametrize(
     ("load", "active", "expected"),
-    [("loaded", "active", ("ok", "")), ("loaded", "activating", ("bad", "")), ("loaded", "failed", ("bad", "")), ("masked", "inactive", ("bad", "masked"))],
+    [
+        ("loaded", "active", ("ok", "")),
+        ("loaded", "activating", ("bad", "")),
+        ("loaded", "failed", ("bad", "")),
+        ("masked", "inactive", ("bad", "masked")),
+    ],
 )
 def test_active(load, active, expected):
-    seen = platform.active(Context({"systemctl show": "Id=k3s.service\nLoadState=%s\nActiveState=%s\n" % (load, active)}))
+    seen = platform.active(
+        Context({"systemctl show": "Id=k3s.service\nLoadState=%s\nActiveState=%s\n" % (load, active)})
+    )
     assert told(seen) == expected and (active in seen["found"] or load in seen["found"])
 
 
@@ -61,16 +81,24 @@ READYZ = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]informer-sync ok\nread
 def test_ready(monkeypatch, answer, expected, found):
     monkeypatch.setattr(platform, "certificate", lambda: "c0ffee")
     seen = platform.ready(Context({KUBECTL + "get --raw /readyz?verbose": answer}))
-    assert told(seen) == expected and found in seen["found"] and (seen["outcome"] != "ok" or seen["data"] == {"certificate": "c0ffee"})
+    assert (
+        told(seen) == expected
+        and found in seen["found"]
+        and (seen["outcome"] != "ok" or seen["data"] == {"certificate": "c0ffee"})
+    )
 
 
 def test_ready_without_rights_is_unknown():
     with pytest.raises(engine.Unknown, match="permission denied"):
-        platform.ready(Context({"k3s kubectl": (1, 'time="..." error: open /etc/rancher/k3s/k3s.yaml: permission denied')}))
+        platform.ready(
+            Context({"k3s kubectl": (1, 'time="..." error: open /etc/rancher/k3s/k3s.yaml: permission denied')})
+        )
 
 
 def test_certificate(monkeypatch):
-    monkeypatch.setattr(platform.ssl, "get_server_certificate", lambda address, timeout: platform.ssl.DER_cert_to_PEM_cert(b"der"))
+    monkeypatch.setattr(
+        platform.ssl, "get_server_certificate", lambda address, timeout: platform.ssl.DER_cert_to_PEM_cert(b"der")
+    )
     assert platform.certificate() == platform.hashlib.sha256(b"der").hexdigest()
 
     def refused(_address, timeout):
@@ -85,9 +113,30 @@ def test_certificate(monkeypatch):
     [
         ([NODE], ("ok", ""), "gpu-1 is Ready"),
         ([NODE, dict(NODE, metadata={"name": "earlier"})], ("warn", "stale"), "earlier"),
-        ([dict(NODE, metadata={"name": "earlier"}), dict(NODE, metadata={"name": "other"})], ("bad", ""), "no node of this host, only earlier, other"),
-        ([{"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no CNI"}]}}], ("bad", ""), "KubeletNotReady: no CNI"),
-        ([{"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}], ("bad", ""), "not ready"),
+        (
+            [dict(NODE, metadata={"name": "earlier"}), dict(NODE, metadata={"name": "other"})],
+            ("bad", ""),
+            "no node of this host, only earlier, other",
+        ),
+        (
+            [
+                {
+                    "metadata": {"name": "gpu-1"},
+                    "status": {
+                        "conditions": [
+                            {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no CNI"}
+                        ]
+                    },
+                }
+            ],
+            ("bad", ""),
+            "KubeletNotReady: no CNI",
+        ),
+        (
+            [{"metadata": {"name": "gpu-1"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}],
+            ("bad", ""),
+            "not ready",
+        ),
         ([], ("bad", ""), "no node"),
     ],
 )
@@ -104,7 +153,8 @@ def test_nodes_that_can_not_be_read():
 
 
 @pytest.mark.parametrize(
-    ("gpus", "offered", "expected"), [(2, "2", "ok"), (2, "1", "bad"), (1, "2", "ok"), (2, None, "bad"), (None, "2", "ok"), (3, "2", "bad")]
+    ("gpus", "offered", "expected"),
+    [(2, "2", "ok"), (2, "1", "bad"), (1, "2", "ok"), (2, None, "bad"), (None, "2", "ok"), (3, "2", "bad")],
 )
 def test_allocatable(monkeypatch, gpus, offered, expected):
     monkeypatch.setattr(host, "nvidia_pci_count", lambda: 2)
@@ -143,7 +193,9 @@ def test_service_account(api):
     assert [(entry["verb"], entry["group"], entry["resource"]) for entry in attributes] == [
         ("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")
     ]  # fmt: skip
-    assert {entry["namespace"] for entry in attributes} == {"default"} and {call[2] for call in calls} == {"k3s-t0ken-0123456789"}
+    assert {entry["namespace"] for entry in attributes} == {"default"} and {call[2] for call in calls} == {
+        "k3s-t0ken-0123456789"
+    }
 
 
 def test_service_account_that_may_not(api):
@@ -172,7 +224,9 @@ def test_service_account_without_a_token(api):
 
 def canary(api, **answers):
     calls, known = api
-    known.update({"POST": (201, {}), "DELETE": (200, {})}, **{"GET %s" % path: answer for path, answer in answers.items()})
+    known.update(
+        {"POST": (201, {}), "DELETE": (200, {})}, **{"GET %s" % path: answer for path, answer in answers.items()}
+    )
     return platform.canary(Context(files=TOKEN, gpus=1, canary_image="busybox:stable")), calls
 
 
@@ -183,10 +237,17 @@ def test_canary_completes_and_is_deleted(api):
     seen, calls = canary(api, **{JOBS: (200, {"items": [{"status": {"succeeded": 1}}]})})
     assert told(seen) == ("ok", "")
     job = calls[0][3]
-    assert calls[0][:2] == ("POST", JOBS) and calls[-1][0] == "DELETE" and calls[-1][1].startswith("%s/%s?" % (JOBS, job["metadata"]["name"]))
+    assert (
+        calls[0][:2] == ("POST", JOBS)
+        and calls[-1][0] == "DELETE"
+        and calls[-1][1].startswith("%s/%s?" % (JOBS, job["metadata"]["name"]))
+    )
     pod = job["spec"]["template"]["spec"]
     assert pod["hostNetwork"] is True and pod["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] == 0
-    assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}} and pod["containers"][0]["image"] == "busybox:stable"
+    assert (
+        pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
+        and pod["containers"][0]["image"] == "busybox:stable"
+    )
     assert "resources" not in platform.job("x", "y", 0)["spec"]["template"]["spec"]["containers"][0]
 
 
@@ -197,7 +258,11 @@ WAITING = {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"
     ("job", "pod", "expected"),
     [
         ({}, WAITING, ("bad", "image")),
-        ({}, {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}, ("bad", "unschedulable")),
+        (
+            {},
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]},
+            ("bad", "unschedulable"),
+        ),
         ({"failed": 1}, {"phase": "Failed"}, ("bad", "")),
     ],
 )
@@ -210,13 +275,19 @@ def test_canary_that_takes_too_long(api, monkeypatch):
     moments = iter(range(0, 1000, 20))
     monkeypatch.setattr(platform.time, "monotonic", lambda: float(next(moments)))
     seen, calls = canary(api, **{JOBS: (200, {"items": []}), PODS: (200, {"items": []})})
-    assert told(seen) == ("bad", "") and "not complete after 60 s; no pod was made" in seen["found"] and calls[-1][0] == "DELETE"
+    assert (
+        told(seen) == ("bad", "")
+        and "not complete after 60 s; no pod was made" in seen["found"]
+        and calls[-1][0] == "DELETE"
+    )
 
 
 def test_canary_that_is_refused(api):
     api[1]["POST"] = (403, {"message": "jobs.batch is forbidden"})
     seen = platform.canary(Context(files=TOKEN, canary_image="x"))
-    assert told(seen) == ("bad", "refused") and "forbidden" in seen["found"] and [call[0] for call in api[0]] == ["POST"]
+    assert (
+        told(seen) == ("bad", "refused") and "forbidden" in seen["found"] and [call[0] for call in api[0]] == ["POST"]
+    )
     api[1]["POST"] = (401, {})
     with pytest.raises(engine.Unknown, match="token"):
         platform.canary(Context(files=TOKEN, gpus=1, canary_image="x"))
@@ -228,7 +299,10 @@ def test_canary_that_is_refused(api):
     ("status", "expected"),
     [
         (WAITING, ("image", "ErrImagePull: no such host")),
-        ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, ("", "waiting: ContainerCreating ")),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]},
+            ("", "waiting: ContainerCreating "),
+        ),
         ({"containerStatuses": [{"state": {"running": {}}}], "phase": "Running"}, ("", "its pod is Running")),
         ({"conditions": [{"type": "PodScheduled", "status": "True"}], "phase": "Pending"}, ("", "its pod is Pending")),
         ({"conditions": [{"type": "Ready", "status": "False"}]}, ("", "its pod is unknown")),
@@ -245,7 +319,12 @@ PORTS = "- ufw: is enabled\n  - TCP Port 6443 is blocked:  (fail)\n  - TCP Port 
 
 @pytest.mark.parametrize(
     ("answer", "expected", "found"),
-    [((0, "STATUS: pass"), "ok", "complete"), ((1, CONFIG), "bad", "CONFIG_VETH"), ((3, CONFIG + PORTS), "bad", "CONFIG_VETH"), ((2, PORTS), "ok", "complete")],
+    [
+        ((0, "STATUS: pass"), "ok", "complete"),
+        ((1, CONFIG), "bad", "CONFIG_VETH"),
+        ((3, CONFIG + PORTS), "bad", "CONFIG_VETH"),
+        ((2, PORTS), "ok", "complete"),
+    ],
 )
 def test_kernel(answer, expected, found):
     seen = platform.kernel(Context({"k3s check-config": answer}))
@@ -254,4 +333,13 @@ def test_kernel(answer, expected, found):
 
 def test_kernel_whose_configuration_can_not_be_read():
     with pytest.raises(engine.Unknown, match="cannot find kernel config"):
-        platform.kernel(Context({"k3s check-config": (1, "- links: good\nerror: cannot find kernel config\n  try running this script again")}))
+        platform.kernel(
+            Context(
+                {
+                    "k3s check-config": (
+                        1,
+                        "- links: good\nerror: cannot find kernel config\n  try running this script again",
+                    )
+                }
+            )
+        )

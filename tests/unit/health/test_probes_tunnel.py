@@ -43,7 +43,15 @@ InvocationID=0123
 
 def unit(age=600.0, **changes):
     """Return what systemctl show says of a tunnel that was started so many seconds ago."""
-    fields = {"load": "loaded", "active": "active", "pid": 800, "restarts": 0, "restart": "always", "result": "success", "status": 0}
+    fields = {
+        "load": "loaded",
+        "active": "active",
+        "pid": 800,
+        "restarts": 0,
+        "restart": "always",
+        "result": "success",
+        "status": 0,
+    }
     return {"systemctl show": UNIT % dict(fields, started=units.monotonic_us() - age * 1e6, **changes)}
 
 
@@ -55,7 +63,10 @@ def context(answers=None, files=CONFIGURED, url="http://127.0.0.1:1994", **confi
 def proc(monkeypatch):
     """Set the processes and listeners of the host: by default those of a tunnel that runs."""
     state = {
-        "processes": [(800, 1, ["/usr/bin/autossh", "-M", "0", "-F", tunnel.SSH_CONFIG]), (801, 800, ["/usr/bin/ssh", "-N", "-F", tunnel.SSH_CONFIG, "gateway"])],
+        "processes": [
+            (800, 1, ["/usr/bin/autossh", "-M", "0", "-F", tunnel.SSH_CONFIG]),
+            (801, 800, ["/usr/bin/ssh", "-N", "-F", tunnel.SSH_CONFIG, "gateway"]),
+        ],
         "listeners": [{"process": "ssh", "pid": 801, "address": "127.0.0.1"}],
         "age": 600.0,
     }
@@ -70,7 +81,11 @@ def proc(monkeypatch):
 
 def test_options():
     seen = tunnel.options(context(unit()))
-    assert told(seen) == ("ok", "") and seen["data"] == {"target_port": 31994} and "ServerAliveInterval 15" in seen["found"]
+    assert (
+        told(seen) == ("ok", "")
+        and seen["data"] == {"target_port": 31994}
+        and "ServerAliveInterval 15" in seen["found"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,15 @@ def test_options_that_let_a_dead_link_be(was, now, found):
     assert told(seen) == ("bad", "") and seen["found"] == found
 
 
-@pytest.mark.parametrize(("was", "now"), [("interval 15", "interval 1"), ("interval 15", "interval 60"), ("countmax 3", "countmax 1"), ("checking true", "checking yes")])
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("interval 15", "interval 1"),
+        ("interval 15", "interval 60"),
+        ("countmax 3", "countmax 1"),
+        ("checking true", "checking yes"),
+    ],
+)
 def test_options_at_their_limits(was, now):
     assert told(tunnel.options(context(dict(unit(), **{"ssh -G": OPTIONS.replace(was, now)})))) == ("ok", "")
 
@@ -131,7 +154,9 @@ def test_local_port(url, port):
 
 def test_gateway_of_the_agent(tmp_path):
     path = tmp_path / "agent.env"
-    path.write_text("# BETA9_GATEWAY_PORT=1\nBETA9_GATEWAY_SCHEME=https\nBETA9_GATEWAY_HOST=gate\nBETA9_GATEWAY_PORT=31994\n\n#BETA9_GATEWAY_PORT=2\nword\n")
+    path.write_text(
+        "# BETA9_GATEWAY_PORT=1\nBETA9_GATEWAY_SCHEME=https\nBETA9_GATEWAY_HOST=gate\nBETA9_GATEWAY_PORT=31994\n\n#BETA9_GATEWAY_PORT=2\nword\n"
+    )
     assert tunnel.agents_gateway(str(path)) == "https://gate:31994"
     path.write_text("BETA9_GATEWAY_HOST=gate\n")
     assert tunnel.agents_gateway(str(path)) == tunnel.agents_gateway(str(tmp_path / "none")) == "http://127.0.0.1:1994"
@@ -251,9 +276,21 @@ def test_systemd_that_does_not_answer(proc):
     [
         ([{"process": "ssh", "pid": 801, "address": "127.0.0.1"}], ("ok", ""), "ssh on 127.0.0.1:1994"),
         ([], ("bad", "none"), "port 1994"),
-        ([{"process": "nginx", "pid": 77, "address": "0.0.0.0"}], ("bad", "foreign"), "nginx (pid 77) listens on 0.0.0.0"),
-        ([{"process": "ssh", "pid": 1, "address": "::1"}, {"process": "nc", "pid": 2, "address": "127.0.0.1"}], ("bad", "foreign"), "nc"),
-        ([{"process": None, "pid": None, "address": "::1"}, {"process": "ssh", "pid": 2, "address": "127.0.0.1"}], ("ok", ""), "ssh"),
+        (
+            [{"process": "nginx", "pid": 77, "address": "0.0.0.0"}],
+            ("bad", "foreign"),
+            "nginx (pid 77) listens on 0.0.0.0",
+        ),
+        (
+            [{"process": "ssh", "pid": 1, "address": "::1"}, {"process": "nc", "pid": 2, "address": "127.0.0.1"}],
+            ("bad", "foreign"),
+            "nc",
+        ),
+        (
+            [{"process": None, "pid": None, "address": "::1"}, {"process": "ssh", "pid": 2, "address": "127.0.0.1"}],
+            ("ok", ""),
+            "ssh",
+        ),
     ],
 )
 def test_listener(proc, listeners, expected, found):
@@ -381,7 +418,10 @@ def test_stability(gateway, proc):
 LOST = "1764100000.1 host ssh[1]: Timeout, server 10.0.0.1 not responding."
 
 
-@pytest.mark.parametrize(("losses", "age", "expected"), [(4, 10.0, ("bad", "drops")), (3, 10.0, ("ok", "")), (9, 301.0, ("ok", "")), (4, 299.0, ("bad", "drops"))])
+@pytest.mark.parametrize(
+    ("losses", "age", "expected"),
+    [(4, 10.0, ("bad", "drops")), (3, 10.0, ("ok", "")), (9, 301.0, ("ok", "")), (4, 299.0, ("bad", "drops"))],
+)
 def test_drops_count_until_the_tunnel_has_settled(gateway, proc, monkeypatch, losses, age, expected):
     monkeypatch.setattr(tunnel, "journal_of", lambda *words: "\n".join([LOST] * losses))
     monkeypatch.setattr(tunnel, "local_port", lambda asked: 1994)
@@ -392,7 +432,9 @@ def test_drops_count_until_the_tunnel_has_settled(gateway, proc, monkeypatch, lo
     assert told(seen) == expected and "%d" % losses in seen["found"]
 
 
-@pytest.mark.parametrize(("offset", "expected"), [(0, "ok"), (25, "ok"), (-25, "ok"), (40, "bad"), (-40, "bad"), (7200, "bad")])
+@pytest.mark.parametrize(
+    ("offset", "expected"), [(0, "ok"), (25, "ok"), (-25, "ok"), (40, "bad"), (-40, "bad"), (7200, "bad")]
+)
 def test_clock(gateway, offset, expected):
     gateway.date = email.utils.formatdate(time.time() + offset, usegmt=True)
     seen = tunnel.clock(context(url=gateway.url))
@@ -412,7 +454,11 @@ def test_clock_without_a_date(gateway, closed_port):
 
 def test_gateway_ssh_in_use(gateway):
     seen = tunnel.gateway_ssh(context(url=gateway.url))
-    assert told(seen) == ("ok", "") and seen["found"] == "10.89.77.10 port 22, in use" and [padding for _path, padding in gateway.seen] == [0, tunnel.LARGE_BYTES]
+    assert (
+        told(seen) == ("ok", "")
+        and seen["found"] == "10.89.77.10 port 22, in use"
+        and [padding for _path, padding in gateway.seen] == [0, tunnel.LARGE_BYTES]
+    )
 
 
 def test_gateway_ssh_that_carries_small_packets_only(gateway, monkeypatch):
@@ -427,7 +473,11 @@ def test_gateway_ssh_that_carries_small_packets_only(gateway, monkeypatch):
 @pytest.mark.parametrize(
     ("output", "status", "expected"),
     [
-        ("debug1: Connecting to 10.0.0.1 port 22.\nssh: connect to host 10.0.0.1 port 22: Connection refused", 255, ("bad", "refused")),
+        (
+            "debug1: Connecting to 10.0.0.1 port 22.\nssh: connect to host 10.0.0.1 port 22: Connection refused",
+            255,
+            ("bad", "refused"),
+        ),
         ("debug1: Connecting to 10.0.0.1 port 22.\n", None, ("bad", "timeout")),
         ("ssh: Could not resolve hostname gate: Name or service not known", 255, ("bad", "name")),
         ("Host key verification failed.", 255, ("bad", "host_key")),
@@ -454,7 +504,13 @@ def test_login_without_key_forward_or_configuration(monkeypatch):
         tunnel.gateway_ssh(context(files={}))
 
 
-@pytest.mark.parametrize("answer", [(None, "debug1: Connection established.\n"), (255, "kex_exchange_identification: Connection closed by remote host\n")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (None, "debug1: Connection established.\n"),
+        (255, "kex_exchange_identification: Connection closed by remote host\n"),
+    ],
+)
 def test_login_that_load_or_many_others_hold_up_says_nothing_of_a_tunnel_that_carries(gateway, monkeypatch, answer):
     monkeypatch.setattr(tunnel, "local_port", lambda context: 1994)
     monkeypatch.setattr(tunnel, "carries", lambda context: True)
@@ -464,7 +520,14 @@ def test_login_that_load_or_many_others_hold_up_says_nothing_of_a_tunnel_that_ca
 
 
 def test_ends_of_the_tunnel_are_told_to_the_gateway_host():
-    found = tunnel.ends_of({"localforward": ["[127.0.0.1]:1994 [localhost]:31994"], "remoteforward": ["[127.77.1.2]:6443 [127.0.0.1]:6443"], "port": ["2222"]}, 1994)
+    found = tunnel.ends_of(
+        {
+            "localforward": ["[127.0.0.1]:1994 [localhost]:31994"],
+            "remoteforward": ["[127.77.1.2]:6443 [127.0.0.1]:6443"],
+            "port": ["2222"],
+        },
+        1994,
+    )
     assert found == {"target": "localhost:31994", "listen": "127.77.1.2:6443", "port": "2222", "user": ""}
     assert tunnel.ends_of({}, 1994) == {"target": "", "listen": "", "port": "22", "user": ""}
 

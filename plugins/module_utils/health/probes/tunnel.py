@@ -98,7 +98,11 @@ def forwarding_processes(port):
     for pid, parent, words in host.processes():
         program = words[0].rpartition("/")[2]
         # `ssh -G` only shows options, and -W is a login that tries the way: both are how a probe, or a person, looks at the tunnel
-        if program in ("ssh", "autossh") and not {"-G", "-W"} & set(words) and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:])):
+        if (
+            program in ("ssh", "autossh")
+            and not {"-G", "-W"} & set(words)
+            and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:]))
+        ):
             found.append((pid, parent, program))
     return found
 
