@@ -9,7 +9,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, health_remedies, health_reports, trust
+from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_look, health_remedies, health_reports, trust
 
 LISTS = {"type": "list", "elements": "str", "default": []}
 SPEC = dict(
@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
         listed = list_all(params)
         seen = self.gateway_side(params, machines_of(workers, listed), task_vars) if params["gateway_side"] else {}
         since = params["since"] or min([worker["started"] for worker in workers.values() if "started" in worker] or [time.time()])
-        found = {name: dict({"host": name, "message": "", "verdicts": []}, **report(name, worker, params, seen, listed)) for name, worker in workers.items()}
+        found = {name: dict({"host": name, "message": "", "verdicts": []}, **judged(name, worker, params, seen, listed)) for name, worker in workers.items()}
         gateway_host = self._task.delegate_to if params["gateway_side"] else ""
         told = health_remedies.Remedies(task_vars, gateway_host or "", params["kubeconfig"] or "", params["namespace"])
         for name, entry in found.items():
@@ -78,15 +78,15 @@ def machines_of(workers, listed):
     ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
     found = []
     for name, worker in workers.items():
-        identity = worker.get("identity") or {}
-        if not identity.get("machine_id"):
+        identity = claims.identity(worker.get("identity"))
+        if not identity or "observations" not in worker:
             continue
         data = {entry["id"]: entry.get("data") or {} for entry in worker["observations"]}
         entry = {
             "host": name,
             "machine_id": identity["machine_id"],
-            "pool": identity.get("pool"),
-            "provider": identity.get("provider", "generic"),
+            "pool": identity["pool"],
+            "provider": identity["provider"],
             "connection": worker["settings"]["connection"],
             "k3s": worker["settings"]["k3s"],
             "ready": identity["machine_id"] in ready,
@@ -110,6 +110,14 @@ def tunnel_of(told):
         }
     except (grammar.InvalidField, KeyError, TypeError):
         return None
+
+
+def judged(name, worker, params, seen, listed):
+    """Return report(). A host of which no sense can be made is one that nobody could tell of, and the others are judged all the same."""
+    try:
+        return report(name, worker, params, seen, listed)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return {"outcome": "unknown", "message": f"expected the worker's observations, found what could not be judged ({type(error).__name__}: {error})"}
 
 
 def report(name, worker, params, seen, listed):

@@ -39,7 +39,9 @@ class ActionModule(ActionBase):
         except ValueError:
             raise AnsibleActionFail("deadline_seconds: expected a number of seconds, found %s" % arguments["deadline_seconds"]) from None
         seen = health_look.look(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
-        return dict(seen, started=started, nonce=arguments["nonce"])
+        asked = {name: arguments.get(name) for name in ("connection", "k3s")}
+        settings = dict(arguments.get("inventory") or {}, connection=asked["connection"] or "autossh", k3s=boolean(asked["k3s"] or False, strict=False))
+        return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
 
     def probes(self, arguments):
         """Return {id: its longest time in seconds} of the probes to run."""

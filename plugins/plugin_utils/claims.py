@@ -13,11 +13,16 @@ import re
 from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
+from ansible_collections.beta9.workers.plugins.plugin_utils import plain
 
 WORD = re.compile(r"[a-z0-9_]{1,32}\Z")
 SYSTEM = re.compile(r"[a-z0-9._-]{1,64} [a-z0-9._-]{0,64}\Z")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\Z")
 MARK = re.compile(r"[0-9a-f]{8,64}:[0-9a-f]{64}\Z")
+CODE = re.compile(r"[a-z0-9_]{0,64}\Z")
+MAX_FOUND, MAX_EVIDENCE = 2000, 8192  # characters
+JOINED = {"gpu_count": int, "owner": str, "target_port": int, "nodeport": int, "addresses": list, "certificate": str, "tunnel": dict}
 # The facts of host_preflight that tasks read of each host, or of all hosts at once
 PREFLIGHT = {
     "architecture": str, "system": str, "system_id": str, "memory_mib": int, "gpu_pci_count": int, "machine": dict, "ways": list,
@@ -93,11 +98,63 @@ def k3s_install(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def worker_health(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with observations of the worker's own checks, each once, and an identity of short texts."""
+    if "observations" not in result:
+        return result
+    found = dict(result, observations=observations(result["observations"], (catalog.WORKER,)))
+    texts = {name: value for name, value in (found.get("identity") or {}).items() if isinstance(value, str)}
+    return dict(found, identity={name: plain.text(value, 200) for name, value in texts.items()})
+
+
+def gateway_health(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with observations of the gateway's side, of all machines and of each."""
+    if "observations" not in result:
+        return result
+    sides = (catalog.GATEWAY,)
+    machines = {name: observations(entries, sides) for name, entries in (result.get("machines") or {}).items()}
+    return dict(result, observations=observations(result["observations"], sides), machines=machines)
+
+
+def observations(found: Any, sides: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return well-formed observations of the checks that are looked at from these sides. Others are no business of who sent them."""
+    if not isinstance(found, list):
+        raise ValueError(f"observations: expected a list, found {type(found).__name__}")
+    result = {}
+    for entry in found:
+        if not isinstance(entry, dict):
+            raise ValueError(f"observations: expected mappings, found {type(entry).__name__}")
+        identity = entry.get("id")
+        if not isinstance(identity, str) or identity != "nodeport" and (identity not in catalog.BY_ID or catalog.BY_ID[identity].side not in sides):
+            continue
+        for name, kind in (("outcome", str), ("code", str), ("found", str), ("evidence", str), ("data", dict)):
+            if not isinstance(entry.get(name, kind()), kind):
+                raise ValueError(f"observation {identity}: expected {name} to be a {kind.__name__}, found {type(entry[name]).__name__}")
+        seconds = entry.get("seconds", 0.0)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise ValueError(f"observation {identity}: expected a number of seconds, found {type(seconds).__name__}")
+        seen = records.observation(
+            entry.get("outcome", ""),
+            plain.text(entry.get("found", ""), MAX_FOUND),
+            entry.get("code", "") if CODE.match(entry.get("code", "")) else "",
+            plain.text(entry.get("evidence", ""), MAX_EVIDENCE),
+            identity,
+            float(seconds),
+        )
+        result[identity] = dict(seen, data=_joined(entry.get("data", {})))
+    return list(result.values())
+
+
+def _joined(found: dict[str, Any]) -> dict[str, Any]:
+    """Return those data of an observation, in their types, that checks of two sides compare."""
+    return {name: found[name] for name, kind in JOINED.items() if isinstance(found.get(name), kind) and not isinstance(found[name], bool)}
+
+
 def _file_name(what: str, name: Any) -> None:
     if not isinstance(name, str) or not FILE_NAME.match(name):
         raise ValueError(f"{what}: expected the name of a file without a directory, found {str(name)[:80]!r}")
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    check.__name__: check for check in (host_preflight, machine_credentials, nvidia_host, k3s_preflight, k3s_install)
+    check.__name__: check for check in (worker_health, gateway_health, host_preflight, machine_credentials, nvidia_host, k3s_preflight, k3s_install)
 }

@@ -95,3 +95,27 @@ def test_every_variable_of_the_collection_is_known_as_ours():
     for path in [*ROOT.glob("roles/*/defaults/main.yml"), *ROOT.glob("roles/*/vars/main.yml")]:
         names |= set(yaml.safe_load(path.read_text()) or {})
     assert names and not [name for name in names if not trust.OURS.match(name)]
+
+
+GOOD = {"id": "T03", "outcome": "bad", "code": "refused", "found": "x", "evidence": "", "seconds": 0.1, "data": {}}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [5, "x", {}, [1, 2], [[]], [dict(GOOD, outcome="fine")], [dict(GOOD, outcome=5)], [dict(GOOD, found=[])], [dict(GOOD, data=5)], [dict(GOOD, seconds="x")]],
+)
+def test_malformed_observations_are_no_observations(found):
+    result = remote.documented("worker_health", {"observations": found, "settings": {}, "identity": {}})
+    assert result["code"] == "result_malformed" and "observations" not in result
+
+
+def test_observations_are_cut_and_of_the_worker_only():
+    more = [dict(GOOD, found="y" * 10**6, code="A B", data={"gpu_count": "many", "owner": "a", "x": 1}), dict(GOOD, id="M02"), dict(GOOD, id="Z99"), dict(GOOD, id=[])]
+    result = remote.documented("worker_health", {"observations": more, "settings": {}, "identity": {"machine_id": 5, "pool": "gpu"}})
+    (seen,) = result["observations"]
+    assert len(seen["found"]) < 3000 and seen["code"] == "" and seen["data"] == {"owner": "a"} and result["identity"] == {"pool": "gpu"}
+
+
+def test_a_result_is_not_a_module_result_without_a_mapping():
+    for sent in (None, 5, [], "x"):
+        assert remote.documented("worker_health", sent) == {}
