@@ -71,6 +71,10 @@ tailnet: deps ## Tailscale mode with headscale and tailscaled themselves: nodes,
 kubernetes: deps ## Manifests, rights and checks against a real Kubernetes API, newest and old; built once (Go, minutes)
 	@$(BIN)/python tests/kubernetes/build.py && tests/run kubernetes
 
+.PHONY: hosts
+hosts: deps ## Every kind of gateway host with every kind of worker, from onboarding to offboarding (long) [B9_GATEWAYS="debian13" B9_WORKERS="newest"]
+	@tests/run hosts
+
 .PHONY: generate
 generate: $(VENV)/.installed ## Write what is made from data: check tasks and pages, role READMEs, tables of the guides
 	@$(BIN)/python tools/generate.py

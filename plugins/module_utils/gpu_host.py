@@ -12,7 +12,8 @@ import glob
 import os
 import re
 
-PCI = "/sys/bus/pci/devices"
+from ansible_collections.beta9.workers.plugins.module_utils import host
+
 MODULES = "/sys/module"
 LIBRARIES = (
     "/usr/lib/*-linux-gnu/libnvidia-ml.so.1",
@@ -44,17 +45,12 @@ def _read(path):
         return ""
 
 
-def pci_devices(root=PCI):
+def pci_devices(root=host.PCI):
     """Return (gpus, nvswitches): NVIDIA's display controllers as {"address", "device"}, and the number of its bridges of class 0680."""
-    gpus, switches = [], 0
-    for path in sorted(glob.glob(os.path.join(root, "*"))):
-        if _read(os.path.join(path, "vendor")) != "0x10de":
-            continue
-        kind = _read(os.path.join(path, "class"))
-        if kind.startswith("0x03"):
-            gpus.append({"address": os.path.basename(path), "device": _read(os.path.join(path, "device")) or "0xffff"})
-        switches += kind.startswith("0x0680")
-    return gpus, switches
+    found = list(host.nvidia_pci_devices(root))
+    gpus = [address for address, kind in found if kind.startswith("0x03")]
+    devices = [{"address": address, "device": _read(os.path.join(root, address, "device")) or "0xffff"} for address in gpus]
+    return devices, sum(1 for _address, kind in found if kind.startswith("0x0680"))
 
 
 def loaded_version(root=MODULES):

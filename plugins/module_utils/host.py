@@ -11,12 +11,14 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import socket
 import struct
 import time
 
 from ansible_collections.beta9.workers.plugins.module_utils import protocol
 
+PCI = "/sys/bus/pci/devices"
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
 TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
@@ -131,19 +133,24 @@ def process_age_seconds(pid):
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def nvidia_pci_count(root="/sys/bus/pci/devices"):
-    """Return the number of NVIDIA display or 3D controllers on the PCI bus."""
-    count = 0
-    for device in glob.glob(os.path.join(root, "*")):
+def nvidia_pci_devices(root=PCI):
+    """Yield (address, class) of NVIDIA's devices on the PCI bus, in order, but of those that are given to virtual machines."""
+    for path in sorted(glob.glob(os.path.join(root, "*"))):
         try:
-            with open(os.path.join(device, "vendor"), encoding="ascii") as stream:
+            with open(os.path.join(path, "vendor"), encoding="ascii") as stream:
                 vendor = stream.read().strip()
-            with open(os.path.join(device, "class"), encoding="ascii") as stream:
+            with open(os.path.join(path, "class"), encoding="ascii") as stream:
                 kind = stream.read().strip()
         except OSError:
             continue
-        count += vendor == "0x10de" and kind.startswith("0x03")
-    return count
+        driver = os.path.basename(os.path.realpath(os.path.join(path, "driver")))
+        if vendor == "0x10de" and driver != "vfio-pci":
+            yield os.path.basename(path), kind
+
+
+def nvidia_pci_count(root=PCI):
+    """Return the number of NVIDIA display or 3D controllers on the PCI bus that this host can use itself."""
+    return sum(1 for _address, kind in nvidia_pci_devices(root) if kind.startswith("0x03"))
 
 
 def machine_fact(path=MACHINE_FACT_PATH):
@@ -154,6 +161,15 @@ def machine_fact(path=MACHINE_FACT_PATH):
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def boot_epoch():
+    """Return when this host's init started, in seconds since 1970."""
+    with open("/proc/stat", encoding="ascii") as stream:
+        booted = int(re.search(r"^btime (\d+)", stream.read(), re.M).group(1))
+    with open("/proc/1/stat", encoding="ascii") as stream:
+        ticks = int(stream.read().rpartition(")")[2].split()[19])
+    return booted + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def changed_since(moment_us, paths):

@@ -13,7 +13,7 @@ import hashlib
 import ipaddress
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import grammar
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, identity
 
 MARK = "beta9-worker:"
 LISTEN_FORM = re.compile(r'permitlisten="\[?([0-9a-f:.]+)\]?:[0-9]+"')
@@ -80,14 +80,21 @@ def strange(text):
     return found
 
 
-def refuse_foreign_key(text, name, key):
-    """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it is."""
+def key_holder(text, name, key):
+    """Return the other worker whose line has this key, an empty string where somebody has it who is no worker, or None."""
     for line in text.splitlines():
         if not line.lstrip().startswith("#") and _owner(line) != name and key.split()[1] in line.split():
-            raise PeerError(
-                f"public_key: expected a key of {name} alone, found it in the line of {_owner(line) or 'somebody who is no worker'}. "
-                "Was this host made from an image of that one? Remove /etc/beta9 on it, and onboard it again."
-            )
+            return _owner(line) or ""
+    return None
+
+
+def refuse_foreign_key(text, name, key):
+    """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it is."""
+    holder = key_holder(text, name, key)
+    if holder == "":
+        raise PeerError(f"public_key: expected a key of {name} alone, found it in the line of somebody who is no worker. Take that line out.")
+    if holder:
+        raise PeerError(f"public_key: expected a key of {name} alone, found it in the line of {holder}: this host was cloned, or renamed. {identity.SWITCH}")
 
 
 def choose_address(name, peers, network, wanted=None):

@@ -55,6 +55,11 @@ options:
       gpus:
         description: Number of GPUs that the host has to have.
         type: int
+      identity:
+        description: Which is right where the host holds another one's credentials. Empty is a problem then.
+        type: str
+        choices: ["", this, new]
+        default: ""
   systems:
     description: Supported systems as C(id) or C(id version).
     type: list
@@ -132,7 +137,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, preflight, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import host, identity, preflight, protocol
 
 # What a way to the gateway leaves on a host for as long as it is set up
 WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
@@ -146,7 +151,7 @@ def unfinished():
         return []
 
 
-def gather(params):
+def gather(params, run):
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = host.os_release()
     gateway = preflight.url_host((params["settings"] or {}).get("gateway_url") or "")
@@ -177,6 +182,9 @@ def gather(params):
         "ways": [name for name, path in WAYS if os.path.lexists(path)],
         "agent_settings": host.agent_settings(),
         "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
+        "host_id": identity.host_id(),
+        "copied": identity.copied(host.agent_settings(), identity.host_id()),
+        "agent_quiet_seconds": identity.quiet_seconds(run),
         "has_token": host.has_token(host.CREDENTIALS_DIR, host.machine_fact()),
         "k3s_mark": host.token_file_mark(os.path.join(host.CREDENTIALS_DIR, "k3s_token")),
     }
@@ -196,6 +204,7 @@ def main():
                     "connection": {"type": "str"},
                     "gateway_host": {"type": "str"},
                     "gpus": {"type": "int"},
+                    "identity": {"type": "str", "choices": ["", "this", "new"], "default": ""},
                 },
             },
             "systems": {"type": "list", "elements": "str", "default": []},
@@ -210,8 +219,11 @@ def main():
         },
         supports_check_mode=True,
     )
-    facts = gather(module.params)
-    module.exit_json(changed=False, facts=facts, problems=preflight.problems(module.params, facts))
+    facts = gather(module.params, module.run_command)
+    problems = preflight.problems(module.params, facts)
+    if not (module.params["settings"] or {}).get("identity"):
+        problems += identity.problems(facts["agent_settings"], facts["host_id"])
+    module.exit_json(changed=False, facts=facts, problems=problems)
 
 
 if __name__ == "__main__":

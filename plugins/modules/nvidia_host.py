@@ -127,15 +127,6 @@ def packages():
     return found, sorted(held), sorted(kernels, key=len, reverse=True)
 
 
-def boot_epoch():
-    """Return when this host's init started, in seconds since 1970."""
-    with open("/proc/stat", encoding="ascii") as stream:
-        booted = int(re.search(r"^btime (\d+)", stream.read(), re.M).group(1))
-    with open("/proc/1/stat", encoding="ascii") as stream:
-        ticks = int(stream.read().rpartition(")")[2].split()[19])
-    return booted + ticks / os.sysconf("SC_CLK_TCK")
-
-
 def cdi_devices():
     """Return the number of devices in the CDI specification."""
     for path in CDI_FILES:
@@ -187,7 +178,7 @@ def gather():
         held=held,
         secure_boot=secure,
         secure_boot_key_enrolled=key_enrolled(secure),
-        boot_epoch=boot_epoch(),
+        boot_epoch=host.boot_epoch(),
         installed_epoch=max(stamps + [0]),
         persistence_unit=any(os.path.exists(path % "nvidia-persistenced") for path in UNITS),
         persistence=persistent[0] == 0 and set(persistent[1].split()) == {"Enabled"},

@@ -35,6 +35,10 @@ options:
         it makes no Ed25519.
     type: str
     choices: [ed25519, ecdsa, rsa]
+  renew:
+    description: Replace the key, because it is another host's as well.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -48,14 +52,19 @@ public_key:
   description: The public key as one line. Empty in check mode when there is no key yet.
   returned: always
   type: str
+running:
+  description: Whether a tunnel of this host is running, with this key or an earlier one.
+  returned: always
+  type: bool
 """
 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils import host, secretfiles, sshd_effective
 
 
+SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
 TYPES = [name for name, _algorithm in sshd_effective.KEY_TYPES]
 
 
@@ -65,6 +74,11 @@ def public_key(module, path):
         return ""
     rc, out, _err = module.run_command(["ssh-keygen", "-y", "-P", "", "-f", path])
     return " ".join(out.split()[:2]) if rc == 0 else ""
+
+
+def running():
+    """Return whether an ssh of the tunnel runs."""
+    return any(words[0].rpartition("/")[2] == "ssh" and "-G" not in words and SSH_CONFIG in words for _pid, _parent, words in host.processes())
 
 
 def make(module, path, types):
@@ -85,6 +99,7 @@ def main():
         argument_spec={
             "path": {"type": "path", "default": "/etc/beta9/credentials/tunnel_key"},
             "type": {"type": "str", "choices": TYPES},
+            "renew": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -93,15 +108,15 @@ def main():
     if os.path.isfile(path):
         changed |= secretfiles.ensure_mode(path, 0o600, module.check_mode)
     if module.check_mode and not module.get_bin_path("ssh-keygen"):
-        module.exit_json(changed=True, public_key="")
+        module.exit_json(changed=True, public_key="", running=running())
     key = public_key(module, path)
-    if key and wanted and sshd_effective.key_type(key) != wanted:
+    if key and (module.params["renew"] or wanted and sshd_effective.key_type(key) != wanted):
         key = ""
     if not key and not module.check_mode:
         make(module, path, [wanted] if wanted else TYPES)
         key = public_key(module, path)
         changed = True
-    module.exit_json(changed=changed or not key, public_key=key)
+    module.exit_json(changed=changed or not key, public_key=key, running=running())
 
 
 if __name__ == "__main__":

@@ -43,6 +43,18 @@ options:
     description: The tunnel account.
     type: str
     default: beta9-tunnel
+  identity:
+    description:
+      - Which is right where the key is in another worker's line, or where the worker's tunnel is up with another key.
+      - V(this) lets this key in and takes the other line, or the other tunnel, away. V(new) asks for a new key where this one is
+        another worker's. Empty refuses.
+    type: str
+    choices: ["", this, new]
+    default: ""
+  tunnel_runs:
+    description: Whether a tunnel of this worker runs on it. One that is up with another key is its own then, from before its key was lost.
+    type: bool
+    default: true
   worker_address:
     description: Address of the worker as the gateway host sees it. sshd may treat addresses differently.
     type: str
@@ -92,15 +104,20 @@ key_types:
   description:
     - Types of keys, as C(ssh-keygen -t) names them, of which sshd takes one, where it does not take the type of O(public_key).
       Nothing was changed then.
-  returned: when another type of key is needed
+  returned: when another key is needed
   type: list
   elements: str
+copied:
+  description: Whether that is because this one is another worker's. With O(identity=new).
+  returned: when another key is needed
+  type: bool
 """
 
 import contextlib
 import fcntl
 import os
 import pwd
+import signal
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
@@ -143,6 +160,20 @@ def occupied(address, port, user):
         return "; ".join(others) or str(error)
 
 
+def other_tunnel(params, peer, key):
+    """Return the process of a tunnel that is up in this worker's name with another key, or raise PeerError where it is not to be ended."""
+    if not peer or peer["key"] in (None, key) or params["tunnel_runs"]:
+        return None
+    account = pwd.getpwnam(params["user"]).pw_uid
+    up = [entry for entry in host.listeners(params["listen_port"]) if entry["uid"] == account and entry["address"] == peer["address"]]
+    if up and params["identity"] != "this":
+        raise peers.PeerError(
+            f"the tunnel of a host of this name is up, with another key: two hosts with one name. Give one of them another name in the inventory. "
+            f"If {params['name']} was replaced by this host, onboard it once with beta9_identity=this: the other one is let in no longer"
+        )
+    return up[0]["pid"] if up else None
+
+
 def verify(module, params, address):
     """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of keys that it takes."""
     need = sshd_effective.Need(
@@ -169,6 +200,8 @@ def main():
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "public_key": {"type": "str"},
             "user": {"type": "str", "default": "beta9-tunnel"},
+            "identity": {"type": "str", "choices": ["", "this", "new"], "default": ""},
+            "tunnel_runs": {"type": "bool", "default": True},
             "worker_address": {"type": "str"},
             "path": {"type": "path", "default": sshd_effective.KEYS_PATH},
             "listen_address": {"type": "str"},
@@ -203,7 +236,7 @@ def apply(module, params):
     """Compare the register with the wish and write it once if it differs. Called with the lock held."""
     before = read(params["path"])
     known = peers.parse(before)
-    line, result = None, {}
+    line, result, rival, text = None, {}, None, before
     if params["state"] == "present":
         address = peers.choose_address(params["name"], known, params["network"], params["listen_address"])
         keys, types = verify(module, params, address)
@@ -220,14 +253,22 @@ def apply(module, params):
                 raise peers.PeerError("PubkeyAcceptedAlgorithms: expected sshd to take an ed25519, ecdsa or rsa key, found none of them allowed")
             if sshd_effective.key_type(key) not in types:
                 return dict(result, changed=False, key_types=types)
+            holder = peers.key_holder(before, params["name"], key)
+            if holder and params["identity"] == "new":
+                return dict(result, changed=False, key_types=types, copied=True)
+            if holder and params["identity"] == "this":
+                before = peers.with_line(before, holder, None)
             peers.refuse_foreign_key(before, params["name"], key)
+            rival = other_tunnel(params, known.get(params["name"]), key)
         line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
     after = peers.with_line(before, params["name"], line)
-    changed = after != before
+    changed = after != text
     if changed or after:
         # readable by everyone as sshd wants it, writable by root alone
         changed = secretfiles.write(params["path"], after, 0o644, module.check_mode)
-    diff = {"before": before, "after": after, "before_header": params["path"], "after_header": params["path"]}
+    if rival and not module.check_mode:
+        os.kill(rival, signal.SIGTERM)
+    diff = {"before": text, "after": after, "before_header": params["path"], "after_header": params["path"]}
     return dict(result, changed=changed, diff=diff)
 
 

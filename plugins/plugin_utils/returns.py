@@ -42,8 +42,8 @@ RETURNS = {
     "repository_key": {"fingerprints": list},
     "tailscale_info": {"version": str, "node": dict, "path": str, "nft": bool, "system": dict, "over_tailnet": bool, "peers": list, "joined_by_us": bool},
     "tailscale_node": {"node": dict, "actions": list, "ours": bool, "path": str, "pending": bool, "code": str},
-    "tunnel_key": {"public_key": str},
-    "tunnel_peer": {"listen_address": str, "host_keys": list, "key_types": list},
+    "tunnel_key": {"public_key": str, "running": bool},
+    "tunnel_peer": {"listen_address": str, "host_keys": list, "key_types": list, "copied": bool},
     "tunnel_sshd": {"actions": list, "problems": list, "host_keys": list},
     "worker_health": {"observations": list, "limited": str, "settings": dict, "identity": dict, "started": float, "nonce": str},
 }  # fmt: skip

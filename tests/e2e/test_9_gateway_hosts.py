@@ -104,14 +104,11 @@ def test_configuration_without_include(bed):
 
 
 def test_host_keys_elsewhere_are_pinned(bed):
-    move = "mkdir -p /etc/ssh/keys; mv /etc/ssh/ssh_host_ed25519_key* /etc/ssh/keys/; rm -f /etc/ssh/keys/*.pub"
-    back = "rm -rf /etc/ssh/pub; mv /etc/ssh/keys/ssh_host_ed25519_key /etc/ssh/; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key > /etc/ssh/ssh_host_ed25519_key.pub"
+    """One key in a directory of its own, without its public half; the others' public files are no keys of this sshd."""
     key = bed.sh(bed.gateway, "cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub")
-    others = "mv /etc/ssh/pub/* /etc/ssh/"
-    with hardened(bed, "HostKey /etc/ssh/keys/ssh_host_ed25519_key"):
-        pass  # a configuration without its key is for the next lines to make
-    script = f"{move}; mkdir -p /etc/ssh/pub; mv /etc/ssh/ssh_host_*.pub /etc/ssh/pub/; echo 'HostKey /etc/ssh/keys/ssh_host_ed25519_key' > {HARDENING}"
-    with changed(bed, script, f"rm {HARDENING}; {others}; {back}"):
+    move = "mkdir /etc/ssh/keys && mv /etc/ssh/ssh_host_ed25519_key /etc/ssh/keys/key && mv /etc/ssh/ssh_host_ed25519_key.pub /root/"
+    back = "mv /etc/ssh/keys/key /etc/ssh/ssh_host_ed25519_key; mv /root/ssh_host_ed25519_key.pub /etc/ssh/; rmdir /etc/ssh/keys"
+    with changed(bed, f"{move}; echo 'HostKey /etc/ssh/keys/key' > {HARDENING}", f"rm {HARDENING}; {back}"):
         bed.sh(bed.workers[0], "rm /etc/beta9/tunnel/known_hosts; systemctl stop beta9-tunnel")
         status, output = bed.play("onboard_worker.yml", "-l", bed.workers[0])
         assert status == 0, output

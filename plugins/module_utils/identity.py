@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, the beta9.workers authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether what a host holds (machine, token, tunnel key) was made for this host, or came with an image of another one.
+
+Onboarding writes host_id() into the agent's settings, beside the machine's id. A copy of the host has another machine-id, and a
+copy that was made with its machine-id is known by keepalives that the gateway has and this host's agent did not send.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from typing import Callable
+
+from ansible_collections.beta9.workers.plugins.module_utils import host, preflight
+
+SETTING = "BETA9_HOST_ID"
+AGENT_STATE = "/run/beta9-agent/state.json"
+MAX_BYTES = 65536
+SWITCH = (
+    "If this host is a copy, onboard it once with beta9_identity=new: it gets a machine and a key of its own, and the other host's stay as they "
+    "are. If it is the host that they were made for, onboard it once with beta9_identity=this."
+)
+
+
+def host_id(path: str = "/etc/machine-id") -> str:
+    """Return what tells this host from others: a hash of its machine-id, which itself is not for others to see. Empty where it has none."""
+    try:
+        with open(path, encoding="ascii") as stream:
+            text = stream.read().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return hashlib.sha256(f"beta9.workers {text}".encode()).hexdigest() if len(text) == 32 else ""
+
+
+def copied(settings: dict, own: str) -> bool:
+    """Whether the agent's settings were written on another host. Those of an older release do not say."""
+    return bool(own) and settings.get(SETTING, own) != own
+
+
+def problems(settings: dict, own: str):
+    """Yield the problem of a host that holds another one's credentials."""
+    if copied(settings, own):
+        yield preflight.problem(
+            "identity",
+            "credentials that were made for this host",
+            f"those of another one (machine {settings.get('BETA9_MACHINE_ID') or 'unknown'}): this host was cloned",
+            SWITCH,
+        )
+
+
+def _last_keepalive(path: str = AGENT_STATE) -> float:
+    """Return when a keepalive of the running agent was last accepted, 0 where it does not say. The file is the agent's: it may be anything."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return 0.0
+            kept = json.loads(stream.read(MAX_BYTES)).get("last_keepalive_epoch")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return 0.0
+    return float(kept) if isinstance(kept, (int, float)) else 0.0
+
+
+def quiet_seconds(run: Callable) -> float:
+    """Return for how long the gateway can't have accepted a keepalive of this host's agent. run: as AnsibleModule.run_command."""
+    status, out, _err = run(["systemctl", "show", "beta9-agent.service", "--property=InactiveEnterTimestampMonotonic", "--value"])
+    stopped = int(out.strip()) / 1e6 if status == 0 and out.strip().isdigit() else 0.0
+    now = time.time()
+    if stopped:
+        stopped += now - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return max(0.0, now - max(_last_keepalive(), stopped, host.boot_epoch()))

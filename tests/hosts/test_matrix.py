@@ -1,0 +1,96 @@
+"""Every kind of gateway host with every kind of worker: the life of a machine from onboarding to offboarding (long)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.e2e.conftest import NAME, Testbed
+from tests.e2e.test_1_onboard import recap
+from tests.e2e.test_5_upgrade_rotate import sources
+
+GATEWAYS = os.environ.get("B9_GATEWAYS", "debian12 debian13 socket newest").split()
+WORKERS = os.environ.get("B9_WORKERS", "debian12 debian13 umask proxy newest").split()
+
+
+@pytest.fixture(scope="module", params=GATEWAYS)
+def bed(request):
+    """One gateway host, and a worker of each kind."""
+    found = Testbed()
+    found.workers = tuple(f"{NAME}-worker{number}" for number in range(1, len(WORKERS) + 1))
+    found.do("deps")
+    found.do("down")
+    found.do("up", "--gateway", request.param, *(word for kind in WORKERS for word in ("--worker", kind)))
+    yield found
+    if not os.environ.get("B9_KEEP"):
+        found.do("down")
+
+
+def changes(output, hosts):
+    """Return how many tasks changed something, by host."""
+    rows = recap(output)
+    return {host: rows[host]["changed"] for host in hosts}
+
+
+def nothing(hosts):
+    return dict.fromkeys(hosts, 0)
+
+
+def test_gateway_host_is_prepared_once(bed):
+    for again in (False, True):
+        status, output = bed.play("prepare_gateway.yml")
+        assert status == 0, output
+        assert bool(changes(output, [bed.gateway])[bed.gateway]) is not again, output
+
+
+def test_onboarding_and_its_check(bed):
+    status, output = bed.play("onboard_worker.yml", "--check")
+    assert status == 0 and not bed.machines(), output
+    status, output = bed.play("onboard_worker.yml", health=True)
+    assert status == 0, output
+    assert sorted(bed.machines().values()) == ["ready"] * len(bed.workers), output
+
+
+def test_second_run_changes_nothing(bed):
+    for more in ([], ["--check"]):
+        status, output = bed.play("onboard_worker.yml", *more)
+        assert status == 0 and changes(output, bed.workers) == nothing(bed.workers), output
+
+
+def test_health(bed):
+    status, output = bed.play("health_check.yml")
+    assert status == 0 and changes(output, bed.workers) == nothing(bed.workers), output
+
+
+def test_healing_of_a_tunnel_that_was_stopped(bed):
+    for worker in bed.workers:
+        bed.sh(worker, "systemctl stop beta9-tunnel")
+    status, output = bed.play("heal_worker.yml")
+    assert status == 0, output
+    status, output = bed.play("health_check.yml")
+    assert status == 0, output
+
+
+def test_rotation(bed):
+    before = [bed.machine_id(worker) for worker in bed.workers]
+    status, output = bed.play("rotate_token.yml")
+    assert status == 0, output
+    after = [bed.machine_id(worker) for worker in bed.workers]
+    assert not set(before) & set(after) and bed.machines() == dict.fromkeys(after, "ready"), output
+
+
+def test_upgrade(bed, tmp_path_factory):
+    status, output = bed.play("upgrade_agent.yml", "-e", f"agent_source={sources(tmp_path_factory, '98.0.0')}")
+    assert status == 0, output
+    for worker in bed.workers:
+        assert bed.sh(worker, "basename $(readlink /opt/beta9-agent/current)").startswith("98.0.0-")
+
+
+def test_offboarding(bed):
+    status, output = bed.play("offboard_worker.yml")
+    assert status == 0 and not bed.machines(), output
+    for worker in bed.workers:
+        assert bed.sh(worker, "ls -d /etc/beta9 /opt/beta9-agent /etc/systemd/system/beta9-* 2>/dev/null || true") == ""
+    status, output = bed.play("offboard_worker.yml")
+    assert status == 0 and changes(output, bed.workers) == nothing(bed.workers), output
