@@ -987,6 +987,15 @@ FAULTS = [
         code="image",
     ),
     Fault(
+        "canary's container does not start",
+        "G10",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": state(K3S, "s['pods'] = 'ended'")},
+        {"worker": BACK.format(K3S)},
+        {"health_check_active": True},
+        code="ended",
+    ),
+    Fault(
         "canary finds no node",
         "G10",
         "Gateway Can't Reach Worker k3s",

@@ -4,7 +4,8 @@ It does what the roles, the health check and the gateway ask for, with the real 
 in a container: a Job is complete when it is old enough. Real k3s needs a kernel of its own; this needs Python and openssl.
 
 /etc/beta9-k3s-double.json, read at every call, may hold any of: {"readyz": [failing parts], "node_ready": true, "allocatable": 2,
-"kernel_missing": [], "pods": "complete"|"image"|"unschedulable"|"pending", "token": "...", "allowed": ["create jobs", ...]}.
+"kernel_missing": [], "pods": "complete"|"image"|"ended"|"unschedulable"|"pending", "stale_nodes": [], "blocked_ports": [],
+"token": "...", "allowed": ["create jobs", ...]}.
 With "token", that token and the list "allowed" take the place of service accounts and RBAC, and kubectl answers without the server;
 then /etc/beta9-k3s-double.pem is the certificate, and only the loopback address is bound, or that of "listen".
 
@@ -215,21 +216,24 @@ class Cluster:
         spec = job["spec"]["template"]["spec"]
         wish = state().get("pods", "complete")
         limits = [(container.get("resources") or {}).get("limits") or {} for container in spec["containers"]]
+        reason = "1 node(s) had untolerated taint(s)"
         if sum(int(limit.get("nvidia.com/gpu", 0)) for limit in limits) > self.gpus():
-            wish = "unschedulable"
+            wish, reason = "unschedulable", "1 Insufficient nvidia.com/gpu"
         age = time.time() - calendar.timegm(time.strptime(job["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ"))
         if wish == "complete" and age < 1:
             wish = "pending"
         waiting = {"reason": "ErrImagePull", "message": "failed to pull image: i/o timeout"}
-        message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+        message = "0/1 nodes are available: %s." % reason
         unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        ended = {"reason": "StartError", "exitCode": 128, "message": "nvidia-container-cli: initialization error: no such device"}
         pod = {
             "complete": {"phase": "Succeeded"},
             "image": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": waiting}}]},
+            "ended": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]},
             "unschedulable": {"phase": "Pending", "conditions": [unscheduled]},
             "pending": {"phase": "Pending"},
         }[wish]
-        return ({"succeeded": 1} if wish == "complete" else {"active": 1}), pod
+        return {"complete": {"succeeded": 1}, "ended": {"failed": 1}}.get(wish, {"active": 1}), pod
 
     def pods(self, namespace):
         """Return a pod for every Job."""
