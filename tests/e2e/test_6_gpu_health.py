@@ -17,7 +17,7 @@ K3S = """#!/bin/sh
 case "$*" in
   --version) echo "k3s version v0-double" ;;
   *readyz*) echo "readyz check passed" ;;
-  *"get nodes"*) printf '{"items": [{"status": {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "%s"}}}]}' \\
+  *"get nodes"*) printf '{"items": [{"metadata": {"name": "node"}, "status": {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "%s"}}}]}' \\
       "$(cat /etc/beta9-allocatable-double)" ;;
   server) exec sleep infinity ;;
 esac
