@@ -59,21 +59,6 @@ def look(module, unit, state_file):
     return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties
 
 
-def last_words(module, unit):
-    """Return the end of what the unit's processes said in its present start, newest last, else of what systemd said of it."""
-
-    def run(*words):
-        rc, out, _err = module.run_command(list(words))
-        return rc, out
-
-    now = units.parse(run("systemctl", "show", unit, "--property=" + units.PROPERTIES)[1]).get(unit, units.Unit())
-    try:
-        said = units.journal(run, unit, now, lines=3) or units.last_exits(run, unit, 600.0, lines=3)
-    except units.Unreadable as reason:
-        return str(reason)
-    return " | ".join(units.without_times(said).splitlines())
-
-
 def _ready(state):
     """Return whether the machine is ready, and not just about to be registered with other settings."""
     return state.get("status") == "ready" and state.get("next_action") != "register"
@@ -107,7 +92,7 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
         return True, result
     journal = "Read its journal: journalctl -u %s -n 50" % unit
     if not state:
-        cause = "the agent does not run: %s, %s" % (properties.get("ActiveState"), last_words(module, unit).rstrip("."))
+        cause = "the agent does not run: %s, %s" % (properties.get("ActiveState"), " | ".join(units.said(units.of_module(module), unit).splitlines()).rstrip("."))
         result.update(code="agent_not_running", cause=cause, remedy=journal)
     result.setdefault("code", "agent_not_ready")
     result.setdefault("cause", "no keepalive was accepted yet")

@@ -123,6 +123,29 @@ def restarts_within(run: Run, name: str, seconds: float) -> int:
     return len(_newest(run, words + [f"MESSAGE_ID={RESTART_SCHEDULED}", f"UNIT={name}"]).splitlines())
 
 
+def of_module(module) -> Run:
+    """Return what runs commands for the functions of this file in an AnsibleModule."""
+
+    def run(*words: str) -> tuple:
+        status, output, errors = module.run_command(list(words))
+        return status, output or errors
+
+    return run
+
+
+def look(run: Run, name: str) -> Unit:
+    """Return one unit as it is now; one that systemd does not know where systemd does not answer."""
+    return parse(run("systemctl", "show", name, f"--property={PROPERTIES}")[1]).get(name, Unit())
+
+
+def said(run: Run, name: str, lines: int = 3, seconds: float = 600.0) -> str:
+    """Return the last lines of a unit's present start, without their times; where there are none, of what was said of it lately."""
+    try:
+        return without_times(journal(run, name, look(run, name), lines) or last_exits(run, name, seconds, lines), lines)
+    except Unreadable as reason:
+        return str(reason)
+
+
 def _newest(run: Run, words: list) -> str:
     status, output = run(*words)
     if status != 0:

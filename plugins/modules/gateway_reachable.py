@@ -97,16 +97,9 @@ def why(module, problem):
 
 def present_journal(module):
     """Return what the tunnel's unit said in its present start, within the last minutes: what was repaired before is no cause now."""
-
-    def run(*words):
-        rc, out, _err = module.run_command(list(words))
-        return rc, out
-
-    name = module.params["unit"]
-    unit = units.parse(run("systemctl", "show", name, "--property=" + units.PROPERTIES)[1]).get(name, units.Unit())
+    run, name = units.of_module(module), module.params["unit"]
     try:
-        units.readable(None)
-        return units.journal(run, name, unit, seconds=120.0)
+        return units.journal(run, name, units.look(run, name), seconds=120.0)
     except units.Unreadable:
         return ""
 

@@ -96,7 +96,7 @@ import time
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, units
 
 CONTAINERD = k3s.DATA_DIR + "/agent/etc/containerd/config.toml"
 UNIT_PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
@@ -196,8 +196,8 @@ def has_runtime():
 
 def last_words(module):
     """Return why k3s ended in its own words: its last errors, else the end of the unit's journal."""
-    _rc, out, _err = module.run_command(["journalctl", "-u", k3s.UNIT, "-n", "100", "--no-pager", "-o", "cat"])
-    lines = [re.sub(r'^time="[^"]*" ', "", line) for line in out.strip().splitlines()]
+    said = units.said(units.of_module(module), k3s.UNIT, 100)
+    lines = [re.sub(r'^(?:\S+\[\d+\]: )?(?:time="[^"]*" )?', "", line) for line in said.splitlines()]
     return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]
 
 

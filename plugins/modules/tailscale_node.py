@@ -119,7 +119,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet, tailscale
+from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet, tailscale, units
 
 
 NAME_SECONDS = 10  # in which the control server confirms a new name
@@ -274,9 +274,8 @@ def main():
 
 def last_words(module):
     """Return what tailscaled said when it ended, as far as it tells why."""
-    _rc, journal, _err = module.run_command(["journalctl", "-u", "tailscaled", "-n", "40", "--no-pager", "-o", "cat"])
-    told = [line for line in journal.splitlines() if any(word in line.lower() for word in ("error", "fail", "does not", "panic", "permission"))]
-    told = [line for line in told if not line.startswith("tailscaled.service")] or told
+    told = [line for line in units.said(units.of_module(module), "tailscaled.service", 40).splitlines() if any(word in line.lower() for word in ("error", "fail", "does not", "panic", "permission"))]
+    told = [line for line in told if "tailscaled.service" not in line] or told
     return " (%s)" % told[-1].strip() if told else ""
 
 
