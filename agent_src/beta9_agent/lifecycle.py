@@ -58,6 +58,7 @@ REACTIONS = {
     "gpu_count_invalid": SLOW,
     "payload_invalid": SLOW,
     "route_missing": SLOW,
+    "gateway_upstream": SLOW,
     "tls_failed": SLOW,
     "not_gateway": SLOW,
     "invalid_field": SLOW,

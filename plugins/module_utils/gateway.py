@@ -151,7 +151,7 @@ class GatewayClient:
         try:
             self._call("GET", protocol.GATEWAY_API + "/pools", retries=0)
         except GatewayError as error:
-            if error.problem.code != protocol.POOL_STATE_MISSING["code"]:  # told to nobody else
+            if error.problem.code != protocol.POOL_STATE_MISSING.code:  # told to nobody else
                 raise
 
     def create_machine(self, pool):

@@ -135,14 +135,18 @@ def cdi_names(text):
 
 
 def cuda_devices(run, python="/usr/bin/python3"):
-    """Return {"code", "count", "error"} of cuInit in a child process. code is None when it can't be called or does not end."""
+    """Return {"code", "count", "error", "why"} of cuInit in a child process.
+
+    code is None when it can't be called or does not end. why: hang, missing (no libcuda) or other, empty when cuInit answered.
+    """
     status, output = run([python if os.path.exists(python) else "python3", "-I", "-c", CUDA_INIT])
     if status is None:
-        return {"code": None, "count": 0, "error": "cuInit does not end: the driver hangs"}
+        return {"code": None, "count": 0, "error": "cuInit does not end: the driver hangs", "why": "hang"}
     match = re.match(r"(\d+) (\d+)$", output.strip())
     if status != 0 or not match:
         last = (output.strip().splitlines() or ["exit status %s" % status])[-1]
-        return {"code": None, "count": 0, "error": "cuInit can't be called: %s" % last}
+        why = "missing" if "libcuda" in last else "other"
+        return {"code": None, "count": 0, "error": "cuInit can't be called: %s" % last, "why": why}
     code, count = match.groups()
     error = "" if code == "0" else "cuInit answers error %s%s" % (code, " (%s)" % CUDA_ERRORS[code] if code in CUDA_ERRORS else "")
-    return {"code": int(code), "count": int(count), "error": error}
+    return {"code": int(code), "count": int(count), "error": error, "why": ""}

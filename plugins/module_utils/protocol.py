@@ -493,23 +493,32 @@ def find_token(body, mark):
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
-def _known(code, cause, remedy, retryable=False):
-    return {"code": code, "cause": cause, "remedy": remedy, "retryable": retryable}
+class Code(NamedTuple):
+    """One thing that a gateway, or the way to it, can answer. The agent reacts to codes, and checks of the health check name them."""
+
+    code: str
+    cause: str
+    remedy: str
+    retryable: bool = False
+
+    def problem(self, status: int | None = None, detail: str = "") -> Problem:
+        """Return the Problem of one answer. detail: what the answer itself says, behind the cause."""
+        return Problem(self.code, self.cause + (": " + detail if detail else ""), self.remedy, self.retryable, status)
 
 
-NOT_FOUND = _known(
+NOT_FOUND = Code(
     "machine_not_found",
     "the machine's state expired (no keepalive for 5 minutes), or it was never registered, or pool or provider differ",
     "Register the machine again, then send a keepalive at once. The agent does so by itself; onboard_worker.yml does it for a host.",
 )
-NOT_PERMITTED = _known(
+NOT_PERMITTED = Code(
     "not_permitted", "the token is known, but not a cluster admin's", "Use a cluster-admin token for the gateway API: BETA9_TOKEN or beta9_admin_token_file."
 )
-POOL_UNKNOWN = _known(
+POOL_UNKNOWN = Code(
     "pool_unknown", "the gateway's configuration has no pool of this name", "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools."
 )
 
-POOL_STATE_MISSING = _known(
+POOL_STATE_MISSING = Code(
     "pool_state_missing",
     "the gateway has no state yet of one of its pools, and lists none of them until it has",
     "Wait ten seconds after a start of the gateway. If it stays so, correct that pool's provider in worker.pools.",
@@ -524,7 +533,7 @@ MESSAGES = (
     ("invalid pool", POOL_UNKNOWN),
     (
         "local pools don't currently track machines",
-        _known(
+        Code(
             "pool_local",
             "this is a local pool: its workers are pods in the gateway's own cluster, and it has no machines",
             "Use a pool of mode external, provider generic.",
@@ -533,20 +542,20 @@ MESSAGES = (
     ("worker pool state not found", POOL_STATE_MISSING),
     (
         "does not currently support machine creation",
-        _known("pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic."),
+        Code("pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic."),
     ),
     ("this action is not permitted", NOT_PERMITTED),
     ("unauthorized access", NOT_PERMITTED),
     (
         "machine_id and pool_name are required",
-        _known("field_missing", "machine_id or pool_name was missing from the keepalive", "Send both. From the agent this is a defect: report it."),
+        Code("field_missing", "machine_id or pool_name was missing from the keepalive", "Send both. From the agent this is a defect: report it."),
     ),
-    ("invalid machine cpu", _known("cpu_invalid", "cpu is missing or not an amount like 8000m", "Correct cpu: millicores, like 8000m.")),
-    ("invalid machine memory", _known("memory_invalid", "memory is missing or not an amount like 16Gi", "Correct memory: like 16Gi or 32768Mi.")),
-    ("invalid gpu count", _known("gpu_count_invalid", "gpu_count is missing or not a whole number", "Correct gpu_count: a whole number, as a string.")),
+    ("invalid machine cpu", Code("cpu_invalid", "cpu is missing or not an amount like 8000m", "Correct cpu: millicores, like 8000m.")),
+    ("invalid machine memory", Code("memory_invalid", "memory is missing or not an amount like 16Gi", "Correct memory: like 16Gi or 32768Mi.")),
+    ("invalid gpu count", Code("gpu_count_invalid", "gpu_count is missing or not a whole number", "Correct gpu_count: a whole number, as a string.")),
     (
         "invalid payload",
-        _known(
+        Code(
             "payload_invalid",
             "the body is not JSON, or a value has the wrong type (numbers of a register must be strings)",
             "Send every value of a register as a string, and whole numbers in metrics.",
@@ -554,11 +563,11 @@ MESSAGES = (
     ),
     (
         "invalid or missing token",
-        _known("token_unknown", "the gateway does not know this token", "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file."),
+        Code("token_unknown", "the gateway does not know this token", "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file."),
     ),
     (
         "invalid token",
-        _known(
+        Code(
             "token_wrong_type",
             "the gateway knows the token, but it is not a machine's (the guide: expired, used by another machine, or a typo)",
             "Use the token that came with this machine. onboard_worker.yml makes a new one where the host's is refused.",
@@ -568,74 +577,80 @@ MESSAGES = (
 
 CHECK_PODS = "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway"
 STATUSES = {
-    400: _known("payload_invalid", "the gateway did not understand the request", "Compare the versions of gateway and collection."),
-    401: _known(
+    400: Code("payload_invalid", "the gateway did not understand the request", "Compare the versions of gateway and collection."),
+    401: Code(
         "token_unknown",
         "the token is unknown to the gateway, deactivated, or mistyped",
         "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused.",
     ),
-    403: _known(
+    403: Code(
         "token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."
     ),
-    404: _known(
+    404: Code(
         "route_missing",
         "this gateway build does not have this endpoint, or something else answers at this address",
         "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint.",
     ),
-    501: _known("route_missing", "this gateway build does not take this method here", "Compare the versions of gateway and collection."),
-    502: _known("gateway_unavailable", "a proxy before the gateway got no answer from it", CHECK_PODS, True),
-    503: _known("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
-    504: _known("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
+    501: Code("route_missing", "this gateway build does not take this method here", "Compare the versions of gateway and collection."),
+    502: Code("gateway_unavailable", "a proxy before the gateway got no answer from it", CHECK_PODS, True),
+    503: Code("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
+    504: Code("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
 }
-KEEPALIVE_ROUTE_MISSING = _known(
+KEEPALIVE_ROUTE_MISSING = Code(
     "route_missing",
     "this gateway build has no keepalive endpoint: it takes registrations, but a machine never becomes ready",
     "Upgrade the gateway to a build that has POST %s/keepalive." % MACHINE_API,
 )
-UPSTREAM = _known(
+UPSTREAM = Code(
     "gateway_upstream",
     "this gateway is an upstream build of 2026 or later: machines join it with an agent of its own (beam-agent, POST %s)" % JOIN_PATH,
     "Join machines as that build's documentation says, or use a gateway build that has POST %s/keepalive." % MACHINE_API,
 )
-INTERNAL_ERROR = _known(
+INTERNAL_ERROR = Code(
     "internal_error",
     "the gateway failed inside; it does so, among others, for a request without an Authorization header",
     "Read the gateway's log: kubectl logs -n beta9 -l app=gateway --tail=50",
     True,
 )
-UNHEALTHY = _known(
+UNHEALTHY = Code(
     "gateway_unhealthy", "the gateway runs, but its Redis or Postgres does not answer", "Check Redis and Postgres: kubectl get pods -n beta9", True
 )
 
 # What the way to the gateway can do, as the two HTTP clients name it: classify(None, NAME)
 TRANSPORT = {
-    "refused": _known(
+    "refused": Code(
         "connection_refused",
         "nothing listens at this address and port (curl: 7)",
         "Start the tunnel (systemctl start beta9-tunnel) or the gateway, or correct the port.",
         True,
     ),
-    "reset": _known("connection_reset", "the connection was cut", "Look at the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
-    "empty": _known(
+    "reset": Code("connection_reset", "the connection was cut", "Look at the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
+    "empty": Code(
         "empty_reply",
         "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
         "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport",
         True,
     ),
-    "timeout": _known("timeout", "no answer in time", "Check the way to the gateway, and its load.", True),
-    "tls": _known(
+    "timeout": Code("timeout", "no answer in time", "Check the way to the gateway, and its load.", True),
+    "tls": Code(
         "tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."
     ),
-    "dns": _known("name_unresolved", "the gateway's name has no address", "Correct the name, or mend DNS.", True),
-    "not_json": _known(
+    "dns": Code("name_unresolved", "the gateway's name has no address", "Correct the name, or mend DNS.", True),
+    "not_json": Code(
         "not_gateway",
         "something answers there, but it is not a beta9 gateway",
         "Check the port: the gateway's HTTP port is 1994, its NodePort 31994 (1993 and 31993 are gRPC).",
     ),
-    "too_large": _known("not_gateway", "the answer is larger than any of a gateway", "Check what listens at this address."),
-    "redirect": _known("not_gateway", "the answer sends elsewhere, which a gateway never does", "Use the address that it names, if you trust it."),
-    "other": _known("unexpected", "the request could not be made", "Run again with -vvv.", True),
+    "too_large": Code("not_gateway", "the answer is larger than any of a gateway", "Check what listens at this address."),
+    "redirect": Code("not_gateway", "the answer sends elsewhere, which a gateway never does", "Use the address that it names, if you trust it."),
+    "other": Code("unexpected", "the request could not be made", "Run again with -vvv.", True),
 }
+
+
+# Every code. Of one that several answers share, the words are those that hold for all calls
+CODES: dict[str, Code] = {}
+for _entry in (*STATUSES.values(), *TRANSPORT.values(), *(entry for _text, entry in MESSAGES), KEEPALIVE_ROUTE_MISSING, UPSTREAM, INTERNAL_ERROR, UNHEALTHY):
+    CODES.setdefault(_entry.code, _entry)
 
 
 def message_of(body):
@@ -659,25 +674,23 @@ def classify(status, body, url_path=""):
     parsed JSON. Gateway-API errors come as 200 with ok:false.
     """
     if status is None:
-        return Problem(status=None, **TRANSPORT.get(body, TRANSPORT["other"]))
+        return TRANSPORT.get(body, TRANSPORT["other"]).problem()
     message = message_of(body)
     if 200 <= status < 300:
         if not (isinstance(body, dict) and body.get("ok") is False):
             return None
     elif 300 <= status < 400:
-        return Problem(status=status, **TRANSPORT["redirect"])
+        return TRANSPORT["redirect"].problem(status)
     for text, known in MESSAGES:
         if text in message.lower():
-            if known is POOL_STATE_MISSING:  # the only message that names what it is about
-                known = dict(known, cause="%s (%s)" % (known["cause"], message))
-            return Problem(status=status, **known)
+            return known.problem(status, message if known is POOL_STATE_MISSING else "")  # the only message that names what it is about
     if url_path == HEALTH_PATH and status == 500:
-        return Problem(status=status, **dict(UNHEALTHY, cause=UNHEALTHY["cause"] + (": " + message if message else "")))
+        return UNHEALTHY.problem(status, message)
     if status == 404 and url_path == MACHINE_API + "/keepalive":
-        return Problem(status=status, **KEEPALIVE_ROUTE_MISSING)
+        return KEEPALIVE_ROUTE_MISSING.problem(status)
     if status in STATUSES:
-        return Problem(status=status, **STATUSES[status])
+        return STATUSES[status].problem(status)
     if status >= 500:
-        return Problem(status=status, **INTERNAL_ERROR)
+        return INTERNAL_ERROR.problem(status)
     cause = "the gateway answered %d: %s" % (status, message or "(nothing)")
     return Problem("unexpected", cause, "Compare the versions of gateway and collection.", False, status)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ansible_collections.beta9.workers.plugins.module_utils import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.remedies import (
     CLUSTER,
     CONTROLLER,
@@ -66,6 +67,11 @@ HEALS = {
     "agent_restart": "had the agent register again",
     "onboard": "onboarded the host again, with a new machine where the gateway refuses its token",
 }
+def says(code: str) -> str:
+    """Return what a code of the gateway means: it is written down where answers are classified."""
+    return protocol.CODES[code].cause
+
+
 ONBOARD = repair(CONTROLLER, "ansible-playbook onboard_worker.yml -l {host}")
 ROTATE = repair(CONTROLLER, "ansible-playbook rotate_token.yml -l {host}", "The host gets another machine, with a token of its own.")
 START_TUNNEL = repair(WORKER, "systemctl restart beta9-tunnel")
@@ -321,10 +327,10 @@ CHECKS = (
         "Register, keepalive and every other call fail.",
         {
             "empty_reply": (
-                "the connection is closed without an answer (curl: 52): wrong NodePort, gateway pod not ready, or service not exposed",
+                says("empty_reply"),
                 inspect(CLUSTER, "{kubectl} get service beta9-gateway-nodeport", "The tunnel's target must be this port of the gateway host."),
             ),
-            "connection_reset": ("the connection is cut before an answer", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
+            "connection_reset": (says("connection_reset"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
             "target_refused": (
                 "nothing listens at the tunnel's target on the gateway host",
                 inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Start the gateway, or correct the target in autossh_forwards."),
@@ -333,13 +339,13 @@ CHECKS = (
                 "the gateway host's sshd may not connect to the tunnel's target (SELinux, or a firewall of the host itself)",
                 inspect(GATEWAY_HOST, SSHD_LOG, "On SELinux, ausearch -m avc shows what sshd was denied."),
             ),
-            "gateway_unhealthy": ("the gateway runs, but its Redis or Postgres does not answer", inspect(CLUSTER, "{kubectl} get pods")),
+            "gateway_unhealthy": (says("gateway_unhealthy"), inspect(CLUSTER, "{kubectl} get pods")),
             "not_gateway": (
-                "something else than a beta9 gateway answers",
+                says("not_gateway"),
                 inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993)."),
             ),
-            "timeout": ("the gateway does not answer in time", inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
-            "tls_failed": ("the gateway's certificate can't be verified", first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
+            "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
+            "tls_failed": (says("tls_failed"), first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
             "gateway_unavailable": ("a proxy before the gateway gets no answer from it", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
             "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
@@ -390,8 +396,8 @@ CHECKS = (
         "Registration and keepalive are refused.",
         {
             "missing": ("the machine's token is not on the host", ONBOARD),
-            "token_unknown": ("the token is unknown to the gateway, deactivated, expired, or mistyped", ONBOARD),
-            "token_wrong_type": ("the gateway knows the token, but it is not a machine's: expired, used by another machine, or a typo", ONBOARD),
+            "token_unknown": (says("token_unknown"), ONBOARD),
+            "token_wrong_type": (says("token_wrong_type"), ONBOARD),
             "": ("the gateway does not accept the machine's token", ONBOARD),
         },
         ("T04",),
@@ -430,7 +436,7 @@ CHECKS = (
         WORKER,
         "The machine does not get a state, and keepalives are refused.",
         {
-            "pool_unknown": ("the gateway has no pool of this name", first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD)),
+            "pool_unknown": (says("pool_unknown"), first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD)),
             "": ("the gateway refuses the registration", JOURNAL),
         },
         ("A01", "A03"),
@@ -447,7 +453,7 @@ CHECKS = (
         "The machine's state expires after five minutes.",
         {
             "machine_not_found": (
-                "the machine's state expired (no keepalive for 5 minutes), or it never registered, or id or pool differ",
+                says("machine_not_found"),
                 REGISTER_AGAIN,
             ),
             "": ("the gateway refuses the keepalive", JOURNAL),
@@ -590,7 +596,10 @@ CHECKS = (
         "The agent's log of the last hour knows no error that is going on",
         WORKER,
         "The log names what the agent is waiting for.",
-        {"": ("the agent reports a problem", JOURNAL)},
+        dict(
+            {code: (entry.cause, JOURNAL) for code, entry in protocol.CODES.items()},
+            **{"": ("the agent reports a problem", JOURNAL)},
+        ),
         ("P01",),
         ("T01", "T08", "T04", "A01", "A02", "A03", "A05", "P07", "G06", "U05"),
     ),

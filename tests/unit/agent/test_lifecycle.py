@@ -28,8 +28,7 @@ def ready(now=1000.0):
 
 def every_problem():
     """Return every problem that the classifier knows."""
-    known = [entry for _text, entry in protocol.MESSAGES] + list(protocol.STATUSES.values()) + list(protocol.TRANSPORT.values())
-    return {entry["code"]: protocol.Problem(status=None, **entry) for entry in known + [protocol.INTERNAL_ERROR, protocol.UNHEALTHY]}
+    return {code: entry.problem() for code, entry in protocol.CODES.items()}
 
 
 def test_registers_and_then_keeps_alive_at_once():

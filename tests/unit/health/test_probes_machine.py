@@ -522,11 +522,11 @@ def test_agent_that_says_nothing():
 def test_log():
     problem = {"code": "pool_unknown", "cause": "no such pool", "remedy": "correct it"}
     assert told(machine.log(context(state={"status": "ready", "problem": None}))) == ("ok", "")
-    assert told(machine.log(context(state={"status": "ready", "problem": problem}))) == ("warn", "")
+    assert told(machine.log(context(state={"status": "ready", "problem": problem}))) == ("warn", "pool_unknown")
+    strange = dict(problem, code="invalid_field")
+    assert told(machine.log(context(state={"status": "degraded", "problem": strange}))) == ("bad", "")
     seen = machine.log(context(state={"status": "degraded", "problem": problem}))
-    assert (
-        told(seen) == ("bad", "") and seen["found"] == "pool_unknown: no such pool" and seen["evidence"] == "correct it"
-    )
+    assert told(seen) == ("bad", "pool_unknown") and seen["found"] == "pool_unknown: no such pool" and seen["evidence"] == "correct it"
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def cuda(context, _expected, present):
     if answer["error"]:
         code = {802: "fabric", 803: "mismatch", 100: "count"}.get(answer["code"], "")
         if answer["code"] is None:
-            code = "hang" if "does not end" in answer["error"] else "missing" if "libcuda" in answer["error"] else ""
+            code = answer["why"] if answer["why"] in ("hang", "missing") else ""
         return bad(code, answer["error"])
     if answer["count"] < present and "MIG" not in listed(context).output:  # a GPU that is cut up counts as one slice in CUDA
         return bad("count", "CUDA sees %d devices, the bus %d" % (answer["count"], present))

@@ -456,7 +456,8 @@ def log(context):
     problem = state.get("problem")
     if problem:
         found = "%s: %s" % (problem["code"], problem["cause"])
-        return warn("", found, problem["remedy"]) if state.get("status") == "ready" else bad("", found, problem["remedy"])
+        code = problem["code"] if problem["code"] in protocol.CODES else ""
+        return warn(code, found, problem["remedy"]) if state.get("status") == "ready" else bad(code, found, problem["remedy"])
     return ok(state.get("status", "no state"))
 
 
