@@ -426,7 +426,11 @@ def parse_created(body):
 
 
 def parse_pools(body, dropped=None):
-    """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "status"}. dropped: list that takes what does not fit."""
+    """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "schedules", "status"}.
+
+    schedules: whether something is to be kept free, so that the gateway starts workers without being asked. dropped: list that takes
+    what does not fit.
+    """
     pools = []
     for pool in map(_dict, _list(_dict(body).get("pools"))):
         name = _taken(pool_name, pool.get("name"), dropped)
@@ -437,6 +441,7 @@ def parse_pools(body, dropped=None):
                     "active": bool(pool.get("active")),
                     "gpu": _taken(_gpu, pool.get("gpu"), dropped),
                     "min_free_gpu": _number(pool.get("minFreeGpu")),
+                    "schedules": any(re.search("[1-9]", str(pool.get(key) or "")) for key in ("minFreeGpu", "minFreeCpu", "minFreeMemory")),
                     "status": _taken(_status, _dict(pool.get("state")).get("status"), dropped, "unknown"),
                 }
             )

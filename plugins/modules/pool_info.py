@@ -35,12 +35,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pools:
-  description: One entry a pool.
+  description:
+    - One entry a pool, local pools included.
+    - C(active) is what the gateway says, and gateways seen so far say V(false) for every pool. C(status) is the state of the pool's
+      sizing in upper case, C(HEALTHY) or C(DEGRADED). A pool without a ready machine is degraded. C(schedules) tells whether the
+      gateway keeps resources of the pool free, and so starts workers without being asked.
   returned: success
   type: list
   elements: dict
   sample:
-    - {name: gpu, active: true, gpu: A10G, min_free_gpu: 0, status: healthy}
+    - {name: gpu, active: false, gpu: A10G, min_free_gpu: 0, schedules: false, status: HEALTHY}
 code:
   description:
     - Stable code of the failure, C(machine_not_found) for example.

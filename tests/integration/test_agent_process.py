@@ -123,6 +123,8 @@ def test_forgotten_machine_is_back_at_the_next_keepalive(agent, gateway):
     gateway.db.delete("provider:machine:generic:gpu:0000000a")
     until(lambda: gateway.state("0000000a").get("status") == "ready")
     assert agent.state()["registrations"] == 2
+    agent.told("starting", "ready", "registering", "ready")
+    assert [event["event"] for event in agent.events() if event["level"] not in ("info", "INFO")] == ["registering"]
 
 
 def test_refused_token_is_said_once_and_a_new_one_on_disk_is_used_at_once(agent, gateway):

@@ -10,7 +10,7 @@ from tests.integration.conftest import FACTS
 def test_pools(gateway, run_module, admin):
     result = run_module("pool_info", **admin)
     assert not result["changed"] and [pool["name"] for pool in result["pools"]] == ["cloud", "cpu", "gpu", "home"]
-    assert result["pools"][2] == {"name": "gpu", "active": False, "gpu": "A10G", "min_free_gpu": 0, "status": "DEGRADED"}
+    assert result["pools"][2] == {"name": "gpu", "active": False, "gpu": "A10G", "min_free_gpu": 0, "schedules": False, "status": "DEGRADED"}
 
 
 def test_machines(gateway, run_module, admin, created):

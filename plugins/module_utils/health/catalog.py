@@ -623,7 +623,7 @@ CHECKS = (
         "beta9 machine list shows what the scheduler sees.",
         {
             "absent": (
-                "the machine is not in the list: its state expired, or it was deleted",
+                "the machine is not in the list: its state expired, or it was deleted (while its agent runs it comes back by itself)",
                 REGISTER_AGAIN,
             ),
             "pending": ("the machine was created, but never registered", JOURNAL),

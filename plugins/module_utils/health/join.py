@@ -31,6 +31,8 @@ def _advertised(data, outcomes):
 
 def _owner(data):
     here, there = data.get("A01", {}).get("owner"), data.get("M02", {}).get("owner")
+    if here and there == "":
+        return _observation("M05", "not_applicable", "the gateway keeps no token of a machine that registered again after its state expired")
     if not here or not there:
         return _observation("M05", "unknown", "one side could not be read")
     return _observation("M05", "ok" if here == there else "bad", "the same token" if here == there else "another token than the gateway made for this machine")

@@ -152,7 +152,7 @@ def test_advertised_names_both_numbers():
 
 @pytest.mark.parametrize(
     ("here", "there", "expected"),
-    [("a", "a", "ok"), ("a", "b", "bad"), (None, "b", "unknown"), ("a", None, "unknown"), (None, None, "unknown")],
+    [("a", "a", "ok"), ("a", "b", "bad"), (None, "b", "unknown"), ("a", None, "unknown"), (None, None, "unknown"), ("a", "", "not_applicable")],
 )
 def test_owner(here, there, expected):
     seen = both({"A01": {"owner": here}, "M02": {"owner": there}})["M05"]

@@ -68,7 +68,7 @@ def test_token_of_the_state_stays_a_secret():
 
 @pytest.mark.parametrize("fields", [{"registration_token": ""}, {"registration_token": None}])
 def test_no_token_is_compared_with_nothing(fields):
-    assert gateway_side.state(context(redis=Redis({KEY: state(**fields)})))["data"]["owner"] is None
+    assert gateway_side.state(context(redis=Redis({KEY: state(**fields)})))["data"]["owner"] == ""
     assert gateway_side.owner_of(context(redis=Redis({KEY: state()}), machine=dict(MACHINE, nonce=None))) is None
 
 

@@ -92,5 +92,5 @@ def test_state_of_upstream_and_fork():
 
 def test_pools_and_who_may_list():
     assert protocol.parse_pools({"pools": [{"name": "gpu", "active": True, "gpu": "A10G", "minFreeGpu": "0", "state": {"status": "degraded"}}]}) == [
-        {"name": "gpu", "active": True, "gpu": "A10G", "min_free_gpu": 0, "status": "degraded"}
+        {"name": "gpu", "active": True, "gpu": "A10G", "min_free_gpu": 0, "schedules": False, "status": "degraded"}
     ]

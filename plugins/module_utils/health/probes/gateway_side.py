@@ -214,10 +214,12 @@ def index_pools(context):
 
 
 def owner_of(context):
-    """Return a keyed hash of the token that the gateway made for this machine. The token stays here."""
+    """Return a keyed hash of the token that the gateway made for this machine, "" where it keeps none. The token stays here."""
     token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config["machine"].get("nonce")
-    if not token or not key:
+    if not key:
         return None
+    if not token:
+        return ""
     context.secrets.append(token)
     return hmac.new(key.encode(), token.encode(), hashlib.sha256).hexdigest()
 

@@ -214,7 +214,7 @@ def _register(context):
         fields = json.loads(output[output.index("{") :])["register"]
         k3s = context.read(os.path.join(host.CREDENTIALS_DIR, "k3s_token"))
         fields["token"] = (k3s or token_of(context) or "").strip()
-        return tunnel.client_of(context, token=token_of(context)).register(fields)
+        return tunnel.client_of(context, timeout=8, token=token_of(context)).register(fields)
 
     return context.shared("register", call)
 
