@@ -13,9 +13,10 @@ import os
 import shutil
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import agent_state, units
+from ansible_collections.beta9.workers.plugins.module_utils import agent_state, host, units
 
 COMPLETE = ".complete"
+IMPORTS = "import importlib.util as u, beta9_agent, psutil; print(beta9_agent.__version__ if u.find_spec('httpx') and u.find_spec('pynvml') else '')"
 # So many starts of its own accord, and a process is not just slow
 CRASHES = 2
 
@@ -28,9 +29,15 @@ def current(directory):
         return ""
 
 
-def installed(directory, version):
-    """Return whether a version was installed to its end."""
-    return os.path.exists(os.path.join(directory, "versions", version, COMPLETE))
+def installed(directory, version, run_command):
+    """Return whether a version was installed to its end, and the unit can run it: its interpreter is there, in sight of the unit, finds
+    this version's packages (an upgrade of the distribution takes them away with the interpreter)."""
+    folder = os.path.join(directory, "versions", version)
+    python = os.path.join(folder, "bin", "python")
+    if not os.path.exists(os.path.join(folder, COMPLETE)) or not os.access(python, os.X_OK) or host.hidden_from_units(python):
+        return False
+    rc, out, _err = run_command([python, "-I", "-c", IMPORTS])
+    return rc == 0 and out.strip() == version.partition("-")[0]
 
 
 def point(directory, version):

@@ -22,6 +22,7 @@ PCI = "/sys/bus/pci/devices"
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
 TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
+HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
@@ -151,6 +152,19 @@ def nvidia_pci_devices(root=PCI):
 def nvidia_pci_count(root=PCI):
     """Return the number of NVIDIA display or 3D controllers on the PCI bus that this host can use itself."""
     return sum(1 for _address, kind in nvidia_pci_devices(root) if kind.startswith("0x03"))
+
+
+def hidden_from_units(path):
+    """Return whether a program, links followed, is where the sandbox of a unit hides it (ProtectHome, PrivateTmp)."""
+    real = os.path.realpath(path)
+    return real.startswith(HIDDEN)
+
+
+def noexec(path):
+    """Return whether programs below path (its nearest existing parent) may not be run."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "/"
+    return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
 
 
 def machine_fact(path=MACHINE_FACT_PATH):

@@ -82,6 +82,9 @@ from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, h
 
 INCOMING = "incoming"
 MEMBER = re.compile(r"(requirements\.txt|wheels/[A-Za-z0-9_][A-Za-z0-9_.+-]*\.whl)\Z")
+SYSTEMD = "/run/systemd/system"
+# What of the unit's sandbox an interpreter may not survive
+SANDBOX = ("DynamicUser=yes", "ProtectHome=yes", "ProtectSystem=strict", "PrivateTmp=yes", "PrivateUsers=yes", "MemoryDenyWriteExecute=yes")
 
 
 def run(module, what, command):
@@ -158,7 +161,8 @@ def install(module, target, bundle, sha256):
     with open(os.path.join(target, "requirements.txt"), encoding="utf-8") as locked, open(wanted, "w", encoding="utf-8") as stream:
         stream.write(requirements(locked.read(), found["beta9_agent"]))
     run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", wanted])
-    run(module, "its self-check", [python, "-I", "-m", "beta9_agent", "--version"])
+    sandbox = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"] + ["--property=" + word for word in SANDBOX] if os.path.exists(SYSTEMD) else []
+    run(module, "its self-check, as its unit runs it", sandbox + [python, "-I", "-m", "beta9_agent", "--version"])
     run(module, "loading its packages", [python, "-I", "-c", "import httpx, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
     with open(os.path.join(target, agent_unit.COMPLETE), "w", encoding="ascii"):
@@ -179,7 +183,7 @@ def main():
     )
     version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
     trouble = foreign(directory)
-    installed, previous = not trouble and agent_unit.installed(directory, version), agent_unit.current(directory)
+    installed, previous = not trouble and agent_unit.installed(directory, version, module.run_command), agent_unit.current(directory)
     needed = not installed and not module.params["bundle"]
     result = {"bundle_needed": needed, "previous": previous}
     if needed and not module.check_mode:
@@ -196,8 +200,9 @@ def main():
     if not installed:
         discard(directory, trouble)
         install(module, os.path.join(directory, "versions", version), module.params["bundle"], module.params["sha256"])
+    if other or (not installed and previous == version):
+        agent_unit.point(directory, version)  # also the same one again: the link's age tells that the unit has to start anew
     if other:
-        agent_unit.point(directory, version)
         agent_unit.prune(directory, (version, previous))
     if module.params["bundle"]:
         shutil.rmtree(os.path.join(directory, INCOMING), ignore_errors=True)

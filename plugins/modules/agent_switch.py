@@ -217,7 +217,7 @@ def main():
     before = unfinished["from"] if unfinished else agent_unit.current(directory)
     if not before:
         module.fail_json(msg="%s: expected an agent that was installed by onboard_worker.yml, found none" % directory, code="agent_absent", previous="")
-    if not (agent_unit.installed(directory, version) or module.check_mode):
+    if not (agent_unit.installed(directory, version, module.run_command) or module.check_mode):
         module.fail_json(msg="expected version %s in %s, found none: install it first" % (version, directory), code="version_absent", previous=before)
     if unfinished and unfinished["to"] != version and not module.check_mode:  # another version was tried, and nobody saw how that ended
         switch.back(before, unfinished["to"], unfinished["files"], module.params["wait_seconds"])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Mapping, Sequence
 
 from ansible_collections.beta9.workers.plugins.module_utils import preflight
@@ -22,7 +23,7 @@ def grouped(title: str, messages: Mapping[str, str]) -> list[str]:
     hosts_of: dict[str, list[str]] = {}
     for host, message in messages.items():
         if message:
-            hosts_of.setdefault(message.replace(f"{host}: ", "").strip(), []).append(host)
+            hosts_of.setdefault(re.sub(rf"(^|: ){re.escape(host)}: ", r"\1", message).strip(), []).append(host)
     lines = []
     for message, hosts in hosts_of.items():
         lines += ["", f"{title} on {preflight.names(hosts, len(messages))}:"] + ["  " + line for line in message.splitlines()]

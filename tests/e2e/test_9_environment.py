@@ -68,3 +68,26 @@ def test_proxy_in_the_environment_of_a_worker(onboarded):
         assert json.loads(onboarded.sh(worker, "cat /run/beta9-agent/state.json"))["status"] == "ready"
     finally:
         onboarded.sh(worker, "mv /root/environment /etc/environment 2>/dev/null || : > /etc/environment")
+
+
+def test_upgrade_of_the_distribution_takes_the_python_away(onboarded):
+    """The packages are those of a Python that is gone: onboarding installs the agent again, and the machine is ready."""
+    worker = onboarded.workers[0]
+    onboarded.sh(worker, "cd /opt/beta9-agent/current/lib && mv python3.* python3.1; systemctl restart --no-block beta9-agent; sleep 2")
+    assert "No module named" in onboarded.sh(worker, "journalctl -u beta9-agent -n 20 --no-pager")
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and changes(output, worker) > 0, output
+    assert json.loads(onboarded.sh(worker, "cat /run/beta9-agent/state.json"))["status"] == "ready"
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and changes(output, worker) == 0, output
+
+
+@pytest.mark.long
+def test_interpreter_in_a_home_and_opt_without_programs_are_refused(onboarded):
+    worker = onboarded.workers[0]
+    onboarded.sh(worker, "mkdir -p /root/python/bin && cp $(readlink -f /usr/bin/python3) /root/python/bin/python3; mount -t tmpfs -o noexec none /opt")
+    try:
+        status, output = onboarded.play("onboard_worker.yml", "-l", worker, "-e", "ansible_python_interpreter=/root/python/bin/python3")
+    finally:
+        onboarded.sh(worker, "umount /opt")
+    assert status == 2 and "found /root/python/bin/python3" in output and "mounted noexec" in output and changes(output, worker) == 0, output

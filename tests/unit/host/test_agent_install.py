@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pathlib
+import subprocess
+import sys
 
+import pytest
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host
 from ansible_collections.beta9.workers.plugins.modules import agent_install
 
 LOCK = pathlib.Path(__file__).resolve().parents[3] / "agent_src" / "requirements.txt"
@@ -21,3 +26,42 @@ def test_requirements(tmp_path):
     assert pips in locked and pips not in found
     assert found.count("--hash=sha256:") == locked.count("--hash=sha256:")  # pip's is gone, its own came
     assert found.endswith("%s --hash=sha256:%s\n" % (own, hashlib.sha256(b"a wheel").hexdigest()))
+
+
+@pytest.fixture
+def version(tmp_path, monkeypatch):
+    """A directory with one version whose interpreter is real; its packages are so as far as importing them goes."""
+    monkeypatch.setattr(host, "HIDDEN", ("/nowhere/",))  # the tests' own Python may be in a home
+    folder = tmp_path / "versions" / "0.1.0-abc"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    for name in ("beta9_agent", "psutil", "httpx", "pynvml"):
+        (packages / (name + ".py")).write_text("__version__ = '0.1.0'\n")
+    (folder / ".complete").touch()
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o022)
+    return folder
+
+
+def run_command(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_installed_means_that_the_interpreter_runs_this_version(version):
+    directory = str(version.parents[1])
+    assert agent_unit.installed(directory, "0.1.0-abc", run_command)
+    assert not agent_unit.installed(directory, "0.2.0-def", run_command)
+    library = next(version.glob("lib/python*"))
+    library.rename(library.with_name("python3.1"))  # what an upgrade of the distribution leaves: packages of a Python that is gone
+    assert not agent_unit.installed(directory, "0.1.0-abc", run_command)
+    library.with_name("python3.1").rename(library)
+    (version / "bin" / "python").unlink()
+    (version / "bin" / "python").symlink_to("/usr/bin/python3.1")
+    assert not agent_unit.installed(directory, "0.1.0-abc", run_command)
+
+
+def test_interpreter_that_the_unit_does_not_see(version, monkeypatch):
+    monkeypatch.setattr(host, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)),))
+    assert not agent_unit.installed(str(version.parents[1]), "0.1.0-abc", run_command)
