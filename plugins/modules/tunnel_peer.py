@@ -174,7 +174,7 @@ def other_tunnel(params, peer, key):
     return up[0]["pid"] if up else None
 
 
-def verify(module, params, address):
+def verify(module, params, address, repaired):
     """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of keys that it takes."""
     need = sshd_effective.Need(
         params["user"], params["path"], params["worker_address"], (address, params["listen_port"]), tuple(params["permit_open"])
@@ -183,7 +183,8 @@ def verify(module, params, address):
         answer = sshd_effective.ask(module.run_command, params["user"], params["worker_address"])
     except sshd_effective.SshdError as error:
         raise peers.PeerError(str(error)) from None
-    problems = sshd_effective.problems(answer, need)
+    # in check mode what would be repaired is still as it was
+    problems = [problem for problem in sshd_effective.problems(answer, need) if not (module.check_mode and problem.what in repaired)]
     if problems:
         raise peers.PeerError("the gateway host's sshd would not carry its tunnel. " + " ".join(map(str, problems)))
     keys = sshd_effective.host_keys(module.run_command, answer)
@@ -236,10 +237,12 @@ def apply(module, params):
     """Compare the register with the wish and write it once if it differs. Called with the lock held."""
     before = read(params["path"])
     known = peers.parse(before)
-    line, result, rival, text = None, {}, None, before
+    line, result, rival, text, repaired = None, {}, None, before, []
     if params["state"] == "present":
         address = peers.choose_address(params["name"], known, params["network"], params["listen_address"])
-        keys, types = verify(module, params, address)
+        # root's, readable by everyone as sshd wants it: whatever umask or hand made them otherwise
+        repaired = secretfiles.ensure_kept({os.path.dirname(params["path"]): 0o755, params["path"]: 0o644}, module.check_mode)
+        keys, types = verify(module, params, address, repaired)
         result = {"listen_address": address, "host_keys": keys}
         busy = occupied(address, params["listen_port"], params["user"])
         if busy:
@@ -252,10 +255,10 @@ def apply(module, params):
             if not types:
                 raise peers.PeerError("PubkeyAcceptedAlgorithms: expected sshd to take an ed25519, ecdsa or rsa key, found none of them allowed")
             if sshd_effective.key_type(key) not in types:
-                return dict(result, changed=False, key_types=types)
+                return dict(result, changed=bool(repaired), key_types=types)
             holder = peers.key_holder(before, params["name"], key)
             if holder and params["identity"] == "new":
-                return dict(result, changed=False, key_types=types, copied=True)
+                return dict(result, changed=bool(repaired), key_types=types, copied=True)
             if holder and params["identity"] == "this":
                 before = peers.with_line(before, holder, None)
             peers.refuse_foreign_key(before, params["name"], key)
@@ -263,13 +266,12 @@ def apply(module, params):
         line = peers.render_line(params["name"], key, address, params["listen_port"], params["permit_open"])
     after = peers.with_line(before, params["name"], line)
     changed = after != text
-    if changed or after:
-        # readable by everyone as sshd wants it, writable by root alone
-        changed = secretfiles.write(params["path"], after, 0o644, module.check_mode)
+    if changed:
+        secretfiles.write(params["path"], after, 0o644, module.check_mode)
     if rival and not module.check_mode:
         os.kill(rival, signal.SIGTERM)
     diff = {"before": text, "after": after, "before_header": params["path"], "after_header": params["path"]}
-    return dict(result, changed=changed, diff=diff)
+    return dict(result, changed=bool(changed or repaired), diff=diff)
 
 
 if __name__ == "__main__":
