@@ -328,9 +328,9 @@ def percentage(value, field: str = "percentage") -> float:
 
 
 def batches(value, field: str = "beta9_serial") -> list:
-    """Return sizes of batches of hosts, each a number or a share."""
+    """Return sizes of batches of hosts, each a number or a share, given as a list or with commas between them."""
     expected = "a number of hosts, a percentage, or a list of them, like [1, '25%']"
-    sizes = value if isinstance(value, (list, tuple)) else [value]
+    sizes = value if isinstance(value, (list, tuple)) else value.replace(" ", "").split(",") if isinstance(value, str) else [value]
     for size in sizes:
         text = str(size) if isinstance(size, int) and not isinstance(size, bool) else size
         if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,5}|0*[1-9][0-9]?%|100%", text, re.ASCII):
