@@ -47,6 +47,7 @@ def _here(value: Any, field: str) -> Any:
 CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r"agent_keepalive_interval", _numbers(5, 240)),
     (r"gateway_host_client_alive_interval", _numbers(1, 3600)),
+    (r"gateway_host_startups_per_source", _numbers(0, 1000)),
     (r"beta9_gpus|k3s_gpus", _numbers(0, 64)),
     (r".*_seconds", _numbers(0, 86400)),
     (r".*_mib", _numbers(0, 2**30)),
