@@ -147,7 +147,7 @@ def test_node(monkeypatch, entries, expected, found):
 
 
 def test_nodes_that_can_not_be_read():
-    for answer in ((1, "Unable to connect"), (0, "{}")):
+    for answer in ((1, "Unable to connect"), (0, "{}"), (1, json.dumps({"items": [NODE]}))):
         with pytest.raises(engine.Unknown, match="get nodes"):
             platform.node(Context({KUBECTL + "get nodes": answer}))
 
