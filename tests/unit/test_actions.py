@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import signal
+import time
 
 import pytest
 import yaml
@@ -119,3 +121,19 @@ def test_observations_are_cut_and_of_the_worker_only():
 def test_a_result_is_not_a_module_result_without_a_mapping():
     for sent in (None, 5, [], "x"):
         assert remote.documented("worker_health", sent) == {}
+
+
+def test_a_host_that_never_answers_is_left():
+    """Also where a connection plugin takes any exception for its own, and where the task has a time limit around it."""
+    start = time.monotonic()
+    with pytest.raises(remote.TooLate):
+        with remote.within(60), remote.within(0.2):
+            try:
+                time.sleep(30)
+            except Exception:  # pylint: disable=broad-exception-caught
+                pytest.fail("an error of the connection's own")
+    assert time.monotonic() - start < 5 and signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_every_module_that_installs_may_take_its_time():
+    assert set(remote.LIMITS) <= set(MODULES)
