@@ -41,6 +41,7 @@ class NotProven(protocol.InvalidField):
     """A machine that a host names is not shown to be that host's."""
 
     code = "machine_not_proven"
+    remedy = "If it is this host's all the same, confirm it: -e beta9_machine_confirmed=true"
 
 
 def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine: dict[str, Any] | None) -> str:
@@ -67,7 +68,7 @@ def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine
     raise NotProven(
         f"machine {machine['id']}",
         "this host's machine, as the token on the host proves",
-        f"{found}. Nothing of it was changed. If it is this host's all the same, confirm it: -e beta9_machine_confirmed=true",
+        f"{found}. Nothing of it was changed. {NotProven.remedy}",
     )
 
 
@@ -89,7 +90,7 @@ def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], 
         failure = {"msg": str(error), "code": problem.code, "cause": problem.cause, "remedy": problem.remedy, "retryable": problem.retryable}
         return dict(failure, failed=True, changed=False)
     except protocol.InvalidField as error:
-        failure = {"msg": str(error), "code": getattr(error, "code", "invalid_field"), "cause": f"{error.field} is not {error.expected}", "remedy": f"Correct {error.field}."}
+        failure = {"msg": str(error), "code": getattr(error, "code", "invalid_field"), "cause": f"{error.field} is not {error.expected}", "remedy": getattr(error, "remedy", f"Correct {error.field}.")}
         return dict(failure, retryable=False, failed=True, changed=False)
     if client.dropped:
         result["warnings"] = [protocol.dropped_words(client.dropped)]
