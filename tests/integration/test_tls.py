@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pathlib
 import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.doubles.gateway.harness import GatewayHarness
 
 
@@ -71,3 +76,33 @@ def test_missing_client_certificate_is_refused(secure, pki, run_module):
     if not secure.client:
         pytest.skip("this gateway asks for no client certificate")
     assert run_module("pool_info", gateway_url=secure.url, token=secure.admin_token, ca_path=str(pki / "ca.pem"), retries=0)["failed"]
+
+
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: beta9.workers.preflight, tasks_from: gateway.yml}
+    - ansible.builtin.debug: {msg: "machines: {{ __preflight_machines.machines | default(__preflight_pools.msg) }}"}
+"""
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_role_variables_name_the_client_certificate(secure, pki, tmp_path, shown):
+    if not secure.client:
+        pytest.skip("this gateway asks for no client certificate")
+    (tmp_path / "play.yml").write_text(PLAY)
+    settings = {"beta9_gateway_url": secure.url, "beta9_admin_token_file": str(secure.admin_token_file), "beta9_ca_path": str(pki / "ca.pem")}
+    if shown:
+        settings.update({"beta9_" + name: value for name, value in secure.client.items()})
+    command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", str(tmp_path / "play.yml"), "-e", json.dumps(settings)]
+    environment = dict(os.environ, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(ROOT / "collections"), ANSIBLE_NOCOLOR="1")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert ("machines: []" in done.stdout) == shown and done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_task_that_names_the_ca_names_the_client_certificate():
+    for path in sorted(ROOT.glob("roles/*/tasks/*.yml")):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("{{ beta9_ca_path") == text.count("{{ beta9_client_cert") == text.count("{{ beta9_client_key"), path
