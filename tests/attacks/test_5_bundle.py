@@ -72,6 +72,7 @@ def test_a_file_that_a_user_prepared_is_not_run(testbed, release, tmp_path):
     assert testbed.sh(worker, "cat /pwned 2>/dev/null || true") == "" and status == 0, output
 
 
+@pytest.mark.long
 def test_a_directory_in_the_way_of_a_file_of_ours_is_in_no_way(testbed, release):
     worker = testbed.workers[0]
     without_agent(testbed, worker)
@@ -83,6 +84,7 @@ def test_a_directory_in_the_way_of_a_file_of_ours_is_in_no_way(testbed, release)
     assert status == 0, output
 
 
+@pytest.mark.long
 def test_modules_in_the_home_of_who_logs_in_are_not_loaded_by_root(testbed, release):
     worker = testbed.workers[1]  # reached as user ops, who may become root by a password or a key only
     without_agent(testbed, worker)
@@ -95,6 +97,7 @@ def test_modules_in_the_home_of_who_logs_in_are_not_loaded_by_root(testbed, rele
     assert testbed.sh(worker, "cat /pwned 2>/dev/null || true") == "" and status == 0, output
 
 
+@pytest.mark.long
 def test_another_bundle_than_the_controller_s_is_refused(testbed, release, tmp_path):
     worker = testbed.workers[0]
     without_agent(testbed, worker)
@@ -110,6 +113,7 @@ def test_another_bundle_than_the_controller_s_is_refused(testbed, release, tmp_p
     assert testbed.sh(worker, "cat /pwned; ls /opt/beta9-agent/versions 2>/dev/null || true", check=False) == ""
 
 
+@pytest.mark.long
 def test_what_somebody_else_had_a_hand_in_is_installed_again(testbed, release):
     worker = testbed.workers[0]
     without_agent(testbed, worker)

@@ -12,7 +12,11 @@ PYTHON = "/opt/beta9-agent/current/bin/python -I -m beta9_agent"
 PREPARE = "kill -STOP $(systemctl show beta9-agent --property MainPID --value); rm -f {0}; {1}; chown -h --reference=/run/beta9-agent {0}"
 
 
-@pytest.fixture(params=["mkfifo {0}", "ln -s /dev/zero {0}", "ln -s /etc/beta9/credentials/machine_token {0}"], ids=["fifo", "device", "secret"])
+PREPARED = [("fifo", "mkfifo {0}", []), ("device", "ln -s /dev/zero {0}", [pytest.mark.long])]
+PREPARED += [("secret", "ln -s /etc/beta9/credentials/machine_token {0}", [pytest.mark.long])]
+
+
+@pytest.fixture(params=[pytest.param(command, id=name, marks=marks) for name, command, marks in PREPARED])
 def attacked(testbed, request):
     """A worker whose agent's user has prepared the state file."""
     worker = testbed.workers[0]
@@ -28,7 +32,7 @@ def test_root_s_readers_end_at_once(testbed, attacked):
     shown = testbed.sh(attacked, "timeout 20 %s status 2>&1; echo status $?" % PYTHON)
     assert shown.endswith("status 3") and "canary" not in shown, shown
     status, output = testbed.play("health_check.yml", "-l", attacked)
-    assert status != 0 and attacked in output and time.monotonic() - began < 40, output
+    assert status != 0 and attacked in output and time.monotonic() - began < 120, output
     token = testbed.sh(attacked, "cat /etc/beta9/credentials/machine_token")
     assert token and token not in shown + output
 
@@ -37,4 +41,4 @@ def test_root_s_readers_end_at_once(testbed, attacked):
 def test_the_reload_ends_in_time(testbed, attacked):
     began = time.monotonic()
     shown = testbed.sh(attacked, "timeout 100 systemctl reload beta9-agent 2>&1; echo status $?")
-    assert "status 1" in shown and time.monotonic() - began < 50, shown
+    assert "status 1" in shown and time.monotonic() - began < 90, shown
