@@ -29,6 +29,7 @@ def workers_of(bed, machine):
     bed.sh(bed.gateway, "redis-cli hset double:workers worker-1 '%s' >/dev/null" % entry)
 
 
+@pytest.mark.long
 def test_offboarding_touches_no_other_machine(ready, impostor):
     _own, victim = impostor
     workers_of(ready, victim)

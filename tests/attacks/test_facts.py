@@ -21,6 +21,7 @@ def facts(turn, worker, tmp_path):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", ["shipped", pytest.param("empty", id="empty-config")])
 def test_facts_of_a_worker_set_no_variable(ready, turn, admin_token, tmp_path, config, empty_config):
     first = ready.workers[0]
@@ -45,6 +46,7 @@ def test_a_fact_alone_sets_no_variable(ready, turn, admin_token, empty_config):
     assert turn.heard(first) == "", output
 
 
+@pytest.mark.long
 def test_a_worker_adds_no_host_and_no_group(ready, turn, empty_config, tmp_path):
     """add_host in a module's result makes a host of Ansible's inventory, or gives a known one another address or connection."""
     first, second = ready.workers
@@ -55,6 +57,7 @@ def test_a_worker_adds_no_host_and_no_group(ready, turn, empty_config, tmp_path)
     assert not proof.exists()
 
 
+@pytest.mark.long
 def test_a_worker_forges_no_statistic(ready, turn, empty_config):
     first = ready.workers[0]
     turn(first, add={"ansible_stats": {"data": {"beta9_heal": {"forged": ["by a worker"]}}, "per_host": False, "aggregate": True}})
@@ -70,6 +73,7 @@ def left_in_cache(bed, host, tmp_path, config, **facts):
     return environment
 
 
+@pytest.mark.long
 def test_facts_that_another_playbook_left_in_the_cache_are_refused(ready, tmp_path, empty_config, admin_token, turn):
     """setup was run by somebody else, with injection on and a fact cache: what it left is not taken for the operator's word."""
     first = ready.workers[0]
@@ -80,6 +84,7 @@ def test_facts_that_another_playbook_left_in_the_cache_are_refused(ready, tmp_pa
     assert "beta9_gateway_url" in output and "inject_facts_as_vars" in output, output
 
 
+@pytest.mark.long
 def test_a_fact_that_shadows_a_variable_of_the_inventory_is_refused(ready, tmp_path, empty_config, turn):
     """The operator's beta9_gateway_url is made of a variable of theirs, whose name the worker guessed."""
     first = ready.workers[0]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.long
 def test_a_turned_worker_lies(ready, turn):
     worker = ready.workers[0]
     turn(worker, "ping", add={"ping": "a lie"})

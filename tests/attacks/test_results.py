@@ -25,7 +25,7 @@ LIES = {
     "no JSON": {"raw": "\x1b[2Jnothing"},
     "the gateway's own checks": {"replace": dict(GOOD, observations=[{"id": "M02", "outcome": "ok"}, {"id": "C02", "outcome": "ok"}, {"id": "G01", "outcome": "ok"}])},
 }
-SHORT = ("numbers as observations", "controls")
+SHORT = ("controls",)
 
 
 def attack(bed, turn, tmp_path, lie, **options):
