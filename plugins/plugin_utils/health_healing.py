@@ -4,7 +4,7 @@
 """What heal_worker.yml does about root causes, and what came of it. Pure.
 
 health   a host's entry in the results of health_report: {"outcome", "message", "verdicts"}
-plan     {"remedies": names of catalog.HEALS to run, "roots": [{"id", "cause", "heal", "does", "remedy": text}]}
+plan     {"remedies": names of catalog.HEALS to run, "roots": [{"id", "name", "cause", "heal", "does", "remedy": text}]}
          does: heal, ask (only with heal_opt_in=true), person, watch (a warning that nothing is done about)
 outcome  {"healthy": bool, "message": one line, "rows": [[root cause, what was done, result]]}
 """
@@ -35,6 +35,7 @@ def plan(health: Mapping[str, Any], opt_in: bool = False) -> Dict[str, Any]:
         roots.append(
             {
                 "id": verdict["id"],
+                "name": verdict["name"],
                 "cause": verdict["cause"],
                 "heal": verdict["heal"] if does == "heal" else "",
                 "does": does,
@@ -68,7 +69,7 @@ def outcome(
     for verdict in health["verdicts"]:
         if verdict["root"] and verdict["status"] == "fail" and verdict["id"] not in known:
             result = "seen only now; needs a person. Do: " + remedies.text(verdict["remedy"])
-            rows.append(["%s %s" % (verdict["id"], verdict["cause"]), "nothing", result])
+            rows.append(["%s %s" % (verdict["id"], verdict["name"]), "nothing", verdict["cause"] + ": " + result])
     if health["outcome"] in ("unknown", "unreachable"):
         rows.append(
             [
@@ -80,7 +81,11 @@ def outcome(
     if failure and not any(failure in row[2] for row in rows):
         rows.append(["-", "a remedy did not run to its end", failure])
     healthy = health["outcome"] == "healthy" and not failure
-    told = ["%s: %s" % (row[0], row[2]) for row in rows if row[2] not in ("healed", "left alone: a warning")]
+    told = [
+        "%s: %s" % (row[0], row[2])
+        for row in rows
+        if row[2] not in ("healed", "left alone: a warning") and not row[2].startswith("healthy, though")
+    ]
     return {
         "healthy": healthy,
         "message": "; ".join(told) or ("healthy" if healthy else health["outcome"]),
@@ -97,11 +102,11 @@ def table(outcomes: Mapping[str, Mapping[str, Any]]) -> List[str]:
 
 
 def _row(root: Mapping[str, Any], health: Mapping[str, Any], failure: str, check: bool) -> List[str]:
-    name = "%s %s" % (root["id"], root["cause"])
+    name = "%s %s" % (root["id"], root["name"])
     if root["does"] == "watch":
         return [name, "nothing", "left alone: a warning"]
     if root["does"] == "person":
-        return [name, "nothing", "needs a person. Do: " + root["remedy"]]
+        return [name, "nothing", "%s: needs a person. Do: %s" % (root["cause"], root["remedy"])]
     if root["does"] == "ask":
         return [name, "nothing", "needs to be asked for: " + ASK]
     done = catalog.HEALS[root["heal"]]
@@ -112,6 +117,8 @@ def _row(root: Mapping[str, Any], health: Mapping[str, Any], failure: str, check
         return [name, done, "healed"]
     found = next((verdict["found"] for verdict in health["verdicts"] if verdict["id"] == root["id"]), "")
     why = failure or found or health["message"]
+    if status in ("unknown", "crash") and health["outcome"] == "healthy":
+        return [name, done, "healthy, though the check could not look again: %s" % why]
     return [name, done, "not healed (%s)%s. Do: %s" % (status, ": " + why if why else "", root["remedy"])]
 
 
