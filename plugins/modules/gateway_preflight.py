@@ -129,7 +129,7 @@ def problem(what: str, expected: str, found: str, remedy: str, **about: str) -> 
 def of_build(client: gateway.GatewayClient) -> Iterator[dict[str, str]]:
     """Yield a problem where machines join by something else than their agent here."""
     if client.is_upstream():
-        yield problem("gateway", KEEPALIVE_ROUTE, protocol.UPSTREAM["cause"], protocol.UPSTREAM["remedy"])
+        yield problem("gateway", KEEPALIVE_ROUTE, protocol.UPSTREAM.cause, protocol.UPSTREAM.remedy)
 
 
 def of_pools(client: gateway.GatewayClient, pools: list[str]) -> Iterator[dict[str, str]]:
