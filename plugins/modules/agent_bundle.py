@@ -53,7 +53,7 @@ bundles:
   description: What was built, by architecture.
   returned: success
   type: dict
-  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path: /home/me/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, sha256: 5f…, built: false}}
+  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path: ~/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, sha256: 5f9c, built: false}}
 """
 
 import fcntl

@@ -145,6 +145,8 @@ SEE_LINE = "The finding names the setting with its file and line, and what to do
 PREPARE_GATEWAY = repair(CONTROLLER, "ansible-playbook prepare_gateway.yml -l {gateway_host}")
 STATE_ANCESTORS = ("P01", "P02", "P05", "T04", "A01", "A02", "C03")
 
+RECORDS = "/etc/systemd/system/beta9-* /etc/ansible/facts.d/beta9.fact"
+
 CHECKS = (
     Check(
         "C01",
@@ -522,7 +524,7 @@ CHECKS = (
             "programs": ("others than root may have changed the agent's programs: they are not root's alone", ONBOARD),
             "units": (
                 "a unit or record of the collection may be written by others than root",
-                repair(WORKER, "chown -R root:root {0}; chmod -R go-w {0}".format("/etc/systemd/system/beta9-* /etc/ansible/facts.d/beta9.fact /var/lib/beta9*")),
+                repair(WORKER, "chown -R root:root " + RECORDS + "; chmod -R go-w " + RECORDS),
             ),
             "": ("a program or unit of the agent is not as it was installed", ONBOARD),
         },
@@ -664,7 +666,8 @@ CHECKS = (
             "keepalive": (
                 "another host sends keepalives under this machine's id",
                 first(
-                    "Find the host: one that was made from an image of this one has the same /etc/ansible/facts.d/beta9.fact; otherwise a worker was taken over. "
+                    "Find the host: one that was made from an image of this one has the same /etc/ansible/facts.d/beta9.fact; otherwise a worker "
+                    "was taken over. "
                     "Then give this host another machine:",
                     ROTATE,
                 ),

@@ -65,7 +65,8 @@ def test_what_is_installed_is_written_from_the_packets_and_gpg_reads_it(keys, ki
     assert openpgp.Key(one.armour).armour == one.armour and openpgp.Key(one.binary).binary == one.binary
     for content in (one.armour, one.binary):
         (tmp_path / "key").write_bytes(content)
-        shown = subprocess.run(["gpg", "--homedir", str(tmp_path), "--batch", "--with-colons", "--show-keys", str(tmp_path / "key")], capture_output=True, text=True, check=True)
+        command = ["gpg", "--homedir", str(tmp_path), "--batch", "--with-colons", "--show-keys", str(tmp_path / "key")]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "fpr:::::::::" + fingerprint in shown.stdout
 
 

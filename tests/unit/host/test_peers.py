@@ -132,6 +132,7 @@ def test_lines_that_are_not_as_they_were_written_are_told():
     assert peers.strange(good) == []
     other = line("b", "127.77.0.2").replace("AAAAI", "AAAAJ")
     assert peers.strange(good + other + "\n") == []
-    for bad in (KEY + " me", other.replace("restrict,", ""), other.replace(',permitopen="localhost:31994"', ""), other.replace("localhost:31994", "*:*"), other + " x"):
+    changes = [("restrict,", ""), (',permitopen="localhost:31994"', ""), ("localhost:31994", "*:*")]
+    for bad in [KEY + " me", other + " x"] + [other.replace(*change) for change in changes]:
         assert len(peers.strange(good + bad + "\n")) == 1, bad
     assert peers.strange(good + line("b", "127.77.0.2")) == ["line 4 has the key of line 1"]
