@@ -45,14 +45,13 @@ def holder(path: str) -> Holder | None:
 
 
 def command_of(pid: int) -> str:
-    """Return the command line of a process, shortened, or an empty string."""
+    """Return the program of a process and the script that it runs, or an empty string. Never more: an argument may be a secret."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as stream:
             words = stream.read(512).decode("utf-8", "replace").split("\0")
     except OSError:
         return ""
-    text = " ".join(word for word in words if word)
-    return text if len(text) <= 100 else text[:100] + "…"
+    return " ".join(words[:1] + [word for word in words[1:2] if word.startswith("/")])
 
 
 def held(locks: tuple[str, ...] = LOCKS) -> Holder | None:

@@ -33,7 +33,7 @@ def hold(tmp_path):
 def test_holder_is_named(hold, tmp_path):
     path, process = hold(60)
     found = package_locks.held((str(tmp_path / "absent"), path))
-    assert (found.path, found.pid) == (path, process.pid) and sys.executable in found.command
+    assert (found.path, found.pid, found.command) == (path, process.pid, sys.executable)  # and not its arguments
     assert package_locks.told(found).startswith("%s held by %s" % (path, sys.executable)) and "(pid %d)" % process.pid in package_locks.told(found)
     process.kill()
     process.wait()
