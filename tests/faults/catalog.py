@@ -711,11 +711,11 @@ FAULTS = [
     ),
     Fault(
         "keys of the workers can't be read by sshd",
-        "T09",
+        "T07",
         "Tunnel Connection Refused",
         {"gateway": "chmod 640 /etc/ssh/beta9-tunnel/authorized_keys; pkill -u beta9-tunnel sshd || true"},
         {"gateway": "chmod 644 /etc/ssh/beta9-tunnel/authorized_keys", "worker": TUNNEL_UP},
-        code="keys_file",
+        code="mode",
         wait_seconds=1,
     ),
     Fault(

@@ -134,7 +134,7 @@ def test_cause_has_a_fault_or_a_reason(name):
     reasons = {
         "T01": {"failing", "sandbox", "folder", "credential", "not_installed", "config", "port_taken", ""},  # of systemd: tests/unit/host/test_units.py
         "T08": {"closed", "silent", "not_ssh", "cut", "slow", "forward_refused", "config", ""},  # of ssh: tests/unit/host/test_tunnel.py
-        "T09": {"not_listening", "include", ""},
+        "T09": {"not_listening", "include", "keys_file", ""},
         "G11": {"timeout", "name", ""},
         "C04": {""},
         "P01": {"sandbox", "folder", "credential", "account", "program", "not_installed", ""},
