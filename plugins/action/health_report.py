@@ -169,6 +169,7 @@ def summary(results, since, directory):
     statistic = {
         "outcome": {entry["host"]: entry["outcome"] for entry in results},
         "roots": {entry["host"]: [root["id"] for root in roots if entry["host"] in root["hosts"]] for entry in results},
+        "summary": health_reports.incidents(results),
     }
     return {
         "msg": health_reports.table(results),

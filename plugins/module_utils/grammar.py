@@ -329,15 +329,18 @@ def percentage(value, field: str = "percentage") -> float:
 
 def batches(value, field: str = "beta9_serial") -> list:
     """Return sizes of batches of hosts, each a number or a share, given as a list or with commas between them."""
-    expected = "a number of hosts, a percentage, or a list of them, like [1, '25%']"
-    sizes = value if isinstance(value, (list, tuple)) else value.replace(" ", "").split(",") if isinstance(value, str) else [value]
+    expected = "a number of hosts, a percentage, or a list of them, like 1,25%,100% or [1, '25%']"
+    sizes = value if isinstance(value, (list, tuple)) else value.split(",") if isinstance(value, str) else [value]
+    found = []
     for size in sizes:
         text = str(size) if isinstance(size, int) and not isinstance(size, bool) else size
-        if not isinstance(text, str) or not re.fullmatch(r"0*[1-9][0-9]{0,5}|0*[1-9][0-9]?%|100%", text, re.ASCII):
+        text = text.strip() if isinstance(text, str) else ""
+        if not re.fullmatch(r"0*[1-9][0-9]{0,5}|0*[1-9][0-9]?%|100%", text, re.ASCII):
             raise InvalidField(field, expected, _shown(value))
-    if not sizes:
+        found.append(text if text.endswith("%") else int(text))
+    if not found:
         raise InvalidField(field, expected, "an empty list")
-    return list(sizes)
+    return found
 
 
 def _of_protocol(check):

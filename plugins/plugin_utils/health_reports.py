@@ -80,6 +80,19 @@ def table(results):
     return "\n".join(lines)
 
 
+def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
+    """Return {host: its root causes of failures with their remedies, in one line}, for notifications: at most `limit` hosts."""
+    found = {}
+    for result in results:
+        roots = [verdict for verdict in result["verdicts"] if verdict["root"] and verdict["status"] == "fail"]
+        lines = [f"{root['id']} {root['cause']}; {told(root, [(result['host'], root)])}" for root in roots]
+        if not lines and result["outcome"] != "healthy":
+            lines = [f"{result['outcome']}: {' '.join(result['message'].split()) or 'see the report'}"]
+        if lines:
+            found[result["host"]] = " | ".join(lines)[:500]
+    return dict(list(found.items())[:limit])
+
+
 def told(verdict, hosts):
     """Return the remedy of one root cause on many hosts in one line. hosts: [(host, verdict)]."""
     remedy, found = verdict["remedy"], [host for host, _verdict in hosts]

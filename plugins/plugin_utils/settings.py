@@ -66,7 +66,7 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r"beta9_log_format", grammar.log_format),
     (r"gateway_host_user", grammar.own_account),
     (r"autossh_gateway_user", grammar.user_name),
-    (r"(beta9|autossh|tailscale|health_check)_gateway_host", grammar.worker_name),
+    (r"(beta9|autossh|tailscale|health_check)_gateway_host|beta9_offboard_confirm", grammar.worker_name),
     (r".*_gateway_address|k3s_address|.*_hostname", grammar.host),
     (r".*_redis_url", grammar.redis_url),
     (r".*_(gateway|operator)_url", grammar.gateway_url),

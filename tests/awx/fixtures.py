@@ -43,6 +43,9 @@ class Awx:
             "awx_ssh_key_file": str(self.directory / "key"),
             "awx_known_hosts_file": str(self.directory / "known_hosts"),
             "awx_inventory_variables": {"beta9_connection": "autossh"},
+            "awx_hosts_project": "hosts",
+            "awx_hosts_project_url": "https://git.example.com/beta9/hosts.git",
+            "awx_hosts_path": "hosts.yml",
             "awx_notification_type": "webhook",
             "awx_notification_configuration": {
                 "url": "https://chat.example.com/hook",

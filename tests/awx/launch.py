@@ -82,11 +82,14 @@ class Launcher:
         subprocess.run(command, cwd=project, check=True, capture_output=True)
 
     def launch(self, name, answers=None, limit=None, artefacts=None, hosts=None, host_variables=None):
-        """Launch a template by name with answers to its survey, or with what a workflow hands on; return the Job."""
+        """Launch a template by name with answers to its survey, or with what a workflow hands on; return the Job.
+
+        A limit of None leaves the template's own. An empty one wins over it, as in AWX, and is no limit at all.
+        """
         template = self.double.named("job_templates", name)
         spec = self.double.surveys.get(template["id"])
         refused = rules.launch_problems(spec, answers or {})
-        if refused or (limit and not template["ask_limit_on_launch"]):
+        if refused or (limit is not None and not template["ask_limit_on_launch"]):
             raise ValueError("AWX refuses the launch: %s" % refused)
         place = self.private_data_dir()
         self.write_inventory(place, hosts or sorted(self.hosts), host_variables or {})
@@ -99,6 +102,9 @@ class Launcher:
         # what AWX sets for every job
         environment.update(
             ANSIBLE_COLLECTIONS_PATH=str(place / "requirements_collections"),
+            ANSIBLE_HOST_KEY_CHECKING="False",
+            ANSIBLE_PARAMIKO_RECORD_HOST_KEYS="False",
+            ANSIBLE_INVENTORY_UNPARSED_FAILED="True",
             ANSIBLE_RETRY_FILES_ENABLED="False",
             ANSIBLE_FORCE_COLOR="True",
             ANSIBLE_SSH_CONTROL_PATH_DIR=str(place / "cp"),
@@ -108,7 +114,7 @@ class Launcher:
         )
         (place / "env/envvars").write_text(json.dumps(environment))
         (place / "env/settings").write_text(json.dumps({"suppress_ansible_output": True}))
-        effective = limit or template["limit"]
+        effective = template["limit"] if limit is None else limit
         runner = ansible_runner.run(
             private_data_dir=str(place),
             playbook=template["playbook"],
@@ -131,7 +137,7 @@ class Launcher:
         return place
 
     def inventory_update(self, name):
-        """Update an inventory source by name; return (inventory, all that was printed)."""
+        """Update an inventory source by name, and merge its variables as AWX does; return (inventory, all that was printed)."""
         source, place = self.double.named("inventory_sources", name), self.private_data_dir()
         environment = {"INVENTORY_UPDATE_ID": str(self.count)}
         self.inject(place, [self.double.objects["credentials"][source["credential"]]], environment)
@@ -144,7 +150,10 @@ class Launcher:
             envvars=dict(environment, ANSIBLE_COLLECTIONS_PATH=str(place / "requirements_collections"), ANSIBLE_INVENTORY_UNPARSED_FAILED="True"),
             quiet=True,
         )
-        return json.loads(output) if status == 0 else None, output + errors
+        inventory = json.loads(output) if status == 0 else None
+        if inventory is not None:
+            self.double.synchronize(source, inventory.get("all", {}).get("vars", {}))
+        return inventory, output + errors
 
     def inject(self, place, credentials, environment=None):
         """Return (arguments, environment, SSH key) that credentials bring."""
@@ -163,13 +172,14 @@ class Launcher:
         environment.update({name: value.replace("/runner/", "%s/" % place) for name, value in environment.items()})
         for path in (place / "env").iterdir():  # paths inside of files too
             text = path.read_text()
-            if "=/runner/" in text:
+            if "/runner/env/" in text:
                 path.chmod(0o600)
-                path.write_text(text.replace("=/runner/", "=%s/" % place))
+                path.write_text(text.replace("/runner/env/", "%s/env/" % place))
         return arguments, environment, key
 
     def write_inventory(self, place, names, more):
-        inventory = self.double.named("inventories", "beta9 workers")
+        (source,) = [item for item in self.double.all("job_templates") if item["name"] == "Health check"]
+        inventory = self.double.objects["inventories"][source["inventory"]]
         data = {group: {"hosts": [name for name in members if name in names]} for group, members in self.groups.items()}
         data["all"] = {"children": list(self.groups), "vars": json.loads(inventory.get("variables") or "{}")}
         hostvars = {name: dict(self.hosts[name], **more.get(name, {}), remote_tower_enabled="true") for name in names}
@@ -179,7 +189,7 @@ class Launcher:
         path.chmod(0o700)
 
     def workflow(self, name):
-        """Run a workflow node by node along its edges; return ({identifier: Job}, status of the workflow)."""
+        """Run a workflow node by node along its edges; return ({identifier: Job}, status of the workflow). Approvals are not played."""
         workflow = self.double.named("workflow_job_templates", name)
         nodes = [node for node in self.double.all("workflow_job_template_nodes") if node["workflow_job_template"] == workflow["id"]]
         kinds = ("success_nodes", "failure_nodes", "always_nodes")

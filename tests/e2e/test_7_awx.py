@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -11,8 +12,9 @@ import yaml
 from tests.awx.fixtures import ROOT, Awx
 from tests.doubles.awx import rules
 
-TEMPLATES = ["Onboard workers", "Health check", "Heal", "Upgrade agent", "Rotate token", "Offboard", "Prepare gateway"]
-MUTATING = [name for name in TEMPLATES if name != "Health check"]
+TEMPLATES = ["Onboard workers", "Health check", "Verify health", "Heal", "Upgrade agent", "Rotate token", "Offboard", "Prepare gateway"]
+NOTIFYING = [name for name in TEMPLATES if name not in ("Health check", "Heal")]
+CHECKS = ("Health check", "Verify health")
 
 
 def definitions():
@@ -25,11 +27,15 @@ def definitions():
 
 
 def test_second_run_changes_nothing(awx):
+    """Nor after the inventory's source was synchronized, which merges its own variables into the inventory's."""
+    awx.double.synchronize(awx.double.named("inventory_sources", "beta9 hosts"), {"ansible_user": "ops", "beta9_pool": "gpu"})
     before = awx.double.writes()
     status, output = awx.configure("-vvv", "--diff")
     assert status == 0 and awx.changed(output) == 0, output[-3000:]
     assert awx.double.writes() == before, "the second run wrote"
     assert awx.changed(awx.first_output) > 10 and "deprecat" not in awx.first_output.lower()
+    variables = json.loads(awx.double.named("inventories", "beta9 workers")["variables"])
+    assert variables == {"beta9_connection": "autossh", "beta9_gateway_host": "gateway.example.com", "ansible_user": "ops", "beta9_pool": "gpu"}
 
 
 def test_all_objects_are_there(awx):
@@ -38,20 +44,76 @@ def test_all_objects_are_there(awx):
     assert {item["name"] for item in double.all("credentials")} == {"beta9 gateway", "beta9 hosts", "beta9 host keys"}
     for item in double.all("job_templates"):
         assert {entry["name"] for entry in double.linked("job_templates", item, "credentials")} == {"beta9 gateway", "beta9 hosts", "beta9 host keys"}
-        assert item["allow_simultaneous"] == (item["name"] not in MUTATING) and item["ask_limit_on_launch"]
-        assert item.get("ask_variables_on_launch", False) is False, "only what the survey asks for"
+        assert item["allow_simultaneous"] == (item["name"] in CHECKS) and item["ask_limit_on_launch"] and item["ask_job_slice_count_on_launch"]
+        assert item["ask_variables_on_launch"] is False, "only what the survey asks for"
         told = [entry["name"] for entry in double.linked("job_templates", item, "notification_templates_error")]
-        assert told == (["beta9 failures"] if item["name"] in MUTATING else []), "a failed check is told by its workflow"
-    (workflow,) = double.all("workflow_job_templates")
-    assert [entry["name"] for entry in double.linked("workflow_job_templates", workflow, "notification_templates_error")] == ["beta9 failures"]
-    edges = {}
-    for node in double.all("workflow_job_template_nodes"):
-        for kind in ("success_nodes", "failure_nodes", "always_nodes"):
-            edges[(node["identifier"], kind)] = [entry["identifier"] for entry in double.linked("workflow_job_template_nodes", node, kind)]
-    assert {key: value for key, value in edges.items() if value} == {("check", "failure_nodes"): ["heal"], ("heal", "always_nodes"): ["check-again"]}
-    (source,) = double.all("inventory_sources")
-    assert yaml.safe_load((ROOT / source["source_path"]).read_text())["plugin"] == "beta9.workers.machines" and source["update_on_launch"]
+        assert told == (["beta9 failures"] if item["name"] in NOTIFYING else []), "one incident, one message: the workflow's last job sends it"
+    assert edges(double, "Keep workers healthy") == {("check", "failure_nodes"): ["heal"], ("heal", "always_nodes"): ["verify"]}
+    assert edges(double, "Offboard after approval") == {("approve", "success_nodes"): ["offboard"]}
+    assert double.linked("workflow_job_templates", double.named("workflow_job_templates", "Keep workers healthy"), "notification_templates_error") == []
+    workers, machines = double.named("inventories", "beta9 workers"), double.named("inventories", "beta9 machines")
+    assert {item["inventory"] for item in double.all("job_templates")} == {workers["id"]}
+    source = double.named("inventory_sources", "beta9 machines")
+    assert source["inventory"] == machines["id"] and source["update_on_launch"], "alone, so that a machine doubles no host"
+    assert double.named("inventory_sources", "beta9 hosts")["inventory"] == workers["id"]
+    assert yaml.safe_load((ROOT / source["source_path"]).read_text())["plugin"] == "beta9.workers.machines"
+    assert all(item["overwrite"] and item["overwrite_vars"] for item in double.all("inventory_sources"))
     assert {item["name"]: item["enabled"] for item in double.all("schedules")} == {"Keep workers healthy": True, "Rotate tokens": False}
+
+
+def edges(double, workflow):
+    """Return {(node, kind of edge): [nodes]} of a workflow."""
+    number = double.named("workflow_job_templates", workflow)["id"]
+    found = {}
+    for node in [item for item in double.all("workflow_job_template_nodes") if item["workflow_job_template"] == number]:
+        for kind in ("success_nodes", "failure_nodes", "always_nodes"):
+            found[(node["identifier"], kind)] = [entry["identifier"] for entry in double.linked("workflow_job_template_nodes", node, kind)]
+    return {key: value for key, value in found.items() if value}
+
+
+def test_everything_can_be_launched_with_an_empty_request(awx):
+    """As the API, the CLI, a webhook and a schedule do it. What was not answered has its default."""
+    for template in awx.double.all("job_templates"):
+        spec = awx.double.surveys.get(template["id"])
+        assert rules.launch_problems(spec, {}) == [], template["name"]
+        assert set(rules.defaults(spec)) == {question["variable"] for question in (spec or {}).get("spec", [])}
+        assert "{{" not in (template["extra_vars"] or ""), "an AWX may never allow Jinja in extra variables"
+
+
+def test_message_of_an_incident(awx):
+    """It names host, root cause and remedy, and is what AWX accepts for a webhook."""
+    (notification,) = awx.double.all("notification_templates")
+    summary = {"gpu-07": "T01 the tunnel's unit is stopped; on gpu-07: systemctl restart beta9-tunnel"}
+    job = {"id": 7, "name": "Verify health", "status": "failed", "job_explanation": "", "artifacts": {"beta9_health": {"summary": summary}}}
+    body = json.loads(rules.render_message(notification["messages"]["error"]["body"], job))
+    assert body["unhealthy"] == summary and body["name"] == "Verify health" and body["url"].endswith("/7")
+    text = rules.render_message(notification["messages"]["error"]["message"], job)
+    assert "gpu-07: " + summary["gpu-07"] in text and "\n" not in text
+    explained = dict(job, artifacts={}, job_explanation="Previous Task Failed")
+    assert "Previous Task Failed" in rules.render_message(notification["messages"]["error"]["message"], explained)
+
+
+def test_what_was_changed_by_hand_is_named_and_put_back(awx):
+    double = awx.double
+    double.named("job_templates", "Heal").update(verbosity=4, skip_tags="agent", ask_variables_on_launch=True, become_enabled=True)
+    double.named("inventory_sources", "beta9 hosts").update(overwrite_vars=False, limit="gpu-01")
+    workflow = double.named("workflow_job_templates", "Keep workers healthy")
+    workflow["limit"] = "gpu-01"
+    extra = double.put("workflow_job_template_nodes", {"identifier": "mine", "workflow_job_template": workflow["id"]})
+    check = [node for node in double.all("workflow_job_template_nodes") if node["identifier"] == "check"][0]
+    check["_success_nodes"].append(extra["id"])
+    before = double.writes()
+    status, output = awx.configure("--check")
+    assert status == 0 and double.writes() == before, output[-3000:]
+    for words in ("Heal: verbosity: expected 0, found 4", 'Heal: skip_tags: expected "", found "agent"', "node mine is not in the definition"):
+        assert words in output, output[-3000:]
+    status, output = awx.configure()
+    assert status == 0 and awx.changed(output) > 3, output[-3000:]
+    heal = double.named("job_templates", "Heal")
+    assert (heal["verbosity"], heal["skip_tags"], heal["ask_variables_on_launch"], heal["become_enabled"]) == (0, "", False, False)
+    assert edges(double, "Keep workers healthy") == {("check", "failure_nodes"): ["heal"], ("heal", "always_nodes"): ["verify"]}
+    assert double.named("workflow_job_templates", "Keep workers healthy")["limit"] == ""
+    assert double.named("inventory_sources", "beta9 hosts")["limit"] == ""
 
 
 def test_every_definition_is_sent_whole(awx):
@@ -60,11 +122,11 @@ def test_every_definition_is_sent_whole(awx):
     known = {}
     for task in tasks:
         if isinstance(task["loop"], str):
-            known[re.search(r"(awx_\w+)", task["loop"]).group(1)] = set(re.findall(r"item\.(\w+)", json.dumps(task)))
+            known.setdefault(re.search(r"(awx_\w+)", task["loop"]).group(1), set()).update(re.findall(r"(?:item|_fields)\.(\w+)", json.dumps(task)))
     found = definitions()
-    assert {"awx_credential_types", "awx_projects", "awx_job_templates", "awx_workflows", "awx_schedules", "awx_notifications"} <= set(found)
+    assert {"awx_credential_types", "awx_own_projects", "awx_job_templates", "awx_workflows", "awx_schedules", "awx_notifications"} <= set(found)
     for name, items in found.items():
-        target = "awx_inventory_sources" if name.endswith("_sources") else name
+        target = {"sources": "awx_inventory_sources", "projects": "awx_projects"}.get(name.rpartition("_")[2], name)
         for item in items:
             if target in known:
                 assert set(item) <= known[target], (name, item)
@@ -99,12 +161,24 @@ def test_token_never_becomes_a_variable(awx):
     [
         ({"awx_ee_image": ""}, "awx_ee_image: expected the image built from execution-environment.yml"),
         ({"awx_slices": 4, "awx_gateway_ssh_host": ""}, "awx_slices: expected awx_gateway_ssh_host beside it"),
+        ({"awx_organization": "other", "awx_gateway_token_file": ""}, "expected a credential other gateway in organization other, found none"),
+        ({"awx_organization": "other", "awx_ssh_key_file": ""}, "Set awx_ssh_key_file to the private key"),
+        ({"awx_ssh_key_file": "{key_with_passphrase}"}, "awx_ssh_key_file: expected a key without a passphrase, found one with"),
     ],
 )
 def test_what_lacks_is_named_before_anything_is_sent(awx, settings, words):
-    before = len(awx.double.requests)
-    status, output = awx.configure(**settings)
-    assert status == 2 and words in " ".join(output.split()) and len(awx.double.requests) == before, output
+    before, key = awx.double.writes(), awx.directory / "with_passphrase"
+    if not key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a canary of a passphrase", "-f", str(key)], check=True)
+    status, output = awx.configure(**{name: str(key) if value == "{key_with_passphrase}" else value for name, value in settings.items()})
+    assert status == 2 and words in " ".join(output.split()) and awx.double.writes() == before, output
+
+
+def test_notification_that_would_not_be_sent_is_named(awx):
+    """A changed address has no effect without awx_update_secrets: AWX shows no secret to compare, so the module does not send it."""
+    changed = dict(awx.settings["awx_notification_configuration"], url="https://chat.example.com/other")
+    status, output = awx.configure(awx_notification_configuration=changed)
+    assert status == 2 and "awx_update_secrets=true" in output and "url" in output, output[-2000:]
 
 
 def test_wrong_token_of_awx(awx, tmp_path):
@@ -140,3 +214,64 @@ def test_the_double_refuses_what_awx_refuses(change, words):
 
 def test_helper_reads_recaps():
     assert Awx.changed("localhost : ok=3 changed=12 unreachable=0") == 12
+
+
+@pytest.mark.long
+def test_failed_project_fails_every_run_until_it_works(awx):
+    for _attempt in range(2):
+        status, output = awx.configure(awx_project_branch="no-such-branch")
+        assert status == 2 and "roject" in output and "failed" in output.lower(), output[-2000:]
+    status, output = awx.configure()
+    assert status == 0, output[-2000:]
+    status, output = awx.configure()
+    assert status == 0 and awx.changed(output) == 0, output[-2000:]
+
+
+@pytest.mark.long
+def test_deleted_objects_and_renamed_templates_come_back(awx):
+    double = awx.double
+    double.forget("job_templates", double.named("job_templates", "Heal"))
+    double.named("job_templates", "Offboard")["name"] = "Offboard (old)"
+    double.forget("schedules", double.named("schedules", "Rotate tokens"))
+    status, output = awx.configure(awx_removed={"job_templates": ["Offboard (old)"]})
+    assert status == 0 and sorted(item["name"] for item in double.all("job_templates")) == sorted(TEMPLATES), output[-2000:]
+    assert edges(double, "Keep workers healthy") == {("check", "failure_nodes"): ["heal"], ("heal", "always_nodes"): ["verify"]}
+    status, output = awx.configure()
+    assert status == 0 and awx.changed(output) == 0, output[-2000:]
+
+
+@pytest.mark.long
+def test_two_organizations_with_all_that_an_admin_expects(awx):
+    """Staging and production on one AWX, with defaults; and team, labels, instance group, secret store, approval, webhook."""
+    double = awx.double
+    kind = double.put("credential_types", {"name": "HashiCorp Vault Secret Lookup", "kind": "external", "inputs": {"fields": []}, "managed": True})
+    double.put("credentials", {"name": "vault", "credential_type": kind["id"], "inputs": {}})
+    double.put("credential_types", {"name": "Container Registry", "kind": "registry", "inputs": {"fields": []}, "managed": True})
+    before = {name: [dict(item) for item in double.all(name)] for name in ("job_templates", "inventories", "credentials", "execution_environments")}
+    settings = dict(
+        awx_organization="staging",
+        awx_gateway_token_file="",
+        awx_gateway_token_source={"credential": "vault", "metadata": {"secret_path": "kv/beta9", "secret_key": "token"}},
+        awx_operators_team="on call",
+        awx_labels=["beta9"],
+        awx_instance_groups=["default"],
+        awx_rotate_approval=True,
+        awx_webhook_service="github",
+        awx_hosts_project="staging hosts",
+    )
+    for run in range(2):
+        status, output = awx.configure("-e", "awx_token=", **settings)
+        assert status == 0, output[-3000:]
+        assert run == 0 or awx.changed(output) == 0, output[-3000:]
+    for name, items in before.items():
+        for item in items:
+            assert double.objects[name][item["id"]] == item, "the other organization is left alone"
+    assert len(double.all("job_templates")) == 2 * len(TEMPLATES)
+    assert {item["name"] for item in double.all("execution_environments")} == {"beta9.workers", "staging.workers"}
+    (source,) = double.all("credential_input_sources")
+    assert source["metadata"]["secret_path"] == "kv/beta9"
+    (team,) = double.all("teams")
+    granted = [number for number, members in double.roles.items() if team["id"] in members]
+    assert len(granted) == len(TEMPLATES) + 3 + 3 + 2, "execute on templates and workflows, use of credentials, sight of inventories"
+    status, output = awx.configure()
+    assert status == 0 and awx.changed(output) == 0, output[-3000:]

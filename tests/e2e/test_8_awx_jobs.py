@@ -66,7 +66,7 @@ def test_onboard_leaves_one_that_fails_and_goes_on_with_it(launch, testbed):
     assert done.index((good, "Fail the hosts that are not healthy")) < done.index((bare, "Look at the host")), "survey default: one host first, to its end"
     job = launch("Onboard workers", limit=bare)
     assert job.status == "successful" and job.hosts("changed") == [bare] and good not in job.stats["processed"], job.output
-    assert job.artefacts["beta9_onboard"] == {bare: "ready"} and job.artefacts["beta9_health"] == {"outcome": {bare: "healthy"}, "roots": {bare: []}}
+    assert job.artefacts["beta9_onboard"] == {bare: "ready"} and job.artefacts["beta9_health"] == {"outcome": {bare: "healthy"}, "roots": {bare: []}, "summary": {}}
     assert set(testbed.machines().values()) == {"ready"} and len(testbed.machines()) == 2
 
 
@@ -88,6 +88,32 @@ def test_a_slice_lacks_the_gateway_host(launch, testbed, jobs):
     finally:
         inventory["variables"] = before
     assert job.status == "successful" and job.hosts("changed") == [] and list(job.stats["processed"]) == [testbed.workers[1]], job.output
+
+
+def test_host_with_another_key_is_refused(launch, jobs, testbed):
+    """AWX turns host key checking off in every job's environment. The credential turns it on again, on the way through a jump host too."""
+    good, jumped = testbed.workers
+    credential = jobs.double.named("credentials", "beta9 host keys")
+    kept = credential["inputs"]
+    gateway = jobs.hosts[testbed.gateway]["ansible_host"]
+    through = {jumped: {"ansible_ssh_common_args": "-o ProxyJump=root@%s" % gateway}}
+    job = launch("Health check", limit=jumped, host_variables=through)
+    assert job.status == "successful" and job.hosts("dark") == [], job.output
+    lines = kept["known_hosts"].splitlines()
+    of_gateway = [line.split(" ", 1)[1] for line in lines if gateway in line.split()[0].split(",")]
+    others = [line for line in lines if jobs.hosts[good]["ansible_host"] not in line.split()[0].split(",")]
+    # the worker's address with the gateway's keys
+    forged = ["%s %s" % (jobs.hosts[good]["ansible_host"], key) for key in of_gateway]
+    credential["inputs"] = dict(kept, known_hosts="\n".join(others + forged))
+    try:
+        job = launch("Health check", limit=good)
+        assert job.status == "failed" and job.hosts("dark") == [good], job.output
+        # and the jump host's key is pinned as well
+        credential["inputs"] = dict(kept, known_hosts="\n".join(line for line in lines if gateway not in line.split()[0].split(",")))
+        job = launch("Health check", limit=jumped, host_variables=through)
+        assert job.status == "failed" and job.hosts("dark") == [jumped], job.output
+    finally:
+        credential["inputs"] = kept
 
 
 def test_inventory_source(jobs, testbed):
@@ -128,12 +154,12 @@ def test_workflow_heals_who_is_ill_and_nobody_else(jobs, testbed):
     testbed.sh(ill, "systemctl stop beta9-tunnel")
     nodes, status = jobs.workflow("Keep workers healthy")
     jobs.done += nodes.values()
-    assert status == "successful" and list(nodes) == ["check", "heal", "check-again"], nodes[list(nodes)[-1]].output
+    assert status == "successful" and list(nodes) == ["check", "heal", "verify"], nodes[list(nodes)[-1]].output
     assert [job.status for job in nodes.values()] == ["failed", "successful", "successful"]
     assert nodes["check"].artefacts["beta9_health"]["roots"] == {ill: ["T01"], well: []}
     assert nodes["heal"].hosts("changed") == [ill] and well not in nodes["heal"].stats["processed"]
     assert nodes["heal"].artefacts["beta9_heal"] == {ill: ["tunnel_start"]}
-    assert set(nodes["check-again"].artefacts["beta9_health"]["outcome"].values()) == {"healthy"}
+    assert set(nodes["verify"].artefacts["beta9_health"]["outcome"].values()) == {"healthy"}
 
 
 @pytest.mark.long
@@ -147,7 +173,8 @@ def test_workflow_that_can_not_heal_fails_and_so_tells(jobs, testbed):
         testbed.sh(testbed.gateway, "systemctl start redis-server")
     jobs.done += nodes.values()
     assert status == "failed" and [job.status for job in nodes.values()] == ["failed", "failed", "failed"]
-    assert nodes["heal"].hosts("changed") == [] and set(nodes["check-again"].artefacts["beta9_health"]["roots"][testbed.workers[0]]) == {"G09"}
+    assert "G09" in nodes["verify"].artefacts["beta9_health"]["summary"][testbed.workers[0]], "what the notification says"
+    assert nodes["heal"].hosts("changed") == [] and set(nodes["verify"].artefacts["beta9_health"]["roots"][testbed.workers[0]]) == {"G09"}
 
 
 def test_refused_launches(jobs):
@@ -161,7 +188,11 @@ def test_offboard(launch, testbed):
     assert job.status == "failed" and not job.stats.get("processed") and "no hosts to target" in job.output, job.output
     assert len(testbed.machines()) == 2
     leaving = testbed.workers[1]
-    job = launch("Offboard", limit=leaving)
+    for limit, confirmation in (("", "2"), ("", ""), (leaving, ""), (leaving, "2"), (leaving, testbed.workers[0])):
+        job = launch("Offboard", limit=limit, answers={"beta9_offboard_confirm": confirmation})
+        assert job.status == "failed" and "Nothing was changed" in job.output and job.hosts("changed") == [], job.output
+    assert len(testbed.machines()) == 2
+    job = launch("Offboard", limit=leaving, answers={"beta9_offboard_confirm": leaving})
     assert job.status == "successful" and job.artefacts == {"beta9_offboard": {leaving: "removed"}}, job.output
     assert len(testbed.machines()) == 1 and testbed.machine_id(leaving) == ""
 

@@ -15,64 +15,132 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
+import yaml
+
 from . import rules
 
 ENCRYPTED = "$encrypted$"
-PROMPTS = "ask_limit_on_launch ask_job_type_on_launch ask_diff_mode_on_launch ask_verbosity_on_launch ask_variables_on_launch".split()
+PROMPTS = (
+    "ask_limit_on_launch ask_job_type_on_launch ask_diff_mode_on_launch ask_verbosity_on_launch ask_variables_on_launch ask_tags_on_launch "
+    "ask_skip_tags_on_launch ask_inventory_on_launch ask_credential_on_launch ask_execution_environment_on_launch ask_forks_on_launch "
+    "ask_instance_groups_on_launch ask_job_slice_count_on_launch ask_labels_on_launch ask_timeout_on_launch ask_scm_branch_on_launch"
+).split()
+WORKFLOW_PROMPTS = (
+    "ask_limit_on_launch ask_variables_on_launch ask_inventory_on_launch ask_scm_branch_on_launch ask_labels_on_launch ask_tags_on_launch "
+    "ask_skip_tags_on_launch"
+).split()
 NOTIFICATIONS = ["notification_templates_started", "notification_templates_success", "notification_templates_error"]
 
-# resource: its type, its plain fields, its references (field: resource), its lists of others (name: resource)
+# resource: its type, its plain fields with what AWX sets where nobody does, its references (field: resource), its lists of others (name: resource)
+PROMPT_FIELDS = dict.fromkeys(PROMPTS, False)
 RESOURCES = {
-    "organizations": ("organization", "name description", {}, {}),
-    "credential_types": ("credential_type", "name description kind inputs injectors managed", {}, {}),
-    "credentials": ("credential", "name description inputs", {"organization": "organizations", "credential_type": "credential_types"}, {}),
-    "execution_environments": ("execution_environment", "name description image pull", {"organization": "organizations"}, {}),
+    "organizations": ("organization", {"name": "", "description": ""}, {}, {}),
+    "teams": ("team", {"name": "", "description": ""}, {"organization": "organizations"}, {}),
+    "labels": ("label", {"name": ""}, {"organization": "organizations"}, {}),
+    "instance_groups": ("instance_group", {"name": ""}, {}, {}),
+    "credential_types": ("credential_type", {"name": "", "description": "", "kind": "", "inputs": {}, "injectors": {}, "managed": False}, {}, {}),
+    "credentials": (
+        "credential",
+        {"name": "", "description": "", "inputs": {}},
+        {"organization": "organizations", "credential_type": "credential_types"},
+        {},
+    ),
+    "credential_input_sources": (
+        "credential_input_source",
+        {"description": "", "input_field_name": "", "metadata": {}},
+        {"target_credential": "credentials", "source_credential": "credentials"},
+        {},
+    ),
+    "execution_environments": (
+        "execution_environment",
+        {"name": "", "description": "", "image": "", "pull": ""},
+        {"organization": "organizations", "credential": "credentials"},
+        {},
+    ),
     "projects": (
         "project",
-        "name description scm_type scm_url scm_branch scm_clean scm_update_on_launch scm_update_cache_timeout",
+        {"name": "", "description": "", "scm_type": "", "scm_url": "", "scm_branch": "", "scm_refspec": "", "scm_clean": False}
+        | {"scm_update_on_launch": False, "scm_update_cache_timeout": 0, "timeout": 0, "allow_override": False},
         {"organization": "organizations", "credential": "credentials", "default_environment": "execution_environments"},
         {},
     ),
-    "inventories": ("inventory", "name description kind host_filter variables", {"organization": "organizations"}, {}),
+    "inventories": (
+        "inventory",
+        {"name": "", "description": "", "kind": "", "host_filter": None, "variables": ""},
+        {"organization": "organizations"},
+        {},
+    ),
     "inventory_sources": (
         "inventory_source",
-        "name description source source_path overwrite overwrite_vars update_on_launch update_cache_timeout",
+        {"name": "", "description": "", "source": "", "source_path": "", "source_vars": "", "overwrite": False, "overwrite_vars": False}
+        | {"update_on_launch": False, "update_cache_timeout": 0, "limit": "", "host_filter": "", "timeout": 0, "verbosity": 1, "scm_branch": ""},
         {"inventory": "inventories", "source_project": "projects", "credential": "credentials", "execution_environment": "execution_environments"},
         {},
     ),
     "notification_templates": (
         "notification_template",
-        "name description notification_type notification_configuration",
+        {"name": "", "description": "", "notification_type": "", "notification_configuration": {}, "messages": None},
         {"organization": "organizations"},
         {},
     ),
     "job_templates": (
         "job_template",
-        "name description job_type playbook forks limit verbosity extra_vars timeout survey_enabled allow_simultaneous job_slice_count " + " ".join(PROMPTS),
+        {"name": "", "description": "", "job_type": "run", "playbook": "", "forks": 0, "limit": "", "verbosity": 0, "extra_vars": ""}
+        | {"timeout": 0, "survey_enabled": False, "allow_simultaneous": False, "job_slice_count": 1, "job_tags": "", "skip_tags": ""}
+        | {"start_at_task": "", "force_handlers": False, "use_fact_cache": False, "become_enabled": False, "diff_mode": False}
+        | {"scm_branch": "", "webhook_service": "", "host_config_key": "", "prevent_instance_group_fallback": False}
+        | PROMPT_FIELDS,
         {
             "organization": "organizations",
             "inventory": "inventories",
             "project": "projects",
             "execution_environment": "execution_environments",
         },
-        dict({name: "notification_templates" for name in NOTIFICATIONS}, credentials="credentials"),
+        dict(dict.fromkeys(NOTIFICATIONS, "notification_templates"), credentials="credentials", labels="labels", instance_groups="instance_groups"),
     ),
     "workflow_job_templates": (
         "workflow_job_template",
-        "name description limit extra_vars survey_enabled allow_simultaneous ask_limit_on_launch ask_variables_on_launch",
+        {"name": "", "description": "", "limit": "", "extra_vars": "", "survey_enabled": False, "allow_simultaneous": False}
+        | {"job_tags": "", "skip_tags": "", "scm_branch": "", "webhook_service": ""}
+        | dict.fromkeys(WORKFLOW_PROMPTS, False),
         {"organization": "organizations", "inventory": "inventories"},
-        {name: "notification_templates" for name in NOTIFICATIONS},
+        dict(dict.fromkeys([*NOTIFICATIONS, "notification_templates_approvals"], "notification_templates"), labels="labels"),
     ),
     "workflow_job_template_nodes": (
         "workflow_job_template_node",
-        "identifier extra_data limit all_parents_must_converge",
+        {"identifier": "", "extra_data": {}, "limit": None, "all_parents_must_converge": False, "verbosity": None, "job_tags": None}
+        | {"skip_tags": None, "diff_mode": None, "job_type": None, "scm_branch": None, "forks": None, "job_slice_count": None, "timeout": None},
         {"workflow_job_template": "workflow_job_templates", "unified_job_template": "unified_job_templates"},
-        {name: "workflow_job_template_nodes" for name in ("success_nodes", "failure_nodes", "always_nodes")},
+        dict.fromkeys(("success_nodes", "failure_nodes", "always_nodes"), "workflow_job_template_nodes"),
     ),
-    "schedules": ("schedule", "name description rrule enabled extra_data", {"unified_job_template": "unified_job_templates"}, {}),
+    "workflow_approval_templates": ("workflow_approval_template", {"name": "", "description": "", "timeout": 0}, {}, {}),
+    "schedules": (
+        "schedule",
+        {"name": "", "description": "", "rrule": "", "enabled": True, "extra_data": {}},
+        {"unified_job_template": "unified_job_templates"},
+        {},
+    ),
 }
-UNIFIED = ("projects", "inventory_sources", "job_templates", "workflow_job_templates")
-JSON_TEXT = ("extra_vars", "variables")
+UNIFIED = ("projects", "inventory_sources", "job_templates", "workflow_job_templates", "workflow_approval_templates")
+JSON_TEXT = ("extra_vars",)
+# what has to differ, beside the identity of the object: AWX's own constraints. Only some look at the organization
+UNIQUE = {
+    "execution_environments": ("name",),
+    "organizations": ("name",),
+    "credential_types": ("name", "kind"),
+    "credentials": ("name", "organization", "credential_type"),
+    "credential_input_sources": ("target_credential", "input_field_name"),
+    "inventory_sources": ("name", "inventory"),
+    "workflow_job_template_nodes": ("identifier", "workflow_job_template"),
+    "workflow_approval_templates": ("id",),
+    "schedules": ("name", "unified_job_template"),
+}
+ROLES = {
+    "job_templates": ("admin_role", "execute_role", "read_role"),
+    "workflow_job_templates": ("admin_role", "execute_role", "read_role", "approval_role"),
+    "credentials": ("admin_role", "use_role", "read_role"),
+    "inventories": ("admin_role", "use_role", "read_role", "update_role", "adhoc_role"),
+}
 
 
 class Refused(Exception):
@@ -89,8 +157,11 @@ class AwxDouble:
     def __init__(self, project_root, token):
         self.project_root, self.token = pathlib.Path(project_root), token
         self.requests, self.objects, self.surveys, self._lock = [], {name: {} for name in RESOURCES}, {}, threading.Lock()
-        machine = {"fields": [{"id": "username"}, {"id": "ssh_key_data", "secret": True}, {"id": "password", "secret": True}]}
+        self.count, self.updates, self.roles = 0, {}, {}
+        self.branches = {"", "0.1.0", "main"}  # those that exist in every repository: an update of another one fails
+        machine = {"fields": [{"id": "username"}, *({"id": name, "secret": True} for name in ("ssh_key_data", "ssh_key_unlock", "password"))]}
         self.put("credential_types", {"name": "Machine", "kind": "ssh", "inputs": machine, "managed": True})
+        self.put("instance_groups", {"name": "default"})
 
     # -- reading, for tests --
 
@@ -111,6 +182,13 @@ class AwxDouble:
         """Return the requests that change something."""
         return [entry for entry in self.requests if entry[0] != "GET"]
 
+    def synchronize(self, source, variables):
+        """Do to an inventory what AWX's import does with the variables of the group `all`: merge, never take away."""
+        inventory = self.objects["inventories"][source["inventory"]]
+        known = yaml.safe_load(inventory["variables"] or "{}")
+        if dict(known, **variables) != known:
+            inventory["variables"] = json.dumps(dict(known, **variables))
+
     # -- the API --
 
     def handle(self, method, target, body):
@@ -121,50 +199,115 @@ class AwxDouble:
             words = parts.path.strip("/").split("/")
             if words[:2] != ["api", "v2"] or len(words) < 3:
                 raise Refused(404, {"detail": "Not found."})
-            return self.route(method, words[2:], dict(parse_qsl(parts.query)), body)
+            return self.route(method, words[2:], dict(parse_qsl(parts.query, keep_blank_values=True)), body)
 
     def route(self, method, words, query, body):
         resource, rest = words[0], words[1:]
         if resource == "unified_job_templates" and method == "GET" and not rest:
             return 200, self.page([self.view(name, item) for name in UNIFIED for item in self.all(name)], query)
         if resource == "project_updates":
-            return 200, {"id": int(rest[0]), "type": "project_update", "status": "successful", "failed": False, "finished": "2026-01-01T00:00:00Z"}
+            return 200, self.updates[int(rest[0])]
+        if resource == "roles":
+            return self.role(method, rest, body)
         if resource not in RESOURCES:
             raise Refused(404, {"detail": "Not found."})
         if not rest and method == "GET":
             return 200, self.page([self.view(resource, item) for item in self.all(resource)], query)
         if not rest and method == "POST":
-            return 201, self.view(resource, self.put(resource, self.checked(resource, body, {})))
+            return 201, self.written(resource, self.put(resource, self.checked(resource, body, {})), body)
         item = self.objects[resource].get(int(rest[0]))
         if item is None:
             raise Refused(404, {"detail": "Not found."})
-        if len(rest) == 1 and method == "PATCH":
+        if len(rest) > 1:
+            return self.below(method, resource, item, rest[1], body)
+        if method == "PATCH":
             item.update(self.checked(resource, body, item))
-        if len(rest) == 1 and method in ("GET", "PATCH"):
-            return 200, self.view(resource, item)
-        if rest[1:] == ["survey_spec"]:
+            return 200, self.written(resource, item, body)
+        if method == "DELETE":
+            self.forget(resource, item)
+            return 204, None
+        return 200, self.view(resource, item)
+
+    def below(self, method, resource, item, name, body):
+        """Answer what is asked below an object."""
+        if name == "survey_spec":
             return self.survey(method, item, body)
-        if rest[1:] and rest[1] in RESOURCES[resource][3]:
-            return self.association(method, resource, item, rest[1], body)
+        if name in RESOURCES[resource][3]:
+            return self.association(method, resource, item, name, body)
+        if name == "update" and resource == "projects" and method == "POST":
+            return 202, self.update_project(item)
+        if name == "create_approval_template" and method == "POST":
+            approval = self.put("workflow_approval_templates", {key: body[key] for key in ("name", "description", "timeout") if key in body})
+            item["unified_job_template"] = approval["id"]
+            return 201, self.view("workflow_approval_templates", approval)
         raise Refused(405, {"detail": 'Method "%s" not allowed.' % method})
 
+    def forget(self, resource, item):
+        """Delete an object and what cannot be without it."""
+        del self.objects[resource][item["id"]]
+        dependents = {"workflow_job_templates": [("workflow_job_template_nodes", "workflow_job_template"), ("schedules", "unified_job_template")]}
+        dependents["job_templates"] = [("schedules", "unified_job_template")]
+        for other, field in dependents.get(resource, []):
+            for dependent in [entry for entry in self.all(other) if entry.get(field) == item["id"]]:
+                self.forget(other, dependent)
+        for kind, (_type, _plain, references, lists) in RESOURCES.items():
+            for entry in self.all(kind):
+                for field, target in references.items():
+                    if entry.get(field) == item["id"] and (target == resource or target == "unified_job_templates" and resource in UNIFIED):
+                        entry[field] = None
+                for name, target in lists.items():
+                    if target == resource and item["id"] in entry["_" + name]:
+                        entry["_" + name].remove(item["id"])
+
     def put(self, resource, fields):
-        number = 1 + sum(map(len, self.objects.values()))
-        item = dict({"_" + name: [] for name in RESOURCES[resource][3]}, **fields, id=number)
-        self.objects[resource][number] = item
+        self.count += 1
+        whole = dict(RESOURCES[resource][1], **dict.fromkeys(RESOURCES[resource][2]), **{"_" + name: [] for name in RESOURCES[resource][3]})
+        item = dict(whole, **fields, id=self.count)
+        self.objects[resource][self.count] = item
         return item
+
+    def written(self, resource, item, body):
+        """Return a written object. A project whose source changed is updated at once, which the answer shows."""
+        shown = self.view(resource, item)
+        if resource == "projects" and {"scm_url", "scm_branch", "scm_type"} & set(body):
+            shown["summary_fields"] = dict(shown["summary_fields"], current_update={"id": self.update_project(item)["id"]})
+        return shown
+
+    def update_project(self, item):
+        """Update a project; it fails where the branch does not exist, and the project remembers."""
+        self.count += 1
+        good = item["scm_branch"] in self.branches
+        item["status"] = "successful" if good else "failed"
+        self.updates[self.count] = {
+            "id": self.count,
+            "type": "project_update",
+            "url": "/api/v2/project_updates/%d/" % self.count,
+            "status": item["status"],
+            "failed": not good,
+            "finished": "2026-01-01T00:00:00Z",
+            "scm_revision": "0" * 40,
+        }
+        return self.updates[self.count]
 
     def page(self, items, query):
         ignored = ("page", "page_size", "order_by")
         for name, wanted in query.items():
             if name not in ignored:
-                items = [item for item in items if str(item.get(name)) == wanted]
+                items = [item for item in items if self.field(item, name.split("__")) == wanted]
         return {"count": len(items), "next": None, "previous": None, "results": items}
+
+    def field(self, item, path):
+        """Return a field of a view as text, following references: organization__name."""
+        for name in path[:-1]:
+            found = [other.get(item.get(name)) for kind, other in self.objects.items() if RESOURCES[kind][0] == name]
+            item = found[0] if found and found[0] else {}
+        return str(item.get(path[-1]))
 
     def view(self, resource, item):
         """Return an object as AWX shows it."""
         url = "/api/v2/%s/%d/" % (resource, item["id"])
         shown = {name: value for name, value in item.items() if not name.startswith("_")}
+        summary = {}
         if resource == "credentials":
             secret = self.secret_fields(item)
             shown["inputs"] = {name: ENCRYPTED if name in secret and value else value for name, value in item["inputs"].items()}
@@ -173,9 +316,28 @@ class AwxDouble:
             shown["notification_configuration"] = {k: ENCRYPTED if k in hidden and v else v for k, v in item["notification_configuration"].items()}
         if resource == "projects":
             shown["scm_revision"] = "0" * 40
+        if resource in ROLES:
+            summary["object_roles"] = {name: {"id": item["id"] * 10 + place} for place, name in enumerate(ROLES[resource])}
         related = {name: "%s%s/" % (url, name) for name in (*RESOURCES[resource][3], "survey_spec", "update")}
-        current = {"current_update": {"id": item["id"]}} if resource == "projects" else {}
-        return dict(shown, type=RESOURCES[resource][0], url=url, related=related, summary_fields=current)
+        if resource == "workflow_job_template_nodes":
+            shown.update({name: list(item["_" + name]) for name in RESOURCES[resource][3]})
+            for kind in UNIFIED:
+                target = self.objects[kind].get(item["unified_job_template"])
+                if target:
+                    summary["unified_job_template"] = {"name": target["name"], "unified_job_type": RESOURCES[kind][0]}
+                    related["unified_job_template"] = "/api/v2/%s/%d/" % (kind, target["id"])
+        return dict(shown, type=RESOURCES[resource][0], url=url, related=related, summary_fields=summary)
+
+    def role(self, method, rest, body):
+        """Answer for one role of one object: who has it."""
+        members = self.roles.setdefault(int(rest[0]), [])
+        if method == "POST":
+            if body.get("disassociate"):
+                members.remove(body["id"])
+            elif body["id"] not in members:
+                members.append(body["id"])
+            return 204, None
+        return 200, self.page([self.view(rest[1], self.objects[rest[1]][number]) for number in members], {})
 
     def secret_fields(self, credential):
         fields = self.objects["credential_types"][credential["credential_type"]]["inputs"]["fields"]
@@ -184,18 +346,18 @@ class AwxDouble:
     def checked(self, resource, body, item):
         """Return a request's fields, or refuse them as AWX would."""
         _type, plain, references, _lists = RESOURCES[resource]
-        unknown = set(body) - set(plain.split()) - set(references)
+        unknown = set(body) - set(plain) - set(references)
         if unknown:
             raise Refused(400, {name: ["This field is unknown to the double."] for name in unknown})
         for name, target in references.items():
             known = {number for kind in (UNIFIED if target == "unified_job_templates" else [target]) for number in self.objects[kind]}
             if body.get(name) not in known | {None}:
                 raise Refused(400, {name: ['Invalid pk "%s" - object does not exist.' % body[name]]})
-        whole = dict(item, **body)
-        unique = ("name", "identifier", "organization", "inventory", "workflow_job_template")
+        whole = dict(plain, **dict(item, **body))
+        unique = UNIQUE.get(resource, ("name", "organization"))
         same = [other for other in self.all(resource) if all(other.get(key) == whole.get(key) for key in unique)]
         if [other for other in same if other.get("id") != item.get("id")]:
-            raise Refused(400, {"__all__": ["%s with this combination already exists." % _type]})
+            raise Refused(400, {"__all__": ["%s with this %s already exists." % (_type, " and ".join(unique))]})
         for name in JSON_TEXT:
             if not isinstance(json.loads(whole.get(name) or "{}"), dict):
                 raise Refused(400, {name: ["Expected a dictionary."]})
@@ -212,6 +374,15 @@ class AwxDouble:
         if set(whole["inputs"]) - set(known):
             raise Refused(400, {"inputs": ["Additional properties are not allowed (%s)" % ", ".join(set(whole["inputs"]) - set(known))]})
 
+    def check_notification_templates(self, whole):
+        problem = rules.messages(whole["notification_type"], whole.get("messages") or {})
+        if problem:
+            raise Refused(400, {"messages": [problem]})
+
+    def check_inventories(self, whole):
+        if not isinstance(yaml.safe_load(whole.get("variables") or "{}"), dict):
+            raise Refused(400, {"variables": ["Expected a dictionary."]})
+
     def check_job_templates(self, whole):
         path = self.project_root / whole["playbook"]
         if not rules.is_playbook(self.project_root, path):
@@ -219,18 +390,28 @@ class AwxDouble:
 
     def check_inventory_sources(self, whole):
         project = self.objects["projects"][whole["source_project"]]
-        if project["name"] == "beta9.workers" and not (self.project_root / whole["source_path"]).exists():
+        if project["name"].endswith(".workers") and not (self.project_root / whole["source_path"]).exists():
             raise Refused(400, {"source_path": ["not found in the project"]})
 
     def check_schedules(self, whole):
         if not re.match(r"DTSTART(;TZID=\S+)?:\d{8}T\d{6}Z? RRULE:(?=.*FREQ=)(?=.*INTERVAL=)", whole["rrule"]):
             raise Refused(400, {"rrule": ["Valid DTSTART, FREQ and INTERVAL required in rrule."]})
+        self.check_answers(whole, required=True)
 
     def check_workflow_job_template_nodes(self, whole):
-        template = self.objects["job_templates"].get(whole.get("unified_job_template"))
-        refused = rules.launch_problems(self.surveys.get(template["id"]), whole.get("extra_data") or {}) if template else []
+        # what is required may come from the workflow, or when it is launched
+        self.check_answers(whole, required=False)
+
+    def check_answers(self, whole, required):
+        """Refuse what a template does not ask for. AWX fills no default of a survey in here."""
+        number = whole.get("unified_job_template")
+        template = self.objects["job_templates"].get(number) or self.objects["workflow_job_templates"].get(number)
+        if template is None:
+            return
+        spec = self.surveys.get(number) if template["survey_enabled"] else None
+        refused = [] if template["ask_variables_on_launch"] else rules.launch_problems(spec, whole.get("extra_data") or {}, required)
         if refused:
-            raise Refused(400, {"extra_data": refused})
+            raise Refused(400, {"variables_needed_to_start": refused})
 
     def survey(self, method, item, body):
         if method == "POST":
@@ -238,12 +419,16 @@ class AwxDouble:
             if problem:
                 raise Refused(400, {"error": problem})
             self.surveys[item["id"]] = body
+        if method == "DELETE":
+            self.surveys.pop(item["id"], None)
         return 200, self.surveys.get(item["id"], {}) if method == "GET" else {}
 
     def association(self, method, resource, item, name, body):
         target = RESOURCES[resource][3][name]
         if method == "GET":
             return 200, self.page([self.view(target, other) for other in self.linked(resource, item, name)], {})
+        if body.get("id") is None and target == "labels":
+            body = {"id": self.put("labels", {"name": body["name"], "organization": body["organization"]})["id"]}
         if body["id"] not in self.objects[target]:
             raise Refused(400, {"id": ["object does not exist"]})
         if body.get("disassociate"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 
@@ -42,7 +43,9 @@ def credential_type(inputs, injectors):
             if kind == "env" and (name.startswith("ANSIBLE_") or not re.match(r"[a-zA-Z_]+[a-zA-Z0-9_]*$", name)):
                 return {"injectors": ["Environment variable %s may affect Ansible configuration so its use is not allowed in credentials." % name]}
             try:
-                sandbox.from_string(template).render(dict.fromkeys(names, "EXAMPLE"), tower=tower)
+                # no file knows where another one will be
+                known = {} if kind == "file" else {"tower": tower}
+                sandbox.from_string(template).render(dict.fromkeys(names, "EXAMPLE"), **known)
             except jinja2.TemplateError as error:
                 return {"injectors": ["%s uses an undefined field (%s)" % (name, error)]}
     return None
@@ -70,11 +73,11 @@ def survey(spec):
     return None
 
 
-def answer_problems(question, answers):
+def answer_problems(question, answers, required=True):
     """Return what is wrong with the answer to one question."""
     name, kind = question["variable"], question["type"]
     if name not in answers:
-        return ["'%s' value missing" % name] if question["required"] else []
+        return ["'%s' value missing" % name] if question["required"] and required else []
     value = answers[name]
     expected = {"integer": int, "float": (int, float), "multiselect": list}.get(kind, str)
     if not isinstance(value, expected) or isinstance(value, bool):
@@ -87,19 +90,48 @@ def answer_problems(question, answers):
     return ["'%s' value %s is out of range." % (name, value)] if (low is not None and size < low) or (high is not None and size > high) else []
 
 
-def launch_problems(spec, answers):
-    """Return why a template without ask_variables_on_launch refuses these variables. Defaults stand in for what is not answered."""
+def launch_problems(spec, answers, required=True):
+    """Return why a template without ask_variables_on_launch refuses these variables. No default of the survey is filled in."""
     questions = (spec or {}).get("spec", [])
     extra = set(answers) - {question["variable"] for question in questions}
     problems = ["Variables %s are not allowed on launch." % ", ".join(sorted(extra))] if extra else []
-    return problems + [problem for question in questions for problem in answer_problems(question, dict(defaults(spec), **answers))]
+    return problems + [problem for question in questions for problem in answer_problems(question, answers, required)]
 
 
 def defaults(spec):
-    """Return the variables that a survey sets when nobody answers: AWX's own way of choosing them."""
+    """Return the variables that a survey sets when a job is made and nobody answered: AWX's own way of choosing them."""
     found = {}
     for question in (spec or {}).get("spec", []):
         value = question.get("default")
         if value is not None and not answer_problems(question, {question["variable"]: value}):
             found[question["variable"]] = value
     return found
+
+
+def messages(kind, given):
+    """Return what is wrong with a notification's own messages, or None. AWX renders them once with a job that left nothing."""
+    sandbox = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    for event, parts in given.items():
+        for part, template in (parts or {}).items():
+            if not template:
+                continue
+            if part == "message" and "\n" in template:
+                return "Newlines are not allowed in the message of %s" % event
+            try:
+                text = render_message(template, {"id": 1, "name": "Stub", "status": "failed", "artifacts": {}, "job_explanation": ""}, sandbox)
+            except jinja2.TemplateError as error:
+                return "%s of %s: %s" % (part, event, error)
+            if part == "body" and kind == "webhook":
+                try:
+                    good = isinstance(json.loads(text), dict)
+                except ValueError:
+                    good = False
+                if not good:
+                    return "Webhook body for '%s' should be a json dictionary" % event
+    return None
+
+
+def render_message(template, job, sandbox=None):
+    """Return a notification's text for a job, as AWX makes it."""
+    sandbox = sandbox or ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    return sandbox.from_string(template).render(job=job, job_friendly_name="Job", url="https://awx.example.com/#/jobs/playbook/%s" % job["id"])
