@@ -384,7 +384,7 @@ CHECKS = (
         "Clocks of worker and gateway agree",
         WORKER,
         "Certificates and tokens look expired, and times in logs can't be compared.",
-        {"": ("the worker's clock is off by more than 30 s", repair(WORKER, "timedatectl set-ntp true"))},
+        {"": ("the worker's clock is off by more than 30 s", repair(WORKER, "timedatectl set-ntp true", "Where NTP is not supported: install chrony or systemd-timesyncd before."))},
         ("T04",),
         severity="warn",
         heal="time_sync",
