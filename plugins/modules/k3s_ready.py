@@ -201,6 +201,7 @@ def last_words(module):
     except units.Unreadable as reason:
         said = str(reason)
     lines = [re.sub(r'^(?:\S+\[\d+\]: )?(?:time="[^"]*" )?', "", line) for line in said.splitlines()]
+    lines = list(dict.fromkeys(lines))  # each once: it may have ended often
     return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]
 
 
