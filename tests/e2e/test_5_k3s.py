@@ -188,6 +188,7 @@ def bundle_iptables(bed, worker):
     """Bring this machine's iptables to a host as a k3s release has it: with all that it needs, and away from the PATH."""
     program = os.path.realpath(shutil.which("xtables-nft-multi") or "/usr/sbin/xtables-nft-multi")
     libraries = re.findall(r"=> (/\S+)", subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout)
+    libraries = [path for path in libraries if "/libc.so" not in path]  # the host has its own
     modules = os.path.dirname(next(pathlib.Path("/usr/lib").glob("*/xtables/libxt_standard.so")))
     bed.sh(worker, "rm -rf /root/iptables-double; mkdir -p /root/iptables-double/lib")
     for path in (program, modules, *libraries):
