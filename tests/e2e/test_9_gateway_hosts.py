@@ -82,7 +82,7 @@ def test_list_of_users_that_leaves_the_account_out(bed):
         (["DenyUsers bin beta9-*"], ["DenyUsers", f"{HARDENING}:2", "out of DenyUsers"]),
         (["AllowGroups root wheel"], ["AllowGroups", f"{HARDENING}:2", "usermod --append --groups root beta9-tunnel"]),
         (["Match User beta9-*", "    DisableForwarding yes"], ["DisableForwarding: expected no for beta9-tunnel, found yes", f"{HARDENING}:3"]),
-        (["Match all", "    AuthorizedKeysFile /etc/ssh/keys/%u"], ["AuthorizedKeysFile", f"{HARDENING}:3", "/etc/ssh/keys/%u"]),
+        (["Match User beta9-*", "    AuthorizedKeysFile /etc/ssh/keys/%u"], ["AuthorizedKeysFile", f"{HARDENING}:3", "/etc/ssh/keys/%u"]),
     ],
 )
 def test_what_only_the_administrator_may_change(bed, lines, words):
