@@ -220,7 +220,11 @@ def actions():
         own = ROOT / "plugins" / "action" / path.name
         if own.exists() and MADE not in own.read_text(encoding="utf-8"):
             continue
-        room, kind = ("in_process", "InProcess") if path.stem in IN_PROCESS else ("remote", "WithSecret" if '"no_log": True' in text or "beta9.workers.gateway\n" in text else "OnHost")
+        room, kind = (
+            ("in_process", "InProcess")
+            if path.stem in IN_PROCESS
+            else ("remote", "WithSecret" if '"no_log": True' in text or "beta9.workers.gateway\n" in text else "OnHost")
+        )
         files["plugins/action/" + path.name] = ACTION % (HEADER, MADE, room, room, kind, path.stem)
     table = "\n".join(known + ["}"]) + "  # fmt: skip\n"
     what = '"""{module: {name: type}} of every value that a module documents as returned."""'

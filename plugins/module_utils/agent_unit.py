@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent on a host: its versions side by side, the link that says which one runs, and what the running one says of itself.
 
-    DIRECTORY/versions/VERSION/     one virtual environment each; .complete is its last file
-    DIRECTORY/current               link to the one that runs
+DIRECTORY/versions/VERSION/     one virtual environment each; .complete is its last file
+DIRECTORY/current               link to the one that runs
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
         return True, result
     journal = "Read its journal: journalctl -u %s -n 50" % unit
     if not state:
-        cause = "the agent does not run: %s, %s" % (properties.get("ActiveState"), " | ".join(units.said(units.of_module(module), unit).splitlines()).rstrip("."))
+        cause = "the agent does not run: %s, %s" % (
+            properties.get("ActiveState"),
+            " | ".join(units.said(units.of_module(module), unit).splitlines()).rstrip("."),
+        )
         result.update(code="agent_not_running", cause=cause, remedy=journal)
     result.setdefault("code", "agent_not_ready")
     result.setdefault("cause", "no keepalive was accepted yet")

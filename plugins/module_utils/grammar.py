@@ -205,7 +205,7 @@ def repository_url(value, field: str = "url") -> str:
 def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
     """Return indexes or UUIDs of GPUs with commas between them, or none."""
     one = r"([0-9]{1,2}|(GPU|MIG)-[0-9a-zA-Z/-]{1,64})"
-    text = re.sub(r"\s*,\s*", ",", value) if isinstance(value, str) else str(value) if type(value) is int else value
+    text = re.sub(r"\s*,\s*", ",", value) if isinstance(value, str) else str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return _match(rf"none|{one}(,{one})*", text, field, "indexes or UUIDs of GPUs like 0,2 or GPU-5ac…, or none")
 
 
@@ -293,11 +293,6 @@ def package(value, field: str = "package") -> str:
     return _match(r"[A-Za-z0-9](\{branch\}|[A-Za-z0-9.+_-]){0,127}", value, field, "the name of a package")
 
 
-def image(value, field: str = "image") -> str:
-    """Return the name of a container image."""
-    return _match(r"[a-z0-9][A-Za-z0-9._/:@-]{0,254}", value, field, "an image like busybox:stable")
-
-
 def label(value, field: str = "namespace") -> str:
     """Return a name as Kubernetes gives them to namespaces."""
     return _match(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value, field, "a name of lower-case letters, digits and '-'")
@@ -306,11 +301,6 @@ def label(value, field: str = "namespace") -> str:
 def tag(value, field: str = "tag") -> str:
     """Return a tag of a tailnet."""
     return _match(r"tag:[A-Za-z][A-Za-z0-9-]{0,62}", value, field, "a tag like tag:gpu")
-
-
-def interface(value, field: str = "interface") -> str:
-    """Return the name of a network interface."""
-    return _match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", value, field, "the name of a network interface like tailscale0")
 
 
 def check_id(value, field: str = "id") -> str:

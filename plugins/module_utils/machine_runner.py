@@ -90,7 +90,12 @@ def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], 
         failure = {"msg": str(error), "code": problem.code, "cause": problem.cause, "remedy": problem.remedy, "retryable": problem.retryable}
         return dict(failure, failed=True, changed=False)
     except protocol.InvalidField as error:
-        failure = {"msg": str(error), "code": getattr(error, "code", "invalid_field"), "cause": f"{error.field} is not {error.expected}", "remedy": getattr(error, "remedy", f"Correct {error.field}.")}
+        failure = {
+            "msg": str(error),
+            "code": getattr(error, "code", "invalid_field"),
+            "cause": f"{error.field} is not {error.expected}",
+            "remedy": getattr(error, "remedy", f"Correct {error.field}."),
+        }
         return dict(failure, retryable=False, failed=True, changed=False)
     if client.dropped:
         result["warnings"] = [protocol.dropped_words(client.dropped)]

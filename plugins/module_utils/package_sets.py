@@ -124,7 +124,10 @@ class Apt:
                 rc, _out, err = self.work(["apt-get"] + self.INSTALL + ["--fix-broken", "install"])
             if rc:
                 names = self.broken()
-                remedy = "Repair or remove %s by hand, then run again: dpkg --configure %s" % ("it" if len(names) == 1 else "them", " ".join(names) or "--pending")
+                remedy = "Repair or remove %s by hand, then run again: dpkg --configure %s" % (
+                    "it" if len(names) == 1 else "them",
+                    " ".join(names) or "--pending",
+                )
                 found = "%s not configured: %s" % (", ".join(names) or "some packages", tail(err or out))
                 raise PackageError("packages of this host", "that what was interrupted can be finished", found, remedy)
         return True

@@ -67,7 +67,9 @@ def _of_host(params, facts):
     if _version(facts["python"]) < _version(params["min_python"]):
         yield problem("Python", "%s or newer" % params["min_python"], facts["python"], "Install a newer Python and point ansible_python_interpreter at it.")
     if facts["interpreter_hidden"]:
-        remedy = "Point ansible_python_interpreter at a Python of the system, like /usr/bin/python3: the agent is installed with it, and its unit sees no homes."
+        remedy = (
+            "Point ansible_python_interpreter at a Python of the system, like /usr/bin/python3: the agent is installed with it, and its unit sees no homes."
+        )
         yield problem("Python", "an interpreter outside of /home, /root, /run/user and /tmp", facts["interpreter"], remedy)
     if facts["noexec"]:
         remedy = "Mount it without noexec: mount -o remount,exec %s, and the same in /etc/fstab." % params["disk_path"]

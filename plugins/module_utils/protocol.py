@@ -588,9 +588,7 @@ STATUSES = {
         "the token is unknown to the gateway, deactivated, or mistyped",
         "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused.",
     ),
-    403: Code(
-        "token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."
-    ),
+    403: Code("token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."),
     404: Code(
         "route_missing",
         "this gateway build does not have this endpoint, or something else answers at this address",

@@ -229,9 +229,7 @@ def _permits(answer: Answer, need: Need):
         entries = " ".join(answer.settings.get(keyword, ["any"])).split()
         port = target.rpartition(":")[2]
         if not any(entry == "any" or _fits(entry, target) or (keyword == "permitlisten" and entry == port) for entry in entries):
-            yield Problem(
-                name, f"{target} for {need.user}", " ".join(entries), _where(answer, keyword, entries), f"Leave {need.user} out of that Match block."
-            )
+            yield Problem(name, f"{target} for {need.user}", " ".join(entries), _where(answer, keyword, entries), f"Leave {need.user} out of that Match block.")
 
 
 def _lists(answer: Answer, need: Need, groups: list[str]):

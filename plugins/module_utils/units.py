@@ -93,7 +93,7 @@ def readable(journald: Unit | None, paths: tuple = JOURNALS) -> None:
     if journald is not None and journald.load != "not-found" and journald.active != "active":
         raise Unreadable(f"systemd-journald is {'masked' if journald.load == 'masked' else journald.active}: nothing new is in the journal")
     files = [name for path in paths for name in glob.glob(path)]
-    if not files and any(os.path.isdir(path.split("/*")[0]) for path in paths) and os.geteuid() == 0:
+    if not files and any(os.path.isdir(path.split("/*", maxsplit=1)[0]) for path in paths) and os.geteuid() == 0:
         raise Unreadable("this host keeps no journal")
     if not any(os.access(name, os.R_OK) for name in files):
         raise Unreadable("the journal may not be read: run with become")

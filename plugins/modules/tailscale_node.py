@@ -274,7 +274,11 @@ def main():
 
 def last_words(module):
     """Return what tailscaled said when it ended, as far as it tells why."""
-    told = [line for line in units.said(units.of_module(module), "tailscaled.service", 40).splitlines() if any(word in line.lower() for word in ("error", "fail", "does not", "panic", "permission"))]
+    told = [
+        line
+        for line in units.said(units.of_module(module), "tailscaled.service", 40).splitlines()
+        if any(word in line.lower() for word in ("error", "fail", "does not", "panic", "permission"))
+    ]
     told = [line for line in told if "tailscaled.service" not in line] or told
     return " (%s)" % told[-1].strip() if told else ""
 

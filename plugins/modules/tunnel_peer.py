@@ -176,9 +176,7 @@ def other_tunnel(params, peer, key):
 
 def verify(module, params, address, repaired):
     """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of keys that it takes."""
-    need = sshd_effective.Need(
-        params["user"], params["path"], params["worker_address"], (address, params["listen_port"]), tuple(params["permit_open"])
-    )
+    need = sshd_effective.Need(params["user"], params["path"], params["worker_address"], (address, params["listen_port"]), tuple(params["permit_open"]))
     try:
         answer = sshd_effective.ask(module.run_command, params["user"], params["worker_address"])
     except sshd_effective.SshdError as error:

@@ -53,16 +53,12 @@ def awaited(plans: Mapping[str, Mapping[str, Any]], hosts: Mapping[str, Mapping[
         if not chosen["remedies"] or health is None or health["outcome"] in ("healthy", "unreachable"):
             continue
         others = any(root["does"] in ("ask", "person") for root in chosen["roots"])
-        if not others or any(
-            _status(health, root["id"]) not in FINE for root in chosen["roots"] if root["does"] == "heal"
-        ):
+        if not others or any(_status(health, root["id"]) not in FINE for root in chosen["roots"] if root["does"] == "heal"):
             found.append(name)
     return found
 
 
-def outcome(
-    chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str = "", check: bool = False
-) -> Dict[str, Any]:
+def outcome(chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str = "", check: bool = False) -> Dict[str, Any]:
     """Return what came of a plan. health: of the host, after healing. failure: what went wrong meanwhile. check: nothing was done."""
     rows = [_row(root, health, failure, check) for root in chosen["roots"]]
     known = {root["id"] for root in chosen["roots"]}
@@ -81,11 +77,7 @@ def outcome(
     if failure and not any(failure in row[2] for row in rows):
         rows.append(["-", "a remedy did not run to its end", failure])
     healthy = health["outcome"] == "healthy" and not failure
-    told = [
-        "%s: %s" % (row[0], row[2])
-        for row in rows
-        if row[2] not in ("healed", "left alone: a warning") and not row[2].startswith("healthy, though")
-    ]
+    told = ["%s: %s" % (row[0], row[2]) for row in rows if row[2] not in ("healed", "left alone: a warning") and not row[2].startswith("healthy, though")]
     return {
         "healthy": healthy,
         "message": "; ".join(told) or ("healthy" if healthy else health["outcome"]),

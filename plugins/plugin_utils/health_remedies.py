@@ -27,16 +27,10 @@ class Remedies:
     variables: task_vars. gateway_host: the inventory's name of the gateway host, or "".
     """
 
-    def __init__(
-        self, variables: Mapping[str, Any], gateway_host: str = "", kubeconfig: str = "", namespace: str = "beta9"
-    ) -> None:
+    def __init__(self, variables: Mapping[str, Any], gateway_host: str = "", kubeconfig: str = "", namespace: str = "beta9") -> None:
         self.hostvars = variables["hostvars"]
         self.gateway_host = gateway_host
-        self.kubectl = " ".join(
-            ["kubectl"]
-            + (["--kubeconfig", shlex.quote(kubeconfig)] if kubeconfig else [])
-            + ["-n", shlex.quote(namespace)]
-        )
+        self.kubectl = " ".join(["kubectl"] + (["--kubeconfig", shlex.quote(kubeconfig)] if kubeconfig else []) + ["-n", shlex.quote(namespace)])
         self.options = options(variables)
         self.in_awx = any(name in variables for name in ("awx_job_id", "tower_job_id"))
         self.documentation = documentation()
@@ -47,9 +41,7 @@ class Remedies:
         for verdict in verdicts:
             if verdict["remedy"]:
                 known = known or {"values": self.values(host), "places": self.places(host)}
-                verdict["remedy"] = self.playable(
-                    remedies.fill(verdict["remedy"], known["values"], known["places"]), host
-                )
+                verdict["remedy"] = self.playable(remedies.fill(verdict["remedy"], known["values"], known["places"]), host)
                 verdict["docs"] = self.documentation(verdict["id"])
 
     def places(self, host: str) -> Dict[str, str]:
@@ -59,20 +51,14 @@ class Remedies:
     def values(self, host: str) -> Dict[str, str]:
         """Return what a command for this host may name, quoted for a shell."""
         tunnel = self.variable(host, "beta9_connection") in (None, "autossh")
-        url = self.variable(host, "beta9_worker_gateway_url") or (
-            None if tunnel else self.variable(host, "beta9_gateway_url")
-        )
+        url = self.variable(host, "beta9_worker_gateway_url") or (None if tunnel else self.variable(host, "beta9_gateway_url"))
         url = str(url or TUNNEL_URL).rstrip("/")
         try:
             parts = urlsplit(url)
         except ValueError:
             parts = urlsplit(TUNNEL_URL)
         forwards = self.variable(host, "autossh_forwards")
-        forward = (
-            dict(FORWARD, **forwards[0])
-            if isinstance(forwards, list) and forwards and isinstance(forwards[0], dict)
-            else FORWARD
-        )
+        forward = dict(FORWARD, **forwards[0]) if isinstance(forwards, list) and forwards and isinstance(forwards[0], dict) else FORWARD
         found = {
             "host": host,
             "gateway_host": self.gateway_host or remedies.PLACEHOLDERS["gateway_host"],
@@ -140,10 +126,7 @@ def documentation() -> Callable[[str], str]:
     """Return a function that gives the address of a check's page: the published one if the artefact names it, else the file beside this."""
     address = ""
     if installed():
-        address = (
-            json.loads((ROOT / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"].get("documentation")
-            or ""
-        )
+        address = json.loads((ROOT / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"].get("documentation") or ""
     if address:
         return lambda name: "%s/checks/%s.html" % (address.rstrip("/"), name)
     return lambda name: (ROOT / "docs" / "checks" / (name + ".md")).as_uri()

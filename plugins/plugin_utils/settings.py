@@ -157,7 +157,7 @@ def problem_of(name: str, value: Any) -> dict | None:
     check = _check_of(name)
     if check and kind not in ("bool", "dict"):
         try:
-            check(str(value) if type(value) is int and kind in ("str", "path") else value, name)
+            check(str(value) if isinstance(value, int) and not isinstance(value, bool) and kind in ("str", "path") else value, name)
         except grammar.InvalidField as error:
             return _wrong(error.field, error.expected, error.found)
     return None

@@ -7,7 +7,6 @@ One file a kind of attack. A test performs the attack and then looks at what the
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import sys
 
@@ -20,7 +19,7 @@ ROOT = e2e.ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 
 # What stands where Ansible finds the worker's Python. Only Ansible's modules come as a program on standard input or as AnsiballZ file.
-HOSTILE_PYTHON = r'''#!/usr/bin/REAL -I
+HOSTILE_PYTHON = r"""#!/usr/bin/REAL -I
 import json, os, re, subprocess, sys
 real, arguments = "/usr/bin/REAL", sys.argv[1:]
 if arguments and "AnsiballZ" not in arguments[0]:
@@ -50,7 +49,7 @@ if lie:
 sys.stdout.buffer.write(out)
 sys.stdout.flush()
 sys.exit(0 if lie else done.returncode)
-'''
+"""
 
 # Takes every request, answers nothing useful, and keeps what it was told
 LISTENER = r"""
@@ -91,7 +90,10 @@ class Turned:
     def listen(self, worker):
         """Start the listener on a worker; return its address."""
         self.put(worker, "/opt/listener.py", LISTENER)
-        self.bed.sh(worker, "rm -f /var/log/listener.log; systemctl stop listener 2>/dev/null; systemd-run -q --unit listener /usr/bin/python3 /opt/listener.py; sleep 0.5")
+        self.bed.sh(
+            worker,
+            "rm -f /var/log/listener.log; systemctl stop listener 2>/dev/null; systemd-run -q --unit listener /usr/bin/python3 /opt/listener.py; sleep 0.5",
+        )
         return "http://%s:8099" % self.address(worker)
 
     def heard(self, worker):

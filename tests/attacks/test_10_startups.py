@@ -24,8 +24,8 @@ def test_idle_connections_of_one_worker_keep_nobody_out(testbed):
     try:
         # from another address, ten logins one after the other
         script = (
-            "n=0; for i in 1 2 3 4 5 6 7 8 9 10; do python3 -c 'import socket; s = socket.create_connection((\"%s\", 22), 5); s.settimeout(5); "
-            "assert s.recv(64).startswith(b\"SSH-\")' 2>/dev/null && n=$((n+1)); done; echo $n" % address
+            'n=0; for i in 1 2 3 4 5 6 7 8 9 10; do python3 -c \'import socket; s = socket.create_connection(("%s", 22), 5); s.settimeout(5); '
+            'assert s.recv(64).startswith(b"SSH-")\' 2>/dev/null && n=$((n+1)); done; echo $n' % address
         )
         assert testbed.sh(testbed.workers[1], script) == "10"
     finally:

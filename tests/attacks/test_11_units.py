@@ -22,7 +22,7 @@ def test_a_unit_shares_no_memory_with_other_users(ready, unit):
     # as its own user and in its own view of the files, what it would write there
     script = (
         "p=$(systemctl show -P MainPID %s); for d in /dev/shm /dev/mqueue; do "
-        "nsenter -t $p -m -S $(stat -c %%u /proc/$p) sh -c \"ls $d; touch $d/x\" 2>&1 && echo WRITTEN; done; true" % unit
+        'nsenter -t $p -m -S $(stat -c %%u /proc/$p) sh -c "ls $d; touch $d/x" 2>&1 && echo WRITTEN; done; true' % unit
     )
     for worker in ready.workers:
         assert "WRITTEN" not in ready.sh(worker, script)
@@ -33,7 +33,7 @@ def test_k3s_from_a_mirror_without_tls_is_refused_unless_it_is_pinned_or_wished_
     cases = {"bare": {}, "pinned": {"binary_sha256": "0" * 64}, "wished": {"insecure_mirror": True}}
     play = tmp_path / "play.yml"
     tasks = "".join("    - beta9.workers.k3s_preflight: %s\n      register: r_%s\n" % (json.dumps(dict(base, **more)), name) for name, more in cases.items())
-    tasks += "".join("    - debug: {msg: '%s {{ r_%s.problems | map(attribute=\"expected\") | join(\";\") }} END'}\n" % (name, name) for name in cases)
+    tasks += "".join('    - debug: {msg: \'%s {{ r_%s.problems | map(attribute="expected") | join(";") }} END\'}\n' % (name, name) for name in cases)
     play.write_text("- hosts: %s\n  gather_facts: false\n  become: true\n  tasks:\n%s" % (ready.workers[0], tasks))
     _status, output = ready.play(str(play))
     text = " ".join(output.split())

@@ -11,7 +11,10 @@ import pytest
 
 SERVED = "/root/mirror"
 PORT = 8099
-RELEASE = "Origin: x\nSuite: stable\nCodename: stable\nArchitectures: amd64 arm64\nDate: %s\nSHA256:\n e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 Packages\n"
+RELEASE = (
+    "Origin: x\nSuite: stable\nCodename: stable\nArchitectures: amd64 arm64\nDate: %s\nSHA256:\n"
+    " e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 0 Packages\n"
+)
 
 
 class Keys:
@@ -113,7 +116,10 @@ def worker(testbed, request):
 
 def update(bed, worker):
     """Return what apt says when it reads this repository's index."""
-    return bed.sh(worker, "apt-get -q update --error-on=any -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/attack.sources -o Dir::Etc::sourceparts=- 2>&1; echo status $?")
+    return bed.sh(
+        worker,
+        "apt-get -q update --error-on=any -o Dir::Etc::sourcelist=/etc/apt/sources.list.d/attack.sources -o Dir::Etc::sourceparts=- 2>&1; echo status $?",
+    )
 
 
 def test_a_key_beside_the_expected_one_is_trusted_by_nobody(testbed, keys, worker, tmp_path):

@@ -61,7 +61,9 @@ def test_the_key_of_another_worker_is_refused(converged):
         converged.sh(second, put % other + "\nsystemctl restart beta9-tunnel")
 
 
-@pytest.mark.parametrize("account", ["root", *(pytest.param(name, marks=pytest.mark.long) for name in ("sshd", "redis", "a\nMatch all\n    PermitRootLogin yes"))])
+@pytest.mark.parametrize(
+    "account", ["root", *(pytest.param(name, marks=pytest.mark.long) for name in ("sshd", "redis", "a\nMatch all\n    PermitRootLogin yes"))]
+)
 def test_an_account_that_the_role_did_not_make_is_left_alone(converged, account):
     before = files(converged), converged.sh(converged.gateway, "cat /etc/passwd")
     status, output = converged.play("prepare_gateway.yml", "-e", json.dumps({"gateway_host_user": account}))

@@ -17,13 +17,17 @@ LIES = {
     "numbers as observations": {"replace": dict(GOOD, observations=[1, 2])},
     "no settings": {"replace": {"changed": False, "observations": [], "identity": GOOD["identity"]}},
     "an identity that is a list": {"replace": dict(GOOD, observations=[], identity=[])},
-    "data of other types": {"replace": dict(GOOD, observations=[{"id": "U03", "outcome": "ok", "data": {"gpu_count": "many"}}, {"id": "T06", "outcome": "ok", "data": 5}])},
+    "data of other types": {
+        "replace": dict(GOOD, observations=[{"id": "U03", "outcome": "ok", "data": {"gpu_count": "many"}}, {"id": "T06", "outcome": "ok", "data": 5}])
+    },
     "30 MB of text": {"replace": dict(GOOD, observations=[{"id": "T03", "outcome": "bad", "code": "refused", "found": "x" * 30_000_000}])},
     "controls": {"replace": dict(GOOD, observations=[{"id": "T03", "outcome": "bad", "code": "refused", "found": ESCAPES, "evidence": ESCAPES}])},
     "a machine id for Redis": {"replace": dict(GOOD, observations=[], identity={"machine_id": "*\r\nFLUSHALL", "pool": "gpu", "provider": "generic"})},
     "JSON without end": {"raw": "[" * 300_000},
     "no JSON": {"raw": "\x1b[2Jnothing"},
-    "the gateway's own checks": {"replace": dict(GOOD, observations=[{"id": "M02", "outcome": "ok"}, {"id": "C02", "outcome": "ok"}, {"id": "G01", "outcome": "ok"}])},
+    "the gateway's own checks": {
+        "replace": dict(GOOD, observations=[{"id": "M02", "outcome": "ok"}, {"id": "C02", "outcome": "ok"}, {"id": "G01", "outcome": "ok"}])
+    },
 }
 SHORT = ("controls",)
 

@@ -85,9 +85,7 @@ class Awx:
 
 def copy_project(target):
     """Copy what git tracks, links kept, as AWX's project update does."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True
-    ).stdout
+    names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True).stdout
     target.mkdir(parents=True)
     subprocess.run(["xargs", "-0", "cp", "--parents", "--no-dereference", "--target-directory", str(target)], cwd=ROOT, input=names, check=True)
     return target

@@ -38,7 +38,9 @@ def environment(folder):
     python = folder / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
     lock = str(ROOT / "agent_src" / "requirements.txt")
-    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", lock], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", lock], check=True
+    )
     packages = next((folder / "venv" / "lib").glob("python3*")) / "site-packages"
     shutil.copytree(ROOT / "agent_src" / "beta9_agent", packages / "beta9_agent", ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run([str(python), "-m", "compileall", "-q", str(packages)], check=True)

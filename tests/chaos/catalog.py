@@ -126,7 +126,7 @@ DISK_FULL = (
     "mount -t tmpfs -o size=64k full %s; dd if=/dev/zero of=%s/fill bs=4k 2>/dev/null; " % (STATE_DIRECTORY, STATE_DIRECTORY)
     + FILL
     + "; dd if=/dev/zero of=/run/fill bs=1k 2>/dev/null; "
-    + "for place in /run %s; do ! sh -c \"echo x > $place/one\" 2>/dev/null || exit 1; done; " % STATE_DIRECTORY
+    + 'for place in /run %s; do ! sh -c "echo x > $place/one" 2>/dev/null || exit 1; done; ' % STATE_DIRECTORY
 )
 DISK_FREE = "mount -o remount,size=1g /run; rm -f /run/fill /run/one; umount -l %s" % STATE_DIRECTORY
 

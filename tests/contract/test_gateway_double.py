@@ -25,7 +25,13 @@ FULL = {
 }
 KEY = "provider:machine:generic:gpu:0a1b2c3d"
 NO_GPUS = dict.fromkeys(("A10G", "A100-40", "A100-80", "A6000", "H100", "L4", "L40S", "RTX4090", "RTX5090", "T4"), False)
-CREATE_REFUSED = {"ok": False, "errMsg": "This pool does not currently support machine creation", "machine": None, "agentUpstreamUrl": "", "agentUpstreamBranch": ""}
+CREATE_REFUSED = {
+    "ok": False,
+    "errMsg": "This pool does not currently support machine creation",
+    "machine": None,
+    "agentUpstreamUrl": "",
+    "agentUpstreamBranch": "",
+}
 BEAT = {"machine_id": "0a1b2c3d", "pool_name": "gpu", "metrics": {}}
 
 
@@ -266,7 +272,9 @@ def test_keepalive_on_a_pending_machine_makes_it_ready_without_cpu(gateway):
     assert (gateway.state(machine["id"])["status"], gateway.state(machine["id"])["cpu"]) == ("ready", "0")
 
 
-@pytest.mark.parametrize("body", [{"machine_id": ""}, {"machine_id": "ffffffff"}, {"pool_name": "home"}, {"provider_name": "any"}, {"cpu": "8", "memory": "16384"}])
+@pytest.mark.parametrize(
+    "body", [{"machine_id": ""}, {"machine_id": "ffffffff"}, {"pool_name": "home"}, {"provider_name": "any"}, {"cpu": "8", "memory": "16384"}]
+)
 def test_register_takes_nearly_anything(gateway, body):
     assert call(gateway, "POST", M + "/register", gateway.token("machine"), dict(FULL, **body))[0] == 200
 

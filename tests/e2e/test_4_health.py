@@ -45,7 +45,7 @@ def statuses(entry):
 def wait_healthy(bed):
     """Wait until both agents had a keepalive accepted."""
     for worker in bed.workers:
-        bed.sh(worker, "for n in $(seq 100); do grep -qs '\"status\": \"ready\"' /run/beta9-agent/state.json && exit 0; sleep 0.1; done; exit 1")
+        bed.sh(worker, 'for n in $(seq 100); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && exit 0; sleep 0.1; done; exit 1')
 
 
 def test_onboarding_ends_with_it(onboarded):

@@ -80,7 +80,14 @@ class Cluster:
 
     def settings(self, version=OLD, **variables):
         """Return the variables of a run."""
-        wish = {"beta9_k3s": True, "beta9_nvidia": False, "k3s_version": version, "k3s_artifact_url": self.site + "/good", "k3s_insecure_mirror": True, "k3s_min_disk_mib": 50}
+        wish = {
+            "beta9_k3s": True,
+            "beta9_nvidia": False,
+            "k3s_version": version,
+            "k3s_artifact_url": self.site + "/good",
+            "k3s_insecure_mirror": True,
+            "k3s_min_disk_mib": 50,
+        }
         return {**wish, "k3s_wait_seconds": 60, "k3s_gpu_wait_seconds": 40, **variables}
 
     def onboard(self, *arguments, **variables):
@@ -99,7 +106,9 @@ class Cluster:
         status, output = self.bed.play("tests/e2e/k3s_role.yml", "-i", str(path), *arguments, alone=True)
         words = {name: re.sub(r"\s+", " ", text.replace("''", "'")) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
         # what preflight found is reported once for all hosts: "1. what: expected ..., found .... remedy on host, host"
-        report = " ".join(re.sub(r"^ *- ", "", line).strip("' ") for line in output.partition("Report every problem once]")[2].partition("\n\n")[0].splitlines())
+        report = " ".join(
+            re.sub(r"^ *- ", "", line).strip("' ") for line in output.partition("Report every problem once]")[2].partition("\n\n")[0].splitlines()
+        )
         for problem, where in re.findall(r"\b\d+\. (.*?) on ((?:all \d+ hosts)|[\w-]+(?:, [\w-]+)*)(?= \d+\. |$)", report.replace("''", "'")):
             for name in words if where.startswith("all") else where.split(", "):
                 words[name] += " " + problem
@@ -176,7 +185,8 @@ done
 """
 SNAPSHOT = r"""
 find /etc /opt /root /run /srv /usr/local /usr/libexec /var/lib /var/log -xdev \
-    \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /run/systemd -o -path /var/lib/systemd -o -path /run/log -o -path /var/log/journal -o -path /run/udev \
+    \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /run/systemd -o -path /var/lib/systemd -o -path /run/log -o -path /var/log/journal \
+    -o -path /run/udev \
     -o -path /root/.ansible -o -path '/run/user' -o -path /run/lock \) -prune -o -print 2>/dev/null | sort
 sed 's/^/mount /' /proc/mounts | cut -d' ' -f1-3 | sort
 nft list ruleset 2>/dev/null | grep -E '^\s+(ip|ip6|tcp|udp|meta|iifname|counter|jump|goto)' | grep -v OTHERS | sed 's/^/rule /'
@@ -192,7 +202,9 @@ def bundle_iptables(bed, worker):
     modules = os.path.dirname(next(pathlib.Path("/usr/lib").glob("*/xtables/libxt_standard.so")))
     bed.sh(worker, "rm -rf /root/iptables-double; mkdir -p /root/iptables-double/lib")
     for path in (program, modules, *libraries):
-        subprocess.run(["podman", "cp", os.path.realpath(path) if path != modules else path, worker + ":/root/iptables-double/lib/" + os.path.basename(path)], check=True)
+        subprocess.run(
+            ["podman", "cp", os.path.realpath(path) if path != modules else path, worker + ":/root/iptables-double/lib/" + os.path.basename(path)], check=True
+        )
     names = " ".join(family + verb for family in ("iptables", "ip6tables") for verb in ("", "-save", "-restore"))
     bed.sh(
         worker,
@@ -471,7 +483,9 @@ def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
     assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 200
     kept = cluster.bed.sh(cluster.bed.gateway, "redis-cli hget provider:machine:generic:gpu:%s token" % cluster.bed.machine_id(cluster.second))
     assert kept == after, "the gateway was not told the new token"
-    cluster.bed.sh(cluster.second, "cp -a /etc/beta9/credentials/k3s_token /root/kept; printf %%s %s > /etc/beta9/credentials/k3s_token" % before[cluster.second])
+    cluster.bed.sh(
+        cluster.second, "cp -a /etc/beta9/credentials/k3s_token /root/kept; printf %%s %s > /etc/beta9/credentials/k3s_token" % before[cluster.second]
+    )
     try:
         assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 401
     finally:
@@ -500,7 +514,7 @@ def test_registries_and_pull_secrets(cluster):
 
 def test_host_with_another_name_stays_the_same_node(cluster):
     """The Node of a name that the host had before is told of, and is no reason to fail."""
-    names = "k3s kubectl get nodes -o json | grep -o '\"name\": \"[^\"]*' | cut -d'\"' -f4"
+    names = 'k3s kubectl get nodes -o json | grep -o \'"name": "[^"]*\' | cut -d\'"\' -f4'
     before = cluster.bed.sh(cluster.second, names)
     cluster.bed.sh(cluster.second, "hostname renamed; systemctl restart k3s; sleep 4")
     try:

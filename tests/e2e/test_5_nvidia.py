@@ -254,11 +254,14 @@ def test_held_packages_stay_where_everything_else_is_upgraded(host):
 @pytest.mark.long
 def test_blacklist_reaches_the_initramfs(host):
     """Real initramfs-tools. Killed between the file and the image, the next run completes it."""
-    host.sh("""
+    host.sh(
+        """
         DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends initramfs-tools >/dev/null 2>&1
         echo RESUME=none > /etc/initramfs-tools/conf.d/resume; echo CONFIG_RD_GZIP=y > /boot/config-%s; touch /boot/vmlinuz-%s
         touch -d '1 hour ago' /etc/modprobe.d/beta9-nvidia-nouveau.conf; mv /etc/modprobe.d/beta9-nvidia-nouveau.conf /root/
-        update-initramfs -c -k %s >/dev/null 2>&1; ls /boot/initrd.img-%s; mv /root/beta9-nvidia-nouveau.conf /etc/modprobe.d/""" % ((KERNEL,) * 4))
+        update-initramfs -c -k %s >/dev/null 2>&1; ls /boot/initrd.img-%s; mv /root/beta9-nvidia-nouveau.conf /etc/modprobe.d/"""
+        % ((KERNEL,) * 4)
+    )
     inside = "lsinitramfs /boot/initrd.img-%s | grep -c beta9-nvidia-nouveau || true" % KERNEL
     try:
         assert host.sh(inside) == "0"

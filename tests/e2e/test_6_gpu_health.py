@@ -17,8 +17,8 @@ K3S = """#!/bin/sh
 case "$*" in
   --version) echo "k3s version v0-double" ;;
   *readyz*) echo "readyz check passed" ;;
-  *"get nodes"*) printf '{"items": [{"metadata": {"name": "node"}, "status": {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"nvidia.com/gpu": "%s"}}}]}' \\
-      "$(cat /etc/beta9-allocatable-double)" ;;
+  *"get nodes"*) printf '{"items": [{"metadata": {"name": "node"}, "status": {"conditions": %s, "allocatable": {"nvidia.com/gpu": "%s"}}}]}' \\
+      '[{"type": "Ready", "status": "True"}]' "$(cat /etc/beta9-allocatable-double)" ;;
   server) exec sleep infinity ;;
 esac
 """
@@ -58,7 +58,8 @@ class GpuHost:
         (folder / "k3s").write_text(K3S)
         subprocess.run(["podman", "cp", str(folder / "k3s"), self.host + ":/usr/local/bin/k3s"], check=True, capture_output=True)
         self.sh("export GPUS=%d\n" % gpus + (DOUBLES / "equip_bare.sh").read_text())
-        self.sh("""
+        self.sh(
+            """
             cd /usr/local/lib; for n in libnvidia-ml libcuda; do ln -sf $n.so.550.1.1 $n.so.1; done; ldconfig
             mkdir -p /opt/module-double/nvidia; rm -rf /opt/module-double/nouveau; echo 550.1.1 > /opt/module-double/nvidia/version
             chmod 755 /usr/local/bin/nvidia-smi /usr/local/bin/k3s; echo %d > /etc/beta9-allocatable-double
@@ -67,7 +68,9 @@ class GpuHost:
 exec /usr/bin/journalctl "$@"\\n' > /usr/local/sbin/journalctl
             : > /etc/beta9-kernel-log-double
             printf '[Service]\\nExecStart=/usr/local/bin/k3s server\\n' > /etc/systemd/system/k3s.service
-            chmod 755 /usr/local/sbin/*; systemctl daemon-reload; systemctl start k3s""" % gpus)
+            chmod 755 /usr/local/sbin/*; systemctl daemon-reload; systemctl start k3s"""
+            % gpus
+        )
         self.register()
 
     def register(self):
@@ -233,9 +236,9 @@ def test_debians_own_packages_without_a_gpu(gpu_host, tmp_path):
         status, output = gpu_host.role(nvidia_toolkit=False)
         plain = " ".join(output.split())
         assert status != 0 and "was installed from packages and is left as it is" in plain and "the GPUs can't be used yet" in plain, output
-        assert (
-            "cuInit answers error" in plain and "persistence mode: expected enabled" in plain and "couldn't communicate with the NVIDIA driver" in plain
-        ), output
+        assert "cuInit answers error" in plain and "persistence mode: expected enabled" in plain and "couldn't communicate with the NVIDIA driver" in plain, (
+            output
+        )
         assert {"libnvidia-ml1", "nvidia-smi", "libcuda1", "nvidia-persistenced", "nvidia-alternative"} <= set(gpu_host.sh("apt-mark showhold").split())
         assert gpu_host.sh("systemctl is-enabled nvidia-persistenced") == "enabled"
     finally:

@@ -48,9 +48,8 @@ OFTEN = edit("/etc/beta9/agent.env", "'s/^BETA9_KEEPALIVE_INTERVAL=.*/BETA9_KEEP
 
 def drop_in(unit, lines):
     """Return a script that adds lines to the [Service] of a unit."""
-    return "mkdir -p /run/systemd/system/{0}.service.d; printf '[Service]\\n{1}\\n' > /run/systemd/system/{0}.service.d/fault.conf; systemctl daemon-reload; ".format(
-        unit, lines.replace("'", "'\\''")
-    )
+    folder, text = f"/run/systemd/system/{unit}.service.d", lines.replace("'", "'\\''")
+    return f"mkdir -p {folder}; printf '[Service]\\n{text}\\n' > {folder}/fault.conf; systemctl daemon-reload; "
 
 
 def no_drop_in(unit):
@@ -383,10 +382,7 @@ FAULTS = [
         "agent ends after some seconds",
         "P01",
         "Agent Crashes on Startup",
-        {
-            "worker": drop_in("beta9-agent", "ExecStart=\\nExecStart=/bin/sh -c 'sleep 4; exit 1'")
-            + "systemctl restart --no-block beta9-agent; sleep 8"
-        },
+        {"worker": drop_in("beta9-agent", "ExecStart=\\nExecStart=/bin/sh -c 'sleep 4; exit 1'") + "systemctl restart --no-block beta9-agent; sleep 8"},
         {"worker": no_drop_in("beta9-agent") + AGENT_NOW},
         code="failing",
     ),
@@ -408,7 +404,12 @@ FAULTS = [
         "pool typo in the agent's settings",
         "P07",
         'Error: "Invalid pool name" (500)',
-        {"worker": KEEP.format(AGENT_ENV) + "; sed -i s/^BETA9_POOL_NAME=.*/BETA9_POOL_NAME=gpuu/ " + AGENT_ENV + "; systemctl restart --no-block beta9-agent; sleep 2"},
+        {
+            "worker": KEEP.format(AGENT_ENV)
+            + "; sed -i s/^BETA9_POOL_NAME=.*/BETA9_POOL_NAME=gpuu/ "
+            + AGENT_ENV
+            + "; systemctl restart --no-block beta9-agent; sleep 2"
+        },
         {"worker": BACK.format(AGENT_ENV) + "; " + AGENT_NOW},
         code="identity",
     ),

@@ -138,7 +138,7 @@ def equip():
         "#!/bin/sh\n# TEST DOUBLE of tailscale: its status with every registered machine as a peer, and its ping\n"
         'if [ "$1" = status ]; then\n'
         "    for key in $(redis-cli smembers provider:machine:generic:gpu:machine_index); do redis-cli hget $key hostname; done |\n"
-        "        sed 's/.*/\"&\": {\"TailscaleIPs\": [\"&\"]}/' | paste -sd, | sed 's/.*/{\"BackendState\": \"Running\", \"Peer\": {&}}/'\n"
+        '        sed \'s/.*/"&": {"TailscaleIPs": ["&"]}/\' | paste -sd, | sed \'s/.*/{"BackendState": "Running", "Peer": {&}}/\'\n'
         "    exit\nfi\n"
         '[ "$(cat /etc/beta9-tailscale-double)" = Running ] || { echo "no reply"; exit 1; }\n'
         'echo "pong from worker via 10.0.0.1:41641 in 1ms"\n'
@@ -461,7 +461,7 @@ def main():
     print(json.dumps(totals, indent=1))
     if not options.keep:
         subprocess.run([sys.executable, str(ROOT / "tests/testbed/testbed.py"), "down"], check=True, env=dict(os.environ, B9_TESTBED=NAME))
-    reached = all(totals["shares"][name] is None or totals["shares"][name] >= bar for name, bar in BARS.items())
+    reached = all(totals["shares"][name] is None or totals["shares"][name] >= least for name, least in BARS.items())
     return 0 if reached and not totals["called_healthy"] and not totals["commands_failed"] and not wrong else 1
 
 

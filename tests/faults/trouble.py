@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.faults.catalog import BACK, KEEP, RESTART_TUNNEL, TUNNEL_UP
 
 KNOWN_HOSTS = "/etc/beta9/tunnel/known_hosts"
-READY = "for n in $(seq 150); do grep -qs '\"status\": \"ready\"' /run/beta9-agent/state.json && break; sleep 0.1; done"
+READY = 'for n in $(seq 150); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'
 
 BEFORE = {
     # the gateway host showed another key, and that was repaired; then the agent was killed once

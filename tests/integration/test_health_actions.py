@@ -17,9 +17,7 @@ REMEDIES = health_remedies.Remedies({"hostvars": {"gpu-1": {}}}, "gate")
 
 def health(message="", **seen):
     """Return a host's entry of health_report: everything ok but what is named."""
-    observations = [
-        {"id": check.id, "outcome": seen.get(check.id, "ok"), "found": "as found"} for check in catalog.CHECKS
-    ]
+    observations = [{"id": check.id, "outcome": seen.get(check.id, "ok"), "found": "as found"} for check in catalog.CHECKS]
     verdicts = diagnose.clean(diagnose.diagnose(observations))
     REMEDIES.complete(verdicts, "gpu-1")
     return {"outcome": diagnose.outcome(verdicts), "message": message, "verdicts": verdicts}

@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 
 import pytest
 import yaml

@@ -53,9 +53,7 @@ AREAS = {
         ("tests/unit/health",),
         ("tests/unit/host", "tests/integration"),
     ),
-    "protocol": Area(
-        ("plugins/module_utils/protocol.py",), ("tests/unit/protocol",), ("tests/unit/agent", "tests/integration")
-    ),
+    "protocol": Area(("plugins/module_utils/protocol.py",), ("tests/unit/protocol",), ("tests/unit/agent", "tests/integration")),
     "agent": Area(
         ("agent_src/beta9_agent/[a-o]*.py", "agent_src/beta9_agent/r*.py"),
         ("tests/unit/agent",),
@@ -94,11 +92,7 @@ def changes(node: ast.AST) -> Iterator[tuple]:
         other = copy.deepcopy(node)
         other.op = OPPOSITE[type(node.op)]()
         yield "turned", other
-    elif (
-        isinstance(node, ast.BinOp)
-        and type(node.op) in OPPOSITE
-        and not isinstance(node.left, (ast.Constant, ast.JoinedStr, ast.List))
-    ):
+    elif isinstance(node, ast.BinOp) and type(node.op) in OPPOSITE and not isinstance(node.left, (ast.Constant, ast.JoinedStr, ast.List)):
         other = copy.deepcopy(node)
         other.op = OPPOSITE[type(node.op)]()
         yield "turned", other
@@ -131,9 +125,7 @@ def of_file(path: pathlib.Path) -> List[List[Mutant]]:
     for function in ast.walk(tree):
         if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
-        skip = {id(part) for part in ast.walk(function.args)} | {
-            id(inner) for deco in function.decorator_list for inner in ast.walk(deco)
-        }
+        skip = {id(part) for part in ast.walk(function.args)} | {id(inner) for deco in function.decorator_list for inner in ast.walk(deco)}
         if ast.get_docstring(function):
             skip |= {id(part) for part in ast.walk(function.body[0])}
         mine = []
@@ -141,11 +133,9 @@ def of_file(path: pathlib.Path) -> List[List[Mutant]]:
             if id(node) in skip or not hasattr(node, "lineno"):
                 continue
             for kind, other in changes(node):
-                was, now = (ast.unparse(part).split("\n")[0] for part in (node, ast.fix_missing_locations(other)))
+                was, now = (ast.unparse(part).split("\n", maxsplit=1)[0] for part in (node, ast.fix_missing_locations(other)))
                 mine.append(Mutant(name, node.lineno, places[id(node)], kind, was, now))
-        mine.sort(
-            key=lambda mutant: hashlib.sha256(("%s %s %s" % (function.name, mutant.was, mutant.now)).encode()).digest()
-        )
+        mine.sort(key=lambda mutant: hashlib.sha256(("%s %s %s" % (function.name, mutant.was, mutant.now)).encode()).digest())
         found.append(mine)
     return found
 
@@ -178,9 +168,7 @@ def text_of(mutant: Mutant, source: str) -> str:
 def tree_copy(folder: pathlib.Path) -> None:
     """Copy what git knows of the working tree."""
     shutil.rmtree(folder, ignore_errors=True)
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.split("\n")
+    names = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
     for name in filter(None, names):
         source, target = ROOT / name, folder / name
         if not os.path.lexists(source):
@@ -230,8 +218,7 @@ def survives(mutant: Mutant, area: Area, folders: queue.Queue, quick: bool) -> b
         path.write_text(kept, encoding="utf-8")
         folders.put(folder)
     print(
-        "%-9s %s:%d %s -> %s"
-        % ("SURVIVED" if alive else "killed", mutant.file, mutant.line, mutant.was[:60], mutant.now[:60]),
+        "%-9s %s:%d %s -> %s" % ("SURVIVED" if alive else "killed", mutant.file, mutant.line, mutant.was[:60], mutant.now[:60]),
         flush=True,
     )
     return alive
@@ -256,9 +243,7 @@ def main() -> int:
             folders.put(folder)
     for name in options.area or sorted(AREAS):
         area, start = AREAS[name], time.monotonic()
-        mutants = [
-            mutant for mutant in chosen(area, options.number) if options.only in "%s:%d" % (mutant.file, mutant.line)
-        ]
+        mutants = [mutant for mutant in chosen(area, options.number) if options.only in "%s:%d" % (mutant.file, mutant.line)]
         if options.list:
             for mutant in mutants:
                 print("%s:%d %s -> %s" % (mutant.file, mutant.line, mutant.was, mutant.now))
@@ -271,22 +256,12 @@ def main() -> int:
         results[name] = {
             "tried": len(mutants),
             "killed": len(mutants) - len(left),
-            "survivors": [
-                {"file": mutant.file, "line": mutant.line, "was": mutant.was, "is": mutant.now} for mutant in left
-            ],
+            "survivors": [{"file": mutant.file, "line": mutant.line, "was": mutant.was, "is": mutant.now} for mutant in left],
             "seconds": round(time.monotonic() - start),
         }
         print("%s: %d of %d killed" % (name, results[name]["killed"], results[name]["tried"]))
         report.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return (
-        0
-        if all(
-            results[name]["killed"] >= 0.9 * results[name]["tried"]
-            for name in options.area or sorted(AREAS)
-            if name in results
-        )
-        else 1
-    )
+    return 0 if all(results[name]["killed"] >= 0.9 * results[name]["tried"] for name in options.area or sorted(AREAS) if name in results) else 1
 
 
 if __name__ == "__main__":

@@ -112,7 +112,12 @@ def test_malformed_observations_are_no_observations(found):
 
 
 def test_observations_are_cut_and_of_the_worker_only():
-    more = [dict(GOOD, found="y" * 10**6, code="A B", data={"gpu_count": "many", "owner": "a", "x": 1}), dict(GOOD, id="M02"), dict(GOOD, id="Z99"), dict(GOOD, id=[])]
+    more = [
+        dict(GOOD, found="y" * 10**6, code="A B", data={"gpu_count": "many", "owner": "a", "x": 1}),
+        dict(GOOD, id="M02"),
+        dict(GOOD, id="Z99"),
+        dict(GOOD, id=[]),
+    ]
     result = remote.documented("worker_health", {"observations": more, "settings": {}, "identity": {"machine_id": 5, "pool": "gpu"}})
     (seen,) = result["observations"]
     assert len(seen["found"]) < 3000 and seen["code"] == "" and seen["data"] == {"owner": "a"} and result["identity"] == {"pool": "gpu"}

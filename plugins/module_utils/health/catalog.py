@@ -67,6 +67,8 @@ HEALS = {
     "agent_restart": "had the agent register again",
     "onboard": "onboarded the host again, with a new machine where the gateway refuses its token",
 }
+
+
 def says(code: str) -> str:
     """Return what a code of the gateway means: it is written down where answers are classified."""
     return protocol.CODES[code].cause
@@ -81,7 +83,10 @@ REBOOT = repair(WORKER, "systemctl reboot")
 JOURNAL = inspect(WORKER, "journalctl --no-pager -u beta9-agent -n 50")
 DOCTOR = "/opt/beta9-agent/current/bin/python -I -m beta9_agent doctor"
 # with what every worker has: curl is not always there
-ASK_GATEWAY = "python3 -c 'import sys, urllib.request as u; print(u.urlopen(sys.argv[1] + \"/api/v1/health\", timeout=10).read().decode())' {gateway_url}"
+ASK_GATEWAY = (
+    "python3 -c 'import sys, urllib.request as u; "
+    "print(u.build_opener().open(sys.argv[1] + \"/api/v1/health\", timeout=10).read().decode())' {gateway_url}"
+)
 # As the unit does it: the tunnel's configuration, key and account at the gateway host, and what the key may open there
 TRY_TUNNEL = "timeout 20 ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
 KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
@@ -384,7 +389,12 @@ CHECKS = (
         "Clocks of worker and gateway agree",
         WORKER,
         "Certificates and tokens look expired, and times in logs can't be compared.",
-        {"": ("the worker's clock is off by more than 30 s", repair(WORKER, "timedatectl set-ntp true", "Where NTP is not supported: install chrony or systemd-timesyncd before."))},
+        {
+            "": (
+                "the worker's clock is off by more than 30 s",
+                repair(WORKER, "timedatectl set-ntp true", "Where NTP is not supported: install chrony or systemd-timesyncd before."),
+            )
+        },
         ("T04",),
         severity="warn",
         heal="time_sync",

@@ -349,9 +349,7 @@ class GatewayDouble:
             "lastKeepalive": state["last_keepalive"],
             "created": state["created"],
             "agentVersion": state["agent_version"],
-            "machineMetrics": {
-                camel(key): (int if key in INT_METRICS else float)(metrics.get(key, 0)) for key in sorted(LISTED_METRICS | FLOAT_METRICS)
-            },
+            "machineMetrics": {camel(key): (int if key in INT_METRICS else float)(metrics.get(key, 0)) for key in sorted(LISTED_METRICS | FLOAT_METRICS)},
         }
 
     def delete_machine(self, header, query, machine_id):

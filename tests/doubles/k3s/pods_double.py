@@ -1,6 +1,6 @@
 """A TEST DOUBLE of the one call of k3s's API that the agent makes: the pods of Jobs in "default", over TLS, for one token.
 
-    with PodsDouble(directory, token, pods) as k3s: ...   # k3s.url, k3s.ca_path; k3s.status replaces the answer's status
+with PodsDouble(directory, token, pods) as k3s: ...   # k3s.url, k3s.ca_path; k3s.status replaces the answer's status
 """
 
 from __future__ import annotations

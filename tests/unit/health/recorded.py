@@ -15,9 +15,7 @@ class Context(engine.Context):
     """
 
     def __init__(self, answers=None, files=None, redis=None, **config):
-        super().__init__(
-            dict({"connection": "autossh", "gpus": None, "k3s": True, "kube": True, "namespace": "beta9"}, **config)
-        )
+        super().__init__(dict({"connection": "autossh", "gpus": None, "k3s": True, "kube": True, "namespace": "beta9"}, **config))
         self.answers, self.files, self.commands = answers or {}, files or {}, []
         if redis is not None:
             self.shared("redis", lambda: redis)

@@ -12,12 +12,12 @@ IDENTITY = {"machine_id": "1165a9b6", "pool": "gpu", "provider": "generic"}
 MINE = {"id": "1165a9b6", "pool": "gpu", "status": "ready", "gpu_count": 2}
 
 
-def inputs(identity=IDENTITY, **settings):
-    return control.observe(dict(SETTINGS, **settings), identity, None)[0]
+def inputs(identity=..., **settings):
+    return control.observe(dict(SETTINGS, **settings), IDENTITY if identity is ... else identity, None)[0]
 
 
-def machines(listed, identity=IDENTITY, **settings):
-    return control.observe(dict(SETTINGS, **settings), identity, listed)[1]
+def machines(listed, identity=..., **settings):
+    return control.observe(dict(SETTINGS, **settings), IDENTITY if identity is ... else identity, listed)[1]
 
 
 def test_both_are_told():
@@ -91,10 +91,7 @@ def test_machines_that_can_not_be_listed():
     seen = machines(None, list_error="401")
     assert told(seen) == ("unknown", "") and seen["found"] == "401"
     assert machines(None)["found"] == "no admin token was given"
-    assert (
-        machines([MINE], {})["found"] == "the machine's id is not known"
-        and machines([MINE], None)["outcome"] == "unknown"
-    )
+    assert machines([MINE], {})["found"] == "the machine's id is not known" and machines([MINE], None)["outcome"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +163,4 @@ def test_owner(here, there, expected):
 def test_nodeport(here, there, expected):
     seen = both({"T06": {"target_port": here}, "nodeport": {"nodeport": there}})["G04"]
     assert seen["outcome"] == expected and (expected != "bad" or seen["found"] == "tunnel to 31993, NodePort 31994")
-    assert (
-        both({"T06": {"target_port": here}, "nodeport": {"nodeport": there}}, connection="direct")["G04"]["outcome"]
-        == "not_applicable"
-    )
+    assert both({"T06": {"target_port": here}, "nodeport": {"nodeport": there}}, connection="direct")["G04"]["outcome"] == "not_applicable"

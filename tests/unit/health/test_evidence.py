@@ -98,19 +98,14 @@ def test_journal_of_whichever_start():
     asked = context("1.0 h a[1]: a\n")
     evidence.journal_of(asked, AGENT, None, present_start=False)
     words = asked.commands[-1].split()
-    assert (
-        words[-2:] == ["-u", AGENT]
-        and abs(float(words[words.index("--since") + 1][1:]) - (time.time() - evidence.SETTLED_SECONDS)) < 5
-    )
+    assert words[-2:] == ["-u", AGENT] and abs(float(words[words.index("--since") + 1][1:]) - (time.time() - evidence.SETTLED_SECONDS)) < 5
     assert not any("INVOCATION" in word for word in words)
 
 
 def test_journal_is_read_once_for_each_question():
     asked = context("1.0 h a[1]: a\n")
     for _turn in range(3):
-        evidence.journal_of(asked, AGENT), evidence.journal_of(asked, AGENT, 60.0), evidence.journal_of(
-            asked, AGENT, 60.0, present_start=False
-        )
+        evidence.journal_of(asked, AGENT), evidence.journal_of(asked, AGENT, 60.0), evidence.journal_of(asked, AGENT, 60.0, present_start=False)
         evidence.restarts_within(asked, AGENT, 60.0), evidence.restarts_within(asked, AGENT, 3600.0)
     assert len([command for command in asked.commands if command.startswith("journalctl")]) == 5
 
@@ -140,11 +135,7 @@ def test_explanation_is_no_verdict():
 )
 def test_journald_that_does_not_run(was, now, match):
     head, last = SHOW.rsplit("\n\n", 1)
-    stopped = (
-        head
-        + "\n\n"
-        + last.replace("ActiveState=active", "ActiveState=inactive").replace(was if "Load" in was else "\0", now)
-    )
+    stopped = head + "\n\n" + last.replace("ActiveState=active", "ActiveState=inactive").replace(was if "Load" in was else "\0", now)
     with pytest.raises(engine.Unknown, match=match):
         evidence.journal_of(Context({"systemctl show": stopped, "journalctl": ""}), AGENT)
 
@@ -174,21 +165,12 @@ def test_exit_status_of_systemd_itself(status, pid, code):
 def test_ages():
     now = units.monotonic_us()
     assert 9.9 < units.Unit(main_pid=1, started_us=int(now - 10e6)).age_seconds() < 12
-    assert (
-        units.Unit(main_pid=0, started_us=int(now - 10e6)).age_seconds() == units.Unit(main_pid=1).age_seconds() == 0.0
-    )
+    assert units.Unit(main_pid=0, started_us=int(now - 10e6)).age_seconds() == units.Unit(main_pid=1).age_seconds() == 0.0
     assert 9.9 < units.Unit(active="active", active_us=int(now - 10e6)).up_seconds() < 12
-    assert (
-        units.Unit(active="failed", active_us=int(now - 10e6)).up_seconds()
-        == units.Unit(active="active").up_seconds()
-        == 0.0
-    )
+    assert units.Unit(active="failed", active_us=int(now - 10e6)).up_seconds() == units.Unit(active="active").up_seconds() == 0.0
 
 
 def test_times_are_left_out():
     text = "\n".join("176410000%d.5 host a[1]: line %d" % (number, number) for number in range(9))
     assert units.without_times(text) == "\n".join("a[1]: line %d" % number for number in range(5, 9))
-    assert (
-        units.without_times(text, 1) == "a[1]: line 8"
-        and units.without_times("no time here at all") == "no time here at all"
-    )
+    assert units.without_times(text, 1) == "a[1]: line 8" and units.without_times("no time here at all") == "no time here at all"

@@ -71,18 +71,11 @@ def test_plan_of_a_host_that_was_not_seen():
 
 
 def test_what_may_create_a_machine_is_never_done_unasked():
-    found = [
-        (check.id, code)
-        for check in catalog.CHECKS
-        for code in check.causes
-        if check.heals.get(code, check.heal) == "onboard"
-    ]
+    found = [(check.id, code) for check in catalog.CHECKS for code in check.causes if check.heals.get(code, check.heal) == "onboard"]
     assert ("A01", "missing") in found
     for name, code in found:
         seen = health(**{name: ("bad", code)})
-        assert does(health_healing.plan(seen)) == {name: "ask"} and does(health_healing.plan(seen, True)) == {
-            name: "heal"
-        }
+        assert does(health_healing.plan(seen)) == {name: "ask"} and does(health_healing.plan(seen, True)) == {name: "heal"}
 
 
 def test_healed():
@@ -111,9 +104,7 @@ def test_what_is_not_seen_again_is_not_healed():
     found = health_healing.outcome(plan, UNREACHABLE)
     assert not found["healthy"] and found["rows"][0][2].startswith("not healed (unknown): No route to host")
     assert found["rows"][1] == ["-", "see above", "could not tell: No route to host"]
-    assert health_healing.outcome(health_healing.plan(UNREACHABLE), UNREACHABLE)["rows"] == [
-        ["-", "nothing", "could not tell: No route to host"]
-    ]
+    assert health_healing.outcome(health_healing.plan(UNREACHABLE), UNREACHABLE)["rows"] == [["-", "nothing", "could not tell: No route to host"]]
 
 
 def test_every_root_cause_is_judged_again():
@@ -128,21 +119,13 @@ def test_every_root_cause_is_judged_again():
 def test_what_healing_uncovers_is_told():
     plan = health_healing.plan(health(P03=("bad", "missing")))
     found = health_healing.outcome(plan, health(A01=("bad", "token_unknown")))
-    assert (
-        [row[0].split()[0] for row in found["rows"]] == ["P03", "A01"]
-        and "seen only now" in found["rows"][1][2]
-        and not found["healthy"]
-    )
+    assert [row[0].split()[0] for row in found["rows"]] == ["P03", "A01"] and "seen only now" in found["rows"][1][2] and not found["healthy"]
 
 
 def test_warnings_do_not_make_a_host_ill():
     seen = health(T05=("bad", "drops"))
     found = health_healing.outcome(health_healing.plan(seen), seen)
-    assert (
-        found["healthy"]
-        and found["message"] == "healthy"
-        and found["rows"][0][1:] == ["nothing", "left alone: a warning"]
-    )
+    assert found["healthy"] and found["message"] == "healthy" and found["rows"][0][1:] == ["nothing", "left alone: a warning"]
     later = health(T05=("bad", "drops"))
     assert len(health_healing.outcome(health_healing.plan(health()), later)["rows"]) == 0
 
@@ -150,9 +133,7 @@ def test_warnings_do_not_make_a_host_ill():
 def test_a_remedy_that_failed_is_told_though_the_host_is_healthy():
     plan = health_healing.plan(health(T01=("bad", "stopped")))
     found = health_healing.outcome(plan, health(), "Ensure the tunnel runs: no")
-    assert not found["healthy"] and found["rows"][1:] == [
-        ["-", "a remedy did not run to its end", "Ensure the tunnel runs: no"]
-    ]
+    assert not found["healthy"] and found["rows"][1:] == [["-", "a remedy did not run to its end", "Ensure the tunnel runs: no"]]
 
 
 def test_person_and_check_mode():
@@ -165,10 +146,7 @@ def test_person_and_check_mode():
 
 def test_awaited():
     tunnel, person = health(T01=("bad", "stopped"), M02="bad"), health(T01=("bad", "stopped"), K03="bad")
-    plans = {
-        name: health_healing.plan(found)
-        for name, found in (("a", tunnel), ("b", person), ("c", health()), ("d", tunnel))
-    }
+    plans = {name: health_healing.plan(found) for name, found in (("a", tunnel), ("b", person), ("c", health()), ("d", tunnel))}
     assert health_healing.awaited(plans, {"a": tunnel, "b": person, "c": tunnel, "d": UNREACHABLE}) == ["a", "b"]
     # healed, but a consequence lasts: waited for where no other cause is left
     later = {"a": health(M02="bad"), "b": health(K03="bad", M02="bad"), "c": health(), "d": health()}

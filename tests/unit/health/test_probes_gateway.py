@@ -124,17 +124,12 @@ def test_ttl(age, status, expected):
 def test_ttl_without_a_state():
     with pytest.raises(engine.Unknown, match="no state"):
         gateway_side.ttl(context(redis=Redis()))
-    assert (
-        gateway_side.ttl(context(redis=Redis({KEY: state(last_keepalive=None)}, ttls={KEY: 120})))["outcome"] == "bad"
-    )
+    assert gateway_side.ttl(context(redis=Redis({KEY: state(last_keepalive=None)}, ttls={KEY: 120})))["outcome"] == "bad"
 
 
 def test_index():
     whole = Redis({KEY: state()}, {INDEX: [KEY]})
-    assert (
-        told(gateway_side.index(context(redis=whole))) == ("ok", "")
-        and "1 entries" in gateway_side.index(context(redis=whole))["found"]
-    )
+    assert told(gateway_side.index(context(redis=whole))) == ("ok", "") and "1 entries" in gateway_side.index(context(redis=whole))["found"]
     assert told(gateway_side.index(context(redis=Redis({KEY: state()}, {INDEX: []})))) == ("bad", "missing")
     seen = gateway_side.index(context(redis=Redis({KEY: state()}, {INDEX: [KEY, KEY + "x"]})))
     assert told(seen) == ("warn", "") and seen["found"].startswith("1 of 2") and seen["evidence"] == KEY + "x"
@@ -232,9 +227,7 @@ def test_redis_by_its_address():
 def test_redis_in_its_pod():
     pods = GET + "pods -l app.kubernetes.io/name=redis"
     command = "kubectl --request-timeout=6s -n beta9 exec redis-0 -c redis -- redis-cli --json "
-    asked = context(
-        {pods: listing({"metadata": {"name": "redis-0"}}), command + "PING": '"PONG"\n', command + "TTL": "120\n"}
-    )
+    asked = context({pods: listing({"metadata": {"name": "redis-0"}}), command + "PING": '"PONG"\n', command + "TTL": "120\n"})
     assert told(gateway_side.ping(asked)) == ("ok", "") and gateway_side.ask(asked, "TTL", KEY) == 120
     broken = context({pods: listing({"metadata": {"name": "redis-0"}}), command: (1, "Could not connect to Redis")})
     assert told(gateway_side.ping(broken)) == ("bad", "") and "Could not connect" in gateway_side.ping(broken)["found"]
@@ -278,17 +271,12 @@ def test_access():
         "get pods/log",
         "create pods/exec",
     ]
-    seen = gateway_side.access(
-        context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": (1, "no\n", "")})
-    )
+    seen = gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": (1, "no\n", "")}))
     assert told(seen) == ("bad", "") and seen["found"] == "may not create pods/exec"
-    assert told(
-        gateway_side.access(
-            context(
-                {"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": None}, redis_url="x"
-            )
-        )
-    ) == ("ok", "")
+    assert told(gateway_side.access(context({"kubectl": "yes\n", "kubectl --request-timeout=6s -n beta9 auth can-i create": None}, redis_url="x"))) == (
+        "ok",
+        "",
+    )
 
 
 def pod(name="gateway-0", ready=True, **state):
@@ -319,19 +307,13 @@ def test_pods(pods, expected, found):
 
 def test_pods_by_the_second_label():
     asked = context({GET + "pods": listing(), GET + "pods -l app.kubernetes.io/component=gateway": listing(pod())})
-    assert (
-        told(gateway_side.pods(asked)) == ("ok", "")
-        and gateway_side.gateway_pods(asked)[0] == "app.kubernetes.io/component=gateway"
-    )
+    assert told(gateway_side.pods(asked)) == ("ok", "") and gateway_side.gateway_pods(asked)[0] == "app.kubernetes.io/component=gateway"
     assert len(asked.commands) == 2, "each is asked for once"
 
 
 def named(kind, **objects):
     """Return the answers of `kubectl get KIND NAME`."""
-    return {
-        GET + "%s %s " % (kind, name.replace("_", "-")): json.dumps(dict(found, metadata={"name": name}))
-        for name, found in objects.items()
-    }
+    return {GET + "%s %s " % (kind, name.replace("_", "-")): json.dumps(dict(found, metadata={"name": name})) for name, found in objects.items()}
 
 
 PORTS = [{"port": 1993, "nodePort": 31993}, {"port": 1994, "nodePort": 31994}]
@@ -359,9 +341,7 @@ def test_service():
 
 
 def test_nodeport():
-    seen = gateway_side.nodeport(
-        context(dict(NOTHING, **named("service", beta9_gateway_nodeport={"spec": {"ports": PORTS}})))
-    )
+    seen = gateway_side.nodeport(context(dict(NOTHING, **named("service", beta9_gateway_nodeport={"spec": {"ports": PORTS}}))))
     assert seen["data"]["nodeport"] == 31994 and seen["found"] == "31994"
     for ports in (PORTS[:1], [{"port": 1994}], []):
         with pytest.raises(engine.Unknown, match="1994"):
@@ -380,9 +360,7 @@ def test_direct():
     for answer in ((0, '{"status":"not ok"}'), *((1, text) for text in no_answer)):
         assert told(gateway_side.direct(context(dict(NOTHING, **service, **{raw: answer})))) == ("bad", "")
     with pytest.raises(engine.Unknown, match="Forbidden"):
-        gateway_side.direct(
-            context(dict(NOTHING, **service, **{raw: (1, "Error from server (Forbidden): services is forbidden")}))
-        )
+        gateway_side.direct(context(dict(NOTHING, **service, **{raw: (1, "Error from server (Forbidden): services is forbidden")})))
     with pytest.raises(engine.Unknown, match="no service"):
         gateway_side.direct(context(NOTHING))
 
@@ -441,9 +419,7 @@ def test_log(line, ready, expected):
 def test_log_shows_the_last_lines():
     lines = "\n".join("ERR number %d" % number for number in range(9))
     seen = gateway_side.log(context({GET + "pods": listing(pod()), LOG: lines}))
-    assert seen["found"] == "ERR number 8" and seen["evidence"].splitlines() == [
-        "ERR number %d" % number for number in range(4, 9)
-    ]
+    assert seen["found"] == "ERR number 8" and seen["evidence"].splitlines() == ["ERR number %d" % number for number in range(4, 9)]
     with pytest.raises(engine.Unknown, match="no gateway pod"):
         gateway_side.log(context({GET + "pods": listing()}))
 
@@ -527,14 +503,9 @@ def test_path_where_tailscaled_or_redis_is_away():
 
 def test_path_that_is_offline_says_so():
     status = {"BackendState": "Running", "Peer": {"a": dict(PEER, Online=False)}}
-    assert (
-        "offline" in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
-    )
+    assert "offline" in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
     status["Peer"]["a"]["Online"] = True
-    assert (
-        "offline"
-        not in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
-    )
+    assert "offline" not in gateway_side.peer(context(tailscale(status, "no reply"), redis=Redis(), machine=TAILNET))["found"]
 
 
 @pytest.mark.parametrize(
@@ -557,9 +528,7 @@ def test_name_of_the_worker(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda name, port: [(2, 1, 6, "", ("100.64.0.2", port))])
     asked = context(redis=Redis({KEY: state(hostname="gpu-1")}), machine=TAILNET)
     assert told(gateway_side.resolves(asked)) == ("ok", "")
-    other = context(
-        redis=Redis({KEY: state(hostname="gpu-1")}), machine=dict(TAILNET, tailnet_addresses=["100.64.0.9"])
-    )
+    other = context(redis=Redis({KEY: state(hostname="gpu-1")}), machine=dict(TAILNET, tailnet_addresses=["100.64.0.9"]))
     assert told(gateway_side.resolves(other)) == ("bad", "other")
     assert told(gateway_side.resolves(context(redis=Redis({KEY: state()})))) == ("ok", "")
     with pytest.raises(engine.Unknown, match="no host name"):
@@ -591,14 +560,10 @@ NODE = {
     ],
 )
 def test_node_of_the_worker(status, expected):
-    seen = tailnet.node(
-        Context({"tailscale status": json.dumps(status), "tailscale debug": "{}"}, connection="tailscale")
-    )
+    seen = tailnet.node(Context({"tailscale status": json.dumps(status), "tailscale debug": "{}"}, connection="tailscale"))
     assert told(seen) == expected and seen["data"] == {"addresses": ["100.64.0.2"], "name": "gpu-1"}
 
 
 def test_node_without_tailscaled():
-    assert told(
-        tailnet.node(Context({"tailscale": "failed to connect to local tailscaled"}, connection="tailscale"))
-    ) == ("bad", "stopped")
+    assert told(tailnet.node(Context({"tailscale": "failed to connect to local tailscaled"}, connection="tailscale"))) == ("bad", "stopped")
     assert tailnet.node(Context({"tailscale": "{}"}))["outcome"] == "not_applicable"

@@ -19,7 +19,7 @@ KEYS = 'restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.
 def asked(monkeypatch, tmp_path):
     """Return a function that makes a gateway host of which sshd_effective finds some problems."""
 
-    def make(*problems, tunnel=TUNNEL, keys=KEYS, listening=True, root=True, error=None):
+    def make(*problems, tunnel=..., keys=KEYS, listening=True, root=True, error=None):
         def ask(run, user, address=None):
             assert user == "beta9-tunnel" and run(["sshd", "-T"]) == (0, "", "")
             if error:
@@ -35,7 +35,7 @@ def asked(monkeypatch, tmp_path):
         monkeypatch.setattr(sshd_effective, "problems", found)
         monkeypatch.setattr(host, "listeners", lambda port: [{"address": "0.0.0.0", "process": "sshd", "pid": 1}] if listening and port == 22 else [])
         monkeypatch.setattr(gateway_host.os, "geteuid", lambda: 0 if root else 1000)
-        return Context({"sshd -T": ""}, {str(tmp_path / "authorized_keys"): keys}, machine={"tunnel": tunnel})
+        return Context({"sshd -T": ""}, {str(tmp_path / "authorized_keys"): keys}, machine={"tunnel": TUNNEL if tunnel is ... else tunnel})
 
     return make
 

@@ -76,9 +76,7 @@ ANSWERS = (
 
 def refusal(code):
     """Return the error that a gateway's answer with this code becomes."""
-    problem = next(
-        found for found in (protocol.classify(status, body) for status, body in ANSWERS) if found.code == code
-    )
+    problem = next(found for found in (protocol.classify(status, body) for status, body in ANSWERS) if found.code == code)
     return gateway.GatewayError(problem, "GET", "http://127.0.0.1:1994")
 
 
@@ -207,9 +205,7 @@ def test_the_list_is_asked_for_once(client):
 
 REGISTER = {"machine_id": "1165a9b6", "hostname": "127.77.9.8", "pool_name": "gpu", "provider_name": "generic", "cpu": "8000m", "memory": "16Gi",
             "gpu_count": "2", "private_ip": "10.0.0.2"}  # fmt: skip
-DRY_RUN = json.dumps(
-    {"gateway": "http://127.0.0.1:1994", "register": dict(REGISTER, token="(not shown)"), "keepalive": {}}
-)
+DRY_RUN = json.dumps({"gateway": "http://127.0.0.1:1994", "register": dict(REGISTER, token="(not shown)"), "keepalive": {}})
 LOOK = "python 3.11\npackages\n" + DRY_RUN
 
 
@@ -258,19 +254,13 @@ def test_python_in_a_home_directory(installed, monkeypatch):
 def test_running_agent_speaks_for_its_python(installed, monkeypatch):
     monkeypatch.setattr(machine, "proof", lambda asked: {"python": "3.11.2", "sent": {"register": REGISTER}})
     asked = look(output="")
-    assert (
-        "in use" in machine.python(asked)["found"]
-        and told(machine.packages(asked)) == ("ok", "")
-        and not asked.commands
-    )
+    assert "in use" in machine.python(asked)["found"] and told(machine.packages(asked)) == ("ok", "") and not asked.commands
     assert told(machine.payload(asked)) == ("ok", "")
 
 
 def test_packages(installed):
     assert told(machine.packages(look())) == ("ok", "")
-    seen = machine.packages(
-        look("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1)
-    )
+    seen = machine.packages(look("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
     assert told(seen) == ("bad", "") and seen["found"] == "ModuleNotFoundError: No module named 'httpcore'"
     assert machine.packages(look("python 3.11\n", -9))["found"] == "exit status -9"
 
@@ -281,10 +271,7 @@ def test_other_start_gets_the_settings_and_the_token_file(installed, monkeypatch
     machine.packages(asked)
     (command,) = asked.commands
     assert (
-        command.startswith(
-            "env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c "
-            % (sys.executable, machine.PYTHON)
-        )
+        command.startswith("env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c " % (sys.executable, machine.PYTHON))
         and "evil" not in command
     )
 
@@ -316,9 +303,7 @@ def test_settings_of_another_machine(installed, monkeypatch):
 
 def test_settings(installed):
     assert told(machine.settings(look())) == ("ok", "")
-    seen = machine.settings(
-        look("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2)
-    )
+    seen = machine.settings(look("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
     assert told(seen) == ("bad", "") and "gateway_port" in seen["found"]
     with pytest.raises(engine.Unknown, match="ended with 1"):
         machine.settings(look("python 3.11\npackages\nOSError\n", 1))
@@ -330,11 +315,7 @@ def test_registration(installed, client):
     client.answers["register"] = protocol_state("registered")
     assert told(machine.register(look())) == ("ok", "")
     _name, fields = client.asked[0]
-    assert (
-        fields["token"] == "machine-t0ken-0123456789"
-        and fields["cpu"] == "8000m"
-        and client.token == "machine-t0ken-0123456789"
-    )
+    assert fields["token"] == "machine-t0ken-0123456789" and fields["cpu"] == "8000m" and client.token == "machine-t0ken-0123456789"
     client.asked.clear()
     machine.register(look(files={os.path.join(host.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
     assert client.asked[0][1]["token"] == "k3s"
@@ -541,10 +522,7 @@ def test_log():
     ],
 )
 def test_flapping(ages, expected):
-    assert (
-        machine.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"]
-        == expected
-    )
+    assert machine.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"] == expected
 
 
 # C04: owners and modes
@@ -564,9 +542,7 @@ def configuration(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "CREDENTIALS_DIR", str(tmp_path / "credentials"))
     real = os.lstat
     owners = {}
-    monkeypatch.setattr(
-        machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0))
-    )
+    monkeypatch.setattr(machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0)))
     return tmp_path, owners
 
 

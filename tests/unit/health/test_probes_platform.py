@@ -43,9 +43,7 @@ def test_host_that_shall_have_no_k3s_is_left_alone(name):
 )
 def test_installed(answer, expected):
     seen = platform.installed(Context({"k3s --version": answer}))
-    assert told(seen) == expected and (
-        seen["outcome"] != "ok" or seen["found"] == "k3s version v1.31.2+k3s1 (6da20424)"
-    )
+    assert told(seen) == expected and (seen["outcome"] != "ok" or seen["found"] == "k3s version v1.31.2+k3s1 (6da20424)")
 
 
 @pytest.mark.parametrize(
@@ -58,9 +56,7 @@ def test_installed(answer, expected):
     ],
 )
 def test_active(load, active, expected):
-    seen = platform.active(
-        Context({"systemctl show": "Id=k3s.service\nLoadState=%s\nActiveState=%s\n" % (load, active)})
-    )
+    seen = platform.active(Context({"systemctl show": "Id=k3s.service\nLoadState=%s\nActiveState=%s\n" % (load, active)}))
     assert told(seen) == expected and (active in seen["found"] or load in seen["found"])
 
 
@@ -81,24 +77,16 @@ READYZ = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]informer-sync ok\nread
 def test_ready(monkeypatch, answer, expected, found):
     monkeypatch.setattr(platform, "certificate", lambda: "c0ffee")
     seen = platform.ready(Context({KUBECTL + "get --raw /readyz?verbose": answer}))
-    assert (
-        told(seen) == expected
-        and found in seen["found"]
-        and (seen["outcome"] != "ok" or seen["data"] == {"certificate": "c0ffee"})
-    )
+    assert told(seen) == expected and found in seen["found"] and (seen["outcome"] != "ok" or seen["data"] == {"certificate": "c0ffee"})
 
 
 def test_ready_without_rights_is_unknown():
     with pytest.raises(engine.Unknown, match="permission denied"):
-        platform.ready(
-            Context({"k3s kubectl": (1, 'time="..." error: open /etc/rancher/k3s/k3s.yaml: permission denied')})
-        )
+        platform.ready(Context({"k3s kubectl": (1, 'time="..." error: open /etc/rancher/k3s/k3s.yaml: permission denied')}))
 
 
 def test_certificate(monkeypatch):
-    monkeypatch.setattr(
-        platform.ssl, "get_server_certificate", lambda address, timeout: platform.ssl.DER_cert_to_PEM_cert(b"der")
-    )
+    monkeypatch.setattr(platform.ssl, "get_server_certificate", lambda address, timeout: platform.ssl.DER_cert_to_PEM_cert(b"der"))
     assert platform.certificate() == platform.hashlib.sha256(b"der").hexdigest()
 
     def refused(_address, timeout):
@@ -122,11 +110,7 @@ def test_certificate(monkeypatch):
             [
                 {
                     "metadata": {"name": "gpu-1"},
-                    "status": {
-                        "conditions": [
-                            {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no CNI"}
-                        ]
-                    },
+                    "status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "no CNI"}]},
                 }
             ],
             ("bad", ""),
@@ -193,9 +177,7 @@ def test_service_account(api):
     assert [(entry["verb"], entry["group"], entry["resource"]) for entry in attributes] == [
         ("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")
     ]  # fmt: skip
-    assert {entry["namespace"] for entry in attributes} == {"default"} and {call[2] for call in calls} == {
-        "k3s-t0ken-0123456789"
-    }
+    assert {entry["namespace"] for entry in attributes} == {"default"} and {call[2] for call in calls} == {"k3s-t0ken-0123456789"}
 
 
 def test_service_account_that_may_not(api):
@@ -224,9 +206,7 @@ def test_service_account_without_a_token(api):
 
 def canary(api, **answers):
     calls, known = api
-    known.update(
-        {"POST": (201, {}), "DELETE": (200, {})}, **{"GET %s" % path: answer for path, answer in answers.items()}
-    )
+    known.update({"POST": (201, {}), "DELETE": (200, {})}, **{"GET %s" % path: answer for path, answer in answers.items()})
     return platform.canary(Context(files=TOKEN, gpus=1, canary_image="busybox:stable")), calls
 
 
@@ -237,17 +217,10 @@ def test_canary_completes_and_is_deleted(api):
     seen, calls = canary(api, **{JOBS: (200, {"items": [{"status": {"succeeded": 1}}]})})
     assert told(seen) == ("ok", "")
     job = calls[0][3]
-    assert (
-        calls[0][:2] == ("POST", JOBS)
-        and calls[-1][0] == "DELETE"
-        and calls[-1][1].startswith("%s/%s?" % (JOBS, job["metadata"]["name"]))
-    )
+    assert calls[0][:2] == ("POST", JOBS) and calls[-1][0] == "DELETE" and calls[-1][1].startswith("%s/%s?" % (JOBS, job["metadata"]["name"]))
     pod = job["spec"]["template"]["spec"]
     assert pod["hostNetwork"] is True and pod["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] == 0
-    assert (
-        pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}}
-        and pod["containers"][0]["image"] == "busybox:stable"
-    )
+    assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}} and pod["containers"][0]["image"] == "busybox:stable"
     assert "resources" not in platform.job("x", "y", 0)["spec"]["template"]["spec"]["containers"][0]
 
 
@@ -275,19 +248,13 @@ def test_canary_that_takes_too_long(api, monkeypatch):
     moments = iter(range(0, 1000, 20))
     monkeypatch.setattr(platform.time, "monotonic", lambda: float(next(moments)))
     seen, calls = canary(api, **{JOBS: (200, {"items": []}), PODS: (200, {"items": []})})
-    assert (
-        told(seen) == ("bad", "")
-        and "not complete after 60 s; no pod was made" in seen["found"]
-        and calls[-1][0] == "DELETE"
-    )
+    assert told(seen) == ("bad", "") and "not complete after 60 s; no pod was made" in seen["found"] and calls[-1][0] == "DELETE"
 
 
 def test_canary_that_is_refused(api):
     api[1]["POST"] = (403, {"message": "jobs.batch is forbidden"})
     seen = platform.canary(Context(files=TOKEN, canary_image="x"))
-    assert (
-        told(seen) == ("bad", "refused") and "forbidden" in seen["found"] and [call[0] for call in api[0]] == ["POST"]
-    )
+    assert told(seen) == ("bad", "refused") and "forbidden" in seen["found"] and [call[0] for call in api[0]] == ["POST"]
     api[1]["POST"] = (401, {})
     with pytest.raises(engine.Unknown, match="token"):
         platform.canary(Context(files=TOKEN, gpus=1, canary_image="x"))

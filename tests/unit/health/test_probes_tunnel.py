@@ -55,8 +55,8 @@ def unit(age=600.0, **changes):
     return {"systemctl show": UNIT % dict(fields, started=units.monotonic_us() - age * 1e6, **changes)}
 
 
-def context(answers=None, files=CONFIGURED, url="http://127.0.0.1:1994", **config):
-    return Context(dict({"ssh -G": OPTIONS}, **(answers or {})), files, **dict({"gateway_url": url}, **config))
+def context(answers=None, files=..., url="http://127.0.0.1:1994", **config):
+    return Context(dict({"ssh -G": OPTIONS}, **(answers or {})), CONFIGURED if files is ... else files, **dict({"gateway_url": url}, **config))
 
 
 @pytest.fixture
@@ -81,11 +81,7 @@ def proc(monkeypatch):
 
 def test_options():
     seen = tunnel.options(context(unit()))
-    assert (
-        told(seen) == ("ok", "")
-        and seen["data"] == {"target_port": 31994}
-        and "ServerAliveInterval 15" in seen["found"]
-    )
+    assert told(seen) == ("ok", "") and seen["data"] == {"target_port": 31994} and "ServerAliveInterval 15" in seen["found"]
 
 
 @pytest.mark.parametrize(
@@ -154,9 +150,7 @@ def test_local_port(url, port):
 
 def test_gateway_of_the_agent(tmp_path):
     path = tmp_path / "agent.env"
-    path.write_text(
-        "# BETA9_GATEWAY_PORT=1\nBETA9_GATEWAY_SCHEME=https\nBETA9_GATEWAY_HOST=gate\nBETA9_GATEWAY_PORT=31994\n\n#BETA9_GATEWAY_PORT=2\nword\n"
-    )
+    path.write_text("# BETA9_GATEWAY_PORT=1\nBETA9_GATEWAY_SCHEME=https\nBETA9_GATEWAY_HOST=gate\nBETA9_GATEWAY_PORT=31994\n\n#BETA9_GATEWAY_PORT=2\nword\n")
     assert tunnel.agents_gateway(str(path)) == "https://gate:31994"
     path.write_text("BETA9_GATEWAY_HOST=gate\n")
     assert tunnel.agents_gateway(str(path)) == tunnel.agents_gateway(str(tmp_path / "none")) == "http://127.0.0.1:1994"
@@ -432,9 +426,7 @@ def test_drops_count_until_the_tunnel_has_settled(gateway, proc, monkeypatch, lo
     assert told(seen) == expected and "%d" % losses in seen["found"]
 
 
-@pytest.mark.parametrize(
-    ("offset", "expected"), [(0, "ok"), (25, "ok"), (-25, "ok"), (40, "bad"), (-40, "bad"), (7200, "bad")]
-)
+@pytest.mark.parametrize(("offset", "expected"), [(0, "ok"), (25, "ok"), (-25, "ok"), (40, "bad"), (-40, "bad"), (7200, "bad")])
 def test_clock(gateway, offset, expected):
     gateway.date = email.utils.formatdate(time.time() + offset, usegmt=True)
     seen = tunnel.clock(context(url=gateway.url))
@@ -455,9 +447,7 @@ def test_clock_without_a_date(gateway, closed_port):
 def test_gateway_ssh_in_use(gateway):
     seen = tunnel.gateway_ssh(context(url=gateway.url))
     assert (
-        told(seen) == ("ok", "")
-        and seen["found"] == "10.89.77.10 port 22, in use"
-        and [padding for _path, padding in gateway.seen] == [0, tunnel.LARGE_BYTES]
+        told(seen) == ("ok", "") and seen["found"] == "10.89.77.10 port 22, in use" and [padding for _path, padding in gateway.seen] == [0, tunnel.LARGE_BYTES]
     )
 
 

@@ -16,7 +16,11 @@ def test_every_observation_has_all_its_keys(seen):
 
 def test_a_verdict_has_all_its_keys():
     made = records.verdict(catalog.CHECKS[0], records.observation("ok", "f", evidence="e", seconds=1.0), "pass")
-    assert set(made) == set(records.Verdict.__annotations__) - {"blocked_by", "accepted"} and (made["found"], made["evidence"], made["seconds"]) == ("f", "e", 1.0)
+    assert set(made) == set(records.Verdict.__annotations__) - {"blocked_by", "accepted"} and (made["found"], made["evidence"], made["seconds"]) == (
+        "f",
+        "e",
+        1.0,
+    )
 
 
 def test_other_outcomes_and_statuses_are_refused():

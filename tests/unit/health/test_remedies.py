@@ -17,9 +17,7 @@ PLACES = (remedies.WORKER, remedies.GATEWAY_HOST, remedies.CONTROLLER, remedies.
 def completed(remedy, host="gpu-1", variables=None, **others):
     """Return a remedy as it is shown for a host."""
     verdict = {"id": "T01", "remedy": remedy._asdict(), "docs": ""}
-    told = health_remedies.Remedies(
-        dict({"hostvars": {host: variables or {}}}, **others), "gate", "/etc/kube config", "beta9"
-    )
+    told = health_remedies.Remedies(dict({"hostvars": {host: variables or {}}}, **others), "gate", "/etc/kube config", "beta9")
     told.complete([verdict], host)
     return verdict["remedy"]
 
@@ -27,9 +25,7 @@ def completed(remedy, host="gpu-1", variables=None, **others):
 @pytest.mark.parametrize(("check", "code", "remedy"), ALL)
 def test_every_remedy_is_data(check, code, remedy):
     assert isinstance(remedy, remedies.Remedy) and (remedy.command or remedy.prose)
-    assert (remedy.where in PLACES) == bool(remedy.command) and remedies.placeholders(remedy) <= set(
-        remedies.PLACEHOLDERS
-    )
+    assert (remedy.where in PLACES) == bool(remedy.command) and remedies.placeholders(remedy) <= set(remedies.PLACEHOLDERS)
     assert not remedy.mends or remedy.command
     assert not remedy.prose or remedy.prose[-1] in ".:", "prose is a sentence of its own"
     filled = completed(remedy)
@@ -48,9 +44,7 @@ def test_playbook_of_a_checkout_with_the_inventory_as_given(tmp_path):
 
 
 def test_playbook_of_an_installed_collection(tmp_path, monkeypatch):
-    (tmp_path / "MANIFEST.json").write_text(
-        json.dumps({"collection_info": {"documentation": "https://docs.example.com/workers/"}})
-    )
+    (tmp_path / "MANIFEST.json").write_text(json.dumps({"collection_info": {"documentation": "https://docs.example.com/workers/"}}))
     monkeypatch.setattr(health_remedies, "ROOT", tmp_path)
     found = completed(catalog.ONBOARD, beta9_workers="all:!gate")
     assert found["command"] == "ansible-playbook beta9.workers.onboard_worker -e 'beta9_workers=all:!gate' -l gpu-1"
@@ -60,16 +54,12 @@ def test_playbook_of_an_installed_collection(tmp_path, monkeypatch):
 def test_page_of_a_checkout_exists():
     for check in catalog.CHECKS:
         address = health_remedies.documentation()(check.id)
-        assert (
-            address.startswith("file:///") and (health_remedies.ROOT / "docs" / "checks" / (check.id + ".md")).exists()
-        )
+        assert address.startswith("file:///") and (health_remedies.ROOT / "docs" / "checks" / (check.id + ".md")).exists()
 
 
 def test_awx_has_job_templates_instead():
     found = completed(catalog.ONBOARD, awx_job_id=7)
-    assert (
-        not found["command"] and not found["where"] and "job template" in found["prose"] and "gpu-1" in found["prose"]
-    )
+    assert not found["command"] and not found["where"] and "job template" in found["prose"] and "gpu-1" in found["prose"]
 
 
 def test_no_value_is_run_by_the_shell(tmp_path):
@@ -100,20 +90,12 @@ def test_places_and_values():
     assert completed(refused, variables=direct)["command"] == "timeout 5 bash -c '</dev/tcp/gate.example.com/443'"
     assert completed(refused)["command"] == "timeout 5 bash -c '</dev/tcp/127.0.0.1/1994'"
     pods = completed(catalog.causes_of(catalog.BY_ID["G02"], "none")[1])
-    assert (
-        pods["command"] == "kubectl --kubeconfig '/etc/kube config' -n beta9 get deployments,pods"
-        and pods["host"] == "gate"
-    )
+    assert pods["command"] == "kubectl --kubeconfig '/etc/kube config' -n beta9 get deployments,pods" and pods["host"] == "gate"
     assert completed(catalog.START_TUNNEL)["host"] == "gpu-1" and completed(catalog.ONBOARD)["host"] == ""
 
 
 def test_one_command_for_many_hosts():
     verdict = {"remedy": completed(catalog.ONBOARD), "docs": ""}
-    assert health_reports.told(verdict, [("gpu-1", verdict), ("gpu-2", verdict)]).endswith(
-        "onboard_worker.yml -l gpu-1,gpu-2"
-    )
+    assert health_reports.told(verdict, [("gpu-1", verdict), ("gpu-2", verdict)]).endswith("onboard_worker.yml -l gpu-1,gpu-2")
     verdict = {"remedy": completed(catalog.START_TUNNEL), "docs": ""}
-    assert (
-        health_reports.told(verdict, [("gpu-1", verdict), ("gpu-2", verdict)])
-        == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
-    )
+    assert health_reports.told(verdict, [("gpu-1", verdict), ("gpu-2", verdict)]) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"

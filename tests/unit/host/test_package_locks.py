@@ -94,7 +94,12 @@ def test_cloud_init_is_waited_for(apt, monkeypatch, tmp_path):
 
 def test_broken_package_of_somebody_else_is_named(apt, monkeypatch):
     monkeypatch.setattr(package_locks, "wait", lambda seconds: None)
-    apt.answers[:] = [(0, "audit", ""), (1, "", "error processing package"), (100, "", "error"), (0, "half-configured theirs\ninstalled ours\nconfig-files old\n", "")]
+    apt.answers[:] = [
+        (0, "audit", ""),
+        (1, "", "error processing package"),
+        (100, "", "error"),
+        (0, "half-configured theirs\ninstalled ours\nconfig-files old\n", ""),
+    ]
     with pytest.raises(package_sets.PackageError) as refusal:
         apt.repair(False)
     assert "theirs not configured" in str(refusal.value) and "dpkg --configure theirs" in str(refusal.value) and "ours" not in str(refusal.value)

@@ -66,7 +66,8 @@ def test_a_wanted_address_of_another_worker_is_refused_by_name():
         ("127.77.0.0/16", "127.77", "expected an IP address"),
         ("127.77.0.0/16", "127.0.0.1", "expected an address of this worker alone"),
         ("127.77.0.0/16", "0.0.0.0", "expected an address of this worker alone"),
-        ("nonsense", None, "expected a network"), ("127.77.0.0/30", None, "no free address"),
+        ("nonsense", None, "expected a network"),
+        ("127.77.0.0/30", None, "no free address"),
     ],
 )
 def test_wishes_that_can_not_be_granted(network, wanted, text):

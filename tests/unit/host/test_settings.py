@@ -102,7 +102,15 @@ def test_value_says_what_was_expected(name, value, words):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("beta9_serial", 3), ("beta9_serial", [1, "25%"]), ("beta9_serial", "1,10%,100%"), ("beta9_max_fail_percentage", 0), ("beta9_k3s", "yes"), ("beta9_gpu_ids", 0), ("nvidia_branch", 580)]
+    [
+        ("beta9_serial", 3),
+        ("beta9_serial", [1, "25%"]),
+        ("beta9_serial", "1,10%,100%"),
+        ("beta9_max_fail_percentage", 0),
+        ("beta9_k3s", "yes"),
+        ("beta9_gpu_ids", 0),
+        ("nvidia_branch", 580),
+    ]
     + [("nvidia_fabric_manager", True), ("beta9_gateway_url", "https://[fd00::1]:31994/"), ("beta9_redis_url", "redis://:secret@127.0.0.1:6379/0")],
 )
 def test_value_that_fits(name, value):
@@ -129,7 +137,9 @@ def test_required():
     assert [entry["what"] for entry in found] == ["beta9_gateway_url", "admin token", "group beta9_gateway", "beta9_pool"]
     assert "Did you mean gpu?" in found[-1]["remedy"]
     assert all(way in found[1]["remedy"] for way in ("BETA9_TOKEN", "beta9_admin_token_file", "beta9_admin_token from a vault"))
-    assert settings.required({}) == settings.required({"pool": "any", "connection": "direct", "gateway_host": "", "token": True, "gateway_url": "http://x"}) == []
+    assert (
+        settings.required({}) == settings.required({"pool": "any", "connection": "direct", "gateway_host": "", "token": True, "gateway_url": "http://x"}) == []
+    )
 
 
 def test_playbooks_ask_for_hosts_by_lookup():
