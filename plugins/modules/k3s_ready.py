@@ -265,7 +265,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str"},
-            "pull_secret": {"type": "str"},
+            "pull_secret": {"type": "str", "no_log": False},  # its name
             "unwanted": {"type": "list", "elements": "path", "default": []},
             "wait_seconds": {"type": "int", "default": 180},
             "gpus": {"type": "int"},

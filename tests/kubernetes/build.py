@@ -56,7 +56,8 @@ def fetch_etcd() -> None:
 
 def go() -> str | None:
     """Return the path of the Go compiler, or None."""
-    return shutil.which("go") or (path if os.access(path := "/usr/local/go/bin/go", os.X_OK) else None)
+    usual = "/usr/local/go/bin/go"
+    return shutil.which("go") or (usual if os.access(usual, os.X_OK) else None)
 
 
 def go_mod(text: str, version: str) -> str:
