@@ -73,6 +73,6 @@ def test_retries_what_may_pass_and_nothing_else(gateway, run_module, created):
 
 
 def test_create_is_never_sent_twice(gateway, run_module, admin):
-    gateway.fault({"route": "machines", "mode": "answer", "status": 503, "body": ""})
+    gateway.fault({"route": "machines", "method": "POST", "mode": "answer", "status": 503, "body": ""})
     run_module("machine", pool="gpu", retries=5, **admin)
     assert len(gateway.requests("POST")) == 1

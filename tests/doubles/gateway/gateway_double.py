@@ -12,7 +12,7 @@ one's tailscale.directRedisHost), tailnet_connected false, register_seconds 5.0 
 The real one has its tokens in Postgres and caches them in Redis. Here both are Redis: hash double:token:SHA256 is the table.
 
 Faults, while it runs, as JSON in Redis key double:fault, one or a list:
-    {"route": "keepalive"|"register"|"list"|"machines"|"pools"|"health"|"*", "mode": MODE, ...}
+    {"route": "keepalive"|"register"|"list"|"machines"|"pools"|"health"|"*", "mode": MODE, ...}; with "method" only that one
     answer   status, body      any answer instead of the real one
     empty                      close without a byte
     slow     seconds           wait, then answer as usual
@@ -564,10 +564,10 @@ class GatewayDouble:
         found = json.loads(text) if text else []
         return found if isinstance(found, list) else [found]
 
-    def fault(self, route, mode=None):
+    def fault(self, route, mode=None, method=None):
         """Return the fault that is switched on for a route, of one mode or of any that replaces the answer."""
         for entry in self.faults():
-            if entry.get("route", "*") in ("*", route) and mode in (None, entry.get("mode")):
+            if entry.get("route", "*") in ("*", route) and mode in (None, entry.get("mode")) and entry.get("method") in (None, method):
                 return entry
         return None
 
@@ -625,7 +625,7 @@ class Handler(BaseHTTPRequestHandler):
         worker = re.search(r"/workers/([^/]+)/(cordon|uncordon|drain)$", url.path)
         if self.command == "POST" and worker:
             route, action, raw = "workers", double.change_worker, worker.groups()
-        fault = double.fault(route) if route else None
+        fault = double.fault(route, method=self.command) if route else None
         self.faulty = bool(fault and fault.get("mode") not in ("date", "slow"))
         if fault and self.broken(fault, raw):
             return
