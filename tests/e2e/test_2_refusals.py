@@ -117,7 +117,8 @@ def test_admin_token_on_the_machine_api_is_replaced(onboarded):
     assert "token_wrong_type" in onboarded.sh(worker, "cat /run/beta9-agent/state.json")
     status, output = onboarded.play("onboard_worker.yml", "-l", worker)
     assert status == 0, output
-    assert onboarded.machine_id(worker) != before and before not in onboarded.machines()
+    # nothing on the host proves any more that the old machine is its own: it is left to expire
+    assert onboarded.machine_id(worker) != before and onboarded.machines()[onboarded.machine_id(worker)] == "ready"
 
 
 def test_port_taken_by_another_program(onboarded):
