@@ -67,9 +67,16 @@ def _last_keepalive(path: str = AGENT_STATE) -> float:
 
 
 def quiet_seconds(run: Callable) -> float:
-    """Return for how long the gateway can't have accepted a keepalive of this host's agent. run: as AnsibleModule.run_command."""
-    status, out, _err = run(["systemctl", "show", "beta9-agent.service", "--property=InactiveEnterTimestampMonotonic", "--value"])
-    stopped = int(out.strip()) / 1e6 if status == 0 and out.strip().isdigit() else 0.0
+    """Return for how long the gateway can't have accepted a keepalive of this host's agent, 0 where systemd does not know.
+
+    run: as AnsibleModule.run_command. A unit that is masked or not loaded has lost the time at which it was stopped.
+    """
+    status, out, _err = run(["systemctl", "show", "beta9-agent.service", "--property=LoadState,InactiveEnterTimestampMonotonic"])
+    shown = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+    if status != 0 or shown.get("LoadState") != "loaded":
+        return 0.0
+    stamp = shown.get("InactiveEnterTimestampMonotonic", "")
+    stopped = int(stamp) / 1e6 if stamp.isdigit() else 0.0
     now = time.time()
     if stopped:
         stopped += now - time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.test_1_onboard import recap
 
+pytestmark = pytest.mark.long
 OPT_IN = ("-e", "heal_opt_in=true")
 
 

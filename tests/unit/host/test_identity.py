@@ -48,8 +48,10 @@ def test_quiet_is_counted_from_the_last_time_that_an_agent_may_have_been_heard(m
     monkeypatch.setattr(host, "boot_epoch", lambda: 1000.0)
     monkeypatch.setattr(identity.time, "time", lambda: 1300.0)
     monkeypatch.setattr(identity.time, "clock_gettime", lambda _clock: 300.0)
-    assert identity.quiet_seconds(lambda _command: (0, "0\n", "")) == 300
-    assert identity.quiet_seconds(lambda _command: (0, "250000000\n", "")) == 50
+    assert identity.quiet_seconds(lambda _command: (0, "LoadState=loaded\nInactiveEnterTimestampMonotonic=0\n", "")) == 300
+    assert identity.quiet_seconds(lambda _command: (0, "LoadState=loaded\nInactiveEnterTimestampMonotonic=250000000\n", "")) == 50
+    # a masked unit has lost the time at which it was stopped
+    assert identity.quiet_seconds(lambda _command: (0, "LoadState=masked\nInactiveEnterTimestampMonotonic=0\n", "")) == 0
 
 
 def test_the_other_worker_with_a_key_is_named():
