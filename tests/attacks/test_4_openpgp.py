@@ -122,6 +122,7 @@ def update(bed, worker):
     )
 
 
+@pytest.mark.parametrize("worker", [pytest.param(0, id="debian12", marks=pytest.mark.long), pytest.param(1, id="debian13")], indirect=True)
 def test_a_key_beside_the_expected_one_is_trusted_by_nobody(testbed, keys, worker, tmp_path):
     for what, file in keys.attacks().items():
         serve(testbed, worker, tmp_path, key=file, InRelease=keys.index(keys.fingerprint["attacker"]))

@@ -43,11 +43,9 @@ def evil_bundle(release):
 
 
 @pytest.fixture(scope="module")
-def release(testbed):
+def release(ready):
     """The release's bundle, as every user of the product can have it."""
-    status, output = testbed.play("onboard_worker.yml")
-    assert status == 0, output
-    version = agent_bundle.version_of(str(testbed.root / "agent_src"))
+    version = agent_bundle.version_of(str(ready.root / "agent_src"))
     return pathlib.Path("~/.cache/beta9-workers/agent/beta9-agent-%s-x86_64.tar" % version).expanduser()
 
 

@@ -37,7 +37,7 @@ def holding(tmp_path, secret):
     return found + [str(path) for place in places for path in pathlib.Path(place).rglob("AnsiballZ_*")]
 
 
-@pytest.mark.parametrize("module", ["pool_info", "machine_info"])
+@pytest.mark.parametrize("module", ["pool_info", pytest.param("machine_info", marks=pytest.mark.long)])
 def test_a_killed_controller_leaves_no_file_with_the_admin_token(gateway, tmp_path, module):
     gateway.fault({"route": "*", "mode": "slow", "seconds": 30})
     arguments = {"gateway_url": gateway.url, "token": gateway.admin_token, "timeout": 60}
