@@ -64,7 +64,8 @@ def test_empty_token_needs_to_be_asked_for(healed):
     status, output, told = heal(healed, "-l", worker)
     assert status == 2 and "heal_opt_in" in told[worker, "A01"], output
     assert healed.machines().keys() <= machines.keys(), "a machine was created without being asked for"
-    status, output, told = heal(healed, "-l", worker, *OPT_IN)
+    # at once: that the agent ended again and again before it was healed is over
+    status, output, told = heal(healed, "-l", worker, "-e", "heal_wait_seconds=20", *OPT_IN)
     assert status == 0 and "healed" in told[worker, "A01"], output
     no_op(healed)
 

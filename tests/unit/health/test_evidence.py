@@ -111,11 +111,32 @@ def test_journal_is_read_once_for_each_question():
 
 
 def test_restarts_are_systemds_own_messages():
-    asked = context("Scheduled restart job\nScheduled restart job\n")
+    asked = context(starts("s r s r s"))
     assert evidence.restarts_within(asked, AGENT, 3600.0) == 2
     words = asked.commands[-1].split()
-    assert "MESSAGE_ID=" + units.RESTART_SCHEDULED in words and "UNIT=" + AGENT in words
+    assert {"MESSAGE_ID=" + units.RESTART_SCHEDULED, "MESSAGE_ID=" + units.STARTING, "UNIT=" + AGENT} <= set(words)
     assert abs(float(words[words.index("--since") + 1][1:]) - (time.time() - 3600)) < 5
+
+
+@pytest.mark.parametrize(
+    ("happened", "count"),
+    [
+        ("", 0),
+        ("r s r s r", 3),  # the first start is further back than what is asked for
+        ("s r s r s r s s", 0),  # started by hand while systemd waited: NRestarts still says 3
+        ("s r s r s r s s r s", 1),
+        ("s r s s r s r s", 2),
+        ("r r r", 3),  # not every systemd tells each start
+    ],
+)
+def test_restarts_before_a_start_by_hand_are_over(happened, count):
+    assert evidence.restarts_within(context(starts(happened)), AGENT, 600.0) == count
+
+
+def starts(happened):
+    """Return what journalctl prints, newest first, of starts (s) and of restarts that systemd scheduled (r), given oldest first."""
+    ids = {"s": units.STARTING, "r": units.RESTART_SCHEDULED}
+    return "".join('{"_BOOT_ID":"0a","MESSAGE_ID":"%s","__REALTIME_TIMESTAMP":"1"}\n' % ids[kind] for kind in reversed(happened.split()))
 
 
 def test_explanation_is_no_verdict():
