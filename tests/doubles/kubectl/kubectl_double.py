@@ -28,7 +28,7 @@ def get(state, words):
         return 0
     found = state.get(KINDS[kind], {}).get(words[2])
     if found is not None:
-        print(json.dumps(found, indent=4))
+        print(json.dumps({"apiVersion": "v1", "metadata": {"name": words[2]}, **found}, indent=4))  # the real API has no object without metadata
         return 0
     return 0 if "--ignore-not-found" in words else fail('Error from server (NotFound): %s "%s" not found' % (KINDS[kind], words[2]))
 
