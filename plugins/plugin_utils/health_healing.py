@@ -62,10 +62,10 @@ def outcome(chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str =
     """Return what came of a plan. health: of the host, after healing. failure: what went wrong meanwhile. check: nothing was done."""
     rows = [_row(root, health, failure, check) for root in chosen["roots"]]
     known = {root["id"] for root in chosen["roots"]}
-    for verdict in health["verdicts"]:
-        if verdict["root"] and verdict["status"] == "fail" and verdict["id"] not in known:
-            result = "seen only now; needs a person. Do: " + remedies.text(verdict["remedy"])
-            rows.append(["%s %s" % (verdict["id"], verdict["name"]), "nothing", verdict["cause"] + ": " + result])
+    for root in plan(health)["roots"]:
+        if root["id"] not in known and _status(health, root["id"]) == "fail":
+            todo = {"ask": ASK, "heal": "heal_worker.yml heals it"}.get(root["does"], "needs a person. Do: " + root["remedy"])
+            rows.append(["%s %s" % (root["id"], root["name"]), "nothing", "%s: seen only now; %s" % (root["cause"], todo)])
     if health["outcome"] in ("unknown", "unreachable"):
         rows.append(
             [

@@ -119,7 +119,10 @@ def test_every_root_cause_is_judged_again():
 def test_what_healing_uncovers_is_told():
     plan = health_healing.plan(health(P03=("bad", "missing")))
     found = health_healing.outcome(plan, health(A01=("bad", "token_unknown")))
-    assert [row[0].split()[0] for row in found["rows"]] == ["P03", "A01"] and "seen only now" in found["rows"][1][2] and not found["healthy"]
+    assert [row[0].split()[0] for row in found["rows"]] == ["P03", "A01"] and not found["healthy"]
+    assert "seen only now" in found["rows"][1][2] and "heal_opt_in=true" in found["rows"][1][2]
+    told = [health_healing.outcome(plan, health(**{name: ("bad", code)}))["rows"][1][2] for name, code in (("T01", "stopped"), ("P06", ""))]
+    assert "heal_worker.yml heals it" in told[0] and "needs a person" in told[1]
 
 
 def test_warnings_do_not_make_a_host_ill():
@@ -171,7 +174,7 @@ def test_table():
 
 def test_every_heal_has_a_task_and_a_cause():
     playbook = (health_remedies.ROOT / "playbooks" / "heal_worker.yml").read_text(encoding="utf-8")
-    conditions = " ".join(line for line in playbook.splitlines() if "heal_plan.remedies" in line)
+    conditions = " ".join(line for line in playbook.splitlines() if "heal_plan.remedies" in line and "selectattr" not in line)
     assert set(re.findall(r"'(\w+)'", conditions)) == set(catalog.HEALS)
     used = {check.heals.get(code, check.heal) for check in catalog.CHECKS for code in check.causes}
     assert used - {""} == set(catalog.HEALS)
