@@ -18,8 +18,9 @@ PROPERTIES = (
     "ActiveEnterTimestampMonotonic,InvocationID"
 )
 JOURNALS = ("/var/log/journal/*/system.journal", "/run/log/journal/*/system.journal")
-# systemd's message ids: a restart of its own accord, and any start
+# systemd's message ids: a restart of its own accord, any start, and a reload that went well
 RESTART_SCHEDULED, STARTING = "5eb03494b6584870a536b337290809b3", "7d4958e842da4a758f6c1cdc7b36dcc5"
+RELOADED = "7b05ebc668384222baa8881179cfda54"
 # Exit statuses with which systemd ends a process that it could not start: systemd.exec(5), "Process Exit Codes"
 EXEC_CODES = {200: "folder", 203: "program", 217: "account", 226: "sandbox", 243: "credential"}
 Run = Callable[..., "tuple[int, str]"]  # a command's words -> (exit status, output)
@@ -119,15 +120,15 @@ def last_exits(run: Run, name: str, seconds: float, lines: int = 60) -> str:
 
 
 def restarts_within(run: Run, name: str, seconds: float) -> int:
-    """Return how often systemd started a unit again of its own accord since it was last started by hand, within so many seconds past."""
+    """Return how often systemd started a unit again of its own accord since it was last started or reloaded by hand, within so many seconds past."""
     words = ["journalctl", "-q", "-r", "-n", "1000", "--no-pager", "-o", "json", "--output-fields=MESSAGE_ID", "--since", f"@{time.time() - seconds:.0f}"]
-    output = _newest(run, words + [f"MESSAGE_ID={RESTART_SCHEDULED}", f"MESSAGE_ID={STARTING}", f"UNIT={name}"])
+    output = _newest(run, words + [f"MESSAGE_ID={RESTART_SCHEDULED}", f"MESSAGE_ID={STARTING}", f"MESSAGE_ID={RELOADED}", f"UNIT={name}"])
     count, scheduled = 0, False
     for line in output.splitlines():
         if RESTART_SCHEDULED in line:
             count += 1
         elif not scheduled:
-            count = 0  # what ended before someone started it is over
+            count = 0  # what ended before someone started or reloaded it is over
         scheduled = RESTART_SCHEDULED in line
     return count
 
