@@ -95,4 +95,5 @@ def test_check_mode_changes_nothing(healed):
     healed.sh(worker, "systemctl stop beta9-tunnel")
     status, output = healed.play("heal_worker.yml", "-l", worker, "--check")
     assert status == 0 and "not done: check mode" in output, output
-    assert healed.sh(worker, "systemctl is-active beta9-tunnel", check=False) == "inactive"
+    # failed: autossh may end with 1 when it is stopped
+    assert healed.sh(worker, "systemctl is-active beta9-tunnel", check=False) in ("inactive", "failed")
