@@ -41,7 +41,7 @@ def integer(value, field: str, least: int, most: int) -> int:
     """Return a whole number from least to most, given as number or as text."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     expected = f"a whole number from {least} to {most}"
-    number = int(_match(r"[0-9]{1,9}", text, field, expected))
+    number = int(_match(r"[0-9]{1,10}", text, field, expected))
     if not least <= number <= most:
         raise InvalidField(field, expected, _shown(value))
     return number

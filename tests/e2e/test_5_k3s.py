@@ -396,7 +396,7 @@ def test_bad_downloads_and_full_disks_leave_the_old_version(cluster):
     states = {worker: cluster.look(worker) for worker in cluster.bed.workers}
     bad = (("damaged", cluster.first), ("cut", cluster.second))
     wish = {name: (worker, {"version": NEW, "k3s_artifact_url": cluster.site + "/" + name}) for name, worker in bad}
-    wish.update(gpus=(cluster.first, {"beta9_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"beta9_gpus": 1}))
+    wish.update(gpus=(cluster.first, {"k3s_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"k3s_gpus": 1}))
     words = cluster.role(wish)[2]
     assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), words
     assert "the transfer ended early" in words["cut"], words
