@@ -162,7 +162,7 @@ def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
 
 KILL_AFTER = [
     "Ask for the pools",
-    "Look at the host",
+    "Verify variables and host",
     "Make the tunnel's user",
     "Keep a key for the tunnel",
     "Let the key in on the gateway host",
