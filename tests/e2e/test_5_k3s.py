@@ -354,6 +354,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.long
 def test_refused_before_anything_changes(cluster):
     """One host under many names, each with its own mistake. The other host's port is taken, then its k3s is somebody else's."""
     state = cluster.look(cluster.first)
@@ -375,6 +376,7 @@ def test_refused_before_anything_changes(cluster):
     assert cluster.look(cluster.first) == state
 
 
+@pytest.mark.long
 def test_bad_downloads_and_full_disks_leave_the_old_version(cluster):
     """No room beside the program; none to keep program and database aside; a program that is not what its checksum says; half of one."""
     status, output, _words, _recap = cluster.role({"again": (cluster.second, {})})

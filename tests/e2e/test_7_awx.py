@@ -93,6 +93,7 @@ def test_message_of_an_incident(awx):
     assert "Previous Task Failed" in rules.render_message(notification["messages"]["error"]["message"], explained)
 
 
+@pytest.mark.long
 def test_what_was_changed_by_hand_is_named_and_put_back(awx):
     double = awx.double
     double.named("job_templates", "Heal").update(verbosity=4, skip_tags="agent", ask_variables_on_launch=True, become_enabled=True)
@@ -174,6 +175,7 @@ def test_what_lacks_is_named_before_anything_is_sent(awx, settings, words):
     assert status == 2 and words in " ".join(output.split()) and awx.double.writes() == before, output
 
 
+@pytest.mark.long
 def test_notification_that_would_not_be_sent_is_named(awx):
     """A changed address has no effect without awx_update_secrets: AWX shows no secret to compare, so the module does not send it."""
     changed = dict(awx.settings["awx_notification_configuration"], url="https://chat.example.com/other")

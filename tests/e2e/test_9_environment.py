@@ -70,6 +70,7 @@ def test_proxy_in_the_environment_of_a_worker(onboarded):
         onboarded.sh(worker, "mv /root/environment /etc/environment 2>/dev/null || : > /etc/environment")
 
 
+@pytest.mark.long
 def test_upgrade_of_the_distribution_takes_the_python_away(onboarded):
     """The packages are those of a Python that is gone: onboarding installs the agent again, and the machine is ready."""
     worker = onboarded.workers[0]

@@ -61,6 +61,7 @@ def test_second_onboarding_while_the_tunnel_is_up(bed):
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
 
 
+@pytest.mark.long
 def test_forwarding_disabled_for_everyone_is_allowed_to_the_account(bed):
     with hardened(bed, "DisableForwarding yes", "AllowTcpForwarding no", "PermitOpen none", "PermitListen none", "GatewayPorts no"):
         status, output = bed.play("prepare_gateway.yml")
@@ -98,11 +99,13 @@ def test_ports_that_another_match_forbids(bed):
         assert status != 0 and "PermitListen: expected 127.77." in flat(output) and f"({HARDENING}:3)" in flat(output), output
 
 
+@pytest.mark.long
 def test_configuration_without_include(bed):
     with changed(bed, "cp /etc/ssh/sshd_config /root/kept; sed -i '/^Include/d' /etc/ssh/sshd_config", "mv /root/kept /etc/ssh/sshd_config"):
         refused(bed, "Include", "/etc/ssh/sshd_config:1", "Add as its first line: Include /etc/ssh/sshd_config.d/*.conf")
 
 
+@pytest.mark.long
 def test_host_keys_elsewhere_are_pinned(bed):
     """One key in a directory of its own, without its public half; the others' public files are no keys of this sshd."""
     key = bed.sh(bed.gateway, "cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub")
@@ -118,6 +121,7 @@ def test_host_keys_elsewhere_are_pinned(bed):
     assert status == 0, output
 
 
+@pytest.mark.long
 def test_no_host_key_leaves_known_hosts_as_it_was(bed):
     """sshd holds its keys in memory: the files may be gone while it runs."""
     before = bed.sh(bed.workers[0], "cat /etc/beta9/tunnel/known_hosts")
@@ -130,6 +134,7 @@ def test_no_host_key_leaves_known_hosts_as_it_was(bed):
     assert bed.sh(bed.workers[0], "cat /etc/beta9/tunnel/known_hosts") == before != ""
 
 
+@pytest.mark.long
 def test_ed25519_refused_as_in_fips_mode(bed):
     worker = bed.workers[0]
     with hardened(bed, "PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256,rsa-sha2-512,rsa-sha2-256,ssh-ed25519-cert-v01@openssh.com"):

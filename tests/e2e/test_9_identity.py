@@ -48,6 +48,7 @@ def renamed(bed, tmp_path, host, name):
     return "-i", str(path)
 
 
+@pytest.mark.long
 def test_second_host_of_a_name(pair, tmp_path):
     original, second = pair.workers
     other = renamed(pair, tmp_path, second, original)
@@ -62,6 +63,7 @@ def test_second_host_of_a_name(pair, tmp_path):
     assert status == 0 and recap(output)[original]["changed"] == 0, output
 
 
+@pytest.mark.long
 def test_lost_key_of_a_tunnel_that_is_up_is_no_second_host(pair):
     worker = pair.workers[0]
     pair.sh(worker, "rm -r /etc/beta9; pgrep -x ssh")
