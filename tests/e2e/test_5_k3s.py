@@ -529,6 +529,7 @@ def test_host_with_another_name_stays_the_same_node(cluster):
         cluster.bed.sh(cluster.second, "hostname %s; k3s kubectl delete node/earlier; rm -f /root/stale.yaml" % cluster.second)
 
 
+@pytest.mark.long
 def test_offboarding_drains_first_and_leaves_nothing(cluster):
     worker, bed = cluster.second, cluster.bed
     bed.sh(worker, TRACES)
