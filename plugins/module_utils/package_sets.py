@@ -50,6 +50,10 @@ class PackageError(Exception):
         return self.text
 
 
+class StillBusy(PackageError):
+    """Somebody else did not end in the time there was: to try again at once is of no use."""
+
+
 def is_version(full, wish):
     """Return whether a package's version (2:580.95.05-1) is the one wished for (580.95.05, or exactly that)."""
     plain = full.partition(":")[2] or full
@@ -89,11 +93,11 @@ class Apt:
             rc, out, err = self.run(["timeout", str(self.lock_seconds), "cloud-init", "status", "--wait"])
             if rc == 124:
                 remedy = "Look at it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
-                raise PackageError("cloud-init", "its end within %d s" % self.lock_seconds, tail(out or err) or "that it still runs", remedy)
+                raise StillBusy("cloud-init", "its end within %d s" % self.lock_seconds, tail(out or err) or "that it still runs", remedy)
         found = package_locks.wait(self.lock_seconds)
         if found:
             remedy = "Wait until it ends, or end it if it hangs: ps -fp %d. Then run again, or give it more time (beta9_package_lock_seconds)." % found.pid
-            raise PackageError("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.told(found), remedy)
+            raise StillBusy("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.told(found), remedy)
 
     def work(self, command):
         """Run what takes apt's locks. Return (exit status, standard output, standard error)."""

@@ -109,6 +109,10 @@ removed:
   returned: always
   type: list
   elements: str
+waited:
+  description: Whether it gave up because somebody else did not end in O(lock_seconds), so that to try again at once is of no use.
+  returned: failure
+  type: bool
 """
 
 import json
@@ -243,7 +247,7 @@ def main():
         if missing and not module.check_mode:
             manager.hold(missing)
     except package_sets.PackageError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), waited=isinstance(error, package_sets.StillBusy))
     if not module.check_mode:
         record.forget()
     shown = sorted(set(names) | set(coming) | set(removed) | set(missing))

@@ -19,7 +19,7 @@ RETURNS = {
     "health_report": {"msg": str, "hosts": dict, "roots": list, "files": list, "since": float},
     "host_files": {"paths": list},
     "host_initramfs": {"rebuilt": list, "reason": str},
-    "host_packages": {"packages": dict, "held": list, "removed": list},
+    "host_packages": {"packages": dict, "held": list, "removed": list, "waited": bool},
     "host_preflight": {"problems": list, "facts": dict},
     "host_repository": {"paths": list, "fingerprints": list},
     "host_step": {"stdout": str, "stderr": str, "rc": int},

@@ -66,7 +66,7 @@ def apt(monkeypatch):
 def test_time_that_is_over_names_the_holder_and_what_to_do(hold, apt, monkeypatch):
     path, process = hold(60)
     monkeypatch.setattr(package_locks, "wait", lambda seconds: package_locks.held((path,)))
-    with pytest.raises(package_sets.PackageError) as refusal:
+    with pytest.raises(package_sets.StillBusy) as refusal:
         apt.refresh()
     text = str(refusal.value)
     assert "(pid %d)" % process.pid in text and path in text and "beta9_package_lock_seconds" in text and "internet" not in text and apt.ran == []
@@ -86,7 +86,7 @@ def test_cloud_init_is_waited_for(apt, monkeypatch, tmp_path):
     apt.answers[:] = [(0, "", ""), (0, "", "")]
     assert apt.refresh() == "" and apt.ran[0] == ["timeout", "2", "cloud-init", "status", "--wait"]
     apt.answers[:] = [(124, "....", "")]
-    with pytest.raises(package_sets.PackageError, match="cloud-init: expected its end within 2 s"):
+    with pytest.raises(package_sets.StillBusy, match="cloud-init: expected its end within 2 s"):
         apt.refresh()
     (tmp_path / "result.json").write_text("{}")
     assert not package_locks.booting()
@@ -102,4 +102,5 @@ def test_broken_package_of_somebody_else_is_named(apt, monkeypatch):
     ]
     with pytest.raises(package_sets.PackageError) as refusal:
         apt.repair(False)
+    assert not isinstance(refusal.value, package_sets.StillBusy)
     assert "theirs not configured" in str(refusal.value) and "dpkg --configure theirs" in str(refusal.value) and "ours" not in str(refusal.value)
