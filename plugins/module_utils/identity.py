@@ -10,17 +10,13 @@ copy that was made with its machine-id is known by keepalives that the gateway h
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import stat
 import time
 from typing import Callable
 
-from ansible_collections.beta9.workers.plugins.module_utils import host, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import agent_state, host, preflight
 
 SETTING = "BETA9_HOST_ID"
 AGENT_STATE = "/run/beta9-agent/state.json"
-MAX_BYTES = 65536
 SWITCH = (
     "If this host is a copy, onboard it once with beta9_identity=new: it gets a machine and a key of its own, and the other host's stay as they "
     "are. If it is the host that they were made for, onboard it once with beta9_identity=this."
@@ -53,19 +49,6 @@ def problems(settings: dict, own: str):
         )
 
 
-def _last_keepalive(path: str = AGENT_STATE) -> float:
-    """Return when a keepalive of the running agent was last accepted, 0 where it does not say. The file is the agent's: it may be anything."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return 0.0
-            kept = json.loads(stream.read(MAX_BYTES)).get("last_keepalive_epoch")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return 0.0
-    return float(kept) if isinstance(kept, (int, float)) else 0.0
-
-
 def quiet_seconds(run: Callable) -> float:
     """Return for how long the gateway can't have accepted a keepalive of this host's agent, 0 where systemd does not know.
 
@@ -80,4 +63,4 @@ def quiet_seconds(run: Callable) -> float:
     now = time.time()
     if stopped:
         stopped += now - time.clock_gettime(time.CLOCK_MONOTONIC)
-    return max(0.0, now - max(_last_keepalive(), stopped, host.boot_epoch()))
+    return max(0.0, now - max(agent_state.of(AGENT_STATE).get("last_keepalive_epoch", 0), stopped, host.boot_epoch()))

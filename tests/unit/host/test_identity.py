@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import pathlib
 
 import pytest
+import yaml
 
 from ansible_collections.beta9.workers.plugins.module_utils import host, identity, peers
 
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
 
 
@@ -33,18 +35,9 @@ def test_machine_id_itself_is_not_shown(tmp_path, text, length):
     assert len(found) == length and "0" * 32 not in found
 
 
-def test_state_of_an_agent_may_be_anything(tmp_path):
-    path = tmp_path / "state.json"
-    for content, answer in (('{"last_keepalive_epoch": 12.5}', 12.5), ("[1]", 0), ("{", 0), ('{"last_keepalive_epoch": "now"}', 0)):
-        path.write_text(content)
-        assert identity._last_keepalive(str(path)) == answer
-    path.unlink()
-    os.mkfifo(path)
-    assert identity._last_keepalive(str(path)) == 0
-
-
-def test_quiet_is_counted_from_the_last_time_that_an_agent_may_have_been_heard(monkeypatch):
-    monkeypatch.setattr(identity, "_last_keepalive", lambda: 0.0)
+def test_quiet_is_counted_from_the_last_time_that_an_agent_may_have_been_heard(monkeypatch, tmp_path):
+    state = tmp_path / "state.json"
+    monkeypatch.setattr(identity, "AGENT_STATE", str(state))
     monkeypatch.setattr(host, "boot_epoch", lambda: 1000.0)
     monkeypatch.setattr(identity.time, "time", lambda: 1300.0)
     monkeypatch.setattr(identity.time, "clock_gettime", lambda _clock: 300.0)
@@ -52,6 +45,8 @@ def test_quiet_is_counted_from_the_last_time_that_an_agent_may_have_been_heard(m
     assert identity.quiet_seconds(lambda _command: (0, "LoadState=loaded\nInactiveEnterTimestampMonotonic=250000000\n", "")) == 50
     # a masked unit has lost the time at which it was stopped
     assert identity.quiet_seconds(lambda _command: (0, "LoadState=masked\nInactiveEnterTimestampMonotonic=0\n", "")) == 0
+    state.write_text('{"last_keepalive_epoch": 1290.5}')
+    assert identity.quiet_seconds(lambda _command: (0, "LoadState=loaded\nInactiveEnterTimestampMonotonic=0\n", "")) == 9.5
 
 
 def test_the_other_worker_with_a_key_is_named():
@@ -61,3 +56,8 @@ def test_the_other_worker_with_a_key_is_named():
     assert peers.key_holder(KEY + " somebody\n", "gpu-01", KEY) == ""
     with pytest.raises(peers.PeerError, match="in the line of gpu-01: this host was cloned, or renamed. .*beta9_identity=new"):
         peers.refuse_foreign_key(text, "gpu-02", KEY)
+
+
+def test_role_and_module_name_the_same_way_out():
+    spoken = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text())["_preflight_switch"]
+    assert spoken.strip() == identity.SWITCH
