@@ -318,7 +318,7 @@ class Gateway(threading.Thread):
         gateway, self.statuses, self.date, self.seen = self, [], None, []
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):  # noqa: N802
+            def do_GET(self):
                 gateway.seen.append((self.path, len(self.headers.get("X-Padding", ""))))
                 status = gateway.statuses.pop(0) if gateway.statuses else 200
                 if status == 0:
