@@ -117,8 +117,9 @@ class Cluster:
         old = self.objects.get(self.key(group, resource, namespace, meta["name"]))
         meta["creationTimestamp"] = old["metadata"]["creationTimestamp"] if old else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         meta["uid"] = old["metadata"]["uid"] if old else secrets.token_hex(16)
-        if old and "data" in old:
-            item.setdefault("data", old["data"])
+        for field in ("data", "account"):  # what a controller filled in stays, as apply merges
+            if old and field in old:
+                item.setdefault(field, old[field])
         self.objects[self.key(group, resource, namespace, meta["name"])] = item
         return item
 
