@@ -135,3 +135,13 @@ def remove(paths):
         except FileNotFoundError:
             pass
     return removed
+
+
+def remove_empty(directory: str, levels: int) -> None:
+    """Remove a directory and those above it, so many levels, as long as they are empty."""
+    for _level in range(levels):
+        try:
+            os.rmdir(directory)
+        except OSError:  # not empty, or not there
+            return
+        directory = os.path.dirname(directory)

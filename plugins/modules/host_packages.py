@@ -140,7 +140,8 @@ class Record:
         secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
     def forget(self):
-        secretfiles.remove([self.path])
+        if secretfiles.remove([self.path]):
+            secretfiles.remove_empty(host.PACKAGE_SETS_DIR, 2)
 
 
 def wishes(manager, params, names, installed):

@@ -139,6 +139,7 @@ class Credentials:
         present = any(os.path.exists(path) for path in paths)
         if not self.check_mode:
             secretfiles.remove(paths)
+            secretfiles.remove_empty(os.path.dirname(self.fact_path), 2)
         return {"changed": present, "machine": {}}
 
     def confirmed(self):
