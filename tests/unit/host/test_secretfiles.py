@@ -1,3 +1,8 @@
+"""Directories of ours that nothing is left in."""
+
+from __future__ import annotations
+
+from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
 
 
 def test_empty_directories_go_and_others_stay(tmp_path):
