@@ -550,8 +550,8 @@ def test_offboarding_drains_first_and_leaves_nothing(cluster):
                 systemctl list-units --all --plain --no-legend 'k3s*' 'beta9-*'""",
         )
         assert left == "", name
-    # packages stay, and a login writes its message of the day
-    theirs = ("/etc/logcheck", "/etc/nftables.conf", "/run/motd.dynamic")
+    # packages and the package manager's logs stay, and a login leaves traces of its own
+    theirs = ("/etc/logcheck", "/etc/nftables.conf", "/var/log/apt/", "/var/log/dpkg.log", "/run/motd.dynamic", "mount tmpfs /run/user/")
     left = {line for line in bed.sh(worker, SNAPSHOT).splitlines() if not line.startswith(theirs)} - set(cluster.before) - {"/run/netns"}
     assert left == set(), "\n".join(sorted(left))
     others = "/root/iptables-double/iptables-save | grep -c OTHERS; /root/iptables-double/iptables-save | grep -cE 'KUBE|CNI|FLANNEL'; true"
