@@ -109,7 +109,7 @@ def test_without_sudo_it_tells_less_and_says_so(onboarded, tmp_path):
         assert "without root's rights" in hosts[worker]["message"]
         assert "run with become" in " ".join(verdict["found"] for verdict in hosts[worker]["verdicts"] if verdict["status"] == "unknown")
     finally:
-        onboarded.sh(worker, "mv /root/kept/* /etc/sudoers.d/; systemctl start beta9-tunnel")
+        onboarded.sh(worker, "mv /root/kept/* /etc/sudoers.d/; rmdir /root/kept; systemctl start beta9-tunnel")
         wait_healthy(onboarded)
 
 

@@ -486,12 +486,12 @@ def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
     kept = cluster.bed.sh(cluster.bed.gateway, "redis-cli hget provider:machine:generic:gpu:%s token" % cluster.bed.machine_id(cluster.second))
     assert kept == after, "the gateway was not told the new token"
     cluster.bed.sh(
-        cluster.second, "cp -a /etc/beta9/credentials/k3s_token /root/kept; printf %%s %s > /etc/beta9/credentials/k3s_token" % before[cluster.second]
+        cluster.second, "cp -a /etc/beta9/credentials/k3s_token /root/kept-token; printf %%s %s > /etc/beta9/credentials/k3s_token" % before[cluster.second]
     )
     try:
         assert cluster.ask(cluster.second, "GET", "/api/v1/namespaces/default/pods")[0] == 401
     finally:
-        cluster.bed.sh(cluster.second, "mv /root/kept /etc/beta9/credentials/k3s_token")
+        cluster.bed.sh(cluster.second, "mv /root/kept-token /etc/beta9/credentials/k3s_token")
 
 
 def test_registries_and_pull_secrets(cluster):
