@@ -11,7 +11,7 @@ Prints a line for each step that a host has done, then the outcome. As a library
     from onboard_with_runner import onboard
     result = onboard("inventory.yml", limit="gpu-07", progress=lambda event: print(event.host, event.step, event.status))
     result.hosts     {"gpu-07": "ready"}      or failed, unreachable; a host that is not in it was not begun with
-    result.failures  {"gpu-08": "Report every problem at once: ..."}
+    result.failures  {"gpu-08": "Report all problems: ..."}
     result.health    {"gpu-07": "healthy"}
 
 The admin token is read by the modules from BETA9_TOKEN_FILE or BETA9_TOKEN. It is no argument here, so it can't be logged.

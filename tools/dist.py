@@ -5,7 +5,7 @@ python tools/dist.py --repository URL     with the address that Galaxy wants to 
 python tools/dist.py --release            refuse what is not a release: changes without a version, a version without notes, a dirty tree
 
 ansible-galaxy writes files in the order of the file system, with the time and modes they happen to have. So only tracked files are
-staged, and its archive is written anew: sorted, owned by nobody, as old as the commit (or SOURCE_DATE_EPOCH).
+staged, and its archive is rewritten: sorted, owned by nobody, as old as the commit (or SOURCE_DATE_EPOCH).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def stage(repository):
 
 
 def canonical(raw, target, epoch):
-    """Write an archive of ansible-galaxy anew: the same content in one order, with one date and one owner."""
+    """Write an archive of ansible-galaxy again: the same content in one order, with one date and one owner."""
     with tarfile.open(raw) as archive:
         members = {member.name.rstrip("/"): (member, archive.extractfile(member).read() if member.isfile() else None) for member in archive.getmembers()}
     listing = json.loads(members["FILES.json"][1])

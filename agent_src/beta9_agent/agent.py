@@ -229,7 +229,7 @@ class Agent:
 
     def _tell_change(self):
         problem = self.life.problem
-        if problem and self.life.status != "registered":  # what a register mends is over when the keepalive that follows is accepted
+        if problem and self.life.status != "registered":  # what a registration resolves is over when the keepalive that follows is accepted
             level = events.WARNING if problem.retryable or self.life.status == "registering" else events.ERROR
             say(level, self.life.status, code=problem.code, cause=problem.cause, remedy=problem.remedy)
         elif self.life.status == "ready":

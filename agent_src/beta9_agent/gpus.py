@@ -122,7 +122,7 @@ class Gpus:
         return Reading(tuple(found), "; ".join(troubles) or None)
 
     def _end(self, pynvml):
-        """Begin anew with the next question: after a driver's reload the old session is of no use."""
+        """Start over with the next question: after a driver's reload the old session is of no use."""
         if self._session is not None:
             self._session = None
             try:

@@ -17,7 +17,7 @@ What a problem does, by its code, is in REACTIONS:
     RETRY       the gateway or the way to it is down: full jitter, doubling, up to a little more than the interval, so that a fleet
                 comes back spread over one interval
     CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
-    SLOW        waiting does not mend it: once an interval, and the problem is told with its remedy
+    SLOW        waiting does not resolve it: once an interval, and the problem is told with its remedy
 
 A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is
 away, or that refuses the token, is asked again.

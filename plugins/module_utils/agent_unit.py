@@ -72,7 +72,7 @@ def _ready(state):
 
 
 def wait_ready(module, unit, state_file, seconds, crashes=None):
-    """Wait for READY and an accepted keepalive, or for what waiting can't mend. Return (whether ready, result keys).
+    """Wait for READY and an accepted keepalive, or for what waiting can't resolve. Return (whether ready, result keys).
 
     The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a problem.
     Where crashes are given, so many starts by systemd itself end the waiting.

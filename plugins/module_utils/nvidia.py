@@ -152,7 +152,7 @@ def _kept(facts, now):
 def _foreign(facts, now):
     remedy = "Remove it with nvidia-uninstall" if facts["library"]["how"] == "run" else "Remove it as the image's maker says"
     expected = "a module for the running kernel" if now == "broken" else "a driver from packages, to upgrade it (nvidia_upgrade)"
-    return preflight.problem("driver", expected, _kept(facts, now), remedy + ", then run again; or mend it by hand and run without nvidia_upgrade.")
+    return preflight.problem("driver", expected, _kept(facts, now), remedy + ", then run again; or fix it by hand and run without nvidia_upgrade.")
 
 
 def _wish_problems(wish):

@@ -119,7 +119,7 @@ def choose_address(name, peers, network, wanted=None):
         address = str(pool[1 + (start + step) % usable])
         if address not in taken:
             return address
-    raise PeerError("network: %s has no free address left for %s; use a larger gateway_host_network" % (network, name))
+    raise PeerError("network: %s has no free address left for %s; set autossh_listen_address to an address of another network" % (network, name))
 
 
 def render_line(name, key, address, port, permit_open):

@@ -595,7 +595,7 @@ STATUSES = {
         "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint.",
     ),
     501: Code("route_missing", "this gateway build does not take this method here", "Compare the versions of gateway and collection."),
-    502: Code("gateway_unavailable", "a proxy before the gateway got no answer from it", CHECK_PODS, True),
+    502: Code("gateway_unavailable", "timed out upstream: a proxy in front of the gateway got no answer from it", CHECK_PODS, True),
     503: Code("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
     504: Code("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
 }
@@ -638,7 +638,7 @@ TRANSPORT = {
     "tls": Code(
         "tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."
     ),
-    "dns": Code("name_unresolved", "the gateway's name has no address", "Correct the name, or mend DNS.", True),
+    "dns": Code("name_unresolved", "the gateway's name has no address", "Correct the name, or fix DNS.", True),
     "not_json": Code(
         "not_gateway",
         "something answers there, but it is not a beta9 gateway",

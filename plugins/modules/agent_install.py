@@ -201,7 +201,7 @@ def main():
         discard(directory, trouble)
         install(module, os.path.join(directory, "versions", version), module.params["bundle"], module.params["sha256"])
     if other or (not installed and previous == version):
-        agent_unit.point(directory, version)  # also the same one again: the link's age tells that the unit has to start anew
+        agent_unit.point(directory, version)  # also the same one again: the link's age tells that the unit has to be restarted
     if other:
         agent_unit.prune(directory, (version, previous))
     if module.params["bundle"]:

@@ -10,7 +10,7 @@ short_description: Wait until the agent says that the machine is ready, or why i
 version_added: "0.1.0"
 description:
   - Runs on the worker. Reads what the running agent writes to its state file, and what systemd says of its unit.
-  - Ends at once when the agent reports a problem that waiting can't mend, a refused token for example.
+  - Ends at once when the agent reports a problem that waiting can't resolve, a refused token for example.
 author:
   - beta9.workers authors (@beta9)
 attributes:

@@ -74,7 +74,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Switch to the new version, or back
+- name: Switch to the new version, or roll back
   beta9.workers.agent_switch:
     version: 0.1.0-1f0c5e9a7b21
 """
@@ -158,7 +158,7 @@ class Switch:
         return found
 
     def apply(self, version, files):
-        """Have these files and this version, and start it anew."""
+        """Have these files and this version, and restart it."""
         for entry in files:
             if entry["content"] is None:
                 secretfiles.remove([entry["path"]])

@@ -41,7 +41,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: See that the tunnel carries
+- name: Verify the tunnel
   beta9.workers.gateway_reachable:
     url: http://127.0.0.1:1994
     unit: beta9-tunnel.service

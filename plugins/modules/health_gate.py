@@ -34,7 +34,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Fail the hosts that are not healthy
+- name: Fail hosts that are not healthy
   beta9.workers.health_gate:
     health: "{{ found.hosts[inventory_hostname] }}"
 """

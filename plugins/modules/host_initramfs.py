@@ -55,7 +55,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-# image of a kernel, and the tool that makes it anew for all kernels
+# image of a kernel, and the tool that rebuilds it for all kernels
 KINDS = (
     ("/boot/initrd.img-%s", "update-initramfs", ["-u", "-k", "all"]),
     ("/boot/initramfs-%s.img", "dracut", ["--force", "--regenerate-all"]),

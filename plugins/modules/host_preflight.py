@@ -101,7 +101,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look before anything is changed
+- name: Verify everything before anything is changed
   beta9.workers.host_preflight:
     settings:
       pool: gpu

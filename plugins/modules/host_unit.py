@@ -53,7 +53,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Run the tunnel
+- name: Ensure the tunnel runs
   beta9.workers.host_unit:
     name: beta9-tunnel.service
     files: [/etc/beta9/tunnel/ssh_config, /etc/beta9/tunnel/known_hosts]

@@ -286,7 +286,7 @@ def main():
     except k3s.Refused as refused:
         module.fail_json(**refused.result())
     except OSError as error:
-        remedy = "Free some space, or mend that file system, and run again. Nothing was put in place."
+        remedy = "Free some space, or repair that file system, and run again. Nothing was put in place."
         module.fail_json(**k3s.Refused("k3s_write", error.filename or "files", "room and the right to write", error.strerror or str(error), remedy).result())
 
 

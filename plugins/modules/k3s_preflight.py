@@ -52,7 +52,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the host
+- name: Inspect the host
   beta9.workers.k3s_preflight:
     version: v1.36.2+k3s1
     artifact_url: https://mirror.example.com/k3s

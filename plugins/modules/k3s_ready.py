@@ -282,7 +282,7 @@ def main():
     if found:
         seen = "k3s: expected the node to be Ready within %d s, found: %s. Its log ends with: %s" % (params["wait_seconds"], found, last_words(module))
         if not undecided:
-            fail(module, "k3s_not_ready", seen, "Read its log (journalctl -u k3s -n 50), mend what it tells of, and run again.")
+            fail(module, "k3s_not_ready", seen, "Read its log (journalctl -u k3s -n 50), fix what it reports, and run again.")
         version = go_back(module)
         after, _known = wait(module, params["wait_seconds"], version)
         if not after:

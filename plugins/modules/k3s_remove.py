@@ -27,7 +27,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Take k3s away
+- name: Remove k3s
   beta9.workers.k3s_remove:
 """
 

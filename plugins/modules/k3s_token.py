@@ -56,7 +56,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Keep the gateway's token
+- name: Ensure the gateway's token is stored
   beta9.workers.k3s_token:
 """
 

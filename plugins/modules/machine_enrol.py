@@ -46,7 +46,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Create a machine and keep its credentials
+- name: Create a machine and store its credentials
   beta9.workers.machine_enrol:
     gateway_url: http://gateway.example.com:31994
     token_file: /etc/beta9/admin_token

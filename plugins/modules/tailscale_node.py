@@ -66,7 +66,7 @@ options:
     description:
       - Addresses of the nodes that another member of the tailnet sees, as RV(beta9.workers.tailscale_info#module:peers).
       - A node that was deleted at the control server does not notice it until it logs in again. If it is up and its address is not
-        among these, tailscaled is restarted, so that it asks the control server anew.
+        among these, tailscaled is restarted, so that it asks the control server again.
     type: list
     elements: str
     default: []

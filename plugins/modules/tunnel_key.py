@@ -42,7 +42,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Keep a key for the tunnel
+- name: Ensure a key for the tunnel
   beta9.workers.tunnel_key:
   register: key
 """

@@ -81,7 +81,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Let the worker in
+- name: Authorize the worker
   beta9.workers.tunnel_peer:
     name: "{{ inventory_hostname }}"
     public_key: "{{ key.public_key }}"

@@ -89,7 +89,7 @@ def plan(found, files):
     """Return the systemctl command that makes sshd read its files, [] where it has, or None where no unit runs it."""
     sockets = [unit for name, unit in found.items() if name.endswith(".socket") and unit["ActiveState"] == "active"]
     if any(not set(unit.get("Triggers", "").split()) & set(found) for unit in sockets):
-        return []  # a socket that starts sshd anew for each connection
+        return []  # a socket that starts sshd again for each connection
     service = next((unit for name, unit in found.items() if name.endswith(".service") and unit["ActiveState"] in ("active", "reloading")), None)
     if not service:
         return [] if sockets else None

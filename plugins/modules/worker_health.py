@@ -103,7 +103,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the worker
+- name: Check the worker
   beta9.workers.worker_health:
     gateway_url: http://127.0.0.1:1994
   register: seen

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A health run as one self-contained HTML page: what to mend, the fleet, then each host, those in trouble first.
+"""A health run as one self-contained HTML page: the root causes, the fleet, then each host, those in trouble first.
 
 Pure: results in, text out. No script, nothing loaded from elsewhere.
 """
@@ -135,7 +135,7 @@ def page(results, run, roots, hints):
         % STYLE,
         "<h1>Health of %d worker%s</h1><p>%s, %.1f s</p>" % (len(results), "" if len(results) == 1 else "s", html.escape(run["started"]), run["seconds"]),
         tally(results),
-        "<h2>What to mend</h2>" if roots else "<p class=healthy>No root cause: nothing is to be mended.</p>",
+        "<h2>Root causes</h2>" if roots else "<p class=healthy>No root cause: nothing to fix.</p>",
     ]
     for identity, cause, hosts in roots:
         leads_to = sorted({other["id"] for result in results for other in result["verdicts"] if identity in other["because"]})

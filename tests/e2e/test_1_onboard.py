@@ -161,20 +161,20 @@ def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
 
 
 KILL_AFTER = [
-    "Ask for the pools",
+    "Read the pools",
     "Verify variables and host",
-    "Make the tunnel's user",
-    "Keep a key for the tunnel",
-    "Let the key in on the gateway host",
-    "Write the tunnel's settings",
-    "Run the tunnel",
-    "See that the tunnel carries",
-    "Create a machine and keep its credentials",
-    "Install the agent, or see that it is installed",
+    "Ensure the tunnel's user exists",
+    "Ensure a key for the tunnel",
+    "Authorize the key on the gateway host",
+    "Configure the tunnel",
+    "Ensure the tunnel runs",
+    "Verify the tunnel",
+    "Create a machine and store its credentials",
+    "Ensure the agent is installed",
     "Copy the agent",
-    "Write the agent's settings",
-    "Run the agent",
-    "Wait until the agent says that its keepalive was accepted",
+    "Configure the agent",
+    "Ensure the agent runs",
+    "Wait until a keepalive is accepted",
 ]
 
 

@@ -50,7 +50,7 @@ def wait_healthy(bed):
 
 def test_onboarding_ends_with_it(onboarded):
     status, output = onboarded.play("onboard_worker.yml", health=True)
-    assert status == 0 and "Check the health of what was onboarded" in output, output
+    assert status == 0 and "Verify the health of the onboarded hosts" in output, output
     assert sum(line.split()[2:3] == ["healthy"] for line in output.splitlines()) == 2, output
     assert all(row["changed"] == 0 for row in recap(output).values()), output
 

@@ -107,7 +107,7 @@ class Cluster:
         words = {name: re.sub(r"\s+", " ", text.replace("''", "'")) for name, text in re.findall(r"^fatal: \[([^\]]+)\]: (.*?)\n\n", output, re.M | re.S)}
         # what preflight found is reported once for all hosts: "1. what: expected ..., found .... remedy on host, host"
         report = " ".join(
-            re.sub(r"^ *- ", "", line).strip("' ") for line in output.partition("Report every problem once]")[2].partition("\n\n")[0].splitlines()
+            re.sub(r"^ *- ", "", line).strip("' ") for line in output.partition("Report all problems]")[2].partition("\n\n")[0].splitlines()
         )
         for problem, where in re.findall(r"\b\d+\. (.*?) on ((?:all \d+ hosts)|[\w-]+(?:, [\w-]+)*)(?= \d+\. |$)", report.replace("''", "'")):
             for name in words if where.startswith("all") else where.split(", "):

@@ -47,7 +47,7 @@ class Gpus:
         return self.bed.sh(self.host, script, check)
 
     def equip(self, **environment):
-        """Put GPUs on the bus; again after the host was started anew."""
+        """Put GPUs on the bus; again after the host was restarted."""
         exports = "".join("export %s=%s\n" % entry for entry in environment.items())
         self.sh(exports + (DOUBLES / "equip_bare.sh").read_text())
 
@@ -227,7 +227,7 @@ def test_fails_at_its_step_with_packages_as_before(host, prepare, gateway, varia
 def test_install_loads_holds_and_verifies(host):
     status, output = host.play()
     assert status == 0, output
-    assert host.loaded() == OLD and "See that CUDA finds the GPUs" in output
+    assert host.loaded() == OLD and "Verify that CUDA finds the GPUs" in output
     assert {
         "nvidia-driver-cuda",
         "nvidia-kernel-open-dkms",

@@ -158,7 +158,7 @@ def test_killed_rotation_is_finished_by_the_next(bed):
         start_new_session=True,
     )
     for line in process.stdout:
-        if "Write the agent's settings" in line:
+        if "Configure the agent" in line:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

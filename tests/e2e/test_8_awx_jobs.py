@@ -64,7 +64,7 @@ def test_onboard_leaves_one_that_fails_and_goes_on_with_it(launch, testbed):
     assert "nope" in job.output, "in the summary, once"
     done = job.tasks()
     # survey default: one host first, to its end
-    assert done.index((good, "Fail the hosts that are not healthy")) < done.index((bare, "Verify variables and host"))
+    assert done.index((good, "Fail hosts that are not healthy")) < done.index((bare, "Verify variables and host"))
     job = launch("Onboard workers", limit=bare)
     assert job.status == "successful" and job.hosts("changed") == [bare] and good not in job.stats["processed"], job.output
     assert job.artefacts["beta9_onboard"] == {bare: "ready"} and job.artefacts["beta9_health"] == {
@@ -150,7 +150,7 @@ def test_example_of_ansible_runner_as_a_library(testbed, tmp_path):
     assert list(result.failures) == ["absent"] and "refused" in result.failures["absent"]
     assert [step.host for step in steps if step.status == "unreachable"] == ["absent"]
     names = [step.step for step in steps if step.host == ready and step.status == "ok"]
-    assert names.index("Verify variables and host") < names.index("See the machines at the gateway, once for all hosts") and len(names) > 15
+    assert names.index("Verify variables and host") < names.index("Read the machines from the gateway, once for all hosts") and len(names) > 15
     assert not [step for step in steps if step.status in ("changed", "failed")]
 
 

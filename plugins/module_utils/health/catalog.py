@@ -191,7 +191,7 @@ CHECKS = (
     Check(
         "T06",
         "tunnel.options",
-        "The tunnel notices a dead link and comes back by itself",
+        "The tunnel detects a dead link and reconnects",
         WORKER,
         "A tunnel that does not notice a dead link, or is not supervised, stays down.",
         {
@@ -209,7 +209,7 @@ CHECKS = (
     Check(
         "T08",
         "tunnel.gateway_ssh",
-        "The gateway host's SSH port takes the tunnel",
+        "The gateway host's SSH port accepts the tunnel",
         WORKER,
         "Without it the tunnel does not come up, or carries nothing.",
         dict(SSH_CAUSES, **{"": ("a login at the gateway host with the tunnel's key fails", inspect(WORKER, TRY_TUNNEL))}),
@@ -254,7 +254,7 @@ CHECKS = (
             "stopped": ("the tunnel's unit does not run", START_TUNNEL),
             "masked": ("the tunnel's unit is masked", ONBOARD),
             "not_installed": ("the tunnel is not installed", ONBOARD),
-            "failing": ("the tunnel's ssh ends again and again", TUNNEL_LOG),
+            "failing": ("the tunnel's ssh exits repeatedly", TUNNEL_LOG),
             "program": ("systemd can't start the tunnel's program: autossh is missing or may not be run", ONBOARD),
             "account": ("the account of the tunnel's unit does not exist on the worker", ONBOARD),
             "credential": ("systemd can't read the tunnel's key", ONBOARD),
@@ -303,7 +303,7 @@ CHECKS = (
     Check(
         "T03",
         "tunnel.connect",
-        "The gateway's port takes connections",
+        "The gateway's port accepts connections",
         WORKER,
         "curl: (7) Failed to connect: nothing behind the address takes connections.",
         {
@@ -321,7 +321,7 @@ CHECKS = (
                 "the gateway's name has no address",
                 inspect(WORKER, "getent hosts {gateway_name}", "Correct beta9_worker_gateway_url, or the worker's DNS."),
             ),
-            "": ("the gateway's port does not take connections", START_TUNNEL),
+            "": ("the gateway's port does not accept connections", START_TUNNEL),
         },
         ("T02",),
         ("T01", "V03", "V04"),
@@ -329,7 +329,7 @@ CHECKS = (
     Check(
         "T04",
         "gateway.health",
-        "The gateway answers that it is well",
+        "The gateway's health endpoint returns ok",
         WORKER,
         "Register, keepalive and every other call fail.",
         {
@@ -353,7 +353,7 @@ CHECKS = (
             ),
             "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
             "tls_failed": (says("tls_failed"), first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
-            "gateway_unavailable": ("a proxy before the gateway gets no answer from it", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
+            "gateway_unavailable": ("timed out upstream: a proxy in front of the gateway gets no answer from it", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
             "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
         ("T03",),
@@ -363,7 +363,7 @@ CHECKS = (
     Check(
         "T05",
         "tunnel.stability",
-        "The way to the gateway is steady",
+        "The connection to the gateway is stable",
         WORKER,
         "Keepalives get lost, and the machine expires now and then.",
         {
@@ -376,7 +376,7 @@ CHECKS = (
                     "Each line with exited or timeout is a drop; the times tell what else happened then.",
                 ),
             ),
-            "": ("the way to the gateway is not steady", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
+            "": ("the connection to the gateway is not stable", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
         },
         ("T04",),
         ("T06", "G02"),
@@ -444,7 +444,7 @@ CHECKS = (
     Check(
         "A04",
         "api.register",
-        "The gateway takes a registration",
+        "The gateway accepts a registration",
         WORKER,
         "The machine does not get a state, and keepalives are refused.",
         {
@@ -460,7 +460,7 @@ CHECKS = (
     Check(
         "A05",
         "api.keepalive",
-        "The gateway takes a keepalive",
+        "The gateway accepts a keepalive",
         WORKER,
         "The machine's state expires after five minutes.",
         {
@@ -557,7 +557,7 @@ CHECKS = (
             "credential": ("systemd can't read a credential of the agent", ONBOARD),
             "sandbox": ("systemd can't set up the sandbox of the agent's unit", JOURNAL),
             "folder": ("systemd can't enter the agent's folder", JOURNAL),
-            "failing": ("the agent ends again and again", inspect(WORKER, DOCTOR)),
+            "failing": ("the agent exits repeatedly", inspect(WORKER, DOCTOR)),
             "frozen": ("the agent's process is stopped or does not answer", START_AGENT),
             "duplicate": ("a second agent runs for the same machine", inspect(WORKER, "pgrep -af beta9_agent", "Stop the one that was started by hand.")),
             "": ("the agent's unit does not run", START_AGENT),
@@ -589,7 +589,7 @@ CHECKS = (
     Check(
         "P05",
         "agent.interval",
-        "Keepalives come often enough",
+        "Keepalives are sent often enough",
         WORKER,
         "A machine without a keepalive for 300 s is forgotten.",
         {
@@ -605,7 +605,7 @@ CHECKS = (
     Check(
         "P06",
         "agent.log",
-        "The agent's log of the last hour knows no error that is going on",
+        "No active errors in the agent log (last hour)",
         WORKER,
         "The log names what the agent is waiting for.",
         dict(
@@ -630,7 +630,7 @@ CHECKS = (
     Check(
         "C02",
         "cli.machines",
-        "The operator's machine list has it as ready",
+        "The machine list shows the machine as ready",
         CONTROL,
         "beta9 machine list shows what the scheduler sees.",
         {
@@ -651,7 +651,7 @@ CHECKS = (
     Check(
         "M06",
         "machine.flapping",
-        "The machine does not register again and again",
+        "The machine does not re-register repeatedly",
         WORKER,
         "Each registration takes the machine out of the pool until its next keepalive.",
         {
@@ -667,7 +667,7 @@ CHECKS = (
     Check(
         "M07",
         "machine.identity",
-        "What the gateway keeps of the machine is this host's",
+        "The gateway's record of the machine matches this host",
         WORKER,
         "The gateway dials, and sends pods to, the host that registered last under this id, whichever it is.",
         {
@@ -1130,7 +1130,7 @@ CHECKS = (
     Check(
         "M02",
         "redis.state",
-        "Redis has the machine's state as ready",
+        "Redis holds the machine's state as ready",
         GATEWAY,
         "The gateway knows no more of the machine than this.",
         {
@@ -1249,7 +1249,7 @@ CHECKS = (
         GATEWAY,
         "The gateway can't reach the worker's k3s.",
         {
-            "relayed": ("the way between both is relayed (DERP): it works, with a longer delay", person("Open UDP 41641 between both for a direct way.")),
+            "relayed": ("the path between them is relayed (DERP): it works, with higher latency", person("Open UDP 41641 between both for a direct way.")),
             "gateway": (
                 "the gateway host itself is not connected to the tailnet",
                 repair(CONTROLLER, "ansible-playbook prepare_gateway.yml -l {gateway_host} -e beta9_connection=tailscale"),
@@ -1287,7 +1287,7 @@ CHECKS = (
     Check(
         "G08",
         "gateway.log",
-        "The gateway's log names no error of this pool",
+        "No errors of this pool in the gateway log",
         GATEWAY,
         "The log tells what the gateway fails at.",
         {

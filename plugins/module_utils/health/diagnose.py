@@ -7,7 +7,7 @@
                   outcome: ok, bad, warn, not_applicable, unknown, crash
     verdict       what it means: status pass, warn, fail, blocked, not_applicable, unknown, crash
                   remedy: a Remedy of the catalogue as a mapping, not yet filled in for the host; {} without a cause
-                  root: true for what has to be mended first; because: the roots of a consequence or of a blocked check
+                  root: true for what has to be fixed first; because: the roots of a consequence or of a blocked check
 
 requires: the probe means nothing without it, so the check is blocked. explained_by: it ran and failed, and an ancestor that
 failed as well explains it. What is not known explains nothing, but a failure further up is seen through it.

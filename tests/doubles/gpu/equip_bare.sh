@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make a test host one that has GPUs on its bus and no driver: TEST DOUBLES of the PCI bus, of the list of loaded modules and of modprobe.
-# GPUS: number, DEVICE: PCI device id, SWITCHES: NVSwitches. Run in the host as root; again after it was started anew.
+# GPUS: number, DEVICE: PCI device id, SWITCHES: NVSwitches. Run in the host as root; again after it was restarted.
 set -e
 gpus=${GPUS:-2} device=${DEVICE:-0x2330} switches=${SWITCHES:-0}
 rm -rf /opt/pci-double/pci/devices
