@@ -452,6 +452,7 @@ def test_upgrade_that_fails_is_taken_back(cluster):
     assert status == 0 and table["whole"]["changed"] == 0, output
 
 
+@pytest.mark.long
 def test_upgrade_whose_kubelet_does_not_start_is_taken_back(cluster):
     """The API shows the node as Ready all the time, because it was before. The GPUs that the other host has no more take their plugin along."""
     token, plugin = cluster.token(cluster.first), "k3s kubectl get daemonsets -n kube-system -o json | grep -c beta9-nvidia; true"
@@ -494,6 +495,8 @@ def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
         cluster.bed.sh(cluster.second, "mv /root/kept-token /etc/beta9/credentials/k3s_token")
 
 
+@pytest.mark.long
+@pytest.mark.long
 def test_registries_and_pull_secrets(cluster):
     """Both are written where only root reads them, in use, and in no output; what is taken out of the variables is taken out of the cluster."""
     wish = {

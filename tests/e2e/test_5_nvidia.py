@@ -204,7 +204,9 @@ def test_refused_before_anything_is_changed(host, prepare, variables, words):
             {},
             ["free disk space", "Nothing was installed"],
         ),
-        ("true", "systemctl stop packages", {}, ["download: expected all packages", "Nothing was installed", "mirror"]),
+        pytest.param(
+            "true", "systemctl stop packages", {}, ["download: expected all packages", "Nothing was installed", "mirror"], marks=pytest.mark.long
+        ),
         ("true", "", {"nvidia_version": "580.9.9"}, ["version 580.9.9", "580.1.1-1~double", "580.2.2-1~double"]),
     ],
     ids=["disk-full", "network-lost", "unknown-version"],
@@ -339,6 +341,7 @@ class Machine(threading.Thread):
                 self.host.sh("systemctl restart nvidia-persistenced 2>/dev/null || true")
 
 
+@pytest.mark.long
 @pytest.fixture
 def machine(host):
     found = Machine(host)
@@ -437,6 +440,7 @@ def test_driver_of_the_run_installer_is_left_alone(host):
     assert status != 0 and "nvidia-uninstall" in output and changed(output, host) == 0 and host.state() == before, output
 
 
+@pytest.mark.long
 def test_switch_and_summary_of_onboarding(host, testbed):
     """The role's place in onboarding: its switch, and a pending reboot in the summary."""
     host.bare()

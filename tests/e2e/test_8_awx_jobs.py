@@ -75,6 +75,7 @@ def test_onboard_leaves_one_that_fails_and_goes_on_with_it(launch, testbed):
     assert set(testbed.machines().values()) == {"ready"} and len(testbed.machines()) == 2
 
 
+@pytest.mark.long
 def test_onboard_stops_after_an_ill_canary(launch, testbed):
     ill, untouched = testbed.workers
     job = launch("Onboard workers", host_variables={ill: {"beta9_pool": "nope"}})
@@ -137,6 +138,7 @@ def test_inventory_source(jobs, testbed):
     assert inventory is None and "token" in text and "not-the-token-of-this-gateway" not in text, text
 
 
+@pytest.mark.long
 def test_example_of_ansible_runner_as_a_library(testbed, tmp_path):
     """examples/onboard_with_runner.py on a host that is ready and on one that does not answer."""
     sys.path.insert(0, str(testbed.root / "examples"))

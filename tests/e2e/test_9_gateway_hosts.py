@@ -148,6 +148,7 @@ def test_ed25519_refused_as_in_fips_mode(bed):
         assert status == 0 and recap(output)[worker]["changed"] == 0, output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "script, back, words",
     [
@@ -156,7 +157,6 @@ def test_ed25519_refused_as_in_fips_mode(bed):
             f"usermod --lock beta9-tunnel; echo UsePAM no > {HARDENING}",
             f"usermod --unlock beta9-tunnel 2>/dev/null || usermod -p '*' beta9-tunnel; rm {HARDENING}",
             ["locked", "usermod --unlock beta9-tunnel"],
-            marks=[pytest.mark.long],
         ),
     ],
 )

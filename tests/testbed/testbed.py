@@ -160,16 +160,21 @@ def hosts(gateway, workers):
     return found
 
 
+def limits():
+    """Return podman's options for limits that this machine permits: its own defaults may be above them."""
+    options = []
+    for kind, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        hard = resource.getrlimit(number)[1]
+        hard = 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
+        options += ["--ulimit", "%s=%d:%d" % (kind, hard, hard)]
+    return options
+
+
 def start(name, image, address, tun=False):
     """Start one host, or make sure that it runs. With tun it may make network interfaces and a firewall of its own."""
     if run("podman", "inspect", "--format", "{{.State.Running}}", name, check=False) == "true" and run("podman", "exec", name, "true", check=False) is None:
         run("podman", "rm", "--force", "--time", "0", name)  # podman believes that it runs, but its processes are gone
     if run("podman", "container", "exists", name, check=False) is None:
-        limits = []
-        for kind, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-            hard = resource.getrlimit(number)[1]
-            hard = 32768 if hard == resource.RLIM_INFINITY else min(hard, 32768)
-            limits += ["--ulimit", "%s=%d:%d" % (kind, hard, hard)]
         # crun refuses hybrid cgroups; where runc is installed it runs everywhere
         runtime = ["--runtime", shutil.which("runc")] if shutil.which("runc") else []
         # init does this itself except in a container, where systemd's credentials then stay invisible to their service
@@ -197,7 +202,7 @@ def start(name, image, address, tun=False):
             *(["--cgroupns=private"] if newest else []),
             "--label",
             LABEL,
-            *limits,
+            *limits(),
             image_tag(image),
             "/bin/sh",
             "-c",
