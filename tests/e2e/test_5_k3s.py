@@ -231,6 +231,8 @@ def cluster(testbed):
     testbed.sh(made.first, GPUS)
     made.publish()
     yield made
+    # The hosts go on to the next file without k3s: test_offboarding... removes it, where it runs
+    testbed.play("offboard_worker.yml")
     testbed.sh(made.first, "umount /sys/bus; rm -f /usr/bin/nvidia-container-runtime; true")
     testbed.sh(testbed.gateway, "systemctl stop k3s-site; true")
 
@@ -496,7 +498,6 @@ def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_registries_and_pull_secrets(cluster):
     """Both are written where only root reads them, in use, and in no output; what is taken out of the variables is taken out of the cluster."""
     wish = {
@@ -517,6 +518,7 @@ def test_registries_and_pull_secrets(cluster):
     assert status == 0 and cluster.bed.sh(cluster.second, secret) == "0", output
 
 
+@pytest.mark.long
 def test_host_with_another_name_stays_the_same_node(cluster):
     """The Node of a name that the host had before is told of, and is no reason to fail."""
     names = 'k3s kubectl get nodes -o json | grep -o \'"name": "[^"]*\' | cut -d\'"\' -f4'

@@ -29,7 +29,7 @@ def podman(*arguments, text=None):
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """The image of execution-environment.yml with nothing changed but base image, package manager and interpreter.."""
+    """The image of execution-environment.yml with nothing changed but base image, package manager and interpreter."""
     hosts.build("debian13")
     folder = tmp_path_factory.mktemp("ee")
     podman("build", "--quiet", "--network", "host", "--tag", BASE, "--file", "-", text=CONTAINERFILE % hosts.image_tag("debian13"))
