@@ -9,6 +9,7 @@ A journal line only explains a state, it never makes one: lines of an earlier st
 from __future__ import annotations
 
 import glob
+import json
 import os
 import time
 from typing import Callable, NamedTuple
@@ -149,11 +150,31 @@ def look(run: Run, name: str) -> Unit:
 
 
 def said(run: Run, name: str, lines: int = 3, seconds: float = 600.0) -> str:
-    """Return the last lines of a unit's present start, without their times; where there are none, of what was said of it lately."""
+    """Return why a unit is as it is, in the last lines of its own processes, without their times: of the start that ended last where
+    systemd starts it again and again, else of the present one. What systemd says of it counts where its own processes said nothing."""
+    unit = look(run, name)
     try:
-        return without_times(journal(run, name, look(run, name), lines) or last_exits(run, name, seconds, lines), lines)
+        ends = unit.active != "active" and (unit.restarts or not unit.main_pid)
+        own = _last_run(run, name, unit, seconds) if ends else journal(run, name, unit, lines)
+        return without_times(own or last_exits(run, name, seconds, lines), lines)
     except Unreadable as reason:
         return str(reason)
+
+
+def _last_run(run: Run, name: str, unit: Unit, seconds: float) -> str:
+    """Return what a unit's own processes said in the last of their starts that ended within so many seconds past; nothing where they did not."""
+    words = ["journalctl", "-q", "-r", "-n", "200", "--no-pager", "-o", "json", "--since", f"@{time.time() - seconds:.0f}"]
+    words += ["--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_SYSTEMD_UNIT", f"_SYSTEMD_UNIT={name}", "+", f"UNIT={name}"]
+    starts: dict[str, list] = {}  # by invocation, in the order in which they began; one of which only systemd told as well
+    for text in _newest(run, words).splitlines():
+        entry = json.loads(text)
+        mine = entry.get("_SYSTEMD_UNIT") == name
+        said_then = starts.setdefault(str(entry.get("_SYSTEMD_INVOCATION_ID" if mine else "INVOCATION_ID")), [])
+        if mine and isinstance(entry.get("MESSAGE"), str):  # what is no text is told as numbers
+            said_then.append(entry["MESSAGE"])
+    if unit.main_pid:
+        starts.pop(unit.invocation, None)
+    return "\n".join(list(starts.values())[-1]) if starts else ""
 
 
 def _newest(run: Run, words: list) -> str:

@@ -196,10 +196,7 @@ def has_runtime():
 
 def last_words(module):
     """Return why k3s ended in its own words: its last errors, else the end of the unit's journal."""
-    try:
-        said = units.without_times(units.last_exits(units.of_module(module), k3s.UNIT, 600.0, 100), 100)
-    except units.Unreadable as reason:
-        said = str(reason)
+    said = units.said(units.of_module(module), k3s.UNIT, 100)
     lines = [re.sub(r'^(?:\S+\[\d+\]: )?(?:time="[^"]*" )?', "", line) for line in said.splitlines()]
     lines = list(dict.fromkeys(lines))  # each once: it may have ended often
     return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]

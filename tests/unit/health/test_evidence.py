@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -197,3 +198,68 @@ def test_times_are_left_out():
     text = "\n".join("176410000%d.5 host a[1]: line %d" % (number, number) for number in range(9))
     assert units.without_times(text) == "\n".join("a[1]: line %d" % number for number in range(5, 9))
     assert units.without_times(text, 1) == "a[1]: line 8" and units.without_times("no time here at all") == "no time here at all"
+
+
+def entry(invocation, message=None, own=True, **more):
+    """Return a line of `journalctl -o json`: of the unit's own process, or of systemd about it."""
+    fields = {"_SYSTEMD_UNIT": AGENT, "_SYSTEMD_INVOCATION_ID": invocation} if own else {"_SYSTEMD_UNIT": "init.scope", "INVOCATION_ID": invocation}
+    return json.dumps(dict(fields, MESSAGE=message, __REALTIME_TIMESTAMP="1", **more)) + "\n"
+
+
+def runner(asked):
+    """Return what units runs commands by."""
+
+    def run(*command):
+        ran = asked.run(*command)
+        return ran.status, ran.output
+
+    return run
+
+
+def restarting(main_pid, restarts, active="activating"):
+    """Return the answer of systemctl for a unit whose present start is `now`."""
+    return SHOW.replace("MainPID=900", f"MainPID={main_pid}").replace("NRestarts=3", f"NRestarts={restarts}").replace("0123abcd", "now", 1).replace(
+        "ActiveState=active", f"ActiveState={active}", 1
+    )
+
+
+ENDED = (
+    entry("before", "RuntimeError: broken on purpose")
+    + entry("before", "Main process exited, code=exited, status=1/FAILURE", own=False)
+    + entry("before", "Scheduled restart job", own=False)
+)
+
+
+@pytest.mark.parametrize(
+    ("systemctl", "entries", "words"),
+    [
+        # systemd has just started it again, and it has said nothing yet, or something that tells nothing of why it ended
+        (restarting(901, 2), ENDED + entry("now", "Starting beta9 agent", own=False), "RuntimeError: broken on purpose"),
+        (restarting(901, 2), ENDED + entry("now", "Starting", own=False) + entry("now", "agent 2 starts"), "RuntimeError: broken on purpose"),
+        # it waits to be started again
+        (restarting(0, 2), ENDED.replace("before", "now"), "RuntimeError: broken on purpose"),
+        # a run that ended and said nothing has nothing to do with what an earlier one said
+        (restarting(0, 1), entry("old", "keepalive accepted") + entry("now", "exited, status=0/SUCCESS", own=False), "systemd[1]: the last lines"),
+        (restarting(901, 1), entry("old", "keepalive accepted") + entry("before", "exited", own=False) + entry("now", "Starting", own=False), "systemd[1]: the last lines"),
+        # stopped: its last run
+        (restarting(0, 0, "failed"), entry("now", "no such setting") + entry("now", [195, 40]) + entry("now"), "no such setting"),
+        (restarting(0, 0, "inactive"), "", "systemd[1]: the last lines"),
+    ],
+)  # fmt: skip
+def test_what_a_unit_said_when_it_ended(systemctl, entries, words):
+    asked = Context(
+        {
+            "systemctl show": systemctl,
+            "journalctl": "2.0 h systemd[1]: the last lines\n",
+            "journalctl -q -r -n 200 --no-pager -o json": "".join(reversed(entries.splitlines(True))),
+        }
+    )
+    assert units.said(runner(asked), AGENT) == words
+    assert any(f"_SYSTEMD_UNIT={AGENT} + UNIT={AGENT}" in command for command in asked.commands)
+
+
+@pytest.mark.parametrize("systemctl", [restarting(901, 0), restarting(901, 5, "active")])
+def test_what_a_unit_says_that_was_started_by_hand_or_runs(systemctl):
+    asked = Context({"systemctl show": systemctl, "journalctl": "2.0 h python[901]: waits for the gateway\n"})
+    assert units.said(runner(asked), AGENT) == "python[901]: waits for the gateway"
+    assert "_SYSTEMD_INVOCATION_ID=now" in asked.commands[-1]

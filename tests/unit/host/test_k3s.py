@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -177,19 +178,22 @@ def test_rules_of_others_stay():
     assert k3s_remove.commands_of("\n".join(line for line in RULES.splitlines() if not any(word in line for word in ("KUBE", "CNI", "lann", "FLANNEL")))) == []
 
 
-JOURNAL = """k3s.service: Scheduled restart job, restart counter is at 4.
-time="2026-11-25T21:00:00Z" level=info msg="Starting k3s v1.36.2+k3s1"
-time="2026-11-25T21:00:01Z" level=fatal msg="kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1"
-k3s.service: Main process exited, code=exited, status=1/FAILURE
-k3s.service: Failed with result 'exit-code'.
-Failed to start k3s.service - k3s of this beta9 worker.
-"""
+SYSTEMD = [
+    "k3s.service: Main process exited, code=exited, status=1/FAILURE",
+    "k3s.service: Failed with result 'exit-code'.",
+    "Failed to start k3s.service - k3s of this beta9 worker.",
+]
+FATAL = 'level=fatal msg="kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1"'
+OWN = ['time="2026-11-25T21:00:00Z" level=info msg="Starting k3s v1.36.2+k3s1"', 'time="2026-11-25T21:00:01Z" ' + FATAL]
 
 
 def test_reason_in_the_journal_is_k3s_own_line():
-    module = type("Module", (), {"run_command": staticmethod(lambda _command: (0, JOURNAL, ""))})()
-    words = k3s_ready.last_words(module)
-    assert words == 'level=fatal msg="kubelet exited: failed to run Kubelet: kubelet is configured to not run on a host using cgroup v1"'
+    entries = [{"_SYSTEMD_UNIT": "k3s.service", "_SYSTEMD_INVOCATION_ID": "a", "MESSAGE": line} for line in OWN]
+    entries += [{"_SYSTEMD_UNIT": "init.scope", "INVOCATION_ID": "a", "MESSAGE": line} for line in SYSTEMD]
+    show = "Id=k3s.service\nLoadState=loaded\nActiveState=activating\nMainPID=0\nNRestarts=4\nInvocationID=a\n"
+    journal = "\n".join(map(json.dumps, reversed(entries)))
+    module = type("Module", (), {"run_command": staticmethod(lambda words: (0, show if words[0] == "systemctl" else journal, ""))})()
+    assert k3s_ready.last_words(module) == FATAL
 
 
 def test_node_of_this_host(tmp_path, monkeypatch):
