@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -57,6 +58,30 @@ def trimmed(text):
     """Return a page of the reference without its table of contents, which the theme has beside it, and with a short title."""
     text = re.sub(r"^\.\. contents::\n(?:   .*\n)*", "", text, flags=re.MULTILINE)
     return re.sub(r"^beta9\.workers\.(\w+ \w+ -- )", r"\1", text, flags=re.MULTILINE).replace("\nBeta9.Workers\n", "\nThe reference\n")
+
+
+def is_internal(documentation: dict) -> bool:
+    """Say whether a plugin is for this collection alone: the first sentence of its description says so."""
+    return documentation["description"][0].startswith("Internal to ")
+
+
+def internal(kind: str, name: str) -> bool:
+    """Say whether a plugin of a kind ("module", "filter", ...) is for this collection alone."""
+    path = ROOT / "plugins" / ("modules" if kind == "module" else kind) / (name + ".py")
+    found = re.search(r'(?ms)^DOCUMENTATION = r?"""(.*?)^"""', path.read_text(encoding="utf-8")) if path.exists() else None
+    return bool(found) and is_internal(yaml.safe_load(found.group(1)))
+
+
+def sorted_index(text: str, is_hidden: Callable[[str, str], bool] = internal) -> str:
+    """Return the index of the reference with what is for users first, and all that is_hidden(kind, name) in a list of its own at the end."""
+    hidden = []
+    for line in re.findall(r"(?m)^\* :ansplugin:`.*\n", text):
+        kind, name = re.search(r"<[\w.]+\.(\w+)#(\w+)>", line).group(2, 1)
+        if is_hidden(kind, name):
+            hidden.append(line)
+            text = text.replace(line, "")
+    text = re.sub(r"(?m)(^~~+\n)\n\n(?=\.\. toctree|\Z)", r"\1\nOnly internal ones, see below.\n\n", text)
+    return "%s\n\nInternal\n--------\n\nWhat the roles and playbooks use. These may change with any release.\n\n%s" % (text.rstrip(), "".join(hidden))
 
 
 def run(*command):
@@ -130,6 +155,8 @@ def main():
         "--dest-dir", str(reference), "beta9.workers")  # fmt: skip
     for path in reference.glob("*.rst"):
         path.write_text(trimmed(path.read_text(encoding="utf-8")), encoding="utf-8")
+    index = reference / "index.rst"
+    index.write_text(sorted_index(index.read_text(encoding="utf-8")), encoding="utf-8")
     run("sphinx-build", "-q", "-W", "--keep-going", "-j", "2", "-b", "html", "-d", str(BUILD / "doctrees"), str(SOURCE), str(HTML))
     dead = dead_links(HTML)
     for line in dead:

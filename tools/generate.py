@@ -212,7 +212,7 @@ IN_PROCESS = ("machine", "machine_drain", "machine_info", "pool_info")
 def actions():
     """Return {path: text}: for each module the action that runs it and what may come back, see plugins/plugin_utils/remote.py."""
     files = {}
-    known = ["RETURNS = {"]
+    known = ["RETURNS: dict[str, dict[str, type]] = {"]
     for path in sorted((ROOT / "plugins" / "modules").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         returned = yaml.safe_load(re.search(r'^RETURN = r?"""(.*?)"""', text, re.DOTALL | re.MULTILINE).group(1)) or {}

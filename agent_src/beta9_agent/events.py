@@ -11,7 +11,7 @@ import time
 LOG = logging.getLogger("beta9_agent")
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
 PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}  # syslog's, which journald reads at the start of a line
-SECRETS = set()  # what was read from credentials so far
+SECRETS: set[str] = set()  # what was read from credentials so far
 
 
 def say(level, event, **fields):

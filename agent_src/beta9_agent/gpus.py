@@ -18,7 +18,7 @@ NVML_SECONDS = 3.0
 class Unit(NamedTuple):
     """One GPU or MIG instance. uuid may be empty."""
 
-    index: str
+    index: str  # type: ignore[assignment]  # a tuple has a method of this name, which nobody calls here
     uuid: str
     name: str
     free: bool

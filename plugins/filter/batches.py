@@ -8,7 +8,8 @@ name: batches
 short_description: How many hosts at a time, from text or a list
 version_added: "0.2.0"
 description:
-  - Makes the list that a play's C(serial) takes of what a survey, a command line or an inventory gives. Internal to the playbooks.
+  - Internal to the roles and playbooks of this collection.
+  - Makes the list that a play's C(serial) takes of what a survey, a command line or an inventory gives.
 author:
   - beta9.workers authors (@beta9)
 options:

@@ -8,6 +8,7 @@ name: heal_awaited
 short_description: Which hosts may still become healthy by what was done
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Of the hosts that are not healthy yet, those whose healed causes are still seen, and those that have no other cause.
 author:
   - beta9.workers authors (@beta9)

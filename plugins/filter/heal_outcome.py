@@ -8,6 +8,7 @@ name: heal_outcome
 short_description: What healing came to
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Says for one host what was healed, what was not, and what is left for a person.
 author:
   - beta9.workers authors (@beta9)

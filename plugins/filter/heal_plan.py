@@ -8,6 +8,7 @@ name: heal_plan
 short_description: What may be healed on a host
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Of a host's root causes, those whose remedies are safe, or were asked for. A warning is left alone unless its remedy is safe.
 author:
   - beta9.workers authors (@beta9)

@@ -8,6 +8,7 @@ name: heal_table
 short_description: What healing did, as one table for people
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - A line for each root cause of each host, with what was done about it and what came of it.
 author:
   - beta9.workers authors (@beta9)

@@ -8,6 +8,7 @@ name: nvidia_plan
 short_description: What is to be done about a host's NVIDIA driver, and what stands in the way
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Chooses source, branch and kernel module flavour by the generation of the GPUs. A driver that works is left alone.
 author:
   - beta9.workers authors (@beta9)

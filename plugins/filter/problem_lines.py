@@ -8,6 +8,7 @@ name: problem_lines
 short_description: The problems of many hosts as lines of text, each problem once
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Takes what preflight found on each host, and returns lines that name each problem once, with the hosts that have it.
 author:
   - beta9.workers authors (@beta9)

@@ -8,6 +8,7 @@ name: summary
 short_description: A table, and below it what hosts have to say, as a list of lines
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Returns a line a row with aligned columns, then each message once with the hosts that have it.
 author:
   - beta9.workers authors (@beta9)

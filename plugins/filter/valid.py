@@ -8,6 +8,7 @@ name: valid
 short_description: A value that may be written into a file, or an error that names what is wrong with it
 version_added: "0.1.0"
 description:
+  - Internal to the roles and playbooks of this collection.
   - Returns the value as it is to be written where it fits the grammar. Anything else, such as a second line in what should be
     a host's name, is an error with what was expected and found.
 author:

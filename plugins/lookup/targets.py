@@ -8,9 +8,10 @@ name: targets
 short_description: The pattern of a play's hosts, or an error where it matches none
 version_added: "0.1.0"
 description:
+  - Internal to the playbooks of this collection.
   - Ansible skips a play that matches no host and reports success. Used in C(hosts), this lookup fails instead, and says which
     group is empty, what the limit leaves of it, and where the inventory was read from.
-  - Returns the pattern as it is. It is meant for plays alone, and for the playbooks of this collection.
+  - Returns the pattern as it is. It is meant for plays alone.
 author:
   - beta9.workers authors (@beta9)
 options:

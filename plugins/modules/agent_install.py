@@ -9,6 +9,7 @@ module: agent_install
 short_description: Install a version of the agent beside the others, and switch to it
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and without
     pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.

@@ -9,6 +9,7 @@ module: agent_status
 short_description: Wait until the agent says that the machine is ready, or why it is not
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Runs on the worker. Reads what the running agent writes to its state file, and what systemd says of its unit.
   - Ends at once when the agent reports a problem that waiting can't resolve, a refused token for example.
 author:

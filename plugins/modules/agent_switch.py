@@ -9,6 +9,7 @@ module: agent_switch
 short_description: Switch the agent to an installed version, and back if the machine does not become ready
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Runs on the worker. Writes the files that belong to the version, lets the link C(current) point to it, restarts the unit, and
     waits until systemd says that it is up (the agent sends READY with its first accepted keepalive) and the agent says that the
     machine is ready.

@@ -9,6 +9,7 @@ module: check_verdict
 short_description: Show the verdict of one check as one task
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Fails for a check that failed, with cause and remedy. Skips one that is blocked or not applicable.
 author:
   - beta9.workers authors (@beta9)

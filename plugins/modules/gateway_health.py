@@ -9,6 +9,7 @@ module: gateway_health
 short_description: Look at the gateway's side of workers, with all probes at once
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Runs the probes of the gateway's cluster and Redis side by side, each with its own time limit, all within one deadline, and returns
     what each saw. It runs on a host that reaches them.
   - The action M(beta9.workers.health_report) calls it, and decides what it means.

@@ -9,6 +9,7 @@ module: gateway_preflight
 short_description: Tell everything about a gateway that stands in the way of onboarding, at once
 version_added: "0.2.0"
 description:
+  - Internal to the roles of this collection.
   - Runs where the gateway's admin token is, usually on the controller. Returns I(all) problems in one list, each with what was
     expected, what was found and what to do.
   - Finds out whether the gateway is a build that workers can join, whether pools are local ones, and with O(probe) how the gateway

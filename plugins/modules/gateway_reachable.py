@@ -9,6 +9,7 @@ module: gateway_reachable
 short_description: Wait until the gateway answers on this host, and say why if it does not
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Asks the gateway's health route, without a token, until it answers or the time is over.
   - If it does not answer, looks at the tunnel's unit, its journal and who holds its port, and names the cause.
 author:

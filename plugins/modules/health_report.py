@@ -9,6 +9,7 @@ module: health_report
 short_description: Name the root causes of all hosts, in one table
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Asks the gateway as an operator, and looks at its side from the host that the task is delegated to. Joins that with what
     M(beta9.workers.worker_health) saw on the workers, and tells failures from consequences. Run it once for all hosts of a play.
   - Returns one table with each root cause once, and writes it as text, JSON, JUnit and a self-contained HTML page.

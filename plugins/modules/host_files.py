@@ -9,6 +9,7 @@ module: host_files
 short_description: Keep several small text files on a host in one call
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Writes files and removes files, each whole or not at all, with their directories. One round trip for all of them.
   - Meant for configuration without secrets. Contents are shown with C(--diff).
 author:

@@ -9,6 +9,7 @@ module: host_initramfs
 short_description: Have the initial RAM file systems hold the current configuration of kernel modules
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Rebuilds the images when one of them is older than one of the files. The need is read from the host, so that a run that was
     killed between writing a file and rebuilding is completed by the next one.
   - A host without such images (a container, or a kernel that needs none) is left alone, and RV(reason) says so.

@@ -9,6 +9,7 @@ module: host_packages
 short_description: Keep a set of packages that belong together at one version, and held
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Installs what is missing of the set in one transaction. Before that it asks the package manager what would happen, whether it
     fits the disk, and downloads it all, so that what can fail fails while the host is as it was.
   - Holds every installed package that matches O(hold), so that the set is only updated as a whole, by O(upgrade) or O(version).

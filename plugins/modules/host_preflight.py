@@ -9,6 +9,7 @@ module: host_preflight
 short_description: Tell everything that stands in the way of onboarding a host, at once
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Looks at a host, and on the controller at the variables set for it, changes nothing, and returns I(all) problems in one list, each with what
     was expected, what was found and what to do.
   - Returns the facts that later steps need as well, so that no other fact gathering is necessary.

@@ -9,6 +9,7 @@ module: host_repository
 short_description: Let a host install packages from one more repository, if its signing key is the expected one
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Fetches the signing key, compares the fingerprint of every key in it with the expected one, and looks for the repository's index,
     before anything is written. Then writes key, source and pin, and reads the index. If that fails, the files are as before.
   - The key file is written from the packets that were compared, so that the package manager sees no key that was not.

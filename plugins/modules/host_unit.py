@@ -9,6 +9,7 @@ module: host_unit
 short_description: Keep a systemd unit running with the configuration that is on disk
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Reloads systemd if the unit file is newer, enables the unit, starts it, and restarts it if it has been running since before
     one of its files changed.
   - The need for a restart is read from the host, not from what earlier tasks changed. A run that was interrupted between

@@ -9,6 +9,7 @@ module: k3s_install
 short_description: Put a verified release of k3s in place, or a newer one in the place of an older
 version_added: "0.2.0"
 description:
+  - Internal to the roles of this collection.
   - Takes the program, and where asked the images, from a release of k3s that is served at a URL or was copied to the host.
     Every file has to have the checksum of the release's own list, and is put in place by rename.
   - An upgrade stops k3s, keeps program, database and configuration aside, and starts the new program. M(beta9.workers.k3s_ready)

@@ -9,6 +9,7 @@ module: k3s_preflight
 short_description: Tell everything that stands in the way of k3s on a host, at once
 version_added: "0.2.0"
 description:
+  - Internal to the roles of this collection.
   - Looks at the host, and where a release has to be downloaded, at the list of checksums where it is served. Changes nothing.
   - Returns I(all) problems, in the form of M(beta9.workers.host_preflight).
 author:

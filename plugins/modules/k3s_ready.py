@@ -9,6 +9,7 @@ module: k3s_ready
 short_description: Wait until k3s is Ready, and go back to the version before if it does not become so
 version_added: "0.2.0"
 description:
+  - Internal to the roles of this collection.
   - Waits until the API is ready and the node is Ready, and where GPUs are expected, until exactly so many are allocatable.
   - If M(beta9.workers.k3s_install) upgraded k3s before and the new version does not become Ready, brings back program, database and
     configuration of the version before, waits until that one is Ready, and fails with what was seen.

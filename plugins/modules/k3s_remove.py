@@ -9,6 +9,7 @@ module: k3s_remove
 short_description: Take k3s away, and prove that nothing of it is left
 version_added: "0.2.0"
 description:
+  - Internal to the roles of this collection.
   - Stops k3s and the containers that it started, unmounts their file systems, removes their network interfaces and firewall rules, and
     removes its files. Then looks for what is left, and fails if it finds something.
   - Takes away only a k3s that P(beta9.workers.k3s#role) installed.

@@ -9,6 +9,7 @@ module: k3s_token
 short_description: Keep the token of the gateway's service account where the agent finds it
 version_added: "0.2.0"
 description:
+  - Internal to the roles of this collection.
   - Waits until k3s has filled the service account's token Secret and grants what the gateway does, as k3s itself judges the token,
     and writes the token to a file that only root may read. The token appears in no result.
 author:

@@ -9,6 +9,7 @@ module: machine_credentials
 short_description: Keep a machine's token and identity on the worker
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Writes the token to a file that only root may read, and the identity (without secrets) to the local fact C(beta9).
   - The token is written first. A host that has the fact has the token too, wherever a run was interrupted.
   - While a token is rotated, the host holds the one before as well. The fact then names the machine that it belongs to as

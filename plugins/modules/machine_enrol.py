@@ -9,6 +9,7 @@ module: machine_enrol
 short_description: Create a machine for a host and bring its credentials there in one step
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Creates a machine at the gateway from the controller, and writes its token and identity on the host. The token appears in no result.
   - The machine that the host had before stays at the gateway, and its credentials on the host, until
     M(beta9.workers.machine_credentials) is told how it went.

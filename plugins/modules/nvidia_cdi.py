@@ -9,6 +9,7 @@ module: nvidia_cdi
 short_description: Keep the CDI specification of a host's GPUs
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Where the container toolkit brings C(nvidia-cdi-refresh.service) (1.18 and newer), that unit owns the specification, and this module
     sees to it that it ran with the current driver. A file of our own beside it would name every device twice, and is removed.
   - Elsewhere has C(nvidia-ctk) make it, and writes it if it differs. Device numbers in it change between boots.

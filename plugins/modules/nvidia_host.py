@@ -9,6 +9,7 @@ module: nvidia_host
 short_description: Tell what NVIDIA GPUs a host has, and the state of their driver
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Looks at the PCI bus, at the driver that is loaded and the one that is installed, at how it came there, and at all that decides
     what may be done about it. Changes nothing.
   - Without a GPU on the bus nothing else is looked at, which makes it cheap on hosts that have none.

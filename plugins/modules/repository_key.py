@@ -9,6 +9,7 @@ module: repository_key
 short_description: Trust a package repository's signing key only if its fingerprint is the expected one
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Fetches a key file, computes the fingerprints of all keys in it, and goes on only if each of them is the expected one. What is put
     in place is a file written from the packets that were read, so that the package manager sees no key that was not compared.
   - A file that is in place with the expected keys is left alone and nothing is fetched. Needs no gpg.

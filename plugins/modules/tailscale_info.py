@@ -9,6 +9,7 @@ module: tailscale_info
 short_description: Tell whether Tailscale is installed on a host, and what its node is
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Reads C(tailscale version), C(tailscale status --json) and the node's settings. Changes nothing.
 author:
   - beta9.workers authors (@beta9)

@@ -9,6 +9,7 @@ module: tailscale_node
 short_description: Keep a host a member of a tailnet
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Decides from C(tailscale status --json) what is to be done. A node that is logged in is left alone, and needs no key. Settings
     that differ are changed one by one with C(tailscale set). Nothing is ever reset, so settings made by others stay.
   - The auth key passes to C(tailscale) through memory that only this process can name. It is in no command line and in no file.

@@ -9,6 +9,7 @@ module: tunnel_key
 short_description: Keep an SSH key pair for the tunnel on a worker
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Makes a key without passphrase where there is none. The private key never leaves the host and is never returned.
   - A private key that can't be read as one (a half-written file, say) is replaced.
 author:

@@ -9,6 +9,7 @@ module: tunnel_peer
 short_description: Let one worker's key open its tunnel on the gateway host, and nothing else
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Runs on the gateway host. Keeps one restricted line per worker in the tunnel account's C(authorized_keys) and gives every
     worker a listen address of its own, so that two workers can both offer port 6443.
   - Many workers may be added at the same time. The file is locked while it changes and replaced in one step.

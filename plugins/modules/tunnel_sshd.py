@@ -9,6 +9,7 @@ module: tunnel_sshd
 short_description: Run the gateway host's sshd with its configuration for tunnels, and verify that it takes effect
 version_added: "0.1.0"
 description:
+  - Internal to the roles of this collection.
   - Runs on the gateway host. Lets sshd read its configuration again if one of O(files) changed since it last did, without
     ending a session. Where systemd listens for sshd (C(ssh.socket)), sshd is started again on that socket, because a reload
     would close it.

@@ -63,7 +63,7 @@ def host_preflight(result: dict[str, Any]) -> dict[str, Any]:
 
 def machine_credentials(result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with well-formed identities."""
-    dropped = result.get("dropped")
+    dropped: Any = result.get("dropped")
     found = dict(result, machine=identity(result.get("machine")))
     if not identity(dropped):
         return {name: value for name, value in found.items() if name != "dropped"}

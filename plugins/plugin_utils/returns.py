@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-RETURNS = {
+RETURNS: dict[str, dict[str, type]] = {
     "agent_bundle": {"bundles": dict},
     "agent_install": {"bundle_needed": bool, "previous": str},
     "agent_status": {"status": str, "agent_version": str, "gpu_count": int, "code": str, "cause": str, "remedy": str},

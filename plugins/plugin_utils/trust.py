@@ -53,7 +53,7 @@ def _facts(manager: Any, task_vars: dict[str, Any]) -> dict[str, Any]:
 
 def _operators(manager: Any, task_vars: dict[str, Any]) -> set[str]:
     """Return the names of the variables that the inventory and the command line set for the host."""
-    hosts = task_vars.get("hostvars")
+    hosts: Any = task_vars.get("hostvars")
     try:
         host = hosts._inventory.get_host(task_vars["inventory_hostname"])  # pylint: disable=protected-access
     except AttributeError:

@@ -54,7 +54,7 @@ def drop_in(unit, lines):
 
 def no_drop_in(unit):
     """Return a script that takes them away."""
-    return "rm -r /run/systemd/system/{0}.service.d; systemctl daemon-reload; systemctl reset-failed {0}; ".format(unit)
+    return f"rm -r /run/systemd/system/{unit}.service.d; systemctl daemon-reload; systemctl reset-failed {unit}; "
 
 
 def sshd_with(line):
@@ -80,9 +80,7 @@ def worker_edit(name, root, guide, path, expression, after="", settle="", **opti
 
 def state(path, change):
     """Return a script that changes a double's JSON state, keeping the old one."""
-    return "cp -a {0} /root/kept-$(basename {0}); python3 -c \"import json; s = json.load(open('{0}')); {1}; json.dump(s, open('{0}', 'w'))\"".format(
-        path, change
-    )
+    return f"cp -a {path} /root/kept-$(basename {path}); python3 -c \"import json; s = json.load(open('{path}')); {change}; json.dump(s, open('{path}', 'w'))\""
 
 
 def redis_fault(text):

@@ -353,7 +353,10 @@ CHECKS = (
             ),
             "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
             "tls_failed": (says("tls_failed"), first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
-            "gateway_unavailable": ("timed out upstream: a proxy in front of the gateway gets no answer from it", inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
+            "gateway_unavailable": (
+                "timed out upstream: a proxy in front of the gateway gets no answer from it",
+                inspect(CLUSTER, "{kubectl} get pods -l app=gateway"),
+            ),
             "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
         ("T03",),

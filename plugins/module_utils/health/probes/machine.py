@@ -319,7 +319,7 @@ def programs(context):
     """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
     units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
     faults = _owned(itertools.chain(units_of_ours, [host.MACHINE_FACT_PATH], *map(host.tree, (AGENT_DIRECTORY, *KEPT))))
-    programs_of_ours = any(text.startswith(AGENT_DIRECTORY + "/") or text.startswith(AGENT_DIRECTORY + " ") for text in itertools.chain(*faults.values()))
+    programs_of_ours = any(text.startswith((AGENT_DIRECTORY + "/", AGENT_DIRECTORY + " ")) for text in itertools.chain(*faults.values()))
     return dict(_told(faults), code="programs" if programs_of_ours else "units") if faults else ok("root's alone")
 
 
