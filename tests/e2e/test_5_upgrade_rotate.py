@@ -91,7 +91,9 @@ def test_version_that_does_not_work_goes_back_and_stops_the_run(bed, new):
     assert versions(bed, bed.worker) == (before[0], before[1]) and bed.wait_ready(bed.workers, time.time(), 90)
     assert bed.records()[identity] == "ready" and out_of_the_pool(stretches) == 0
     current, installed = versions(bed, bed.other)
-    assert current == before[0] and recap(output)[bed.other]["failed"] == 0 and len(installed) == len(beside) + 1, "the other host only has the new version beside"
+    assert current == before[0] and recap(output)[bed.other]["failed"] == 0 and len(installed) == len(beside) + 1, (
+        "the other host only has the new version beside"
+    )
 
 
 def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):

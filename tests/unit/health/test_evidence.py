@@ -218,8 +218,11 @@ def runner(asked):
 
 def restarting(main_pid, restarts, active="activating"):
     """Return the answer of systemctl for a unit whose present start is `now`."""
-    return SHOW.replace("MainPID=900", f"MainPID={main_pid}").replace("NRestarts=3", f"NRestarts={restarts}").replace("0123abcd", "now", 1).replace(
-        "ActiveState=active", f"ActiveState={active}", 1
+    return (
+        SHOW.replace("MainPID=900", f"MainPID={main_pid}")
+        .replace("NRestarts=3", f"NRestarts={restarts}")
+        .replace("0123abcd", "now", 1)
+        .replace("ActiveState=active", f"ActiveState={active}", 1)
     )
 
 
@@ -240,7 +243,11 @@ ENDED = (
         (restarting(0, 2), ENDED.replace("before", "now"), "RuntimeError: broken on purpose"),
         # a run that ended and said nothing has nothing to do with what an earlier one said
         (restarting(0, 1), entry("old", "keepalive accepted") + entry("now", "exited, status=0/SUCCESS", own=False), "systemd[1]: the last lines"),
-        (restarting(901, 1), entry("old", "keepalive accepted") + entry("before", "exited", own=False) + entry("now", "Starting", own=False), "systemd[1]: the last lines"),
+        (
+            restarting(901, 1),
+            entry("old", "keepalive accepted") + entry("before", "exited", own=False) + entry("now", "Starting", own=False),
+            "systemd[1]: the last lines",
+        ),
         # stopped: its last run
         (restarting(0, 0, "failed"), entry("now", "no such setting") + entry("now", [195, 40]) + entry("now"), "no such setting"),
         (restarting(0, 0, "inactive"), "", "systemd[1]: the last lines"),
