@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -133,7 +134,7 @@ def test_life_of_a_machine(gateway):
     assert call(gateway, "POST", M + "/keepalive", token, beat)[0] == 500
     assert call(gateway, "POST", M + "/register", token, body)[0] == 200  # same id, same token
     assert call(gateway, "DELETE", G + "/machines/%s?pool_name=gpu" % identity, gateway.admin_token) == (200, {"ok": True, "errMsg": ""})
-    assert gateway.state(identity) == {}
+    assert gateway.state(identity) == {} and gateway.db.scard("provider:machine:generic:gpu:machine_index") == 0
     assert call(gateway, "POST", M + "/keepalive", token, beat)[0] == 500
     assert call(gateway, "POST", M + "/register", token, body)[0] == 200  # the token outlives the machine, which so comes back
     assert gateway.state(identity)["registration_token"] == ""  # as after an expiry
@@ -205,6 +206,15 @@ def test_token_is_deleted_by_its_id_and_cached_for_ten_minutes(gateway):
     assert call(gateway, "GET", M + "/list", token) == (401, {"message": "Unauthorized"})
 
 
+def test_token_that_was_deactivated_is_cached_as_well(gateway):
+    token = gateway.token("machine")
+    assert call(gateway, "GET", M + "/list", token)[0] == 200
+    gateway.db.hset(gateway.token_row(token), "active", "0")
+    assert call(gateway, "GET", M + "/list", token)[0] == 200 and tokens(gateway)[token]["active"] is False
+    gateway.age_tokens()
+    assert call(gateway, "GET", M + "/list", token)[0] == 401
+
+
 def test_machine_token_reads_every_key(gateway):
     assert gateway.admin_token in tokens(gateway, create(gateway)["registrationToken"])
 
@@ -239,6 +249,7 @@ def test_without_redis_the_gateway_api_knows_nobody(tmp_path):
 def test_pending_machine_is_listed_with_zeros_and_whatever_limit(gateway):
     create(gateway), create(gateway)
     machines = call(gateway, "GET", G + "/machines?limit=1", gateway.admin_token)[1]["machines"]
+    assert not [name for name in machines[0]["machineMetrics"] if "isk" in name]
     assert len(machines) == 2 and set(machines[0]["machineMetrics"].values()) == {0} and len(machines[0]["machineMetrics"]) == 11
     assert machines[0]["lastKeepalive"] == ""
 
@@ -304,12 +315,70 @@ def test_pools(gateway):
     assert not any(pool["active"] for pool in pools.values()) and "home" in pools
     assert (pools["gpu"]["state"]["status"], pools["gpu"]["state"]["readyMachines"]) == ("DEGRADED", "0")
     assert pools["home"]["minFreeGpu"] == ""
+    machine = create(gateway)
+    call(gateway, "POST", M + "/keepalive", machine["registrationToken"], dict(BEAT, machine_id=machine["id"]))
+    pools = {pool["name"]: pool for pool in call(gateway, "GET", G + "/pools", gateway.admin_token)[1]["pools"]}
+    state = pools["gpu"]["state"]
+    assert (pools["gpu"]["active"], state["status"], state["readyMachines"]) == (False, "HEALTHY", "0")
 
 
 def test_pools_fail_while_one_has_no_state(gateway):
     gateway.fault({"route": "pools", "mode": "no_pool_state", "pool": "cloud"})
     assert call(gateway, "GET", G + "/pools", gateway.admin_token) == (500, {"code": 2, "message": "worker pool state not found: cloud", "details": []})
     assert call(gateway, "GET", G + "/machines", gateway.admin_token)[0] == 200
+
+
+@pytest.fixture
+def scheduling(tmp_path):
+    """Start a gateway that keeps something of pool gpu free, with a ready machine; return it and what reads its log."""
+    started, log = [], tmp_path / "gateway.log"
+
+    def start(hostname, **config):
+        log.touch()
+        other = GatewayHarness(tmp_path, gateway_log=str(log), **config)
+        wanted = {"gpu": {"min_free": {"cpu": 1000}}}
+        other.config["pools"] = [dict(pool, **wanted.get(pool["name"], {})) for pool in other.config["pools"]]
+        started.append(other.start())
+        token = other.token("machine")
+        assert call(other, "POST", M + "/register", token, dict(FULL, hostname=hostname))[0] == 200
+        assert call(other, "POST", M + "/keepalive", token, BEAT)[0] == 200
+        return other, lambda: log.read_text().splitlines()
+
+    yield start
+    for other in started:
+        other.stop()
+
+
+def test_ready_machine_without_k3s_is_tried_twice_a_second_with_an_error_each_time(scheduling):
+    other, lines = scheduling("127.77.1.1", tailnet_connected=True)
+    time.sleep(2.2)
+    errors = [line for line in lines() if "ERR" in line]
+    assert 3 <= len(errors) <= 5 and "127.77.1.1:6443" in errors[0] and "pool_name=\x1b[0mgpu" in errors[0]
+    pools = {pool["name"]: pool["minFreeCpu"] for pool in call(other, "GET", G + "/pools", other.admin_token)[1]["pools"]}
+    assert (pools["gpu"], pools["cpu"]) == ("1000", "0")
+
+
+def test_with_a_tailnet_it_dials_the_name_as_registered(scheduling):
+    with socket.create_server(("127.77.1.2", 6443)) as k3s:
+        k3s.settimeout(5)
+        _other, lines = scheduling("127.77.1.2", tailnet_connected=True)
+        k3s.accept()[0].close()
+    assert "using existing machine \x1b[36mhostname=\x1b[0m127.77.1.2" in lines()[0]
+
+
+def test_direct_mode_without_a_tailnet_takes_the_machine_and_never_dials(scheduling):
+    with socket.create_server(("127.77.1.3", 6443)) as k3s:
+        k3s.settimeout(2)
+        other, lines = scheduling("127.77.1.3", tailnet_connected=False)
+        with pytest.raises(TimeoutError):
+            k3s.accept()
+    assert len(lines()) == 1 and "using existing machine" in lines()[0] and other.db.exists(KEY + ":lock")
+
+
+def test_refused_request_is_an_error_line_in_colour(scheduling):
+    other, lines = scheduling("127.77.1.1", tailnet_connected=False)
+    assert call(other, "POST", M + "/keepalive", other.token("machine"), {})[0] == 400
+    assert "\x1b[31mERR\x1b[0m request failed" in lines()[-1] and "status=\x1b[0m400" in lines()[-1]
 
 
 def test_log_holds_no_token(gateway):

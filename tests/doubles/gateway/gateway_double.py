@@ -7,7 +7,11 @@ Its state is in a real Redis under the real key names and TTLs. It needs Python 
 Config (JSON): listen "0.0.0.0:31994", redis "redis://127.0.0.1:6379/0", admin_token_file, log (one JSON line a request, no
 secrets), state_ttl_seconds 300, pending_ttl_seconds 3600, token_cache_seconds 600, hostname_mode direct|tailnet (direct is the real
 one's tailscale.directRedisHost), tailnet_connected false, register_seconds 5.0 (how long a register takes without either), pools
-[{name, mode external|local, provider, gpu, machine_creation}], tls {cert, key, client_ca}. SIGHUP reads it again.
+[{name, mode external|local, provider, gpu, machine_creation, min_free {gpu, cpu, memory}}], tls {cert, key, client_ca},
+gateway_log (what the real one writes to its standard output, coloured). SIGHUP reads it again.
+
+A pool with min_free has its ready machines tried twice a second, as where the pool's worker size fits: what dials them
+is there with tailnet_connected only.
 
 The real one has its tokens in Postgres and caches them in Redis. Here both are Redis: hash double:token:SHA256 is the table.
 
@@ -67,6 +71,7 @@ LISTED_METRICS = INT_METRICS - {"total_disk_space_bytes", "total_disk_free_bytes
 FLOAT_METRICS = {"cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage"}
 GPUS = ("A10G", "A100-40", "A100-80", "A6000", "H100", "L4", "L40S", "RTX4090", "RTX5090", "T4")
 SUFFIX = "beta9.tailnet.example"
+COLOURS = {"INF": "\x1b[32m", "ERR": "\x1b[31m"}
 TOKEN_CACHE = "workspace:authorization:token:"
 REGISTER_FIELDS = ("token", "machine_id", "hostname", "provider_name", "pool_name", "cpu", "memory", "gpu_count", "private_ip")
 
@@ -91,6 +96,11 @@ def quantity(text, suffixes):
     """Return the number of a Kubernetes quantity, or None."""
     match = re.match(r"([0-9]+)(%s)$" % "|".join(suffixes), text or "")
     return int(match.group(1)) * suffixes[match.group(2)] if match else None
+
+
+def kept_free(pool, what):
+    """Return how much of a pool the gateway keeps free, as it tells it."""
+    return str(pool.get("min_free", {}).get(what, 0))
 
 
 def camel(name):
@@ -174,6 +184,46 @@ class GatewayDouble:
         with open(self.config["admin_token_file"], encoding="utf-8") as stream:
             self.admin_token = stream.read().strip()
 
+    # -- its log, and what it does without being asked --
+
+    def say(self, level, message, **fields):
+        """Write a line to the gateway's log."""
+        if self.config.get("gateway_log"):
+            words = "".join(f" \x1b[36m{name}=\x1b[0m{value}" for name, value in fields.items())
+            with open(self.config["gateway_log"], "a", encoding="utf-8") as stream:
+                stream.write(f"\x1b[90m2:15PM\x1b[0m {COLOURS[level]}{level}\x1b[0m {message}{words}\n")
+
+    def keep_free(self):
+        """Try to start a worker on each ready machine of a pool of which something is to be kept free."""
+        for name, pool in self.pools.items():
+            if not pool.get("min_free"):
+                continue
+            for state, _metrics in self.store.all(pool.get("provider", "generic"), name):
+                if state.get("status") == "ready":
+                    self.start_worker(pool, state)
+
+    def start_worker(self, pool, state):
+        """Without a tailnet the machine is taken and locked, and that is all."""
+        lock = self.store.state_key(pool.get("provider", "generic"), pool["name"], state["machine_id"]) + ":lock"
+        if not self.config.get("tailnet_connected") and not self.store.db.set(lock, "1", nx=True):
+            return
+        self.say("INF", "using existing machine", hostname=state["hostname"], machine_id=state["machine_id"])
+        if self.config.get("tailnet_connected"):
+            try:
+                socket.create_connection((state["hostname"], 6443), timeout=0.3).close()
+            except OSError as error:
+                reason = f"dial tcp {state['hostname']}:6443: connect: {(error.strerror or str(error)).lower()}"
+                self.say("ERR", "failed to create job", error=json.dumps(reason), pool_name=pool["name"])
+
+    def keep_free_for_ever(self):
+        """Look twice a second."""
+        while True:
+            time.sleep(0.5)
+            try:
+                self.keep_free()
+            except redis.RedisError:
+                pass
+
     # -- authorisation --
 
     def who(self, header):
@@ -233,9 +283,9 @@ class GatewayDouble:
                     "name": name,
                     "active": False,
                     "gpu": pool.get("gpu", ""),
-                    "minFreeGpu": "" if pool.get("mode") == "local" else "0",
-                    "minFreeCpu": "0",
-                    "minFreeMemory": "0",
+                    "minFreeGpu": "" if pool.get("mode") == "local" else kept_free(pool, "gpu"),
+                    "minFreeCpu": kept_free(pool, "cpu"),
+                    "minFreeMemory": kept_free(pool, "memory"),
                     "defaultWorkerGpuCount": "0",
                     "state": {"status": "HEALTHY" if ready else "DEGRADED", "freeGpu": "0", "readyMachines": "0"},
                 }
@@ -695,6 +745,9 @@ class Handler(BaseHTTPRequestHandler):
         text = body if isinstance(body, str) else json.dumps(body)
         data = text.encode()
         self.log(status, raw)
+        if status >= 400:
+            path = urlsplit(self.path).path
+            self.server.double.say("ERR", "request failed", method=self.command, path=path, status=status)
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -749,6 +802,7 @@ def main():
             context.load_verify_locations(tls["client_ca"])
             context.verify_mode = ssl.CERT_REQUIRED
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=double.keep_free_for_ever, daemon=True).start()
     signal.signal(signal.SIGHUP, lambda *_args: double.reload())
     print("gateway double listens on port %d" % server.server_address[1], flush=True)
     server.serve_forever()
