@@ -1,6 +1,6 @@
 """Run tests under coverage, and write which of them reach which line, in this process and in those that they start.
 
-    python -m tests.mutants.lines REPORT TEST ...
+python -m tests.mutants.lines REPORT TEST ...
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ parallel = true
 data_file = %(folder)s/data
 context = ${B9_TEST-}
 include = %(root)s/plugins/*,%(root)s/agent_src/*
-patch = subprocess
 disable_warnings = no-data-collected,module-not-measured
 """
 
@@ -54,18 +53,25 @@ def main(report: str, *tests: str) -> int:
     with tempfile.TemporaryDirectory() as folder:
         settings = pathlib.Path(folder) / "coveragerc"
         settings.write_text(SETTINGS % {"folder": folder, "root": ROOT}, encoding="utf-8")
+        os.environ["COVERAGE_PROCESS_START"] = str(
+            settings
+        )  # read by coverage's .pth file in every Python that a test starts
         measured = coverage.Coverage(config_file=str(settings))
         measured.start()
         contexts = Contexts(measured)
         pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[contexts])
         measured.stop()
         measured.save()
+        del os.environ["COVERAGE_PROCESS_START"]
         measured.combine()
         data = measured.get_data()
         lines = {}
         for path in data.measured_files():
             by_line = data.contexts_by_lineno(path)
-            found = {line: sorted({name.split("|")[0] or name.rpartition("|")[2] for name in names}) for line, names in by_line.items()}
+            found = {
+                line: sorted({name.split("|")[0] or name.rpartition("|")[2] for name in names})
+                for line, names in by_line.items()
+            }
             lines[str(pathlib.Path(path).relative_to(ROOT))] = found
     # a test that fails, or is skipped, before anything is changed tells nothing
     seconds = {name: round(took, 3) for name, took in contexts.seconds.items() if name not in contexts.left_out}

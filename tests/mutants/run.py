@@ -137,7 +137,11 @@ def own_nodes(function: ast.AST) -> Iterator[tuple[ast.AST, ast.stmt]]:
 def end_of(statement: ast.stmt) -> int:
     """Return the last line of a statement, of a compound one that of its head."""
     body = getattr(statement, "body", None)
-    return body[0].lineno - 1 if isinstance(body, list) and body and body[0].lineno > statement.lineno else statement.end_lineno or statement.lineno
+    return (
+        body[0].lineno - 1
+        if isinstance(body, list) and body and body[0].lineno > statement.lineno
+        else statement.end_lineno or statement.lineno
+    )
 
 
 def of_function(name: str, tree: ast.Module, function: ast.AST) -> list[tuple[str, Mutant]]:
@@ -145,7 +149,9 @@ def of_function(name: str, tree: ast.Module, function: ast.AST) -> list[tuple[st
     found = []
     for node, statement in own_nodes(function):
         for number, other in enumerate(changes(node)):
-            was, now = (ast.unparse(part).split("\n", maxsplit=1)[0] for part in (node, ast.fix_missing_locations(other)))
+            was, now = (
+                ast.unparse(part).split("\n", maxsplit=1)[0] for part in (node, ast.fix_missing_locations(other))
+            )
             key = hashlib.sha256(f"{function.name} {was} {now}".encode()).hexdigest()
             found.append((key, (Mutant(name, statement.lineno, end_of(statement), was, now, ""), tree, node, number)))
     return sorted(found, key=lambda entry: entry[0])
@@ -208,7 +214,9 @@ def by_hand(area: str) -> tuple[list[Mutant], list[catalog.Mistake]]:
             continue
         line = source[: source.index(mistake.was)].count("\n") + 1
         last = line + mistake.was.rstrip("\n").count("\n")
-        found.append(Mutant(mistake.file, line, last, mistake.was, mistake.now, source.replace(mistake.was, mistake.now)))
+        found.append(
+            Mutant(mistake.file, line, last, mistake.was, mistake.now, source.replace(mistake.was, mistake.now))
+        )
     return found, stale
 
 
@@ -241,13 +249,17 @@ class Reach(NamedTuple):
         found = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), ())}
         if found <= {""} and (found or not inside_function(mutant)):
             found = {test for tests in lines.values() for test in tests}
-        return sorted(found & set(self.seconds), key=lambda test: (not test.startswith("tests/unit"), self.seconds[test], test))
+        return sorted(
+            found & set(self.seconds), key=lambda test: (not test.startswith("tests/unit"), self.seconds[test], test)
+        )
 
 
 def inside_function(mutant: Mutant) -> bool:
     """Return whether the mutant is in the body of a function."""
     for node in ast.walk(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8"))):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.body[0].lineno <= mutant.line <= (node.end_lineno or 0):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.body[0].lineno <= mutant.line <= (
+            node.end_lineno or 0
+        ):
             return True
     return False
 
@@ -255,7 +267,9 @@ def inside_function(mutant: Mutant) -> bool:
 def marks() -> dict[str, str]:
     """Return {file: mark of its content} of what decides which tests reach what."""
     folders = ("plugins/", "agent_src/", "tests/doubles/", "tests/conftest.py") + TESTS
-    names = [name for name in tree_files() if name.startswith(folders) and name.endswith(".py") and (ROOT / name).is_file()]
+    names = [
+        name for name in tree_files() if name.startswith(folders) and name.endswith(".py") and (ROOT / name).is_file()
+    ]
     return {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
 
 
@@ -265,7 +279,9 @@ def reach(keep: bool) -> Reach:
     keep: take what there is, whatever else changed.
     """
     report, now = BUILD / "lines.json", marks()
-    kept = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {"marks": {}, "seconds": {}, "lines": {}}
+    kept = (
+        json.loads(report.read_text(encoding="utf-8")) if report.exists() else {"marks": {}, "seconds": {}, "lines": {}}
+    )
     changed = {name for name in set(now) | set(kept["marks"]) if now.get(name) != kept["marks"].get(name)}
     own = {name for name in changed if name.startswith(TESTS) and pathlib.Path(name).name.startswith("test_")}
     if not kept["lines"] or (changed - own and not keep):
@@ -277,7 +293,9 @@ def reach(keep: bool) -> Reach:
         part = BUILD / "part.json"
         subprocess.run([sys.executable, "-m", "tests.mutants.lines", str(part), *todo], cwd=ROOT, check=True)
         found = json.loads(part.read_text(encoding="utf-8"))
-        kept["seconds"] = {test: took for test, took in kept["seconds"].items() if test.partition("::")[0] not in own} | found["seconds"]
+        kept["seconds"] = {
+            test: took for test, took in kept["seconds"].items() if test.partition("::")[0] not in own
+        } | found["seconds"]
         for name, lines in found["lines"].items():
             before = kept["lines"].setdefault(name, {})
             for line, tests in lines.items():
@@ -289,7 +307,10 @@ def reach(keep: bool) -> Reach:
 def survives(mutant: Mutant, tests: list[str], seconds: float, servers: queue.Queue) -> bool:
     """Try one mutant in a tree that is free. seconds: what its tests take without it."""
     if not tests:
-        print(f"SURVIVED  {mutant.file}:{mutant.line} (no test reaches it) {mutant.was[:60]!r} -> {mutant.now[:60]!r}", flush=True)
+        print(
+            f"SURVIVED  {mutant.file}:{mutant.line} (no test reaches it) {mutant.was[:60]!r} -> {mutant.now[:60]!r}",
+            flush=True,
+        )
         return True
     server = servers.get()
     path = server.folder / mutant.file
@@ -315,17 +336,31 @@ def tried(mutants: list[Mutant], reached: Reach, servers: queue.Queue, jobs: int
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         alive = list(pool.map(survives, mutants, tests, seconds, [servers] * len(mutants)))
     left = [(mutant, names) for mutant, names, lives in zip(mutants, tests, alive) if lives]
-    survivors = [{"file": one.file, "line": one.line, "was": one.was, "is": one.now, "tests": len(names)} for one, names in left]
-    return {"tried": len(mutants), "killed": len(mutants) - len(left), "survivors": survivors, "seconds": round(time.monotonic() - start)}
+    survivors = [
+        {"file": one.file, "line": one.line, "was": one.was, "is": one.now, "tests": len(names)} for one, names in left
+    ]
+    return {
+        "tried": len(mutants),
+        "killed": len(mutants) - len(left),
+        "survivors": survivors,
+        "seconds": round(time.monotonic() - start),
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--area", action="append", choices=list(AREAS), help="default: all of them")
-    parser.add_argument("--number", type=int, default=30, help="generated mutants of an area, beside those made by hand (default: %(default)s)")
+    parser.add_argument(
+        "--number",
+        type=int,
+        default=30,
+        help="generated mutants of an area, beside those made by hand (default: %(default)s)",
+    )
     parser.add_argument("--only", default="", help="mutants whose FILE:LINE contains this")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--keep", action="store_true", help="take the lines that tests reached before, though the tree is another")
+    parser.add_argument(
+        "--keep", action="store_true", help="take the lines that tests reached before, though the tree is another"
+    )
     parser.add_argument("--list", action="store_true", help="only show the mutants")
     options = parser.parse_args()
     report = ROOT / "build" / "mutants.json"

@@ -17,7 +17,9 @@ class Server:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), PYTHONDONTWRITEBYTECODE="1")
+        environment = dict(
+            os.environ, ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), PYTHONDONTWRITEBYTECODE="1"
+        )
         self._process = subprocess.Popen(
             [sys.executable, str(pathlib.Path(__file__).resolve())],
             cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -92,7 +94,18 @@ def run(tests: list[str], seconds: float) -> str:
 def main() -> None:
     folder = os.getcwd()
     sys.path[:1] = [folder]
-    for name in ("pytest", "hypothesis", "redis", "yaml", "jinja2", "httpx", "psutil", "jsonschema", "ansible.plugins.action", "ansible.module_utils.basic"):
+    for name in (
+        "pytest",
+        "hypothesis",
+        "redis",
+        "yaml",
+        "jinja2",
+        "httpx",
+        "psutil",
+        "jsonschema",
+        "ansible.plugins.action",
+        "ansible.module_utils.basic",
+    ):
         __import__(name)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -18,7 +18,15 @@ sys.path.insert(0, str(ROOT / "tools"))
 import docs
 
 PUBLIC = {
-    "modules": {"machine", "machine_drain", "machine_info", "machine_keepalive", "machine_register", "pool_info", "worker_health"},
+    "modules": {
+        "machine",
+        "machine_drain",
+        "machine_info",
+        "machine_keepalive",
+        "machine_register",
+        "pool_info",
+        "worker_health",
+    },
     "inventory": {"machines"},
 }
 KINDS = ("modules", "inventory", "filter", "lookup")
@@ -49,12 +57,19 @@ def test_action_group_is_what_shares_the_documentation_of_the_gateway():
 
 def test_documentation_of_the_gateway_is_what_modules_take():
     documented = yaml.safe_load(fragment.ModuleDocFragment.DOCUMENTATION)["options"]
-    shown = {name: {key: option[key] for key in ("type", "default") if key in option} for name, option in documented.items()}
-    taken = {name: {key: option[key] for key in ("type", "default") if key in option} for name, option in gateway.GATEWAY_ARGUMENT_SPEC.items()}
+    shown = {
+        name: {key: option[key] for key in ("type", "default") if key in option} for name, option in documented.items()
+    }
+    taken = {
+        name: {key: option[key] for key in ("type", "default") if key in option}
+        for name, option in gateway.GATEWAY_ARGUMENT_SPEC.items()
+    }
     assert shown == taken
     for name, option in gateway.GATEWAY_ARGUMENT_SPEC.items():
         if "fallback" in option:
-            assert option["fallback"][1] == ["BETA9_" + name.upper()] and "BETA9_" + name.upper() in str(documented[name]["description"])
+            assert option["fallback"][1] == ["BETA9_" + name.upper()] and "BETA9_" + name.upper() in str(
+                documented[name]["description"]
+            )
 
 
 INDEX = """
@@ -85,5 +100,9 @@ Filter Plugins
 def test_site_lists_what_is_internal_last():
     first, last = docs.sorted_index(INDEX).split("Internal\n--------\n")
     assert "machine module" in first and "    host_files_module\n    machine_module\n" in first
-    assert "host_files module" not in first and "valid filter" not in first and "~\n\nOnly internal ones, see below.\n\n.. toctree" in first
+    assert (
+        "host_files module" not in first
+        and "valid filter" not in first
+        and "~\n\nOnly internal ones, see below.\n\n.. toctree" in first
+    )
     assert "host_files module" in last and "valid filter" in last and "machine module" not in last

@@ -56,17 +56,19 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(logging.getLogger("beta9_agent"), "propagate", True)
     (tmp_path / "token").write_text("canary-token-0123456789")
 
-    def build(*steps, gateway=None):
+    def build(*steps, gateway=None, more=()):
         words = ["--machine-id", "1165a9b6", "--pool-name", "gpu", "--private-ip", "10.0.0.7", "--gpu-ids", "none"]
-        words += ["--token-file", str(tmp_path / "token"), "--state-file", str(tmp_path / "state.json")]
+        words += ["--token-file", str(tmp_path / "token"), "--state-file", str(tmp_path / "state.json"), *more]
         turns = iter([lambda _agent: None, lambda _agent: None, *steps])
 
-        def wait(_seconds):
+        def wait(seconds):
+            agent.waits.append(seconds)
             step = next(turns, None)
             return signal.SIGTERM if step is None else step(agent)
 
         monkeypatch.setattr(module, "Client", lambda *_arguments: gateway or Gateway())
         agent = module.Agent(lambda: config.from_arguments(words), notifier=Notifier(), wait=wait)
+        agent.waits = []
         agent.state = lambda: json.loads((tmp_path / "state.json").read_text())
         return agent
 
@@ -173,3 +175,156 @@ def test_unreadable_credential_is_a_problem_and_no_end(make, tmp_path):
     agent = make(lose, lambda _agent: None)
     agent.run()
     assert agent.life.problem.code == "credential_unreadable" and str(tmp_path / "token") in agent.life.problem.cause
+
+
+def asked_again(agent):
+    agent.life.due = 0.0
+
+
+def registers(gateway):
+    return [payload for what, payload in gateway.sent if what == "register"]
+
+
+def test_waits_are_as_short_as_the_watchdog_and_the_credential_ask_for(make):
+    agent = make(lambda _agent: None)
+    agent.run()
+    assert max(agent.waits) <= 10.0  # a resumed host is noticed this soon
+    agent = make(lambda _agent: None)
+    agent.notifier.watchdog_seconds = 6.0
+    agent.run()
+    assert 1.9 < max(agent.waits) <= 2.0
+    agent = make(*[lambda _agent: None] * 2, gateway=Gateway([protocol.classify(401, {})]))
+    agent.run()
+    assert agent.waits[-1] <= 1.0  # a new credential is used at once
+
+
+def test_registration_is_remembered_and_not_done_again(make, tmp_path):
+    file = ("--registration-file", str(tmp_path / "registration"))
+    first, second, once = Gateway(), Gateway(), Gateway()
+    make(gateway=first, more=file).run()
+    assert len(registers(first)) == 1 and (tmp_path / "registration").stat().st_mode & 0o777 == 0o600
+    agent = make(gateway=second, more=file)
+    agent.run()
+    assert not registers(second) and agent.sent["register"]["machine_id"] == "1165a9b6"
+    make(gateway=once, more=(*file, "--once")).run()
+    assert len(registers(once)) == 1
+    changed = Gateway()
+    make(gateway=changed, more=(*file, "--max-cpu", "1m")).run()
+    assert len(registers(changed)) == 1
+
+
+def test_once_ends_with_the_first_answer(make):
+    good, bad = Gateway(), Gateway([protocol.classify(None, "refused")])
+    assert make(*[asked_again] * 9, gateway=good, more=["--once"]).run() is True and [what for what, _payload in good.sent] == ["register", "keepalive"]
+    assert make(*[asked_again] * 9, gateway=bad, more=["--once"]).run() is False and len(bad.sent) == 1
+
+
+def test_gateway_is_given_the_cluster_s_token_where_there_is_one_and_the_state_file_neither(make, tmp_path):
+    (tmp_path / "k3s").write_text("canary-k3s-0123456789")
+    gateway = Gateway()
+    agent = make(gateway=gateway, more=["--k3s-token-file", str(tmp_path / "k3s")])
+    agent.run()
+    assert registers(gateway)[0]["token"] == "canary-k3s-0123456789" and agent.sent["register"]["token"] == "(not shown)"
+    assert "canary" not in (tmp_path / "state.json").read_text() and agent.state()["has_k3s_token"]
+    (tmp_path / "k3s").write_text("")
+    gateway = Gateway()
+    make(gateway=gateway, more=["--k3s-token-file", str(tmp_path / "k3s")]).run()
+    assert registers(gateway)[0]["token"] == "canary-token-0123456789"
+
+
+def test_a_gpu_that_flickers_registers_nothing(make):
+    gateway, found = Gateway(), [2, 2, 1, 2, 1, 2, 1, 2]
+
+    class Gpus:
+        def read(self):
+            number = found.pop(0) if len(found) > 1 else found[0]
+            return Reading(tuple(Unit(str(at), "", "", True) for at in range(number)))
+
+    agent = make(*[asked_again] * 8, gateway=gateway)
+    agent.machine.gpus = Gpus()
+    agent.run()
+    assert [payload["gpu_count"] for payload in registers(gateway)] == ["2"]
+
+
+def test_last_five_kinds_of_problems_are_kept(make):
+    names = ["refused", "reset", "empty", "timeout", "dns", "tls"]
+    agent = make(*[asked_again] * 8, gateway=Gateway([protocol.classify(None, name) for name in names]))
+    agent.run()
+    kept = [entry["code"] for entry in agent.state()["recent_problems"]]
+    assert kept == ["connection_reset", "empty_reply", "timeout", "name_unresolved", "tls_failed"]
+    assert agent.state()["recent_problems"][-1]["count"] >= 3 and agent.state()["problem"]["code"] == "tls_failed"
+
+
+def test_changed_credential_is_used_once(make, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    gateway = Gateway([protocol.classify(401, {})])
+
+    def replace(_agent):
+        (tmp_path / "new").write_text("canary-other-0123456789")
+        (tmp_path / "new").replace(tmp_path / "token")
+
+    agent = make(replace, *[lambda _agent: None] * 4, gateway=gateway)
+    agent.run()
+    assert events(caplog).count("credential_changed") == 1 and len(registers(gateway)) == 2
+
+
+def test_reload_is_counted_and_a_refused_one_is_told_until_one_is_taken(make, tmp_path):
+    told = []
+
+    def reload(good):
+        def step(agent):
+            agent._load = agent.good if good else agent.bad
+            return signal.SIGHUP
+
+        return step
+
+    def note(agent):
+        told.append((agent.state()["reloads"], agent.state()["reload_error"]))
+
+    agent = make(reload(False), note, reload(True), note)
+    agent.good = agent._load
+    agent.bad = lambda: (_ for _ in ()).throw(protocol.InvalidField("pool_name", "a name", "nothing"))
+    agent.run()
+    assert told == [(1, "pool_name: expected a name, found nothing"), (2, None)]
+
+
+def test_lateness_is_told_once(make, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+
+    def late(agent):
+        agent.life.due = module.clock() - 1000
+
+    make(late, late, late).run()
+    assert events(caplog).count("behind_schedule") == 1
+
+
+def test_clock_that_stands_still_is_no_news(make, caplog):
+    caplog.set_level(logging.INFO)
+    make(*[lambda _agent: None] * 3).run()
+    assert not {"resumed", "clock_jumped", "behind_schedule"} & set(events(caplog))
+
+
+def test_ready_is_told_to_systemd_once_only(make):
+    agent = make(*[asked_again] * 4)
+    agent.run()
+    assert agent.notifier.lines.count("READY=1") == 1 and agent.counts["keepalives"] > 3
+
+
+def test_metrics_for_prometheus(make):
+    agent = make(asked_again, gateway=Gateway([None, None, protocol.classify(None, "refused"), None]))
+    agent.run()
+    text = report.prometheus(agent, module.clock())
+    states = [line for line in text.splitlines() if line.startswith("beta9_agent_status{")]
+    assert [line.rpartition(" ")[2] for line in states].count("1") == 1 and len(states) == len(report.STATES)
+    assert 'beta9_agent_problems_total{code="connection_refused"} 1' in text and "beta9_agent_keepalives_total 1" in text
+    names = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(names) == len(set(names)) > 10 and text.count("# HELP ") == len(names)
+    assert report._escape('a"b\\c\nd') == 'a\\"b\\\\c d'
+
+
+def test_problem_s_cause_is_shown_without_tokens(make, tmp_path):
+    problem = protocol.classify(None, "refused")._replace(cause="refused canary-token-0123456789\x1b[2J")
+    agent = make(gateway=Gateway([problem]))
+    agent.run()
+    assert "(token)" in agent.state()["problem"]["cause"] and "canary" not in (tmp_path / "state.json").read_text()
+    assert "canary" not in report.status_text(agent, module.clock()) and "\x1b" not in agent.state()["problem"]["cause"]

@@ -254,3 +254,11 @@ def test_401_is_believed_of_a_healthy_gateway_only(health, code):
             Client("http://127.0.0.1:%d" % port, lambda: TOKEN).keepalive({})
     assert refused.value.problem.code == code
     assert all((TOKEN.encode() in request) == (b"/keepalive" in request) for request in requests)
+
+
+def test_new_connection_that_ends_without_an_answer_is_told_at_once():
+    requests = []
+    with server(lambda _connection, _request, _stop: False, requests) as port:
+        with pytest.raises(Refused) as caught:
+            Client("http://127.0.0.1:%d" % port, lambda: TOKEN, seconds=SECONDS).keepalive({})
+    assert caught.value.problem.code == "empty_reply" and len(requests) == 1

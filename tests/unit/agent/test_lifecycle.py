@@ -6,7 +6,7 @@ import random
 
 import pytest
 from beta9_agent import protocol
-from beta9_agent.lifecycle import CREDENTIAL, REACTIONS, REGISTER, RETRY, SLOW, Lifecycle, phase_of
+from beta9_agent.lifecycle import CREDENTIAL, REACTIONS, REGISTER, RETRY, SLOW, Lifecycle, phase_of, reaction_to
 
 GONE = protocol.classify(500, {"message": "machine not found"})
 REFUSED = protocol.classify(None, "refused")
@@ -143,3 +143,51 @@ def test_reload_registers_at_once_as_another_machine():
     assert list(life.registrations) == before  # it was asked for: no sign of a machine that expires
     life.kept(1005.2, READY)
     assert 0.0 <= (life.due - phase_of("00000001", 30.0)) % 30.0 <= 0.5
+
+
+def test_what_no_one_foresaw_is_judged_by_whether_it_may_pass():
+    problem = protocol.classify(418, {})
+    assert problem.code not in REACTIONS
+    assert reaction_to(problem) == SLOW and reaction_to(problem._replace(retryable=True)) == RETRY
+
+
+def test_ttl_is_taken_from_the_register_too():
+    life = fresh()
+    life.registered(1000.0, REGISTERED._replace(ttl_seconds=20))
+    assert life.ttl == 20
+
+
+def test_machine_that_was_ready_again_is_registered_at_once_when_forgotten_again():
+    life = ready()
+    for moment in (1060.0, 1120.0):
+        life.failed(moment, GONE)
+        assert (life.status, life.action, life.due) == ("registering", "register", moment)
+        life.registered(moment, REGISTERED)
+        life.kept(moment, READY)
+
+
+def test_gateway_s_own_time_of_the_keepalive_is_kept():
+    life = ready()
+    life.kept(1060.0, READY._replace(last_keepalive=17))
+    assert life.told_last == 17 and life.last_accepted == 1060.0
+
+
+def test_registrations_that_nobody_asked_for_are_remembered():
+    life = fresh()
+    for moment in range(10):
+        life.registered(float(moment), REGISTERED)
+    assert list(life.registrations) == [float(moment) for moment in range(2, 10)]
+    life.reload(20.0, "1165a9b6", 60.0)
+    life.registered(21.0, REGISTERED)
+    life.registered(22.0, REGISTERED)
+    assert list(life.registrations)[-1] == 22.0 and 21.0 not in life.registrations
+
+
+@pytest.mark.parametrize(("interval", "longest"), [(240.0, 60.0), (10.0, 10.0)])
+def test_what_waiting_does_not_resolve_is_spread_over_half_an_interval(interval, longest):
+    pauses = []
+    for seed in range(50):
+        life = Lifecycle("1165a9b6", interval, 0.0, random.Random(seed))
+        life.failed(0.0, UNKNOWN)
+        pauses.append(life.due)
+    assert longest / 2 <= min(pauses) < 0.6 * longest and 0.9 * longest < max(pauses) <= longest

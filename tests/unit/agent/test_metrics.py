@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 import types
 
+import psutil
 import pytest
 from beta9_agent import protocol
 from beta9_agent.cluster import Cluster
@@ -40,13 +43,15 @@ def nvml(gpus, init=None, hang=None):
         return fail(gpus[index]) if isinstance(gpus[index], str) else (index, None)
 
     def mig_mode(handle):
-        return [1, 1] if isinstance(gpus[handle[0]], dict) else fail("not_supported")
+        found = gpus[handle[0]]
+        return found.get("mode", [1, 1]) if isinstance(found, dict) else fail("not_supported")
 
     def instance(handle, slot):
         return fail("not_found") if gpus[handle[0]]["mig"][slot] is None else (handle[0], slot)
 
     def processes(handle):
-        return gpus[handle[0]] if handle[1] is None else gpus[handle[0]]["mig"][handle[1]]
+        found = gpus[handle[0]]
+        return found if isinstance(found, list) else found["mig"][handle[1]] if handle[1] is not None else found["processes"]
 
     def count():
         return fail(module.broken) if module.broken else len(gpus)
@@ -207,3 +212,88 @@ def test_k3s_that_is_someone_else_gets_no_token(k3s, tmp_path):
     with PodsDouble(tmp_path, k3s.token, []) as impostor:
         cluster = Cluster(impostor.url, lambda: k3s.token, k3s.ca_path)
         assert cluster.counts() == {} and "tls" in cluster.trouble
+
+
+@pytest.mark.parametrize(("mode", "indexes"), [([0, 1], ["0"]), ([1, 0], ["0:0"]), ([0, 0], ["0"])])
+def test_gpu_is_partitioned_as_it_is_now_and_not_as_it_will_be(gpus_of, mode, indexes):
+    """The second of the two is what a reset of the GPU would bring."""
+    reading = gpus_of([{"mode": mode, "mig": [[]], "processes": []}]).read()
+    assert [unit.index for unit in reading.units] == indexes
+
+
+def test_no_gpus_are_not_asked_for(gpus_of):
+    gpus = gpus_of([[]], wanted=())
+    assert gpus.read().count == 0 and gpus._thread is None and gpus.module.sessions == 0
+
+
+def test_answer_that_came_late_is_taken_away_before_the_next_question(gpus_of):
+    hang = threading.Event()
+    gpus = gpus_of([[]], hang=hang, deadline_seconds=0.05)
+    gpus.read()
+    hang.set()
+    for _turn in range(3):  # each question has its own answer
+        gpus.deadline_seconds = 5
+        until(lambda: not gpus._answers.empty() or not gpus._asked)
+        assert gpus.read().count == 1 and not gpus._asked and gpus._answers.empty()
+
+
+def until(true, seconds=5.0):
+    """Wait until true() is."""
+    deadline, pause = time.monotonic() + seconds, threading.Event()
+    while not true():
+        assert time.monotonic() < deadline, "did not come to be within %g s" % seconds
+        pause.wait(0.005)
+
+
+def test_session_is_renewed_after_a_lost_gpu(gpus_of):
+    gpus = gpus_of([[], "lost"])
+    assert gpus.read().count == 1 and gpus.read().count == 1 and gpus.module.sessions == 2
+
+
+def test_gpu_that_is_lost_while_it_is_asked_is_not_excused(gpus_of):
+    gpus = gpus_of([[]])
+
+    def lost(_handle):
+        error = gpus.module.NVMLError("lost")
+        error.value = 15
+        raise error
+
+    gpus.module.nvmlDeviceGetUUID = lost
+    assert gpus.read().count == 0 and gpus.read().trouble == "GPU 0: lost"
+
+
+def test_capacity_is_this_host_s(gpus_of):
+    machine = Machine(gpus_of([]))
+    assert machine.capacity() == {"cpu": "%dm" % (1000 * os.cpu_count()), "memory": "%dMi" % (psutil.virtual_memory().total // 1048576), "gpu_count": 0}
+    assert Machine(gpus_of([]), max_memory="1Gi").capacity()["memory"] == "1024Mi"
+    assert Machine(gpus_of([]), max_memory="999999Gi").capacity()["memory"] == machine.capacity()["memory"]
+
+
+def test_free_gpus_are_told_of_all(gpus_of):
+    assert Machine(gpus_of([[], ["process"], []])).metrics()["free_gpu_count"] == 2
+
+
+def test_disk_is_what_an_ordinary_user_may_still_fill(monkeypatch, gpus_of):
+    fields = {"f_blocks": 100, "f_bfree": 50, "f_bavail": 40, "f_frsize": 512, "f_bsize": 4096}
+    monkeypatch.setattr(os, "statvfs", lambda _path: types.SimpleNamespace(**fields))
+    found = Machine(gpus_of([])).metrics()
+    assert (found["total_disk_space_bytes"], found["total_disk_free_bytes"]) == (51200, 20480)
+
+
+def test_disk_that_may_not_be_looked_at_is_no_other_disk(monkeypatch, gpus_of):
+    asked = []
+
+    def closed(path):
+        asked.append(path)
+        raise FileNotFoundError(path) if len(asked) == 1 else PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "statvfs", closed)
+    machine = Machine(gpus_of([]))
+    assert "total_disk_free_bytes" not in machine.metrics() and len(asked) == 2 and "PermissionError" in machine.troubles["disk"]
+
+
+def test_only_containers_that_run_are_counted(tmp_path):
+    waiting = pod(1, containers=2)
+    waiting["status"]["containerStatuses"][0]["state"] = {"waiting": {}}
+    with PodsDouble(tmp_path, "canary-k3s-0123456789", [waiting]) as double:
+        assert Cluster(double.url, lambda: double.token, double.ca_path).counts() == {"worker_count": 1, "container_count": 1}
