@@ -38,6 +38,7 @@ class Agent:
         self._load, self._wait, self.notifier = load, wait, notifier or Notifier()
         self._said = events.Said()
         self._announced = False
+        self._gpu_findings = set()  # what was said of GPUs: (index, check, code)
         self.reloads, self.reload_error = 0, None
         self.sent = {}  # what the gateway was last told: {"register": body without token, "keepalive": body}
         self.counts = collections.Counter()  # keepalives, registrations, and problems by code
@@ -136,6 +137,7 @@ class Agent:
             code = "credential_unreadable" if error.field in ("token", "k3s_token") else "invalid_field"
             self._failed(protocol.Problem(code, str(error), "Correct %s." % error.field, False, None))
         self._tell_troubles()
+        self._tell_gpus()
         self.tell()
         if (self.life.status, self.life.problem and self.life.problem.code) != before:
             self._tell_change()
@@ -222,6 +224,16 @@ class Agent:
                     say(events.WARNING, "unreadable", what=name, cause=trouble)
                 elif self.life.last_accepted is not None:
                     say(events.INFO, "readable", what=name)
+
+    def _tell_gpus(self):
+        """Say once what became of a GPU, and once that it is over. Figures in the text may change without a word."""
+        found = {(finding.gpu, finding.check, finding.code): finding for finding in self.machine.gpu.health.findings}
+        for (gpu, check, code), finding in found.items():
+            if (gpu, check, code) not in self._gpu_findings:
+                say(events.WARNING, "gpu_problem", gpu=gpu, check=check, code=code or None, severity=finding.severity, found=finding.text)
+        for gpu, check, code in sorted(self._gpu_findings - set(found)):
+            say(events.INFO, "gpu_problem_over", gpu=gpu, check=check, code=code or None)
+        self._gpu_findings = set(found)
 
     def _note_file(self, name, trouble):
         if self._said.changed(name, trouble) and trouble:

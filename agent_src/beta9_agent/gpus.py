@@ -1,18 +1,24 @@
 """The NVIDIA GPUs as NVML sees them, asked in a thread of its own: a call into a sick driver may never return.
 
-A unit is what a pod can get: a GPU, or each MIG instance of a GPU that is partitioned. It is free when it has no compute process.
-A GPU that NVML can't reach any more is not counted, and told.
+A unit is what a pod can get: a GPU, or each MIG instance of a GPU that is partitioned. It is free when it has no compute process and
+its GPU is well enough to be given work. A GPU that NVML can't reach any more is not counted, and told. How well the GPUs are is asked
+every HEALTH_SECONDS only: it takes many times as long as to count them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import threading
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from . import gpu_health
 
 NVML_SECONDS = 3.0
+HEALTH_SECONDS = 300.0
+ACCEPTANCE = "/var/lib/beta9/gpu_acceptance.json"  # what module gpu_acceptance found
 
 
 class Unit(NamedTuple):
@@ -24,12 +30,27 @@ class Unit(NamedTuple):
     free: bool
 
 
+class Health(NamedTuple):
+    """How well the GPUs are. gpus: as gpu_health reads them; accepted: whether a GPU passed its acceptance, by UUID; epoch: when."""
+
+    gpus: tuple[dict[str, Any], ...] = ()
+    findings: tuple[gpu_health.Finding, ...] = ()
+    accepted: dict[str, bool] = {}
+    epoch: float = 0.0
+
+    @property
+    def unfit(self) -> set[int]:
+        """Return the indexes of the GPUs on which nothing may be expected to go well."""
+        return {finding.gpu for finding in self.findings if finding.severity == gpu_health.GRAVE}
+
+
 class Reading(NamedTuple):
     """What was found. stale_seconds is None when it was found just now; trouble says what is wrong, or is None."""
 
     units: tuple[Unit, ...] = ()
     trouble: str | None = None
     stale_seconds: float | None = None
+    health: Health = Health()
 
     @property
     def count(self):
@@ -38,8 +59,9 @@ class Reading(NamedTuple):
 
     @property
     def free(self):
-        """Return the number of free units."""
-        return sum(unit.free for unit in self.units)
+        """Return the number of free units whose GPU is fit for work."""
+        unfit = self.health.unfit
+        return sum(unit.free and int(unit.index.partition(":")[0]) not in unfit for unit in self.units)
 
 
 class Gpus:
@@ -51,6 +73,7 @@ class Gpus:
         self._thread, self._asked = None, False
         self._last, self._last_moment = None, None
         self._session = None
+        self._health, self._health_due = Health(), 0.0
 
     def read(self):
         """Return a Reading within the deadline. When NVML hangs it is the last good one, marked stale."""
@@ -108,6 +131,8 @@ class Gpus:
                     found += _units(pynvml, index)
                 except pynvml.NVMLError as error:
                     troubles.append("GPU %d: %s" % (index, error))
+            if time.monotonic() >= self._health_due:
+                self._health, self._health_due = _health(pynvml), time.monotonic() + HEALTH_SECONDS
         except pynvml.NVMLError as error:
             self._end(pynvml)
             # a host without NVIDIA hardware is not in trouble
@@ -119,7 +144,7 @@ class Gpus:
         if wanted is not None:
             troubles += ["GPU %s is not there" % name for name in wanted if not any(name in _names(unit) for unit in found)]
             found = [unit for unit in found if not _names(unit).isdisjoint(wanted)]
-        return Reading(tuple(found), "; ".join(troubles) or None)
+        return Reading(tuple(found), "; ".join(troubles) or None, health=self._health)
 
     def _end(self, pynvml):
         """Start over with the next question: after a driver's reload the old session is of no use."""
@@ -129,6 +154,21 @@ class Gpus:
                 pynvml.nvmlShutdown()
             except pynvml.NVMLError:
                 pass  # it was lost already
+
+
+def _health(pynvml: Any) -> Health:
+    reading = gpu_health.read(pynvml)
+    return Health(tuple(reading["gpus"]), tuple(gpu_health.findings(reading)), _accepted(), round(time.time()))
+
+
+def _accepted(path: str = ACCEPTANCE) -> dict[str, bool]:
+    """Return whether each GPU passed its acceptance, by UUID; {} where none was made. A GPU that was in use is left out."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            gpus = json.load(stream)["gpus"]
+        return {str(gpu["uuid"]): gpu["outcome"] == "passed" for gpu in gpus if gpu["outcome"] in ("passed", "failed")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _names(unit):

@@ -42,6 +42,8 @@ def _lines(state):
     yield "next         %s %s" % (state["next_action"], _ago(state["next_epoch"]))
     stale = state["gpu_stale_seconds"]
     yield "GPUs         %d free of %d%s" % (state["free_gpu_count"], state["gpu_count"], "" if stale is None else ", read %d s ago" % stale)
+    for finding in state.get("gpu_findings", []):
+        yield "  GPU %-6d %s (%s)" % (finding["gpu"], finding["text"], finding["check"])
     for name, why in sorted(state["unreadable"].items()):
         yield "  unreadable %s: %s" % (name, why)
     for name in ("register", "keepalive"):

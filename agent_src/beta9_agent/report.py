@@ -33,6 +33,7 @@ def document(agent, now):
         "gpu_count": gpu.count,
         "free_gpu_count": gpu.free,
         "gpu_problem": gpu.trouble,
+        "gpu_findings": [finding._asdict() for finding in gpu.health.findings],
         "gpu_stale_seconds": None if gpu.stale_seconds is None else round(gpu.stale_seconds),
         "unreadable": agent.machine.troubles,
         "keepalive_interval_seconds": config.keepalive_interval,
@@ -104,8 +105,43 @@ def prometheus(agent, now):
     codes = sorted(set(agent.counts) - {"keepalives", "registrations"})
     add("problems_total", "counter", "Requests that failed, by the problem's code.", *(({"code": code}, agent.counts[code]) for code in codes))
     add("gpus", "gauge", "GPUs, or MIG instances, that are offered.", ({}, gpu.count))
-    add("gpus_free", "gauge", "Those without a compute process.", ({}, gpu.free))
+    add("gpus_free", "gauge", "Those without a compute process, on GPUs that are fit for work.", ({}, gpu.free))
+    _gpus(add, gpu.health)
     add("gpu_reading_stale", "gauge", "1 while the GPUs can't be read and the last good reading is told.", ({}, int(gpu.stale_seconds is not None)))
     unreadable = [({"what": name}, 1) for name in sorted(agent.machine.troubles)]
     add("unreadable", "gauge", "1 for each reading that fails.", *unreadable)
     return "\n".join(lines) + "\n"
+
+
+def _gpus(add, health):
+    """Add what is known of each GPU. A figure that a GPU does not tell is left out."""
+    if not health.epoch:
+        return
+    who = {gpu["index"]: {"gpu": str(gpu["index"]), "uuid": gpu.get("uuid", "")} for gpu in health.gpus}
+
+    def figures(name, kind, text, value_of):
+        values = [(who[gpu["index"]], value_of(gpu)) for gpu in health.gpus]
+        values = [entry for entry in values if entry[1] is not None]
+        if values:
+            add(name, kind, text, *values)
+
+    add("gpu_health_timestamp_seconds", "gauge", "When the figures of the GPUs were read.", ({}, health.epoch))
+    add("gpu_fit", "gauge", "Whether a GPU is fit for work.", *((who[index], int(index not in health.unfit)) for index in who))
+    found = ((dict(who[finding.gpu], check=finding.check, code=finding.code, severity=finding.severity), 1) for finding in health.findings)
+    add("gpu_problem", "gauge", "1 for each problem of a GPU, by the health check that tells of it.", *found)
+    figures("gpu_accepted", "gauge", "Whether a GPU passed its acceptance.", lambda gpu: _truth(health.accepted.get(gpu.get("uuid"))))
+    figures("gpu_temperature_celsius", "gauge", "Temperature.", lambda gpu: gpu.get("temperature"))
+    figures("gpu_power_watts", "gauge", "Power that is drawn.", lambda gpu: _thousandth(gpu.get("power")))
+    figures("gpu_power_limit_watts", "gauge", "Power that may be drawn.", lambda gpu: _thousandth((gpu.get("power_limits") or [None])[0]))
+    figures("gpu_uncorrectable_memory_errors", "gauge", "Uncorrectable memory errors since the driver was loaded.", lambda gpu: gpu.get("uncorrected"))
+    figures("gpu_nvlinks_up", "gauge", "NVLinks that are up.", lambda gpu: (gpu.get("links") or [None])[0])
+    figures("gpu_pcie_link_generation", "gauge", "Generation of the PCIe link, lower while idle.", lambda gpu: (gpu.get("pcie") or [None])[0])
+    figures("gpu_pcie_link_width", "gauge", "Width of the PCIe link.", lambda gpu: gpu["pcie"][2] if gpu.get("pcie") else None)
+
+
+def _truth(value):
+    return None if value is None else int(value)
+
+
+def _thousandth(value):
+    return None if value is None else value / 1000

@@ -53,6 +53,17 @@ def pci_devices(root=host.PCI):
     return devices, sum(1 for _address, kind in found if kind.startswith("0x0680"))
 
 
+def given_away(root=host.PCI):
+    """Return {address: driver} of the GPUs that are bound to a driver that hands them to virtual machines."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(root, "*"))):
+        driver = os.path.basename(os.path.realpath(os.path.join(path, "driver")))
+        is_gpu = _read(os.path.join(path, "vendor")) == "0x10de" and _read(os.path.join(path, "class")).startswith("0x03")
+        if is_gpu and driver in host.GIVEN_AWAY:
+            found[os.path.basename(path)] = driver
+    return found
+
+
 def loaded_version(root=MODULES):
     """Return the version of the loaded driver; "unknown" if it is loaded and does not tell; an empty string if it is not loaded."""
     if not os.path.isdir(os.path.join(root, "nvidia")):

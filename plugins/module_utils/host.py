@@ -19,6 +19,7 @@ import time
 from ansible_collections.beta9.workers.plugins.module_utils import protocol
 
 PCI = "/sys/bus/pci/devices"
+GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback")  # drivers that hold a device for virtual machines
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
 TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
@@ -145,7 +146,7 @@ def nvidia_pci_devices(root=PCI):
         except OSError:
             continue
         driver = os.path.basename(os.path.realpath(os.path.join(path, "driver")))
-        if vendor == "0x10de" and driver != "vfio-pci":
+        if vendor == "0x10de" and driver not in GIVEN_AWAY:
             yield os.path.basename(path), kind
 
 

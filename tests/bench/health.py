@@ -10,15 +10,19 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import time
+from unittest import mock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
+from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine
 
 NAME = "b9b"
 STATE = ROOT / "build" / ("testbed-" + NAME)
@@ -75,9 +79,32 @@ def separate_tasks():
     return path, len(names)
 
 
+def gpu_checks(rounds, gpus=8):
+    """Return the seconds of all checks U on a host with so many GPUs, whose NVML, CUDA and nvidia-smi are doubles, and those of U01 to U08."""
+    library = HERE / "gpu"
+    library.mkdir(parents=True, exist_ok=True)
+    doubles = ROOT / "tests" / "doubles" / "gpu"
+    for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library / name), str(doubles / "nvidia_double.c")], check=True)
+    shutil.copy(doubles / "nvidia-smi", library / "nvidia-smi")
+    (library / "setting").write_text("gpus=%d\nbusy=0\nsmi=%d\n" % (gpus, gpus))
+    places = {"LD_LIBRARY_PATH": str(library), "BETA9_GPU_DOUBLE": str(library / "setting"), "PATH": "%s:%s" % (library, os.environ["PATH"])}
+    found = {}
+    with mock.patch.dict(os.environ, places), mock.patch.object(machine, "PYTHON", sys.executable), mock.patch.object(host, "nvidia_pci_count", lambda: gpus):
+        for name, names in (("all", sorted(gpu.PROBES)), ("before", sorted(name for name in gpu.PROBES if name <= "U08"))):
+            times = []
+            for _round in range(3 * rounds):
+                start = time.monotonic()
+                engine.observe([(catalog.BY_ID[check], gpu.PROBES[check]) for check in names], engine.Context({"gpus": gpus}), 30)
+                times.append(time.monotonic() - start)
+            found[name] = round(statistics.median(times), 3)
+    return {"gpus": gpus, "all_gpu_checks_seconds": found["all"], "gpu_checks_up_to_u08_seconds": found["before"]}
+
+
 def run(options):
     """Return the results of both areas."""
     HERE.mkdir(parents=True, exist_ok=True)
+    eight = gpu_checks(options.rounds)
     testbed("deps")
     testbed("up", "--workers", str(options.hosts))
     play("prepare_gateway.yml", "all")
@@ -116,6 +143,7 @@ def run(options):
             "separate_tasks_to_one_call": round(median["one_host_separate_tasks"] / median["one_host"], 2),
             "all_hosts_to_one_host": round(median["all_hosts"] / median["one_host"], 2),
             "all_hosts_to_ping": round(median["all_hosts"] / median["all_hosts_ping"], 2),
+            "gpu": eight,
             "seconds": {name: [round(value, 2) for value in values] for name, values in times.items()},
         },
         "onboard": {"hosts": options.hosts, "first_seconds": round(onboard, 1), "again_seconds": round(again, 1)},

@@ -31,6 +31,7 @@ TOKEN = "/etc/beta9/credentials/machine_token"
 K3S = "/etc/beta9-k3s-double.json"
 KUBE = "/etc/beta9-kubectl-double.json"
 GPU = "/etc/beta9-gpu-double"
+GPU_GUIDE = "Agent Can't Detect GPUs"
 VENV = "/opt/beta9-agent/current"
 # the agent notices the end of a fault by itself, but the next fault need not wait for that
 AGENT_NOW = "timeout 20 systemctl restart beta9-agent"
@@ -81,6 +82,13 @@ def worker_edit(name, root, guide, path, expression, after="", settle="", **opti
 def state(path, change):
     """Return a script that changes a double's JSON state, keeping the old one."""
     return f"cp -a {path} /root/kept-$(basename {path}); python3 -c \"import json; s = json.load(open('{path}')); {change}; json.dump(s, open('{path}', 'w'))\""
+
+
+def gpu_fault(name, root, settings, **options):
+    """Return a fault of what NVML says, as lines for its double. The agent notices both at its next look."""
+    lines = " ".join(settings.split())
+    inject = "cp %s /root/kept-gpu; printf '%%s\\n' %s >> %s" % (GPU, lines, GPU)
+    return Fault(name, root, GPU_GUIDE, {"worker": inject}, {"worker": "cp /root/kept-gpu %s; " % GPU + AGENT_NOW}, **options)
 
 
 def redis_fault(text):
@@ -811,6 +819,57 @@ FAULTS = [
         "Agent Can't Detect GPUs",
         {"worker": "echo 'NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus.' > /etc/beta9-kernel-log-double"},
         {"worker": ": > /etc/beta9-kernel-log-double"},
+    ),
+    gpu_fault("GPU lost, as NVML says", "U09", "error.1=15", code="lost"),
+    gpu_fault("GPU that has to be reset", "U09", "error.1=16", code="reset"),
+    gpu_fault("driver asks for a recovery", "U09", "recovery.1=1", code="recovery"),
+    gpu_fault("ECC switched off", "U10", "ecc.1=0", code="disabled"),
+    gpu_fault("ECC changes with the next reboot", "U10", "ecc.1=0 ecc_pending.1=1", code="pending"),
+    gpu_fault("uncorrectable memory errors", "U11", "uncorrected.1=2"),
+    Fault(
+        "uncorrectable memory errors, and their Xid",
+        "U11",
+        GPU_GUIDE,
+        {
+            "worker": "cp %s /root/kept-gpu; echo uncorrected.1=2 >> %s; " % (GPU, GPU)
+            + "echo 'NVRM: Xid (PCI:0000:02:00): 48, pid=77' > /etc/beta9-kernel-log-double"
+        },
+        {"worker": "cp /root/kept-gpu %s; : > /etc/beta9-kernel-log-double" % GPU},
+    ),
+    gpu_fault("memory can't be remapped", "U12", "remap_failed.1=1", code="failed"),
+    gpu_fault("memory is to be remapped", "U12", "remap_pending.1=1 uncorrected.1=1", code="pending"),
+    gpu_fault("page is to be retired", "U12", "pages_pending.1=1", code="pages"),
+    gpu_fault("GPU too hot", "U13", "reasons.1=72 temperature.1=93", code="thermal"),
+    gpu_fault("power brake", "U13", "reasons.1=136", code="power_brake"),
+    gpu_fault("power limit lowered", "U14", "power_limit.1=250000"),
+    gpu_fault("clock lowered", "U15", "clock.1=900"),
+    gpu_fault("PCIe link at a quarter of its width", "U16", "pcie_width.1=4 utilization.1=90"),
+    gpu_fault("NVLink down", "U17", "links_down.1=2", code="down"),
+    gpu_fault("NVLink recovered after errors", "U17", "link_recoveries.1=3", code="errors"),
+    worker_edit("persistence mode off", "U18", GPU_GUIDE, GPU, "s/persistence=.*/persistence=Disabled/"),
+    gpu_fault("MIG without instances", "U19", "mig.1=1", code="empty"),
+    gpu_fault("MIG changes with the next reset", "U19", "mig_pending.1=1", code="pending"),
+    gpu_fault("firmware of another version", "U20", "firmware_differs.1=1"),
+    gpu_fault("GPU outside its fabric", "U21", "fabric=1 cuda=802", code="not_started"),
+    gpu_fault("GPU failed to join its fabric", "U21", "fabric=3 fabric_status.1=999", code="failed"),
+    gpu_fault("no access between GPUs", "U22", "p2p=3"),
+    gpu_fault("access between GPUs switched off", "U22", "p2p=4", code="disabled"),
+    Fault(
+        "a process beside the pods computes",
+        "U23",
+        GPU_GUIDE,
+        {
+            "worker": "cp %s /root/kept-gpu; systemd-run -q --unit miner sleep 3600; "
+            "sed -i s/busy=.*/busy=1/ %s; echo busy_pid=$(systemctl show -P MainPID miner) >> %s" % (GPU, GPU, GPU)
+        },
+        {"worker": "systemctl stop miner; cp /root/kept-gpu %s; " % GPU + AGENT_NOW},
+    ),
+    Fault(
+        "GPU given to a virtual machine",
+        "U24",
+        GPU_GUIDE,
+        {"worker": "mkdir -p /opt/pci-double/drivers/vfio-pci; ln -s /opt/pci-double/drivers/vfio-pci /sys/bus/pci/devices/0000:02:00.0/driver"},
+        {"worker": "rm /sys/bus/pci/devices/0000:02:00.0/driver"},
     ),
     # k3s
     Fault(

@@ -9,9 +9,9 @@ import time
 
 import pytest
 from beta9_agent import agent as module
-from beta9_agent import config, protocol, report
+from beta9_agent import config, gpu_health, protocol, report
 from beta9_agent.client import Refused
-from beta9_agent.gpus import Reading, Unit
+from beta9_agent.gpus import Health, Reading, Unit
 
 ACCEPTED = protocol.parse_machine_state({"machine_state": {"status": "ready", "ttl_seconds": 300}})
 
@@ -328,3 +328,31 @@ def test_problem_s_cause_is_shown_without_tokens(make, tmp_path):
     agent.run()
     assert "(token)" in agent.state()["problem"]["cause"] and "canary" not in (tmp_path / "state.json").read_text()
     assert "canary" not in report.status_text(agent, module.clock()) and "\x1b" not in agent.state()["problem"]["cause"]
+
+
+def test_what_becomes_of_a_gpu_is_said_once(make, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    units = (Unit("0", "GPU-a", "NVIDIA L4", True), Unit("1", "GPU-b", "NVIDIA L4", True))
+    found = gpu_health.Finding("U13", "thermal", 1, "throttled by its heat, at 91 degrees", "fail")
+    hotter = found._replace(text="throttled by its heat, at 93 degrees")
+    grave = gpu_health.Finding("U12", "failed", 0, "a row of its memory could not be remapped", "grave")
+    gpus = ({"index": 0, "uuid": "GPU-a", "temperature": 40}, {"index": 1, "uuid": "GPU-b", "temperature": 91})
+    readings = [Health(gpus, findings, {"GPU-a": True}, 1.0) for findings in ((found,), (hotter, grave), ())]
+
+    def see(health):
+        def step(agent):
+            monkeypatch.setattr(agent.machine.gpus, "read", lambda: Reading(units, health=health))
+            agent.life.due = 0.0
+
+        return step
+
+    told = []
+    agent = make(*(step for health in readings for step in (see(health), lambda agent: told.append((agent.machine.gpu.free, report.prometheus(agent, 1.0))))))
+    agent.run()
+    said = [(record.getMessage(), record.fields["gpu"], record.fields["check"]) for record in caplog.records if record.getMessage().startswith("gpu_")]
+    assert said == [("gpu_problem", 1, "U13"), ("gpu_problem", 0, "U12"), ("gpu_problem_over", 0, "U12"), ("gpu_problem_over", 1, "U13")]
+    assert [free for free, _text in told] == [2, 1, 2]
+    assert 'beta9_agent_gpu_problem{gpu="0",uuid="GPU-a",check="U12",code="failed",severity="grave"} 1' in told[1][1]
+    assert 'beta9_agent_gpu_fit{gpu="0",uuid="GPU-a"} 0' in told[1][1] and 'beta9_agent_gpu_accepted{gpu="0",uuid="GPU-a"} 1' in told[1][1]
+    assert 'beta9_agent_gpu_temperature_celsius{gpu="1",uuid="GPU-b"} 91' in told[1][1] and "gpu_nvlinks_up" not in told[1][1]
+    assert agent.state()["gpu_findings"] == []

@@ -51,7 +51,8 @@ def nvml(gpus, init=None, hang=None):
 
     def processes(handle):
         found = gpus[handle[0]]
-        return found if isinstance(found, list) else found["mig"][handle[1]] if handle[1] is not None else found["processes"]
+        found = found if isinstance(found, list) else found["mig"][handle[1]] if handle[1] is not None else found.get("processes", [])
+        return [types.SimpleNamespace(pid=814) for _name in found]
 
     def count():
         return fail(module.broken) if module.broken else len(gpus)
@@ -79,6 +80,23 @@ def gpus_of(monkeypatch):
         return found
 
     return make
+
+
+def test_a_gpu_that_is_not_fit_is_not_free(gpus_of, monkeypatch):
+    gpus = gpus_of([[], [], ["process"], {"mig": [[], []]}])
+    pending = {"GPU-0": 1, "GPU-2": 1, "GPU-3": 1}
+    gpus.module.nvmlDeviceGetRemappedRows = lambda handle: (0, 0, pending.get("GPU-%d" % handle[0], 0), 0)
+    gpus.module.nvmlDeviceGetPersistenceMode = lambda handle: 0  # a warning keeps nobody away
+    reading = gpus.read()
+    assert (reading.count, reading.free) == (5, 1)
+    assert {(finding.gpu, finding.check, finding.code) for finding in reading.health.findings if finding.severity == "grave"} == {
+        (number, "U12", "pending") for number in (0, 2, 3)
+    }
+    pending.clear()
+    assert gpus.read().free == 1, "asked again only after some minutes"
+    monkeypatch.setattr("beta9_agent.gpus.HEALTH_SECONDS", 0.0)
+    gpus._health_due = 0.0
+    assert gpus.read().free == 4
 
 
 def test_free_gpus_are_those_without_compute_processes(gpus_of):

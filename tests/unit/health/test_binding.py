@@ -9,7 +9,7 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.beta9.workers.plugins.module_utils import protocol, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, protocol, tunnel, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, join
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_host, gateway_side, tailnet
 from ansible_collections.beta9.workers.plugins.modules import gateway_health, worker_health
@@ -33,6 +33,7 @@ PASSED_ON = {
     "A04": GATEWAY_CODES,
     "A05": GATEWAY_CODES,
     "P06": GATEWAY_CODES,
+    **{check: {rule.code for rule in gpu_health.RULES if rule.check == check} for check in {rule.check for rule in gpu_health.RULES}},
 }
 # Codes of SSH that only the worker's own tunnel, and never a login of the health check, or only another check ends with
 ELSEWHERE = {"T08": {"listen_refused", "port_taken", "target_refused", "target_denied"}}

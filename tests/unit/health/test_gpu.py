@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
+import subprocess
+import sys
+
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, host
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
+from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, gpu_host, host
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu
 
 NO_MODULE = {"version": "", "flavour": "", "signer": "", "path": ""}
@@ -116,16 +121,139 @@ def test_nvcc_is_told(state):
         ("NVRM: Xid (PCI:0000:01:00): 31, pid=7\nNVRM: Xid (PCI:0000:01:00): 79, pid=7\n", "lost"),
         ("NVRM: Xid (PCI:0000:01:00): 63, pid=7\n", "memory"),
         ("NVRM: Xid (PCI:0000:01:00): 13, pid=7\nNVRM: Xid (PCI:0000:01:00): 43, pid=7\n", "program"),
-        ("NVRM: Xid (PCI:0000:01:00): 13, pid=7\nNVRM: Xid (PCI:0000:01:00): 8, pid=7\n", ""),
-        ("".join("NVRM: Xid (PCI:0000:01:00): %d, pid=7\n" % number for number in gpu.XID_PROGRAM), "program"),
+        ("NVRM: Xid (PCI:0000:01:00): 13, pid=7\nNVRM: Xid (PCI:0000:01:00): 999, pid=7\n", ""),
+        ("NVRM: Xid (PCI:0000:01:00): 150, pid=7\n", "nvlink"),
+        ("NVRM: Xid (PCI:0000:01:00): 31, pid=7\nNVRM: Xid (PCI:0000:01:00): 119, pid=7\n", "reset"),
+        ("NVRM: Xid (PCI:0000:01:00): 92, pid=7\n", None),
+        ("NVRM: Xid (PCI:0000:01:00): 92, pid=7\nNVRM: Xid (PCI:0000:01:00): 999, pid=7\n", ""),
     ],
 )
 def test_xid(state, log, code):
     assert code_of(gpu.xid(Context({"journalctl": (0, log)}))) == code
 
 
-def test_host_without_gpu_is_left_alone(state):
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def nvml_double(tmp_path_factory):
+    """Return a function that has the real nvidia-ml-py read the NVML double with these settings, as the agent's Python does on a host."""
+    folder = tmp_path_factory.mktemp("nvml")
+    library = str(folder / "libnvidia-ml.so.1")
+    subprocess.run(["cc", "-Wall", "-shared", "-fPIC", "-o", library, str(ROOT / "tests/doubles/gpu/nvidia_double.c")], check=True)
+    environment = dict(os.environ, LD_LIBRARY_PATH=str(folder), BETA9_GPU_DOUBLE=str(folder / "settings"))
+
+    def run(settings):
+        (folder / "settings").write_text("gpus=2\n" + settings)
+        program = gpu_health.__loader__.get_source(gpu_health.__name__)
+        done = subprocess.run([sys.executable, "-I", "-"], input=program, env=environment, capture_output=True, text=True, check=False)
+        return engine.Ran(done.returncode, done.stdout, errors=done.stderr)
+
+    return run
+
+
+def seen_by(nvml_double, settings, monkeypatch):
+    """Return {check: observation} of all checks that ask NVML."""
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    ran = nvml_double(settings)
+    context = Context({})
+    context.shared("nvml", lambda: ran)
+    checks = [check for check in gpu.PROBES if check == "U05" or "U09" <= check <= "U23"]
+    return dict(zip(checks, engine.observe([(catalog.BY_ID[check], gpu.PROBES[check]) for check in checks], context, 10)))
+
+
+WORK = "utilization.1=80\npstate.1=2\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("", {}),
+        ("error.1=15\n", {"U09": "lost"}),
+        ("error.1=16\n", {"U09": "reset"}),
+        ("error.1=999\n", {"U09": ""}),
+        ("recovery.0=2\n", {"U09": "recovery"}),
+        ("ecc.1=0\n", {"U10": "disabled"}),
+        ("ecc.1=0\necc_pending.1=1\n", {"U10": "pending"}),
+        ("uncorrected.1=3\n", {"U11": ""}),
+        ("remap_failed.1=1\nremap_pending.0=1\n", {"U12": "failed"}),
+        ("remap_pending.1=1\n", {"U12": "pending"}),
+        ("pages_pending.1=1\n", {"U12": "pages"}),
+        ("reasons.1=72\n", {"U13": "thermal"}),
+        ("reasons.1=136\n", {"U13": "power_brake"}),
+        ("reasons.1=8\n", {"U13": "slowdown"}),
+        ("reasons.1=1\n", {}),
+        ("reasons.1=4\n", {}),
+        ("power_limit.1=300000\n", {"U14": ""}),
+        ("clock.1=900\n", {"U15": ""}),
+        ("pcie_width.1=4\n" + WORK, {"U16": ""}),
+        ("pcie_generation.1=1\npstate.1=8\n", {}),
+        ("pcie_generation.1=1\npcie_width.0=4\n" + WORK, {"U16": ""}),
+        ("links_down.1=1\n", {"U17": "down"}),
+        ("links_down=12\n", {}),
+        ("link_recoveries.1=2\n", {"U17": "errors"}),
+        ("persistence=Disabled\n", {"U18": ""}),
+        ("mig.1=1\n", {"U19": "empty"}),
+        ("mig.1=1\ninstances.1=2\n", {}),
+        ("mig_pending.1=1\n", {"U19": "pending"}),
+        ("firmware_differs.1=1\n", {"U20": ""}),
+        ("fabric=3\n", {}),
+        ("fabric.1=1\n", {"U21": "not_started"}),
+        ("fabric.1=2\n", {"U21": "in_progress"}),
+        ("fabric.1=3\nfabric_status.1=999\n", {"U21": "failed"}),
+        ("fabric=3\nfabric_health.1=1\n", {"U21": "degraded"}),
+        ("p2p=4\n", {"U22": "disabled"}),
+        ("p2p=3\n", {"U22": ""}),
+        ("p2p=3\nlinks=0\n", {}),
+    ],
+)
+def test_what_nvml_tells(state, nvml_double, monkeypatch, settings, expected):
+    seen = seen_by(nvml_double, settings, monkeypatch)
+    assert {check: entry["code"] for check, entry in seen.items() if code_of(entry) is not None} == expected, seen
+    assert all(code in catalog.BY_ID[check].causes for check, code in expected.items())
+
+
+def test_a_consumer_gpu_lacks_the_counters_and_is_well(state, nvml_double, monkeypatch):
+    seen = seen_by(nvml_double, "consumer=1\npersistence=0\n", monkeypatch)
+    missing = {"U10", "U11", "U12", "U15", "U16", "U17", "U19", "U20", "U21", "U22"}
+    assert {check for check, entry in seen.items() if entry["outcome"] == "not_applicable"} == missing
+    assert {check for check, entry in seen.items() if code_of(entry) is not None} == {"U18"}
+
+
+def test_codes_and_bits_are_nvidias():
+    import pynvml
+
+    names = {
+        "GPU_IS_LOST": "NVML_ERROR_GPU_IS_LOST",
+        "RESET_REQUIRED": "NVML_ERROR_RESET_REQUIRED",
+        "VOLATILE": "NVML_VOLATILE_ECC",
+        "UNCORRECTED": "NVML_MEMORY_ERROR_TYPE_UNCORRECTED",
+        "SLOWDOWN_THRESHOLD": "NVML_TEMPERATURE_THRESHOLD_SLOWDOWN",
+        "TEMPERATURE_GPU": "NVML_TEMPERATURE_GPU",
+        "CLOCK_SM": "NVML_CLOCK_SM",
+        "P2P_OK": "NVML_P2P_STATUS_OK",
+        "P2P_REGKEY": "NVML_P2P_STATUS_DISABLED_BY_REGKEY",
+        "LINK_RECOVERY": "NVML_NVLINK_ERROR_DL_RECOVERY",
+        "HW_SLOWDOWN": "nvmlClocksEventReasonHwSlowdown",
+        "SW_THERMAL": "nvmlClocksEventReasonSwThermalSlowdown",
+        "HW_THERMAL": "nvmlClocksEventReasonHwThermalSlowdown",
+        "HW_POWER_BRAKE": "nvmlClocksEventReasonHwPowerBrakeSlowdown",
+        "FABRIC_NOT_STARTED": "NVML_GPU_FABRIC_STATE_NOT_STARTED",
+        "FABRIC_IN_PROGRESS": "NVML_GPU_FABRIC_STATE_IN_PROGRESS",
+        "FABRIC_COMPLETED": "NVML_GPU_FABRIC_STATE_COMPLETED",
+        "FABRIC_DEGRADED": "NVML_GPU_FABRIC_HEALTH_MASK_DEGRADED_BW_TRUE",
+        "RECOVERY_FIELD": "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION",
+    }
+    assert {name: getattr(gpu_health, name) for name in names} == {name: getattr(pynvml, theirs) for name, theirs in names.items()}
+
+
+def test_nvml_that_does_not_answer_is_told_once(state, nvml_double, monkeypatch):
+    seen = seen_by(nvml_double, "nvml=18\n", monkeypatch)
+    assert seen.pop("U05")["code"] == "mismatch"
+    assert {entry["outcome"] for entry in seen.values()} == {"unknown"}
+def test_host_without_gpu_is_left_alone(state, monkeypatch):
     state(present=0)
+    monkeypatch.setattr(gpu_host, "given_away", dict)
     assert {probe(Context({}))["outcome"] for probe in gpu.PROBES.values()} == {"not_applicable"}
     assert gpu.pci(Context({}, gpus=1))["outcome"] == "bad"
 
@@ -136,7 +264,15 @@ def test_every_code_has_a_cause_of_its_own():
         "U03": "count hang missing mismatch driver",
         "U04": "fabric mismatch count hang missing",
         "U05": "package mismatch hang count",
-        "U08": "lost memory program",
+        "U08": " ".join(code for code, _group in xids.XIDS if code != "ignore"),
     }
+    for rule in gpu_health.RULES:
+        codes[rule.check] = "%s %s" % (codes.get(rule.check, ""), rule.code)
     for check, names in codes.items():
         assert set(names.split()) <= set(catalog.BY_ID[check].causes), check
+
+
+def test_a_gpu_that_was_given_away(state, monkeypatch):
+    state(present=1)
+    monkeypatch.setattr(gpu_host, "given_away", lambda: {"0000:02:00.0": "vfio-pci"})
+    assert [gpu.bound(Context({}, gpus=number))["outcome"] for number in (None, 1, 2)] == ["ok", "ok", "bad"]

@@ -5,18 +5,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, host
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, gpu_host, host
+from ansible_collections.beta9.workers.plugins.module_utils.health import xids
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
 
-NVML_COUNT = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
+PODS = re.compile(r"kubepods")
 MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several ways, and nvidia-smi in its own
-# NVIDIA's Xid catalogue, gravest first; what is left over is told without a meaning
-XIDS = (("lost", {79}), ("memory", {48, 63, 64, 94, 95}))
-XID_PROGRAM = {13, 31, 43, 45, 68, 109}  # as NVIDIA's device plugin counts them: errors of programs, not of the GPU
 
 
 def gpu(probe):
@@ -88,7 +87,9 @@ def smi(context, _expected, present):
         code = "mismatch" if MISMATCH.search(ran.output) else "driver" if "communicate with the NVIDIA driver" in ran.output else ""
         return bad(code, "nvidia-smi ended with %d" % ran.status, ran.output)
     count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
-    return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output) if count < present else ok("%d GPUs" % count, gpu_count=count)
+    if count < present:
+        return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output)
+    return ok("%d GPUs" % count, gpu_count=count)
 
 
 @gpu
@@ -114,18 +115,32 @@ def compiler(context):
     return ", nvcc %s" % found.group(1) if found else ""
 
 
+def asked(context):
+    """Return what NVML told the agent's own Python of all GPUs, as the command that asked it. One start for all checks."""
+    if not os.path.exists(machine.PYTHON):
+        raise Unknown("the agent is not installed")
+    program = gpu_health.__loader__.get_source(gpu_health.__name__)
+    return context.shared("nvml", lambda: context.run(machine.PYTHON, "-I", "-", timeout=9, stdin=program, hangs=True, apart=True))
+
+
+def reading(context):
+    """Return the reading of gpu_health. Unknown where NVML does not answer, of which U05 tells."""
+    ran = asked(context)
+    if ran.status != 0:
+        raise Unknown("NVML does not answer to the agent's Python: see U05")
+    return json.loads(ran.output)
+
+
 @gpu
 def nvml(context, _expected, present):
     """U05: NVML through the agent's own Python."""
-    if not os.path.exists(machine.PYTHON):
-        raise Unknown("the agent is not installed")
-    ran = context.run(machine.PYTHON, "-I", "-c", NVML_COUNT, timeout=9, hangs=True)
+    ran = asked(context)
     if ran.status is None:
         return bad("hang", "NVML did not answer within 9 s")
     if ran.status != 0:
-        code = "package" if "No module named" in ran.output else "mismatch" if MISMATCH.search(ran.output) else ""
-        return bad(code, (ran.output.strip().splitlines() or ["no answer"])[-1], ran.output)
-    count = int(ran.output.strip() or 0)
+        code = "package" if "No module named" in ran.errors else "mismatch" if MISMATCH.search(ran.errors) else ""
+        return bad(code, (ran.errors.strip().splitlines() or ["no answer"])[-1], ran.errors)
+    count = len(json.loads(ran.output)["gpus"])
     return ok("%d GPUs" % count) if count >= present else bad("count", "NVML sees %d, the bus %d" % (count, present))
 
 
@@ -137,11 +152,76 @@ def xid(context, _expected, _present):
     if not found:
         return ok("none since boot")
     numbers = {int(number) for number in re.findall(r"NVRM: Xid \([^)]*\): (\d+)", ran.output)}
-    code = next((code for code, group in XIDS if numbers & group), "")
-    if numbers and numbers <= XID_PROGRAM:
-        code = "program"
-    text = ", ".join(str(number) for number in sorted(numbers))
-    return bad(code, "%d Xid errors since boot%s" % (len(found), ": " + text if text else ""), "\n".join(found[-4:]))
+    code = xids.code_of(numbers)
+    text = "%d Xid errors since boot%s" % (len(found), ": " + xids.text(numbers) if numbers else "")
+    return ok(text + ". NVIDIA's catalogue asks for nothing") if code == "ignore" else bad(code, text, "\n".join(found[-4:]))
+
+
+def judged(check):
+    """U09 to U22: what NVML tells of every GPU, as gpu_health judges it."""
+
+    @gpu
+    def run(context, _expected, _present):
+        seen = reading(context)
+        findings = [finding for finding in gpu_health.findings(seen) if finding.check == check]
+        if findings:
+            text = "; ".join("GPU %d %s" % (finding.gpu, finding.text) for finding in findings)
+            return (warn if findings[0].severity == gpu_health.WARN else bad)(findings[0].code, text, gpus=sorted({finding.gpu for finding in findings}))
+        told = gpu_health.told(seen, check)
+        return ok("%d GPUs" % told) if told else not_applicable("no GPU of this host tells it")
+
+    run.__doc__ = judged.__doc__
+    return run
+
+
+@gpu
+def pcie(context, _expected, _present):
+    """U16: the links of the GPUs that compute just now; a GPU that is idle slows its link down on purpose."""
+    seen = reading(context)
+    if not any(map(gpu_health.in_use, seen["gpus"])):
+        return not_applicable("no GPU computes just now, and an idle one slows its link down on purpose")
+    return judged("U16")(context)
+
+
+def in_pod(pid):
+    """Return whether a process is a pod's; None where it has ended, or is of another PID namespace."""
+    try:
+        with open("/proc/%d/cgroup" % pid, encoding="utf-8", errors="replace") as stream:
+            return bool(PODS.search(stream.read()))
+    except OSError:
+        return None
+
+
+def name_of(pid):
+    """Return the name of a process."""
+    try:
+        with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return "?"
+
+
+@gpu
+def processes(context, _expected, _present):
+    """U23: who computes on the GPUs."""
+    found = []
+    for one in reading(context)["gpus"]:
+        strangers = [pid for pid in one.get("processes") or () if in_pod(pid) is False]
+        if strangers:
+            found.append("GPU %d: %s" % (one["index"], ", ".join("%s (%d)" % (name_of(pid), pid) for pid in strangers)))
+    return warn("", "; ".join(found)) if found else ok("no process outside pods")
+
+
+def bound(context):
+    """U24: GPUs that are bound to a driver for virtual machines, which U01 does not count."""
+    away, present = gpu_host.given_away(), context.shared("pci", host.nvidia_pci_count)
+    expected = context.config["gpus"]
+    if not away:
+        return ok("none is given away") if present else not_applicable("no NVIDIA device")
+    text = ", ".join("%s: %s" % entry for entry in sorted(away.items()))
+    if expected is not None and present < expected:
+        return bad("", "%s; %d of %d GPUs are left to this host" % (text, present, expected))
+    return ok("given to virtual machines: %s" % text)
 
 
 PROBES = {
@@ -151,4 +231,8 @@ PROBES = {
     "U04": cuda,
     "U05": nvml,
     "U08": xid,
+    **{check: judged(check) for check in ("U09", "U10", "U11", "U12", "U13", "U14", "U15", "U17", "U18", "U19", "U20", "U21", "U22")},
+    "U16": pcie,
+    "U23": processes,
+    "U24": bound,
 }
