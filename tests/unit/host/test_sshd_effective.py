@@ -61,3 +61,12 @@ def test_the_line_is_named_that_says_the_value(tmp_path):
 )
 def test_types_of_keys(settings, types):
     assert sshd.key_types(sshd.Answer(settings, [])) == types
+
+
+def test_host_keys_of_kinds_that_workers_do_not_know_are_left_out(tmp_path):
+    """OpenSSH 10.6 of the newest Debian makes a key of ML-DSA and Ed25519 beside the others."""
+    lines = {"a": "ssh-mldsa44-ed25519 " + "A" * 1828, "b": "ssh-ed25519 " + "A" * 68 + " root@gatewäy", "c": "<html> A"}
+    for name, line in lines.items():
+        (tmp_path / f"{name}.pub").write_text(line + "\n")
+    answer = sshd.Answer({"hostkey": [str(tmp_path / name) for name in lines]}, [])
+    assert sshd.host_keys(lambda _command: (1, "", ""), answer) == ["ssh-ed25519 " + "A" * 68]
