@@ -9,8 +9,9 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
-from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_look, health_remedies, health_reports, trust
+from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_causes, health_history, health_look, health_remedies, health_reports, trust
 
+HISTORY = "health.history.json"
 LISTS = {"type": "list", "elements": "str", "default": []}
 SPEC = dict(
     gateway.GATEWAY_ARGUMENT_SPEC,
@@ -53,7 +54,7 @@ class ActionModule(ActionBase):
         told = health_remedies.Remedies(task_vars, gateway_host or "", params["kubeconfig"] or "", params["namespace"])
         for name, entry in found.items():
             told.complete(entry["verdicts"], name)
-        return dict(summary(list(found.values()), since, params["directory"]), changed=False, hosts=found, since=since)
+        return dict(summary(list(found.values()), since, params["directory"], told.ad_hoc), changed=False, hosts=found, since=since)
 
     def gateway_side(self, params, machines, task_vars):
         """Return what module gateway_health saw on the host that this task is delegated to."""
@@ -152,29 +153,39 @@ def gateways_view(seen, name, identity, listed):
     return [entry for entry in found if entry["id"] in known or entry["id"] not in told] + [told[name] for name in sorted(set(told) - known)]
 
 
-def summary(results, since, directory):
-    """Return the table, the root causes and the statistic of a run, and write its files."""
+def summary(results, since, directory, ad_hoc):
+    """Return the table, the root causes and the statistic of a run, and write its files. ad_hoc: how program ansible is called."""
     results = sorted(results, key=lambda entry: entry["host"])
     run = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "seconds": round(time.time() - since, 1)}
-    files = []
+    causes, compared, files = health_causes.causes(results, ad_hoc), health_history.FIRST, []
     if directory:
         os.makedirs(directory, mode=0o755, exist_ok=True)
-        for name, text in health_reports.render(results, run).items():
+        compared = health_history.compare(history(directory), results, causes, run["started"])
+        for name, text in dict(health_reports.render(results, run, causes, compared), **{HISTORY: compared.text}).items():
             path = os.path.join(directory, name)
             with open(path + ".new", "w", encoding="utf-8") as stream:
                 stream.write(text)
             os.replace(path + ".new", path)
             files.append(path)
-    roots = [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in health_reports.grouped_roots(results)]
+    roots = health_reports.roots(results)
     statistic = {
         "outcome": {entry["host"]: entry["outcome"] for entry in results},
         "roots": {entry["host"]: [root["id"] for root in roots if entry["host"] in root["hosts"]] for entry in results},
         "summary": health_reports.incidents(results),
     }
     return {
-        "msg": health_reports.table(results),
+        "msg": health_reports.table(results, causes, compared),
         "files": files,
         "roots": roots,
         # by host, so that a later batch or a second look adds to it, and replaces what it looked at again
         "ansible_stats": {"data": {"beta9_health": statistic}, "per_host": False, "aggregate": True},
     }
+
+
+def history(directory):
+    """Return the text that earlier runs left in a directory; one that can't be read is as good as none."""
+    try:
+        with open(os.path.join(directory, HISTORY), encoding="utf-8") as stream:
+            return stream.read()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -13,6 +13,7 @@ description:
   - Asks the gateway as an operator, and looks at its side from the host that the task is delegated to. Joins that with what
     M(beta9.workers.worker_health) saw on the workers, and tells failures from consequences. Run it once for all hosts of a play.
   - Returns one table with each root cause once, and writes it as text, JSON, JUnit and a self-contained HTML page.
+  - Compares the run with the one before that wrote to the same O(directory), which causes are new, still there or gone.
   - Sets the statistic C(beta9_health), which AWX keeps as artefact, with C(outcome) and the ids of C(roots) by host, and a C(summary)
     with a line for each host that is not healthy, its root causes and remedies. It contains no secret.
   - A gateway that can't be asked is no failure. The checks that need it are unknown, and say why.
@@ -80,7 +81,9 @@ options:
     description: When the run began, in seconds since 1970. The beginning of the first look by default.
     type: float
   directory:
-    description: Directory on the controller for the files. None are written without it.
+    description:
+      - Directory on the controller for the files. None are written without it.
+      - C(health.history.json) there is what the next run is compared with.
     type: path
 attributes:
   check_mode:

@@ -1,145 +1,281 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A health run as one self-contained HTML page: the root causes, the fleet, then each host, those in trouble first.
+"""A health run as one self-contained HTML page: the root causes, what changed since the run before, then each host, those in trouble first.
 
-Pure: results in, text out. No script, nothing loaded from elsewhere.
+Pure: results in, text out. Nothing is loaded from elsewhere, and all can be read without the script, which adds search and copy buttons.
+What hosts told is escaped, and the page's policy lets no other script or style than ours run.
 """
 
 from __future__ import annotations
 
-import html
+import base64
+import hashlib
+import re
+from html import escape
+from typing import Any, Dict, List, Mapping, Sequence
+from urllib.parse import quote
 
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
+from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_causes, health_history, health_page_files
 
-GROUPS = (("Inventory", "C"), ("Gateway", "G"), ("Tunnel", "TV"), ("Token", "A"), ("Agent", "P"), ("Machine", "M"), ("k3s", "K"), ("GPU", "U"))
+GROUPS = (
+    ("Inventory", "C"),
+    ("Gateway", "G"),
+    ("Tunnel", "TV"),
+    ("Token", "A"),
+    ("Agent", "P"),
+    ("Machine", "M"),
+    ("k3s", "K"),
+    ("GPU", "U"),
+)
 WORST = ("fail", "crash", "warn", "unknown", "blocked", "pass", "not_applicable")
 OUTCOMES = ("unreachable", "unhealthy", "unknown", "healthy")
 QUIET = ("pass", "not_applicable")
-
-STYLE = """
-:root{color-scheme:light dark;--ok:#1a7f37;--bad:#cf222e;--odd:#9a6700;--dim:#6e7781;--line:#d0d7de}
-@media(prefers-color-scheme:dark){:root{--ok:#3fb950;--bad:#ff7b72;--odd:#d29922;--dim:#8b949e;--line:#30363d}}
-body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem}h1{margin-bottom:0}h2{margin:2.5rem 0 .5rem}
-table{border-collapse:collapse;width:100%;margin:.5rem 0}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
-.pass,.healthy{color:var(--ok)}.fail,.crash,.unhealthy,.unreachable{color:var(--bad)}.warn{color:var(--odd)}.unknown,.blocked,.not_applicable{color:var(--dim)}
-.tally{display:flex;gap:1.5rem;margin:.5rem 0;font-size:1.1rem}.tally b{font-size:1.5rem}
-.root{border-left:.3rem solid;padding:.2rem 0 .2rem 1rem;margin:1rem 0}.root>*{color:CanvasText}.root h3{margin:0;color:inherit}
-dl{display:grid;grid-template-columns:5rem 1fr;margin:.3rem 0;gap:.1rem .5rem}dt{color:var(--dim)}dd{margin:0}
-.host{border:1px solid var(--line);border-radius:.5rem;margin:.6rem 0;padding:.4rem 1rem}.host>summary{cursor:pointer}.host>summary b{margin-right:.8rem}
-.chain{display:flex;align-items:center;margin:.8rem 0;overflow-x:auto;padding:.2rem 0}
-.node{border:2px solid currentColor;border-radius:.5rem;padding:.1rem .7rem;text-align:center;font-weight:600;white-space:nowrap}
-.node small{display:block;font-weight:400}.link{flex:1 0 1rem;max-width:2.5rem;height:2px;background:var(--line);position:relative}
-.link.broken{background:var(--bad)}.link.broken::after{content:"\\2715";color:var(--bad);position:absolute;left:50%;top:-.85rem;translate:-50%;font-weight:bold}
-code{background:color-mix(in srgb,currentColor 10%,transparent);padding:.1rem .3rem;border-radius:.3rem;overflow-wrap:anywhere}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85em;margin:.3rem 0;color:var(--dim)}
-.checks{table-layout:fixed;overflow-wrap:anywhere}.checks th:first-child{width:32%}.checks th:nth-child(2){width:6rem}
-"""
+NAMED = 12  # hosts of a cause that are shown at once; the others are folded away
+OPEN = 5  # so many hosts in trouble are shown unfolded
 
 
-def group_status(verdicts, letters):
-    """Return the worst status of a group of checks, or None when it has none."""
-    found = [verdict["status"] for verdict in verdicts if verdict["id"][0] in letters]
-    return next((status for status in WORST if status in found), None)
+def page(
+    results: Sequence[Mapping[str, Any]],
+    run: Mapping[str, Any],
+    causes: Sequence[health_causes.Cause],
+    compared: health_history.Compared = health_history.FIRST,
+) -> str:
+    """Return the page. run: {"started", "seconds"}."""
+    results = sorted(results, key=lambda result: (OUTCOMES.index(result["outcome"]), result["host"]))
+    counts = {name: sum(result["outcome"] == name for result in results) for name in OUTCOMES}
+    ill, workers = len(results) - counts["healthy"], _number(len(results), "worker")
+    unfold = ill <= OPEN
+    of_host: Dict[str, List[health_causes.Cause]] = {}
+    for cause in causes:
+        for host in cause.hosts:
+            of_host.setdefault(host, []).append(cause)
+    out = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f'<meta http-equiv=Content-Security-Policy content="{_policy()}">',
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<title>{ill} of {workers} not healthy</title>" if ill else f"<title>{workers} healthy</title>",
+        f"<style>{health_page_files.STYLE}</style>",
+        f"<header><h1>Health of {workers}</h1><p class=dim>Checked {_when(run['started'])} in {run['seconds']:.1f} s</p>",
+        "<p class=tally>"
+        + "".join(f"<span class={name}><b>{count}</b> {name}</span>" for name, count in counts.items() if count)
+        + "</p>",
+        _trend(compared.runs),
+        "</header><main>",
+        _find(counts, len(results)),
+        "<h2>Root causes</h2>",
+        _changes(compared),
+        "" if causes else "<p class=healthy>None: nothing to fix.</p>",
+    ]
+    out += [_card(cause, compared.note(cause.key, len(cause.hosts))) for cause in causes]
+    out.append("<h2>Hosts</h2>")
+    out += [_host(result, of_host.get(result["host"], []), unfold) for result in results]
+    out.append(f"</main><script>{health_page_files.SCRIPT}</script></html>")
+    return "\n".join(filter(None, out)) + "\n"
 
 
-def chain(verdicts):
-    """Return the way from the gateway to the GPU; the link into a part that holds a root cause is broken."""
+def _policy() -> str:
+    """Return the content security policy: nothing from elsewhere, and of this page only our style and our script."""
+    sums = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (health_page_files.STYLE, health_page_files.SCRIPT)
+    ]
+    return f"default-src 'none'; style-src 'sha256-{sums[0]}'; script-src 'sha256-{sums[1]}'; base-uri 'none'; form-action 'none'"
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
+
+
+def _when(time: str) -> str:
+    """Return a time for people."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ", time)
+    return f"{match[1]} {match[2]} UTC" if match else escape(time)
+
+
+def _anchor(host: str) -> str:
+    return quote(f"host-{host}", safe="")
+
+
+def _link(host: str) -> str:
+    return f"<a href='#{_anchor(host)}'>{escape(host)}</a>"
+
+
+def _docs(name: str, address: str) -> str:
+    """Return a check's id, as a link to its page where that is known."""
+    return f"<a href='{escape(address)}'>{escape(name)}</a>" if address else escape(name)
+
+
+def _trend(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a bar a run, the share of its hosts by outcome, the newest run last."""
+    if len(runs) < 2:
+        return ""
+    bars = []
+    for place, run in enumerate(runs):
+        top, total = 0.0, max(1, run["hosts"])
+        parts = []
+        for name in OUTCOMES:
+            height = 40.0 * run[name] / total
+            if height:
+                parts.append(f"<rect class={name} x={place * 12} y={top:.1f} width=9 height={height:.1f} />")
+            top += height
+        told = f"{_when(run['started'])}: {run['healthy']} of {run['hosts']} healthy, {_number(run['causes'], 'cause')}"
+        bars.append(f"<g><title>{told}</title>{''.join(parts)}</g>")
+    first, last = runs[0], runs[-1]
+    told = f"{len(runs)} runs since {_when(first['started'])}: first {first['healthy']} of {first['hosts']} healthy"
+    told += f", now {last['healthy']} of {last['hosts']}"
+    width = len(runs) * 12 - 3
+    drawn = f"<svg viewBox='0 0 {width} 40' width={width} role=img aria-label='{told}'>{''.join(bars)}</svg>"
+    return f"<figure>{drawn}<figcaption>{told}</figcaption></figure>"
+
+
+def _find(counts: Mapping[str, int], total: int) -> str:
+    """Return search and filter, which the script shows: they do nothing without it."""
+    if total < 2:
+        return ""
+    buttons = "".join(
+        f"<button type=button data-outcome={name} aria-pressed=false>{name} {count}</button>"
+        for name, count in counts.items()
+        if count
+    )
+    return f"<form class=find hidden><input type=search placeholder='Host, check or word' aria-label=Search>{buttons}<output></output></form>"
+
+
+def _changes(compared: health_history.Compared) -> str:
+    """Return what is new, still there and gone since the run before."""
+    if not compared.last:
+        return ""
+    told = f"{len(compared.new)} new, {len(compared.still)} still there, {len(compared.gone)} gone"
+    out = [f"<p class=dim>Compared with the run of {_when(compared.last)}: {told}.</p>"]
+    gone = [
+        f"<li>{escape(entry.identity)} {escape(entry.cause)}: {_hosts(entry.hosts)}" for entry in compared.gone.values()
+    ]
+    return "".join(
+        out
+        + (
+            [
+                f"<details class=gone><summary>Gone: {_number(len(gone), 'cause')}</summary><ul>{''.join(gone)}</ul></details>"
+            ]
+            if gone
+            else []
+        )
+    )
+
+
+def _hosts(hosts: Sequence[str]) -> str:
+    """Return links to hosts; what are too many are folded away."""
+    links = [_link(host) for host in hosts]
+    more = (
+        f" <details class=more><summary>and {len(links) - NAMED} more</summary>{' '.join(links[NAMED:])}</details>"
+        if links[NAMED:]
+        else ""
+    )
+    return f"<span class=hosts>{' '.join(links[:NAMED])}</span>{more}"
+
+
+def _card(cause: health_causes.Cause, note: str) -> str:
+    """Return one cause: what it is, on which hosts, and what to do where."""
+    badge = (
+        f" <span class=note>{re.sub('since ([^ ,]+)', lambda match: 'since ' + _when(match[1]), escape(note))}</span>"
+        if note
+        else ""
+    )
+    terms = [(_number(len(cause.hosts), "host"), _hosts(cause.hosts))]
+    terms += [("expected", escape(cause.expected))] if cause.expected else []
+    place = "" if len(cause.hosts) == 1 else f"on {escape(cause.hosts[0])}: "
+    terms += [("found", place + escape(cause.found))] if cause.found else []
+    terms += [("leads to", escape(", ".join(cause.leads_to)))] if cause.leads_to else []
+    terms += (
+        [("do", _remedy(cause.remedy, cause.hosts))] if cause.remedy.get("prose") or cause.remedy.get("command") else []
+    )
+    terms += [("", escape(cause.heal))] if cause.heal else []
+    terms += (
+        [("more", f"<a href='{escape(cause.docs)}'>{escape(cause.identity)}: impact, causes, remedies</a>")]
+        if cause.docs
+        else []
+    )
+    body = "".join(f"<dt>{name}<dd>{value}" for name, value in terms)
+    return f"<section class='cause {cause.status}'><h3><b>{escape(cause.label)}</b> {escape(cause.cause)}{badge}</h3><dl>{body}</dl></section>"
+
+
+def _remedy(remedy: Mapping[str, Any], hosts: Sequence[str]) -> str:
+    """Return a filled remedy: what a person does first, then the command with its place, as it can be copied."""
+    parts = [f"<p>{escape(remedy['prose'])}</p>"] if remedy.get("prose") else []
+    if remedy.get("command"):
+        place = remedy.get("host") or "the " + remedy["where"]
+        if remedy["where"] == remedies.WORKER and len(hosts) > 1:
+            place = f"each of these {len(hosts)} hosts"
+        parts.append(f"<p>On {escape(place)}:</p><pre class=command><code>{escape(remedy['command'])}</code></pre>")
+    return "".join(parts)
+
+
+def _chain(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Return the parts between inventory and GPU, each with its worst status; the link into a part that holds a root cause is broken."""
     parts = []
     for title, letters in GROUPS:
-        status = group_status(verdicts, letters)
-        if status in (None, "not_applicable"):
-            continue
-        broken = any(verdict["root"] and verdict["status"] == "fail" and verdict["id"][0] in letters for verdict in verdicts)
-        if parts:
-            parts.append('<span class="link%s"></span>' % (" broken" if broken else ""))
-        parts.append('<span class="node %s">%s<small>%s</small></span>' % (status, title, status))
-    return '<div class="chain">%s</div>' % "".join(parts)
-
-
-def tally(results):
-    """Return how many hosts are how."""
-    found = [result["outcome"] for result in results]
-    return "<div class=tally>%s</div>" % "".join("<span class=%s><b>%d</b> %s</span>" % (name, found.count(name), name) for name in OUTCOMES if name in found)
-
-
-def root_card(cause, hosts, leads_to, hint):
-    """Return one root cause: what it is, where, and what to do."""
-    cell, verdict = html.escape, hosts[0][1]
-    where = ", ".join("<a href='#%s'>%s</a>" % (cell(host), cell(host)) for host, _verdict in hosts)
-    terms = [
-        ("expected", cell(verdict["title"])),
-        ("found", cell(verdict["found"])),
-        ("do", remedy_cell(health_remedies.for_hosts(verdict["remedy"], [host for host, _verdict in hosts]))),
-    ]
-    terms += [("", cell(hint))] if verdict["heal"] else []
-    terms += [("leads to", ", ".join(leads_to))] if leads_to else []
-    terms += [("more", docs_link(verdict))] if verdict["docs"] else []
-    terms.append(("hosts", where if len(hosts) <= 20 else "%d: %s" % (len(hosts), where)))
-    body = "".join("<dt>%s<dd>%s" % term for term in terms)
-    return "<section class='root %s'><h3>%s %s</h3><dl>%s</dl></section>" % (verdict["status"], verdict["id"], cell(cause), body)
-
-
-def remedy_cell(remedy):
-    """Return a filled remedy: prose, and the command with its place."""
-    parts = [html.escape(remedy["prose"])] if remedy.get("prose") else []
-    if remedy.get("command"):
-        parts.append("on %s: <code>%s</code>" % (html.escape(remedy.get("host") or "the " + remedy["where"]), html.escape(remedy["command"])))
-    return "<br>".join(parts)
-
-
-def docs_link(verdict):
-    """Return the check's id, as a link to its page where that is known."""
-    return "<a href='%s'>%s</a>" % (html.escape(verdict["docs"]), verdict["id"]) if verdict["docs"] else verdict["id"]
-
-
-def check_rows(verdicts):
-    """Return a table of checks."""
-    cell, out = html.escape, ["<table class=checks><tr><th>Check<th>Status<th>Found, cause, remedy</tr>"]
-    for verdict in verdicts:
-        told = [cell(verdict["found"])] if verdict["found"] else []
-        told += ["because of %s" % ", ".join(verdict["because"])] if verdict["because"] else []
-        told += ["%s<br>%s" % (cell(verdict["cause"]), remedy_cell(verdict["remedy"]))] if verdict["cause"] and not verdict["because"] else []
-        evidence = "<pre>%s</pre>" % cell(verdict["evidence"]) if verdict["evidence"] and verdict["status"] in ("fail", "warn") else ""
-        out.append(
-            "<tr><td>%s %s<td class=%s>%s<td>%s%s</tr>"
-            % (docs_link(verdict), cell(verdict["title"]), verdict["status"], verdict["status"], "<br>".join(told), evidence)
+        of_group = [verdict for verdict in verdicts if verdict["id"][0] in letters]
+        status = next(
+            (status for status in WORST if any(verdict["status"] == status for verdict in of_group)), "not_applicable"
         )
-    return "".join(out) + "</table>"
+        if status == "not_applicable":
+            continue
+        broken = any(verdict["root"] and verdict["status"] == "fail" for verdict in of_group)
+        parts.append(f"<li class='{status}{' broken' if broken else ''}'>{title}<small>{status}</small>")
+    return f"<ol class=chain>{''.join(parts)}</ol>"
 
 
-def host_section(result):
-    """Return one host, open where something is wrong. Roots come first, then the rest from bad to good; what passed is folded away."""
-    cell, verdicts = html.escape, result["verdicts"]
-    found = ", ".join(verdict["id"] for verdict in verdicts if verdict["root"])
+def _host(result: Mapping[str, Any], causes: Sequence[health_causes.Cause], unfold: bool) -> str:
+    """Return one host: causes and consequences first, then what could not be looked at, a line a reason; what passed is folded away."""
+    host, outcome, verdicts = result["host"], result["outcome"], result["verdicts"]
+    told = "; ".join(
+        escape(cause.cause if cause.identity == outcome else f"{cause.identity} {cause.cause}") for cause in causes
+    )
     out = [
-        "<details class=host id='%s'%s><summary><b>%s</b><span class=%s>%s</span> %s</summary>"
-        % (cell(result["host"]), "" if result["outcome"] == "healthy" else " open", cell(result["host"]), result["outcome"], result["outcome"], found)
+        f"<details class=host data-outcome={outcome}{' open' if unfold and outcome != 'healthy' else ''}>"
+        f"<summary><b>{escape(host)}</b> <span class={outcome}>{outcome}</span> <span class=dim>{told}</span></summary><div id='{_anchor(host)}'>"
     ]
     if result["message"]:
-        out.append("<p>%s</p>" % cell(result["message"]))
+        out.append(f"<p>{escape(result['message'])}</p>")
     if verdicts:
-        loud = sorted((v for v in verdicts if v["status"] not in QUIET), key=lambda v: (not v["root"], WORST.index(v["status"])))
+        loud = sorted(
+            (verdict for verdict in verdicts if verdict["status"] in ("fail", "warn")),
+            key=lambda verdict: (not verdict["root"], WORST.index(verdict["status"])),
+        )
         quiet = [verdict for verdict in verdicts if verdict["status"] in QUIET]
-        out.append(chain(verdicts))
-        out.append(check_rows(loud) if loud else "")
-        out.append("<details><summary>%d checks without a finding</summary>%s</details>" % (len(quiet), check_rows(quiet)) if quiet else "")
-    return "".join(out) + "</details>"
+        rows = [_row(verdict) for verdict in loud] + _folded(verdicts)
+        out += [_chain(verdicts)] + ([f"<table class=checks>{''.join(rows)}</table>"] if rows else [])
+        if quiet:
+            lines = "".join(
+                f"<li>{_docs(verdict['id'], verdict['docs'])} {escape(verdict['title'])} <i>{escape(verdict['found'])}</i>"
+                for verdict in quiet
+            )
+            out.append(
+                f"<details><summary>{_number(len(quiet), 'check')} without a finding</summary><ul class=quiet>{lines}</ul></details>"
+            )
+    return "".join(out) + "</div></details>"
 
 
-def page(results, run, roots, hints):
-    """Return the page. roots: health_reports.grouped_roots; hints: what to say of a remedy's class."""
-    results = sorted(results, key=lambda result: OUTCOMES.index(result["outcome"]))
-    out = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>beta9.workers health</title><style>%s</style>"
-        % STYLE,
-        "<h1>Health of %d worker%s</h1><p>%s, %.1f s</p>" % (len(results), "" if len(results) == 1 else "s", html.escape(run["started"]), run["seconds"]),
-        tally(results),
-        "<h2>Root causes</h2>" if roots else "<p class=healthy>No root cause: nothing to fix.</p>",
+def _row(verdict: Mapping[str, Any]) -> str:
+    """Return one check that failed or warns. The remedy of a root cause stands with the cause, above."""
+    told = [escape(verdict["cause"])] if verdict["cause"] else []
+    told += [f"found: {escape(verdict['found'])}"] if verdict["found"] else []
+    told += [f"because of {escape(', '.join(verdict['because']))}"] if verdict["because"] else []
+    told += [f"accepted: {escape(verdict['accepted'])}"] if verdict.get("accepted") else []
+    evidence = f"<pre>{escape(verdict['evidence'])}</pre>" if verdict["evidence"] else ""
+    title = f"{_docs(verdict['id'], verdict['docs'])} {escape(verdict['title'])}"
+    return f"<tr class={verdict['status']}><th>{verdict['status']}<td>{title}<td>{'<br>'.join(told)}{evidence}"
+
+
+def _folded(verdicts: Sequence[Mapping[str, Any]]) -> List[str]:
+    """Return a row for each reason why checks could not look or made no sense, however many they are."""
+    groups: Dict[tuple, list] = {}
+    for verdict in verdicts:
+        if verdict["status"] == "blocked":
+            groups.setdefault(("blocked", f"by {', '.join(verdict['because'])}"), []).append(verdict)
+        elif verdict["status"] in ("unknown", "crash"):
+            groups.setdefault((verdict["status"], verdict["found"]), []).append(verdict)
+    return [
+        f"<tr class={status}><th>{status}<td>{', '.join(_docs(verdict['id'], verdict['docs']) for verdict in found)}<td>{escape(reason)}"
+        for (status, reason), found in groups.items()
     ]
-    for identity, cause, hosts in roots:
-        leads_to = sorted({other["id"] for result in results for other in result["verdicts"] if identity in other["because"]})
-        out.append(root_card(cause, hosts, leads_to, hints[hosts[0][1]["heal_class"]]))
-    out.append("<h2>Hosts</h2>")
-    out += [host_section(result) for result in results]
-    return "\n".join(out) + "</html>\n"

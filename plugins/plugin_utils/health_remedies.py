@@ -33,6 +33,7 @@ class Remedies:
         self.kubectl = " ".join(["kubectl"] + (["--kubeconfig", shlex.quote(kubeconfig)] if kubeconfig else []) + ["-n", shlex.quote(namespace)])
         self.options = options(variables)
         self.in_awx = any(name in variables for name in ("awx_job_id", "tower_job_id"))
+        self.ad_hoc = "" if self.in_awx else " ".join(["ansible"] + inventories(variables))
         self.documentation = documentation()
 
     def complete(self, verdicts: List[Dict[str, Any]], host: str) -> None:
@@ -111,15 +112,19 @@ def playbook(name: str) -> str:
     return "beta9.workers." + name if installed() else shlex.quote(str(ROOT / (name + ".yml")))
 
 
-def options(variables: Mapping[str, Any]) -> List[str]:
-    """Return the options by which this run knows its hosts: the inventory as it was given, and the group where it is another one."""
+def inventories(variables: Mapping[str, Any]) -> List[str]:
+    """Return the options that name the inventories of this run, as they were given."""
     found = []
     for source in variables.get("ansible_inventory_sources") or []:
         if "," in source or os.path.exists(source):
             found += ["-i", shlex.quote(str(source))]
-    if variables.get("beta9_workers"):
-        found += ["-e", shlex.quote("beta9_workers=%s" % variables["beta9_workers"])]
     return found
+
+
+def options(variables: Mapping[str, Any]) -> List[str]:
+    """Return the options by which this run knows its hosts: the inventory as it was given, and the group where it is another one."""
+    group = variables.get("beta9_workers")
+    return inventories(variables) + (["-e", shlex.quote(f"beta9_workers={group}")] if group else [])
 
 
 def documentation() -> Callable[[str], str]:

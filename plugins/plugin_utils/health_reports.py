@@ -9,12 +9,11 @@ A result is {"host", "outcome": healthy|unhealthy|unknown|unreachable, "message"
 from __future__ import annotations
 
 import json
+from typing import List
 from xml.etree import ElementTree
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_page, tables, health_remedies
-
-CLASSES = {"safe": "heals itself: heal_worker.yml", "opt_in": "heals when asked: heal_worker.yml -e heal_opt_in=true", "person": "needs a person"}
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_causes, health_history, health_page, tables
 
 
 def counts(verdicts):
@@ -25,16 +24,6 @@ def counts(verdicts):
     return found
 
 
-def grouped_roots(results):
-    """Return [(id, cause, [(host, verdict)])]: the same root on many hosts once, failures before warnings, most hosts first."""
-    groups = {}
-    for result in results:
-        for verdict in result["verdicts"]:
-            if verdict["root"]:
-                groups.setdefault((verdict["id"], verdict["cause"]), []).append((result["host"], verdict))
-    return [(key[0], key[1], hosts) for key, hosts in sorted(groups.items(), key=lambda item: (item[1][0][1]["status"] != "fail", -len(item[1]), item[0]))]
-
-
 def names(hosts, limit=5):
     """Return host names for people: a few by name, many by number."""
     if len(hosts) <= limit:
@@ -42,8 +31,8 @@ def names(hosts, limit=5):
     return "%d hosts (%s, ...)" % (len(hosts), ", ".join(hosts[:3]))
 
 
-def table(results):
-    """Return the summary for a terminal: a line a host, then each root cause once with evidence and remedy."""
+def table(results, causes=None, compared=health_history.FIRST):
+    """Return the summary for a terminal: a line a host, then each cause once with evidence and remedy. causes: health_causes.causes."""
     rows = [["HOST", "HEALTH", "PASS", "WARN", "FAIL", "BLOCKED", "UNKNOWN", "ROOT CAUSE"]]
     for result in results:
         number = counts(result["verdicts"])
@@ -54,30 +43,27 @@ def table(results):
             + [str(number.get("unknown", 0) + number.get("crash", 0)), ", ".join(roots) or "-"]
         )
     lines = tables.aligned(rows)
-    for identity, cause, hosts in grouped_roots(results):
-        verdict = hosts[0][1]
-        consequences = sorted({other["id"] for result in results for other in result["verdicts"] if identity in other["because"]})
-        lines += [
-            "",
-            "%s %s  %s" % (verdict["status"].upper(), identity, names([host for host, _verdict in hosts])),
-            "  what    %s" % verdict["title"],
-            "  cause   %s" % cause,
-            "  found   %s" % verdict["found"],
-            "  do      %s" % told(verdict, hosts),
-        ]
-        if verdict["heal"]:
-            lines.append("          (%s)" % CLASSES[verdict["heal_class"]])
-        if verdict["docs"]:
-            lines.append("  more    %s" % verdict["docs"])
-        if consequences:
-            lines.append("  leads to %s" % ", ".join(consequences))
-    lines += [""] if any(result["message"] for result in results) else []
+    for cause in health_causes.causes(results) if causes is None else causes:
+        lines += [""] + _cause_lines(cause, compared.note(cause.key, len(cause.hosts)))
+    gone = [f"GONE {entry.identity}  {names(entry.hosts)}: {entry.cause}" for entry in compared.gone.values()]
+    notes = {}
     for result in results:
-        if result["message"]:
-            label = {"unreachable": "UNREACHABLE", "unknown": "COULD NOT TELL"}.get(result["outcome"], "NOTE")
-            lines.append("%s  %s: %s" % (label, result["host"], " ".join(result["message"].split())))
+        if result["message"] and result["verdicts"]:
+            notes.setdefault(" ".join(result["message"].split()), []).append(result["host"])
+    lines += [""] + gone if gone else []
+    lines += [""] + [f"NOTE  {names(hosts)}: {message}" for message, hosts in notes.items()] if notes else []
     lines += [""] + unknowns(results) if unknowns(results) else []
     return "\n".join(lines)
+
+
+def _cause_lines(cause: health_causes.Cause, note: str) -> List[str]:
+    """Return one cause as lines for a terminal."""
+    terms = [("what", cause.expected), ("cause", cause.cause), ("found", cause.found), ("do", told(cause.remedy, cause.hosts))]
+    lines = [f"{cause.label}  {names(cause.hosts)}{f'  ({note})' if note else ''}"]
+    lines += [f"  {name:<7} {text}" for name, text in terms if text]
+    lines += [f"          ({cause.heal})"] if cause.heal else []
+    lines += [f"  more    {cause.docs}"] if cause.docs else []
+    return lines + ([f"  leads to {', '.join(cause.leads_to)}"] if cause.leads_to else [])
 
 
 def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
@@ -85,7 +71,7 @@ def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
     found = {}
     for result in results:
         roots = [verdict for verdict in result["verdicts"] if verdict["root"] and verdict["status"] == "fail"]
-        lines = [f"{root['id']} {root['cause']}; {told(root, [(result['host'], root)])}" for root in roots]
+        lines = [f"{root['id']} {root['cause']}; {told(root['remedy'], [result['host']])}" for root in roots]
         if not lines and result["outcome"] != "healthy":
             lines = [f"{result['outcome']}: {' '.join(result['message'].split()) or 'see the report'}"]
         if lines:
@@ -93,12 +79,9 @@ def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
     return dict(list(found.items())[:limit])
 
 
-def told(verdict, hosts):
-    """Return the remedy of one root cause on many hosts in one line. hosts: [(host, verdict)]."""
-    remedy, found = verdict["remedy"], [host for host, _verdict in hosts]
-    if remedy.get("where") == remedies.WORKER:
-        return remedies.text(remedy, names(found))
-    return remedies.text(health_remedies.for_hosts(remedy, found))
+def told(remedy, hosts):
+    """Return a filled remedy for all of its hosts in one line."""
+    return remedies.text(remedy, names(hosts) if remedy.get("where") == remedies.WORKER else "")
 
 
 def unknowns(results, limit=6):
@@ -117,15 +100,26 @@ def unknowns(results, limit=6):
     return lines[:limit] + (["... and %d other reasons" % (len(lines) - limit)] if len(lines) > limit else [])
 
 
-def document(results, run):
+def document(results, run, compared=health_history.FIRST):
     """Return the JSON document (docs/health.schema.json)."""
+    changes = {
+        name: [{"id": entry.identity, "cause": entry.cause, "since": entry.since, "hosts": entry.hosts} for entry in getattr(compared, name).values()]
+        for name in ("new", "still", "gone")
+    }
     return {
         "version": 2,
         "started": run["started"],
         "seconds": run["seconds"],
         "hosts": results,
-        "roots": [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in grouped_roots(results)],
+        "roots": roots(results),
+        "changes": dict(changes, since=compared.last),
     }
+
+
+def roots(results):
+    """Return each root cause once, as JSON has it: {"id", "cause", "hosts"}."""
+    groups = health_causes.grouped_roots(results)
+    return [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in groups]
 
 
 def junit(results, run):
@@ -156,16 +150,12 @@ def junit(results, run):
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
 
-def page(results, run):
-    """Return one self-contained HTML page."""
-    return health_page.page(results, run, grouped_roots(results), CLASSES)
-
-
-def render(results, run):
-    """Return {file name: text} of every report."""
+def render(results, run, causes=None, compared=health_history.FIRST):
+    """Return {file name: text} of every report. run: {"started", "seconds"}."""
+    causes = health_causes.causes(results) if causes is None else causes
     return {
-        "health.json": json.dumps(document(results, run), indent=1, sort_keys=True) + "\n",
+        "health.json": json.dumps(document(results, run, compared), indent=1, sort_keys=True) + "\n",
         "health.junit.xml": junit(results, run),
-        "health.html": page(results, run),
-        "health.txt": table(results) + "\n",
+        "health.html": health_page.page(results, run, causes, compared),
+        "health.txt": table(results, causes, compared) + "\n",
     }

@@ -95,7 +95,7 @@ def test_places_and_values():
 
 
 def test_one_command_for_many_hosts():
-    verdict = {"remedy": completed(catalog.ONBOARD), "docs": ""}
-    assert health_reports.told(verdict, [("gpu-1", verdict), ("gpu-2", verdict)]).endswith("onboard_worker.yml -l gpu-1,gpu-2")
-    verdict = {"remedy": completed(catalog.START_TUNNEL), "docs": ""}
-    assert health_reports.told(verdict, [("gpu-1", verdict), ("gpu-2", verdict)]) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
+    hosts = ["gpu-1", "gpu-2"]
+    both = health_remedies.for_hosts(completed(catalog.ONBOARD), hosts)
+    assert health_reports.told(both, hosts).endswith("onboard_worker.yml -l gpu-1,gpu-2")
+    assert health_reports.told(completed(catalog.START_TUNNEL), hosts) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"

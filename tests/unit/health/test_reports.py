@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from xml.etree import ElementTree
 
 import jsonschema
+import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies, health_reports
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_causes, health_remedies, health_reports
 
 REMEDIES = health_remedies.Remedies({"hostvars": {"gpu-%02d" % number: {} for number in range(30)}}, "gate")
 RUN = {"started": "2026-01-01T00:00:00Z", "seconds": 2.5}
@@ -59,7 +61,36 @@ def test_reasons_for_not_knowing_are_told_once():
     assert health_reports.unknowns(results) == ["UNKNOWN G01, G02  9 hosts (gpu-0, gpu-1, gpu-2, ...): no kubectl"]
 
 
-def test_page_is_self_contained_and_escaped():
-    page = health_reports.page(RESULTS, RUN)
-    assert "<b>found</b>" not in page and " src=" not in page and "<script" not in page
-    assert page.count("link broken") == 12
+def test_no_check_is_unknown_for_a_host_that_passed_it():
+    results = [result("gpu-01", G01="unknown", G02="unknown"), result("gpu-02", G01="unknown"), result("gpu-03")]
+    unknown = {(entry["host"], verdict["id"]) for entry in results for verdict in entry["verdicts"] if verdict["status"] == "unknown"}
+    told = set()
+    for line in health_reports.unknowns(results):
+        checks, hosts = re.fullmatch(r"UNKNOWN ([\w, ]+)  ([\w, -]+): .*", line).groups()
+        told |= {(host, check) for host in hosts.split(", ") for check in checks.split(", ")}
+    assert told == unknown
+
+
+def test_hosts_out_of_reach_are_told_once_with_what_to_do():
+    down = [{"host": "gpu-2%d" % n, "outcome": "unreachable", "message": "ssh: connect to host 203.0.113.%d port 22: %s" % (n, why), "verdicts": []}
+            for n, why in enumerate(["No route to host"] * 7 + ["Connection refused"])]  # fmt: skip
+    causes = health_causes.causes(RESULTS + down, "ansible -i hosts.yml")
+    assert [(cause.label, len(cause.hosts)) for cause in causes] == [("FAIL G02", 12), ("UNREACHABLE", 8), ("UNREACHABLE", 1)]
+    text = health_reports.table(RESULTS + down, causes)
+    assert text.count("the host does not answer") == 1 and "ansible -i hosts.yml all -l gpu-13,gpu-20" in text
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Failed to connect to the host via ssh: root@192.0.2.1: Permission denied (publickey).", "login"),
+        ("Failed to connect to the host via ssh: Host key verification failed.", "host_key"),
+        ("Failed to connect to the host via ssh: ssh: Could not resolve hostname gpu-7: Name or service not known", "name"),
+        ("Failed to connect to the host via ssh: ssh: connect to host 192.0.2.1 port 22: Connection timed out", "silent"),
+        ("Missing sudo password", "become"),
+        ("Failed to create temporary directory. In some cases, you may have been able to authenticate", "disk"),
+        ("<script>", ""),
+    ],
+)
+def test_why_a_host_is_out_of_reach(message, code):
+    assert health_causes.of_host({"outcome": "unreachable", "message": message, "verdicts": []})[1] == code
