@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         trust.require_own_variables(task_vars)
         started = time.time()
         few = len((task_vars or {}).get("ansible_play_batch") or []) <= FEW_HOSTS
-        arguments = dict({"nonce": secrets.token_hex(16), "login": few}, **self._task.args)
+        arguments = dict({"nonce": secrets.token_hex(16), "login": few, "asked": started}, **self._task.args)
         probes = self.probes(arguments)
         try:
             seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 SIGNATURES = (
     ("host_key", "REMOTE HOST IDENTIFICATION HAS CHANGED"),
     ("host_key", "Host key verification failed"),
-    ("host_key", "No matching host key type found"),
+    ("host_key", "no matching host key type found"),
+    ("algorithms", "Unable to negotiate with"),
     ("key_refused", "Permission denied (publickey"),
     ("key_refused", "Permission denied ("),
     ("listen_refused", "remote port forwarding failed"),
@@ -75,6 +76,8 @@ def login_problem(text: str, finished: bool) -> Said | None:
     said = explain("\n".join(line for line in text.splitlines() if not line.startswith("debug")))
     far = "Authenticated to " in text
     accepted = far or "Server accepts key" in text
+    if said and said.code == "closed" and "banner line 0" in text:
+        return Said("not_ssh", next(line for line in text.splitlines() if "banner line 0" in line))
     if said and said.code == "closed" and accepted and not far:
         return Said("account_refused", said.line)
     if said and said.code == "closed" and "SSH2_MSG_KEXINIT sent" in text:

@@ -64,6 +64,10 @@ options:
   nonce:
     description: A random word, with which the machine's token is hashed so that both sides can be compared. One is made by default.
     type: str
+  asked:
+    description: The controller's clock when it asked, in seconds since 1970. It tells whose clock is off where worker and gateway differ.
+    type: float
+    version_added: "0.2.0"
   connection:
     description: The worker's way to the gateway.
     type: str
@@ -180,6 +184,7 @@ def main():
             "canary_image": {"type": "str", "default": "busybox:stable"},
             "deadline_seconds": {"type": "float", "default": 20},
             "nonce": {"type": "str"},
+            "asked": {"type": "float"},
             "connection": {"type": "str", "choices": ["autossh", "tailscale", "direct"], "default": "autossh"},
             "gateway_url": {"type": "str", "default": "http://127.0.0.1:1994"},
             "login_server": {"type": "str"},

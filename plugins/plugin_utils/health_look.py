@@ -12,6 +12,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 
 GRACE_SECONDS = 15  # for the connection
+# In memory: a module is unpacked to temporary files, and the disk of a host that is looked at may be full or read-only
+TMPDIR = "/dev/shm"
 
 
 def look(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -20,6 +22,8 @@ def look(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: 
     action: the running action, whose connection is used. module: its name. arguments: of the module, as mapping. seconds: the longest
     time that the probes take. Where sudo refuses, the result is {"failed": True, "msg": why}.
     """
+    task = action._task  # pylint: disable=protected-access
+    task.environment = [*(task.environment or []), {"TMPDIR": TMPDIR}]
     try:
         with remote.within(seconds + GRACE_SECONDS):
             return _look(action, module, arguments, task_vars)

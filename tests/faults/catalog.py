@@ -67,6 +67,14 @@ NO_SSHD_WITH = "rm -f /etc/ssh/sshd_config.d/00-fault.conf; systemctl restart ss
 JOURNALD = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald"
 TUNNEL_KEY = "/etc/beta9/credentials/tunnel_key"
 ADDRESS_OF_WORKER = "$(getent ahostsv4 {worker} | head -n 1 | cut -d' ' -f1)"
+CLOCK = "echo %d > /etc/beta9-clock-double; echo /usr/local/lib/libclock-double.so > /etc/ld.so.preload; "
+NO_CLOCK = "rm -f /etc/ld.so.preload; "
+# all that is free of a file system of its own, so that the test hosts' real one stays as it is
+FILL = "dd if=/dev/zero of=%s/fill bs=4k 2>/dev/null"
+SSH_DOUBLE = "systemd-run -q --unit ssh-double python3 /opt/ssh_double.py 2222 "
+TO_2222 = KEEP.format(SSH_CONFIG) + "; sed -i 's/Port .*/Port 2222/' " + SSH_CONFIG + "; " + RESTART_TUNNEL
+NO_SESSION = "pkill -u beta9-tunnel sshd || true"
+PAM_SLOW = "account [success=1 default=ignore] pam_succeed_if.so quiet user != beta9-tunnel\\naccount required pam_exec.so quiet /bin/sleep 30\\n"
 # the gateway host takes no frame of more than 1000 bytes, and goes on to say that it takes 1500
 ROUTE = "r=$(ip -4 route show dev eth0 scope link | head -n 1 | sed 's/ advmss [0-9]*//'); ip route replace $r dev eth0 "
 BLACK_HOLE = ROUTE + "advmss 1460; ip link set dev eth0 mtu 1000"
@@ -202,7 +210,78 @@ FAULTS = [
         wait_seconds=3,
     ),
     worker_edit("tunnel without keepalive options", "T06", "Tunnel Keeps Dropping", SSH_CONFIG, "/ServerAlive/d", heals=True),
-    Fault("clocks differ", "C03", "Registration Issues", {"gateway": redis_fault('{"route": "*", "mode": "date", "offset": 7200}')}, {"gateway": NO_FAULT}),
+    *(
+        Fault(
+            "worker's clock is " + name,
+            "C03",
+            "Registration Issues",
+            {"worker": CLOCK % seconds + AGENT_NOW},
+            {"worker": NO_CLOCK + AGENT_NOW},
+            heals=True,
+        )
+        for name, seconds in (("two hours ahead", 7200), ("90 seconds behind", -90))
+    ),
+    Fault(
+        "gateway's clock is two hours ahead",
+        "C03",
+        "Registration Issues",
+        {"gateway": CLOCK % 7200 + "systemctl restart beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+        {"gateway": NO_CLOCK + "systemctl restart beta9-gateway-double; sleep 0.5", "worker": AGENT_NOW},
+        code="gateway",
+    ),
+    Fault(
+        "gateway tells another time",
+        "C03",
+        "Registration Issues",
+        {"gateway": redis_fault('{"route": "*", "mode": "date", "offset": -600}')},
+        {"gateway": NO_FAULT},
+        code="gateway",
+    ),
+    # what has to be written
+    Fault(
+        "disk full under the agent's state",
+        "C05",
+        "Agent Crashes on Startup",
+        {
+            "worker": "mount -t tmpfs -o size=64k,mode=700 tmpfs /var/lib/private; "
+            + FILL % "/var/lib/private"
+            + "; systemctl restart --no-block beta9-agent; sleep 1"
+        },
+        {"worker": "systemctl stop beta9-agent; umount -l /var/lib/private; " + AGENT_NOW},
+        code="full",
+    ),
+    Fault(
+        "disk full under temporary files",
+        "C05",
+        "Agent Crashes on Startup",
+        {"worker": "; ".join("mount -t tmpfs -o size=64k,mode=1777 tmpfs %s; %s" % (path, FILL % path) for path in ("/tmp", "/var/tmp"))},
+        {"worker": "umount -l /tmp /var/tmp"},
+        code="full",
+    ),
+    Fault(
+        "no inode left under the log",
+        "C05",
+        "Agent Crashes on Startup",
+        {"worker": "mount -t tmpfs -o size=64m,nr_inodes=50 tmpfs /var/log; for n in $(seq 60); do : > /var/log/$n; done 2>/dev/null; true"},
+        {"worker": "umount -l /var/log"},
+        code="inodes",
+    ),
+    Fault(
+        "root file system read-only",
+        "C05",
+        "Agent Crashes on Startup",
+        {"worker": "mount -o remount,bind,ro /"},
+        {"worker": "mount -o remount,bind,rw /"},
+        code="read_only",
+    ),
+    Fault(
+        "file system of the state read-only",
+        "C05",
+        "Agent Crashes on Startup",
+        {"worker": "mount --bind /var/lib /var/lib; mount -o remount,bind,ro /var/lib; systemctl restart --no-block beta9-agent; sleep 1"},
+        {"worker": "systemctl stop beta9-agent; umount -l /var/lib; " + AGENT_NOW},
+        code="read_only",
+    ),
     worker_edit(
         "no reverse forward",
         "V01",
@@ -521,6 +600,99 @@ FAULTS = [
         "Tunnel Connection Refused",
         {"worker": "ip neigh replace {gateway_address} lladdr 02:00:00:00:00:01 nud permanent dev eth0; systemctl restart beta9-tunnel"},
         {"worker": "ip neigh del {gateway_address} dev eth0; " + TUNNEL_UP},
+        code="timeout",
+    ),
+    *(
+        Fault(
+            "gateway host's SSH port: " + name,
+            "T08",
+            "Tunnel Connection Refused",
+            {"gateway": double, "worker": TO_2222},
+            {"gateway": "systemctl stop ssh-double 2>/dev/null; true", "worker": BACK.format(SSH_CONFIG) + "; " + TUNNEL_UP},
+            code=code,
+            wait_seconds=1,
+        )
+        for name, double, code in (
+            ("takes connections and says nothing", SSH_DOUBLE + "silent", "silent"),
+            ("cuts the login", SSH_DOUBLE + "cut", "cut"),
+            ("is a web server's", "systemd-run -q --unit ssh-double python3 -m http.server 2222", "not_ssh"),
+        )
+    ),
+    Fault(
+        "gateway host's sshd hangs",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": "kill -STOP $(systemctl show -P MainPID ssh); " + NO_SESSION},
+        {"gateway": "kill -CONT $(systemctl show -P MainPID ssh)", "worker": TUNNEL_UP},
+        code="silent",
+        wait_seconds=1,
+    ),
+    Fault(
+        "gateway host's PAM hangs for the tunnel's account",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": KEEP.format("/etc/pam.d/sshd") + "; printf '" + PAM_SLOW + "' | cat - /root/kept-sshd > /etc/pam.d/sshd; " + NO_SESSION},
+        {"gateway": BACK.format("/etc/pam.d/sshd") + "; " + NO_SESSION, "worker": TUNNEL_UP},
+        code="slow",
+        wait_seconds=1,
+    ),
+    Fault(
+        "sshd of the gateway host permits no forward, and can't be asked",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": sshd_with("Match User beta9-tunnel\\n  AllowTcpForwarding no") + "systemctl reload ssh; " + NO_SESSION},
+        {"gateway": NO_SSHD_WITH, "worker": TUNNEL_UP},
+        {"health_check_gateway_host": ""},
+        code="forward_refused",
+        wait_seconds=1,
+    ),
+    worker_edit(
+        "tunnel's ciphers are none of the gateway host's",
+        "T08",
+        "Tunnel Connection Refused",
+        SSH_CONFIG,
+        "'$aCiphers 3des-cbc'",
+        RESTART_TUNNEL,
+        "; " + TUNNEL_UP,
+        code="algorithms",
+        wait_seconds=1,
+        heals=True,
+    ),
+    worker_edit(
+        "an option in the tunnel's configuration that ssh does not know",
+        "T06",
+        "Tunnel Connection Refused",
+        SSH_CONFIG,
+        "'$aServerAliveIntervall 15'",
+        RESTART_TUNNEL,
+        "; " + TUNNEL_UP,
+        wait_seconds=1,
+        heals=True,
+    ),
+    Fault(
+        "no default route, and the gateway host beyond it",
+        "T08",
+        "Tunnel Connection Refused",
+        {
+            "worker": "ip -4 route show > /root/routes; ip -4 route add $(ip -4 route show default | cut -d' ' -f3) dev eth0; ip -4 route del default; "
+            "ip -4 route del $(ip -4 route show dev eth0 scope link | grep / | head -n 1 | cut -d' ' -f1) dev eth0"
+        },
+        {"worker": "tac /root/routes | while read r; do ip -4 route replace $r; done; " + TUNNEL_UP},
+        code="unreachable",
+        wait_seconds=0,
+    ),
+    Fault(
+        "a second address of the worker that the firewall does not know",
+        "T08",
+        "Tunnel Connection Refused",
+        {
+            "gateway": "ip route add blackhole 192.0.2.77",
+            "worker": "ip addr add 192.0.2.77/32 dev eth0; ip route add {gateway_address} dev eth0 src 192.0.2.77; " + RESTART_TUNNEL,
+        },
+        {
+            "gateway": "ip route del blackhole 192.0.2.77",
+            "worker": "ip route del {gateway_address} dev eth0 src 192.0.2.77; ip addr del 192.0.2.77/32 dev eth0; " + TUNNEL_UP,
+        },
         code="timeout",
     ),
     Fault(

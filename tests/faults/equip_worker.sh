@@ -14,6 +14,9 @@ echo Running > /etc/beta9-tailscale-double
 command_of modinfo 'printf "filename:       /lib/modules/nvidia.ko\nlicense:        NVIDIA\nversion:        %s\n" "$(cat /etc/beta9-modinfo-double)"'
 # shellcheck disable=SC2016
 command_of modprobe '[ ! -d /sys/module/.away ] || mv /sys/module/.away /sys/module/nvidia'
+# a container's clock can't be set, nor be kept in time
+# shellcheck disable=SC2016
+command_of timedatectl '[ "$*" != "set-ntp true" ] || exec rm -f /etc/ld.so.preload; exec /usr/bin/timedatectl "$@"'
 # the kernel's log only, which a container has not
 # shellcheck disable=SC2016
 command_of journalctl 'case " $* " in *" -k "*) exec cat /etc/beta9-kernel-log-double ;; esac; exec /usr/bin/journalctl "$@"'

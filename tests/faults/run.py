@@ -112,6 +112,11 @@ def equip():
         put(worker, folder / "k3s.json", "/etc/beta9-k3s-double.json", "644")
         put(worker, folder / "k3s_token", "/etc/beta9/credentials/k3s_token", "600")
         sh(worker, (ROOT / "tests/faults/equip_worker.sh").read_text())
+    clock = folder / "libclock-double.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", clock, ROOT / "tests/doubles/clock/clock_double.c"], check=True)
+    for host in (WORKER, GATEWAY):
+        put(host, clock, "/usr/local/lib/libclock-double.so")
+    put(GATEWAY, ROOT / "tests/doubles/ssh/ssh_double.py", "/opt/ssh_double.py")
     put(GATEWAY, ROOT / "tests/doubles/kubectl/kubectl_double.py", "/opt/kubectl_double.py")
     wrap(GATEWAY, "/opt/kubectl_double.py", "/usr/local/bin/kubectl")
     pod = {
@@ -422,7 +427,7 @@ def pasted_on_a_healthy_host(bed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="faults whose name or root contains this")
+    parser.add_argument("--only", default="", help="faults whose name or root contains one of these, separated by commas")
     parser.add_argument("--settings", default=",".join(SETTINGS), help="default: %(default)s")
     parser.add_argument("--every", type=int, default=1, help="only every Nth of all faults in all settings: a sample")
     parser.add_argument("--commands", action="store_true", help="also paste every command of the catalogue on a healthy host")
@@ -434,7 +439,8 @@ def main():
     bed = Bed()
     bed.start()
     started, rows = time.monotonic(), []
-    chosen = [fault for fault in FAULTS if options.only.lower() in (fault.name + " " + fault.root).lower()]
+    wanted = options.only.lower().split(",")
+    chosen = [fault for fault in FAULTS if any(words in f"{fault.name} {fault.root}".lower() for words in wanted)]
     by_name = {fault.name: fault for fault in FAULTS}
     jobs = [(fault.name, [fault.root], [fault]) for fault in chosen]
     if not options.only:

@@ -143,6 +143,10 @@ SSH_CAUSES = {
             GATEWAY_HOST, "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1 | grep -i -e forwarding -e ^permit", "Then run onboard_worker.yml again."
         ),
     ),
+    "algorithms": (
+        "the gateway host's sshd and the worker's ssh have no cipher, MAC or key exchange in common",
+        ONBOARD._replace(prose="Allow in the gateway host's sshd_config (Ciphers, MACs, KexAlgorithms) what the worker's ssh has, if it is restricted there."),
+    ),
     "config": ("ssh refuses the tunnel's configuration", ONBOARD),
 }
 SSHD_SAYS = "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1"
@@ -189,6 +193,23 @@ CHECKS = (
         heal_class=SAFE,
     ),
     Check(
+        "C05",
+        "config.disk",
+        "What has to be written on the worker can be",
+        WORKER,
+        "Logs, settings, packages, the agent's state and images of pods can't be written.",
+        {
+            "full": ("a file system of the worker is full", inspect(WORKER, "df -h", "Free some space on it, or enlarge it.")),
+            "inodes": ("a file system of the worker has no inode left", inspect(WORKER, "df -i", "Delete some of the many small files on it.")),
+            "read_only": (
+                "a file system that has to be written is read-only: the kernel made it so after an error of the disk, or it was mounted so",
+                inspect(WORKER, "dmesg | grep -i -e remount -e 'i/o error' || true", "Repair the disk and reboot; or remount it: mount -o remount,rw PATH."),
+            ),
+            "": ("a file system of the worker can't be written", inspect(WORKER, "df -h")),
+        },
+        heal_class=PERSON,
+    ),
+    Check(
         "T06",
         "tunnel.options",
         "The tunnel detects a dead link and reconnects",
@@ -217,7 +238,7 @@ CHECKS = (
         ("T06", "T07", "C04", "T09", "G04"),
         modes=("autossh",),
         timeout_seconds=12.0,
-        heals={"key_refused": "tunnel_install", "config": "tunnel_install"},
+        heals=dict.fromkeys(("key_refused", "algorithms", "config"), "tunnel_install"),
         heal_class=SAFE,
     ),
     Check(
@@ -255,7 +276,7 @@ CHECKS = (
             "masked": ("the tunnel's unit is masked", ONBOARD),
             "not_installed": ("the tunnel is not installed", ONBOARD),
             "failing": ("the tunnel's ssh exits repeatedly", TUNNEL_LOG),
-            "program": ("systemd can't start the tunnel's program: autossh is missing or may not be run", ONBOARD),
+            "program": ("systemd can't start the tunnel's program: autossh or ssh is missing or may not be run", ONBOARD),
             "account": ("the account of the tunnel's unit does not exist on the worker", ONBOARD),
             "credential": ("systemd can't read the tunnel's key", ONBOARD),
             "sandbox": ("systemd can't set up the sandbox of the tunnel's unit", TUNNEL_LOG),
@@ -273,11 +294,11 @@ CHECKS = (
             "": ("the tunnel's unit does not run", START_TUNNEL),
         },
         ("C01",),
-        ("T06", "T07", "T08", "C04", "T09"),
+        ("T06", "T07", "T08", "C04", "C05", "T09"),
         modes=("autossh",),
         heal="tunnel_install",
         heals=dict(
-            dict.fromkeys(("stopped", "failing", ""), "tunnel_start"),
+            dict.fromkeys(("stopped", ""), "tunnel_start"),
             **dict.fromkeys(("sandbox", "folder", "listen_refused", "port_taken", "duplicate"), ""),
         ),
         heal_class=SAFE,
@@ -396,11 +417,16 @@ CHECKS = (
             "": (
                 "the worker's clock is off by more than 30 s",
                 repair(WORKER, "timedatectl set-ntp true", "Where NTP is not supported: install chrony or systemd-timesyncd before."),
-            )
+            ),
+            "gateway": (
+                "the gateway's clock is off by more than 30 s: worker and controller agree",
+                inspect(GATEWAY_HOST, "timedatectl", "Turn time synchronisation on there: timedatectl set-ntp true."),
+            ),
         },
         ("T04",),
         severity="warn",
         heal="time_sync",
+        heals={"gateway": ""},
         heal_class=SAFE,
     ),
     Check(
@@ -566,7 +592,7 @@ CHECKS = (
             "": ("the agent's unit does not run", START_AGENT),
         },
         ("C01",),
-        ("P03", "P04", "P07", "A01", "C04"),
+        ("P03", "P04", "P07", "A01", "C04", "C05"),
         heal="agent_install",
         heals=dict(dict.fromkeys(("stopped", "frozen", ""), "agent_start"), **dict.fromkeys(("account", "sandbox", "folder", "duplicate"), "")),
         heal_class=SAFE,
@@ -586,7 +612,7 @@ CHECKS = (
             "": ("the agent was restarted more than three times within the hour, and lately", JOURNAL),
         },
         ("P01",),
-        ("P04", "P07"),
+        ("P04", "P07", "C05"),
         severity="warn",
     ),
     Check(

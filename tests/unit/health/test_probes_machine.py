@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+import types
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
@@ -616,6 +617,14 @@ def test_identity_at_the_gateway(monkeypatch, tmp_path, change, told_last, expec
     assert told(machine.identity(context(state={"gateway_keepalive_epoch": told_last}))) == expected
 
 
+def test_tailnet_that_the_gateway_appended_is_no_other_host(monkeypatch, tmp_path):
+    (tmp_path / "agent.env").write_text("BETA9_HOSTNAME=127.77.1.1\n")
+    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
+    for hostname, expected in (("127.77.1.1.tail1234.ts.net", ("ok", "")), ("127.77.1.10", ("bad", "hostname"))):
+        monkeypatch.setattr(tunnel, "client_of", lambda *args, name=hostname, **kwargs: Client(list_ready=[dict(LISTED, hostname=name)]))
+        assert told(machine.identity(context(state={"gateway_keepalive_epoch": LISTED["last_keepalive"]}))) == expected
+
+
 def test_identity_of_a_machine_that_is_not_listed_is_unknown(monkeypatch):
     monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[]))
     with pytest.raises(engine.Unknown, match="does not list"):
@@ -648,3 +657,34 @@ def test_programs(monkeypatch, tmp_path, path, mode, expected):
     monkeypatch.setattr(host, "MACHINE_FACT_PATH", str(tmp_path / "beta9.fact"))
     (tmp_path / path).chmod(mode)
     assert told(machine.programs(context())) == expected
+
+
+# C05: what has to be written can be
+
+
+def file_system(**changes):
+    """Return what statvfs says of a disk of 40 GB that is half full."""
+    fields = {"f_bavail": 5_000_000, "f_frsize": 4096, "f_blocks": 10_000_000, "f_files": 2_000_000, "f_favail": 1_000_000, "f_flag": 0}
+    return types.SimpleNamespace(**dict(fields, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("ok", "")),
+        ({"f_bavail": 4095}, ("bad", "full")),
+        ({"f_bavail": 4096}, ("ok", "")),
+        ({"f_bavail": 0, "f_blocks": 0}, ("ok", "")),  # no disk
+        ({"f_bavail": 5000, "f_frsize": 1024, "f_blocks": 20_000}, ("ok", "")),  # small, and a quarter of it is free
+        ({"f_favail": 99}, ("bad", "inodes")),
+        ({"f_favail": 100}, ("ok", "")),
+        ({"f_favail": 0, "f_files": 0}, ("ok", "")),  # as btrfs tells
+        ({"f_flag": os.ST_RDONLY | os.ST_NOSUID, "f_bavail": 0}, ("bad", "read_only")),
+        ({"f_flag": os.ST_NOSUID}, ("ok", "")),
+    ],
+)
+def test_disks(monkeypatch, changes, expected):
+    monkeypatch.setattr(machine, "WRITTEN", ("/etc", "/nowhere", "/etc"))
+    real = os.statvfs
+    monkeypatch.setattr(machine.os, "statvfs", lambda path: file_system(**changes) if path == "/etc" else real(path))
+    assert told(machine.disks(context())) == expected

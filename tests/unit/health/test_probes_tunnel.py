@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import http.server
 import socket
+import sys
 import threading
 import time
 
@@ -70,6 +71,7 @@ def proc(monkeypatch):
         "listeners": [{"process": "ssh", "pid": 801, "address": "127.0.0.1"}],
         "age": 600.0,
     }
+    monkeypatch.setattr(tunnel, "PROGRAMS", (sys.executable,))
     monkeypatch.setattr(host, "processes", lambda: state["processes"])
     monkeypatch.setattr(host, "listeners", lambda port: state["listeners"])
     monkeypatch.setattr(host, "process_age_seconds", lambda pid: state["age"])
@@ -117,8 +119,20 @@ def test_options_of_an_unsupervised_tunnel_or_of_none():
     assert "Restart=no" in tunnel.options(context(unit(restart="no")))["found"]
     seen = tunnel.options(context(unit(), files={}))
     assert told(seen) == ("bad", "") and "does not exist" in seen["found"]
-    with pytest.raises(engine.Unknown, match="refuses the configuration"):
-        tunnel.options(context(dict(unit(), **{"ssh -G": (255, "Bad configuration option: foo")})))
+    refused = dict(unit(), **{"ssh -G": (255, "Bad configuration option: foo")})
+    seen = tunnel.options(context(refused))
+    assert told(seen) == ("bad", "") and "refuses the configuration: Bad configuration option" in seen["found"]
+    with pytest.raises(engine.Unknown, match="refuses the configuration"):  # T06 is the one to tell
+        tunnel.gateway_ssh(context(refused))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_program_that_is_gone(proc, monkeypatch, left):
+    """A tunnel that is up goes on without its programs; one that is not never comes up."""
+    monkeypatch.setattr(tunnel, "PROGRAMS", ("/nowhere/ssh",))
+    assert told(tunnel.process(context(unit()))) == ("ok", "")
+    proc["processes"] = proc["processes"][:left]  # autossh goes on without ssh
+    assert told(tunnel.process(context(unit()))) == ("bad", "program")
 
 
 def test_reverse():
@@ -431,6 +445,22 @@ def test_clock(gateway, offset, expected):
     gateway.date = email.utils.formatdate(time.time() + offset, usegmt=True)
     seen = tunnel.clock(context(url=gateway.url))
     assert seen["outcome"] == expected and (offset <= 0 or seen["found"].startswith("-"))
+
+
+@pytest.mark.parametrize(
+    ("gateway_off", "controller_off", "expected"),
+    [
+        (7200, 0, ("bad", "gateway")),
+        (-90, 3, ("bad", "gateway")),
+        (7200, 7195, ("bad", "")),
+        (-90, -85, ("bad", "")),
+        (100, 60, ("bad", "")),  # all three differ
+        (10, 7200, ("ok", "")),
+    ],
+)
+def test_third_clock_tells_whose_is_off(gateway, gateway_off, controller_off, expected):
+    gateway.date = email.utils.formatdate(time.time() + gateway_off, usegmt=True)
+    assert told(tunnel.clock(context(url=gateway.url, asked=time.time() + controller_off))) == expected
 
 
 def test_clock_without_a_date(gateway, closed_port):

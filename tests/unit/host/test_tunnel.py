@@ -47,6 +47,13 @@ def test_losses_are_of_established_connections():
         ("debug1: Reading configuration data /x\n", False, "name"),
         ("ssh: connect to host x port 22: Network is unreachable\n", True, "unreachable"),
         (CONNECTED + "kex_exchange_identification: Connection closed by remote host\nConnection closed by x port 22\n", True, "closed"),
+        (
+            CONNECTED + "debug1: kex_exchange_identification: banner line 0: HTTP/1.0 400 Bad\nkex_exchange_identification: Connection closed by x\n",
+            True,
+            "not_ssh",
+        ),
+        (BANNER + "Unable to negotiate with x port 22: no matching cipher found. Their offer: a,b\n", True, "algorithms"),
+        (BANNER + "Unable to negotiate with x port 22: no matching host key type found. Their offer: ssh-rsa\n", True, "host_key"),
         (CONNECTED + "Connection timed out during banner exchange\nConnection to x port 22 timed out\n", True, "silent"),
         (CONNECTED, False, "silent"),
         (KEX, False, "stalled"),

@@ -33,6 +33,8 @@ AGENT_DIRECTORY = "/opt/beta9-agent"
 KEPT = ("/var/lib/beta9", "/var/lib/beta9-k3s")
 UNIT_FILES = ("/etc/systemd/system/beta9-*", "/etc/systemd/system/beta9-*.d/*")
 SETTINGS = host.AGENT_SETTINGS_PATH
+WRITTEN = ("/etc", CONFIGURATION, "/opt", "/var", "/var/lib", "/var/lib/private", *KEPT, "/var/lib/rancher", "/var/log", "/var/tmp", "/tmp", "/run")
+FULL_BYTES, FULL_INODES, FULL_SHARE = 16 * 1024 * 1024, 100, 0.05  # what is left of both, and no more than this share
 TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
@@ -315,6 +317,26 @@ def credentials(context):
     return ok("root's alone")
 
 
+def disks(_context):
+    """C05: the file systems that settings, state, logs, packages and programs are written to."""
+    faults, seen = {}, set()
+    for path in WRITTEN:
+        try:
+            found, device = os.statvfs(path), os.stat(path).st_dev
+        except OSError:
+            continue  # it is not there
+        if device in seen and not found.f_flag & os.ST_RDONLY:
+            continue
+        seen.add(device)
+        if found.f_flag & os.ST_RDONLY:
+            faults.setdefault("read_only", []).append("%s is mounted read-only" % path)
+        elif found.f_bavail * found.f_frsize < min(FULL_BYTES, found.f_blocks * found.f_frsize * FULL_SHARE):
+            faults.setdefault("full", []).append("%s has %d KiB left" % (path, found.f_bavail * found.f_frsize // 1024))
+        elif found.f_favail < found.f_files * FULL_SHARE and found.f_favail < FULL_INODES:
+            faults.setdefault("inodes", []).append("%s has %d inodes left" % (path, found.f_favail))
+    return _told(faults) if faults else ok("%d file systems can be written" % len(seen))
+
+
 def programs(context):
     """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
     units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
@@ -337,7 +359,8 @@ def identity(context):
         raise Unknown("the gateway does not list the machine as ready")
     wanted = host.agent_settings(SETTINGS)
     for name, setting in (("hostname", "BETA9_HOSTNAME"), ("private_ip", "BETA9_PRIVATE_IP")):
-        if wanted.get(setting) and mine[name] != wanted[setting]:
+        # a gateway may append its tailnet to what was registered: of that V05 tells
+        if wanted.get(setting) and mine[name] != wanted[setting] and not (name == "hostname" and mine[name].startswith(wanted[setting] + ".")):
             return bad(name, "%s at the gateway is %s, this host's is %s" % (name, mine[name] or "empty", wanted[setting]))
     told = _told_last(context, mine["last_keepalive"])
     if told is not None and mine["last_keepalive"] is not None and mine["last_keepalive"] > told:
@@ -473,6 +496,7 @@ def flapping(context):
 
 PROBES = {
     "C04": credentials,
+    "C05": disks,
     "A01": token,
     "A02": keepalive_route,
     "A03": payload,

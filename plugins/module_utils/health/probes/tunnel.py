@@ -21,10 +21,15 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
+PROGRAMS = ("/usr/bin/autossh", "/usr/bin/ssh")
 KEY = os.path.join(host.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
 LATELY_SECONDS = 30.0  # autossh tries at least every 10 s: what it said before is over
 LARGE_BYTES = 6000  # more than one packet of any usual link
+
+
+class Refused(Unknown):
+    """ssh itself refuses the tunnel's configuration."""
 
 
 def options_of(context):
@@ -35,7 +40,7 @@ def options_of(context):
         if context.read(SSH_CONFIG) is None:
             return {}
         if ran.status != 0:
-            raise Unknown("ssh -G refuses the configuration: %s" % ran.output.strip()[:200])
+            raise Refused("ssh -G refuses the configuration: %s" % ran.output.strip()[:200])
         found = {}
         for line in ran.output.splitlines():
             name, _blank, value = line.partition(" ")
@@ -63,7 +68,10 @@ def local_port(context):
 
 def options(context):
     """T06: what ssh makes of the configuration, and whether systemd brings it back."""
-    found = options_of(context)
+    try:
+        found = options_of(context)
+    except Refused as reason:
+        return bad("", str(reason))
     if not found:
         return bad("", "%s does not exist" % SSH_CONFIG)
     faults = []
@@ -118,6 +126,9 @@ def process(context):
         raise Unknown("the tunnel can't run while %(process)s (pid %(pid)s) holds its port" % foreign[0])  # T02 is the one to tell
     if unit.active in ("inactive", "failed", "deactivating"):
         return bad("stopped", "the unit is %s%s" % (unit.active, ", result %s" % unit.result if unit.active == "failed" else ""))
+    gone = [path for path in PROGRAMS if not os.access(path, os.X_OK)]
+    if gone and not any(program == "ssh" for _pid, _parent, program in forwarding_processes(port)):
+        return bad("program", "%s is not there, or may not be run" % " and ".join(gone))
     if not unit.main_pid:
         found = "systemd starts it again and again (%d times): it ended with %s" % (unit.restarts, unit.exit_status)
         return _why(context, unit.exec_code or "failing", found, present_start=False)
@@ -343,8 +354,12 @@ def clock(context):
         raise Unknown("the gateway gave no Date header: %s" % error) from None
     if not stamp:
         raise Unknown("the gateway sends no Date header")
-    skew = before - email.utils.parsedate_to_datetime(stamp).timestamp()
-    return bad("", "%+.0f s against the gateway" % skew) if abs(skew) > 30 else ok("%+.0f s" % skew)
+    there = email.utils.parsedate_to_datetime(stamp).timestamp()
+    if abs(before - there) <= 30:
+        return ok("%+.0f s" % (before - there))
+    asked = context.config.get("asked")
+    code = "gateway" if asked and 2 * abs(before - asked) < abs(there - asked) else ""  # a third clock tells which of the two is off
+    return bad(code, "%+.0f s against the gateway%s" % (before - there, "; %+.0f s against the controller" % (before - asked) if asked else ""))
 
 
 def reverse(context):
