@@ -134,8 +134,6 @@ def memory(value):
 
 def gpu_count(value):
     """Return a number of GPUs as the string that the gateway wants."""
-    if isinstance(value, bool):
-        raise InvalidField("gpu_count", "a whole number from 0 to 64", repr(value))
     text = _text("gpu_count", str(value), r"[0-9]{1,2}", "a whole number from 0 to 64")
     if int(text) > 64:
         raise InvalidField("gpu_count", "a whole number from 0 to 64", text)

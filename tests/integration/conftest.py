@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 def run_module(tmp_path):
     """Return a function that runs a module; its result has "_raw", everything the process wrote."""
 
-    def run(name, check=False, diff=True, env=None, **params):
+    def run(name, /, check=False, diff=True, env=None, **params):
         arguments = tmp_path / "arguments.json"
         arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": dict(params, _ansible_check_mode=check, _ansible_diff=diff)}))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BETA9_")}

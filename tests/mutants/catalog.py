@@ -25,10 +25,6 @@ class Mistake(NamedTuple):
 PROTOCOL = {
     UTILS + "protocol.py": (
         ("if int(text) > 64:", "if int(text) >= 64:"),
-        (
-            'if isinstance(value, bool):\n        raise InvalidField("gpu_count"',
-            'if False:\n        raise InvalidField("gpu_count"',
-        ),
         ("return str(int(text))", "return text"),
         (
             'if not isinstance(text, str) or not re.match(pattern + r"\\Z", text):',
@@ -188,10 +184,6 @@ AGENT_MISTAKES = {
         ("maxlen=8", "maxlen=1"),
     ),
     AGENT + "gpus.py": (
-        (
-            "                self._asked = False\n            except queue.Empty:\n                return self._stale()\n        self._requests",
-            "                self._asked = True\n            except queue.Empty:\n                return self._stale()\n        self._requests",
-        ),
         ("return mode is not None and mode[0] == 1", "return mode is not None"),
         ("return mode is not None and mode[0] == 1", "return mode is not None and mode[1] == 1"),
         ("        if self.wanted == ():\n            return Reading()\n", ""),

@@ -198,6 +198,13 @@ def test_waits_are_as_short_as_the_watchdog_and_the_credential_ask_for(make):
     assert agent.waits[-1] <= 1.0  # a new credential is used at once
 
 
+def test_credential_that_is_as_it_was_is_no_news(make, caplog):
+    caplog.set_level(logging.INFO)
+    gateway = Gateway([protocol.classify(401, {})])
+    make(*[lambda _agent: None] * 3, gateway=gateway).run()
+    assert "credential_changed" not in events(caplog) and len(registers(gateway)) == 1
+
+
 def test_registration_is_remembered_and_not_done_again(make, tmp_path):
     file = ("--registration-file", str(tmp_path / "registration"))
     first, second, once = Gateway(), Gateway(), Gateway()

@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import random
+import socket
 import ssl
 import subprocess
 import threading
@@ -166,7 +167,7 @@ def test_a_refused_token_is_believed_of_a_gateway_that_is_well(server, client):
         ((200, {"ok": False, "errMsg": "This action is not permitted"}), gateway.AuthError, "not_permitted"),
         ((200, {"ok": False, "errMsg": "Invalid pool"}), gateway.RequestError, "pool_unknown"),
         ((500, {"message": "worker pool state not found: x"}), gateway.ServerError, "pool_state_missing"),
-        ((200, b" " * (gateway.MAX_BODY_BYTES + 1)), gateway.TransportError, "not_gateway"),
+        ((200, b'{"pools": []}' + b" " * gateway.MAX_BODY_BYTES), gateway.TransportError, "not_gateway"),
     ],
 )
 def test_answers_are_told_apart(server, client, answer, kind, code):
@@ -187,6 +188,25 @@ def test_an_answer_that_drips_ends_with_the_time(monkeypatch):
         with pytest.raises(gateway.TransportError) as caught:
             gateway.GatewayClient(server.url, TOKEN, timeout=0.3, retries=0).list_pools()
         assert caught.value.problem.code == "timeout" and time.monotonic() - start < 1.4
+
+
+def test_an_answer_without_end_is_no_answer_though_its_beginning_is_one():
+    """The connection is cut when the time is over, which looks like the end of an answer that did not say how long it is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            with listener.accept()[0] as connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b'HTTP/1.0 200 OK\r\n\r\n{"pools": []}')
+                while not ended.wait(0.02):
+                    connection.sendall(b" ")
+
+        ended = threading.Event()
+        threading.Thread(target=drip, daemon=True).start()
+        with pytest.raises(gateway.TransportError) as caught:
+            gateway.GatewayClient("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.3, retries=0).list_pools()
+        ended.set()
+    assert caught.value.problem.code == "timeout"
 
 
 def test_nobody_listens_and_no_such_name():
