@@ -1,4 +1,4 @@
-# One command per habit. `make help` lists them.
+# One command per task of a developer. `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -10,8 +10,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/collections
 export PATH := $(BIN):$(PATH)
 
 .PHONY: help
-help: ## List the habits
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+help: ## List these commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,12 +19,12 @@ $(VENV)/.installed: requirements-dev.txt
 	touch $@
 
 .PHONY: deps
-deps: ## Install what tests and demo need (Debian packages as root, Python packages into .venv)
+deps: ## Install what tests and demo need (Debian packages as root, Python packages in .venv)
 	@$(TESTBED) deps
 	@$(MAKE) --no-print-directory $(VENV)/.installed
 
 .PHONY: demo
-demo: deps ## From nothing to two ready machines on this computer (Debian, root)
+demo: deps ## Build a gateway host and two workers here, and onboard them (Debian, root)
 	@tests/testbed/demo
 
 .PHONY: demo-down
@@ -32,7 +32,7 @@ demo-down: ## Remove the demo's hosts
 	@$(TESTBED) down
 
 .PHONY: test
-test: deps ## Everything but the longest: lint, docs, sanity, unit, integration, molecule, samples of faults and e2e
+test: deps ## All tests but the long ones: lint, docs, sanity, unit, integration, molecule, samples of faults and e2e
 	@tests/run
 
 .PHONY: lint
@@ -40,77 +40,77 @@ lint: $(VENV)/.installed ## ruff, mypy, ansible-lint (production profile), yamll
 	@tests/run lint
 
 .PHONY: sanity
-sanity: $(VENV)/.installed ## ansible-test sanity on an installed copy
+sanity: $(VENV)/.installed ## ansible-test sanity on the installed collection
 	@tests/run sanity
 
 .PHONY: unit
-unit: $(VENV)/.installed ## Fast tests without hosts
+unit: $(VENV)/.installed ## Unit tests: fast, without hosts
 	@tests/run unit
 
 .PHONY: integration
-integration: deps ## Modules, agent and gateway double against a real Redis
+integration: deps ## Test modules, agent and gateway double with a real Redis
 	@tests/run integration
 
 .PHONY: molecule
-molecule: deps ## The whole path on real hosts: check, converge, idempotence, verify
+molecule: deps ## Onboarding on real hosts: check, converge, idempotence, verify
 	@tests/run molecule
 
 .PHONY: e2e
-e2e: deps ## Killed runs, reboots, refusals, canary tokens, the artefact: on real hosts (long)
+e2e: deps ## End-to-end tests on real hosts: killed runs, reboots, refusals, secrets, the artefact (long)
 	@tests/run e2e
 
 .PHONY: attacks
-attacks: deps ## What a hostile worker, gateway or mirror tries, performed on real hosts: is it refused? (long)
+attacks: deps ## Attacks by a hostile worker, gateway or mirror on real hosts, which must be refused (long)
 	@tests/run attacks
 
 .PHONY: tailnet
-tailnet: deps ## Tailscale mode with headscale and tailscaled themselves: nodes, keys, switching, on real hosts (long)
+tailnet: deps ## Tailscale mode with headscale and tailscaled on real hosts (long)
 	@tests/run tailnet
 
 .PHONY: kubernetes
-kubernetes: deps ## Manifests, rights and checks against a real Kubernetes API, newest and old; built once (Go, minutes)
+kubernetes: deps ## Manifests, rights and checks with a real Kubernetes API, newest and old; built once (Go, minutes)
 	@$(BIN)/python tests/kubernetes/build.py && tests/run kubernetes
 
 .PHONY: hosts
-hosts: deps ## Every kind of gateway host with every kind of worker, from onboarding to offboarding (long) [B9_GATEWAYS="debian13" B9_WORKERS="newest"]
+hosts: deps ## Each kind of gateway host with each kind of worker, from onboarding to offboarding (long) [B9_GATEWAYS="debian13" B9_WORKERS="newest"]
 	@tests/run hosts
 
 .PHONY: generate
-generate: $(VENV)/.installed ## Write what is made from data: check tasks and pages, role READMEs, tables of the guides
+generate: $(VENV)/.installed ## Write generated files: check tasks and pages, role READMEs, tables of the guides
 	@$(BIN)/python tools/generate.py
 
 .PHONY: faults
-faults: deps ## Real faults on real hosts, in three settings: right root cause? does its remedy work? -> build/faults.json (long)
+faults: deps ## Break real hosts: is the right root cause found, does its remedy work? -> build/faults.json (long)
 	@$(BIN)/python tests/faults/run.py --commands
 
 .PHONY: mutants
-mutants: deps ## Small changes to the code: do unit and integration tests notice? -> build/mutants.json (long) [AREA=health]
+mutants: deps ## Mutation tests: do unit and integration tests notice small changes? -> build/mutants.json (long) [AREA=health]
 	@$(BIN)/python tests/mutants/run.py $(addprefix --area ,$(AREA))
 
 .PHONY: chaos
-chaos: deps ## What happens to a machine in a year, on real hosts: is it ready again? -> build/chaos.json (long)
+chaos: deps ## Reboots, outages and moved clocks on real hosts: is the machine ready again? -> build/chaos.json (long)
 	@$(BIN)/python tests/chaos/run.py
 
 .PHONY: bench
-bench: deps ## What things cost: the agent, a health check, a fleet (AREA=agent for one) -> build/bench.json
+bench: deps ## Measure the agent, a health check and a fleet -> build/bench.json [AREA=agent]
 	@$(BIN)/python tests/bench/run.py $(addprefix --area ,$(AREA))
 
 .PHONY: docs
-docs: $(VENV)/.installed ## Build the documentation's site -> build/docs/html; warnings and dead links fail
+docs: $(VENV)/.installed ## Build the documentation -> build/docs/html; warnings and dead links fail
 	@$(BIN)/python tools/docs.py
 
 .PHONY: dist
-dist: $(VENV)/.installed ## Build artefact and agent bundles into dist/, the same bytes each time [REPOSITORY=URL RELEASE=1]
+dist: $(VENV)/.installed ## Build collection and agent bundles into dist/, reproducibly [REPOSITORY=URL RELEASE=1]
 	@$(BIN)/python tools/dist.py $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(RELEASE),--release)
 
 .PHONY: dist-check
-dist-check: $(VENV)/.installed ## What Galaxy checks of the artefact when it is published
+dist-check: $(VENV)/.installed ## Run Galaxy's import checks on the artefact
 	@$(BIN)/python tools/galaxy_import.py
 
 .PHONY: matrix
-matrix: deps ## Every ansible-core from 2.17 that a Python here runs -> build/matrix.json, docs/matrix.json (long) [VERSIONS="2.19 2.21"]
+matrix: deps ## Test every supported ansible-core -> build/matrix.json, docs/matrix.json (long) [VERSIONS="2.19 2.21"]
 	@$(BIN)/python tools/matrix.py $(VERSIONS) && $(BIN)/python tools/generate.py
 
 .PHONY: agent-lock
-agent-lock: $(VENV)/.installed ## Fix versions and hashes of the agent's packages anew
+agent-lock: $(VENV)/.installed ## Pin the versions and hashes of the agent's packages again
 	@$(BIN)/python agent_src/lock.py

@@ -51,7 +51,7 @@ def page(check):
         "",
         "| | |",
         "|---|---|",
-        "| looked at from | %s |" % catalog.SIDES[check.side],
+        "| checked from | %s |" % catalog.SIDES[check.side],
         "| connection modes | %s |" % ", ".join(check.modes),
         "| needs | %s |" % (check.component or "–"),
         "| severity | %s |" % check.severity,

@@ -11,6 +11,7 @@ description:
   - Internal to the playbooks of this collection.
   - Ansible skips a play that matches no host and reports success. Used in C(hosts), this lookup fails instead, and says which
     group is empty, what the limit leaves of it, and where the inventory was read from.
+  - Refuses C(--tags) and C(--start-at-task), with which a playbook of this collection would do nothing, or half of its work.
   - Returns the pattern as it is. It is meant for plays alone.
 author:
   - beta9.workers authors (@beta9)
@@ -47,6 +48,7 @@ from ansible.inventory.manager import InventoryManager, split_host_pattern
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.beta9.workers.plugins.plugin_utils import settings
 
+WHOLE = ("all", "untagged")  # tags that select every task of ours
 BUILT_IN = ("all", "ungrouped")
 USUAL_NAMES = ("inventory.yml", "inventory.yaml", "inventory.ini", "hosts.yml", "hosts.yaml", "hosts")
 MAX_NAMES = 10
@@ -61,6 +63,7 @@ class LookupModule(LookupBase):
         pattern = ",".join(terms[0]) if isinstance(terms[0], list) else terms[0]
         if context.CLIARGS.get("syntax"):
             return [pattern]
+        refuse_parts()
         wrong = settings.of_play(variables, self._templar.template)
         if wrong:
             raise AnsibleLookupError(" ".join("%(what)s: expected %(expected)s, found %(found)s. %(remedy)s" % problem for problem in wrong))
@@ -73,6 +76,17 @@ class LookupModule(LookupBase):
         if not left.intersection(matched) and matched != ["localhost"]:
             raise AnsibleLookupError(nothing_left(pattern, self.get_option("variable"), matched, variables.get("ansible_limit")))
         return [pattern]
+
+
+def refuse_parts():
+    """Refuse to run a part of a playbook: without a tag nothing would run, and report success, and a later task lacks what earlier ones found."""
+    tags = [tag for tag in context.CLIARGS.get("tags") or () if tag not in WHOLE]
+    found = "--tags " + ",".join(tags) if tags else "--start-at-task" if context.CLIARGS.get("start_at_task") else ""
+    if found:
+        raise AnsibleLookupError(
+            "expected a whole run, found %s: the playbooks of beta9.workers have no tags, and each task uses what those before it found. Run the "
+            "playbook again without it: what is right already is left as it is. Choose hosts with --limit." % found
+        )
 
 
 def matching(pattern, groups):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gateway_health
-short_description: Look at the gateway's side of workers, with all probes at once
+short_description: Check the gateway's side of workers with all probes at once
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
@@ -28,7 +28,7 @@ attributes:
     description: The module changes nothing.
 options:
   only:
-    description: Ids of the checks to look at. All by default.
+    description: Ids of the checks to run. All by default.
     type: list
     elements: str
     default: []
@@ -42,7 +42,7 @@ options:
     type: float
     default: 20
   machines:
-    description: The machines to look at.
+    description: The machines to check.
     type: list
     elements: dict
     default: []
@@ -116,7 +116,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the gateway's side of a machine
+- name: Check the gateway's side of a machine
   beta9.workers.gateway_health:
     redis_url: redis://127.0.0.1:6379/0
     machines:

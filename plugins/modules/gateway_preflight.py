@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gateway_preflight
-short_description: Tell everything about a gateway that stands in the way of onboarding, at once
+short_description: Report all problems of a gateway that prevent onboarding, at once
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
@@ -45,7 +45,7 @@ options:
   probe:
     description:
       - Whether to find out how host names are stored. For that a machine with 1 millicore and 1 MiB is created in the first pool,
-        registered, looked at, and deleted together with its token. The gateway schedules nothing on it.
+        registered, inspected, and deleted together with its token. The gateway schedules nothing on it.
     type: bool
     default: false
 """
@@ -63,7 +63,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What stands in the way. Empty when nothing does. C(pool) or C(hostnames) name what it is about, where it is not about all.
+  description: The problems found. Empty if there are none. C(pool) or C(hostnames) name what it is about, where it is not about all.
   returned: success
   type: list
   elements: dict

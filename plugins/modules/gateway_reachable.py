@@ -11,7 +11,7 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Asks the gateway's health route, without a token, until it answers or the time is over.
-  - If it does not answer, looks at the tunnel's unit, its journal and who holds its port, and names the cause.
+  - If it does not answer, inspects the tunnel's unit, its journal and who holds its port, and names the cause.
 author:
   - beta9.workers authors (@beta9)
 attributes:
@@ -30,7 +30,7 @@ options:
     type: str
     required: true
   unit:
-    description: The tunnel's unit, if the way leads through one.
+    description: The tunnel's unit, if the connection uses one.
     type: str
   wait_seconds:
     description: Longest time to wait.
@@ -54,7 +54,7 @@ reachable:
   returned: always
   type: bool
 cause:
-  description: Why not, as far as can be told.
+  description: Why not, as far as it is known.
   returned: when it did not
   type: str
 """

@@ -10,7 +10,7 @@ short_description: Name the root causes of all hosts, in one table
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Asks the gateway as an operator, and looks at its side from the host that the task is delegated to. Joins that with what
+  - Asks the gateway as an operator, and checks its side from the host that the task is delegated to. Joins that with what
     M(beta9.workers.worker_health) saw on the workers, and tells failures from consequences. Run it once for all hosts of a play.
   - Returns one table with each root cause once, and writes it as text, JSON, JUnit and a self-contained HTML page.
   - Compares the run with the one before that wrote to the same O(directory), which causes are new, still there or gone.
@@ -32,7 +32,7 @@ options:
     type: str
     required: true
   gateway_side:
-    description: Whether to look at the gateway's side from the host that the task is delegated to.
+    description: Whether to check the gateway's side from the host that the task is delegated to.
     type: bool
     default: false
   redis_url:
@@ -78,7 +78,7 @@ options:
         type: str
         required: true
   since:
-    description: When the run began, in seconds since 1970. The beginning of the first look by default.
+    description: When the run began, in seconds since 1970. The beginning of the first check by default.
     type: float
   directory:
     description:
@@ -100,7 +100,7 @@ notes:
 """
 
 EXAMPLES = r"""
-- name: Look at the workers
+- name: Check the workers
   beta9.workers.worker_health:
   register: seen
   ignore_unreachable: true
@@ -148,7 +148,7 @@ files:
   type: list
   elements: str
 since:
-  description: O(since), or the beginning of the first look.
+  description: O(since), or the beginning of the first check.
   returned: always
   type: float
 """

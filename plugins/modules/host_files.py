@@ -23,10 +23,10 @@ attributes:
     description: Shows every file that changes.
   idempotent:
     support: full
-    description: A file that is as it shall be is left alone.
+    description: A file that is already as specified is left alone.
 options:
   files:
-    description: Files that shall exist, owned by root. Directories missing on the way are made with mode 0755.
+    description: Files that must exist, owned by root. Directories missing on the way are made with mode 0755.
     type: list
     elements: dict
     default: []
@@ -45,7 +45,7 @@ options:
         default: "0644"
   kept:
     description:
-      - Files and directories whose mode and owner (root) are kept, and whose contents are not looked at. What does not exist is left out.
+      - Files and directories whose mode and owner (root) are kept, and whose contents are not compared. What does not exist is left out.
       - Links are left alone.
     type: list
     elements: dict
@@ -60,7 +60,7 @@ options:
         type: str
         required: true
   absent:
-    description: Files, links and directories that shall not exist. Directories are removed with their contents.
+    description: Files, links and directories that must not exist. Directories are removed with their contents.
     type: list
     elements: path
     default: []

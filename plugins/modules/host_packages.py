@@ -50,7 +50,7 @@ options:
     type: str
     default: ""
   upgrade:
-    description: Whether installed packages shall become the newest that the repositories and pins allow.
+    description: Whether to upgrade installed packages to the newest versions that repositories and pins allow.
     type: bool
     default: false
   stream:

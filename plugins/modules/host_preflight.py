@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_preflight
-short_description: Tell everything that stands in the way of onboarding a host, at once
+short_description: Report all problems that prevent onboarding a host, at once
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Looks at a host, and on the controller at the variables set for it, changes nothing, and returns I(all) problems in one list, each with what
+  - Inspects a host, and on the controller the variables set for it, changes nothing, and returns I(all) problems in one list, each with what
     was expected, what was found and what to do.
   - Returns the facts that later steps need as well, so that no other fact gathering is necessary.
 author:
@@ -48,10 +48,10 @@ options:
         description: Whether an admin's token was given.
         type: bool
       connection:
-        description: The way to the gateway.
+        description: Connection to the gateway.
         type: str
       gateway_host:
-        description: The gateway's SSH host. Empty is a problem where the way to the gateway needs it.
+        description: The gateway's SSH host. Empty is a problem where the connection to the gateway needs it.
         type: str
       gpus:
         description: Number of GPUs that the host has to have.
@@ -117,7 +117,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What stands in the way. Empty when nothing does.
+  description: The problems found. Empty if there are none.
   returned: always
   type: list
   elements: dict

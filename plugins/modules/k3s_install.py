@@ -94,7 +94,7 @@ code:
   returned: failure
   type: str
 cause:
-  description: What stands in the way.
+  description: The problems found.
   returned: failure
   type: str
 remedy:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_preflight
-short_description: Tell everything that stands in the way of k3s on a host, at once
+short_description: Report all problems that prevent k3s on a host, at once
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Looks at the host, and where a release has to be downloaded, at the list of checksums where it is served. Changes nothing.
+  - Inspects the host, and where a release has to be downloaded, the list of checksums where it is served. Changes nothing.
   - Returns I(all) problems, in the form of M(beta9.workers.host_preflight).
 author:
   - beta9.workers authors (@beta9)
@@ -26,7 +26,7 @@ attributes:
     description: The module never changes anything.
 options:
   version:
-    description: Release that shall be installed.
+    description: Release to install.
     type: str
     required: true
   artifact_url:
@@ -62,7 +62,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: What stands in the way. Empty when nothing does.
+  description: The problems found. Empty if there are none.
   returned: always
   type: list
   elements: dict

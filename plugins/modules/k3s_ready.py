@@ -31,7 +31,7 @@ options:
     description: Version that the node has to tell, as C(v1.36.2+k3s1). Any when left out.
     type: str
   pull_secret:
-    description: Name of a Secret of the namespace C(default) with which pods of its service account C(default) shall pull images.
+    description: Name of a Secret of the namespace C(default) with which pods of its service account C(default) pull images.
     type: str
   unwanted:
     description: Files of manifests that are not wanted any more. What they had k3s deploy is deleted, then the file.
@@ -43,7 +43,7 @@ options:
     type: int
     default: 180
   gpus:
-    description: Number of GPUs that the node has to offer. Not looked at when left out or 0.
+    description: Number of GPUs that the node has to offer. Not verified when left out or 0.
     type: int
   gpu_wait_seconds:
     description: Longest time from then until they are allocatable. The device plugin's image may have to be fetched.

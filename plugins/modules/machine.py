@@ -29,7 +29,7 @@ attributes:
       With O(machine_id) only. Without it, O(state=present) creates a machine each time.
 options:
   state:
-    description: Whether there shall be a machine.
+    description: Whether the machine should exist.
     type: str
     choices: [present, absent]
     default: present

@@ -39,7 +39,7 @@ options:
     type: str
     default: generic
   agent_version:
-    description: What the gateway shall show as the agent's version.
+    description: The agent's version, as the gateway shows it.
     type: str
     default: ansible
   metrics:

@@ -58,7 +58,7 @@ options:
     type: str
   k3s_token_file:
     description:
-      - File with the service-account token that the gateway shall use at the host's k3s.
+      - File with the service-account token that the gateway uses at the host's k3s.
       - Without it, the machine's own token is sent, as the guide does. Such a machine becomes ready, but no pod can run on it.
     type: path
   force:

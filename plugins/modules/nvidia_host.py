@@ -10,9 +10,9 @@ short_description: Tell what NVIDIA GPUs a host has, and the state of their driv
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Looks at the PCI bus, at the driver that is loaded and the one that is installed, at how it came there, and at all that decides
+  - Inspects the PCI bus, the driver that is loaded and the one that is installed, how it came there, and all that decides
     what may be done about it. Changes nothing.
-  - Without a GPU on the bus nothing else is looked at, which makes it cheap on hosts that have none.
+  - Without a GPU on the bus nothing else is inspected, which makes it cheap on hosts that have none.
   - No command is waited for longer than ten seconds. A sick driver makes commands hang.
 author:
   - beta9.workers authors (@beta9)
@@ -43,7 +43,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the GPUs
+- name: Read the state of the GPUs
   beta9.workers.nvidia_host:
   register: gpus
 

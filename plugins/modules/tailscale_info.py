@@ -26,7 +26,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Look at the tailnet from the gateway host
+- name: Read the state of the tailnet on the gateway host
   beta9.workers.tailscale_info:
   register: tailnet
 """

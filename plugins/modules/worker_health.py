@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: worker_health
-short_description: Look at a worker with all probes at once
+short_description: Check a worker with all probes at once
 version_added: "0.1.0"
 description:
   - Runs the probes of a worker side by side, each with its own time limit, all within one deadline, and returns what each saw.
@@ -27,7 +27,7 @@ attributes:
     description: The module changes nothing, unless O(active=true).
 options:
   only:
-    description: Ids of the checks to look at. All by default.
+    description: Ids of the checks to run. All by default.
     type: list
     elements: str
     default: []
@@ -78,13 +78,13 @@ options:
     type: str
     default: http://127.0.0.1:1994
   login_server:
-    description: The tailnet's control server that the worker shall be logged in at. Not compared when left out.
+    description: The tailnet's control server that the worker must be logged in to. Not compared when left out.
     type: str
   ca_path:
     description: CA certificates to trust towards the gateway.
     type: path
   gpus:
-    description: Number of GPUs that the worker shall have. By default as many as its bus shows.
+    description: Number of GPUs that the worker must have. By default as many as its bus shows.
     type: int
   k3s:
     description: Whether k3s is part of the worker's configuration.

@@ -8,6 +8,7 @@ import json
 import pathlib
 import re
 import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -47,3 +48,34 @@ def test_the_example_is_an_inventory_for_the_playbooks():
         command = ["ansible-playbook", "-i", EXAMPLE, playbook, "--list-hosts"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
         assert sorted(re.findall(r"^      (\S+)$", done.stdout, re.MULTILINE)) == hosts, done.stdout
+
+
+@pytest.mark.parametrize("part", [["--tags", "agent"], ["--start-at-task", "Ensure the agent runs"]])
+def test_a_part_of_a_playbook_is_refused(part):
+    command = ["ansible-playbook", "-i", EXAMPLE, "onboard_worker.yml", "--list-hosts", *part]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode and f"found {part[0]}" in " ".join(done.stderr.split()), done.stderr
+
+
+def test_a_host_is_looked_at_before_it_is_onboarded():
+    variables = json.dumps(
+        {
+            "ansible_python_interpreter": sys.executable,
+            "beta9_before_onboarding": True,
+            "beta9_gateway_host": "localhost",
+            "beta9_gateway_url": "http://127.0.0.1:9",
+            "beta9_pol": "gpu",
+            "beta9_workers": "all",
+        }
+    )
+    command = ["ansible-playbook", "-i", "here,", "-c", "local", "health_check.yml", "-e", variables, "-e", "ansible_become=false"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    output = " ".join(done.stdout.split())
+    assert done.returncode == 2 and "Did you mean beta9_pool?" in output and "nothing was changed" in output, done.stdout + done.stderr
+    assert "name the root causes" not in output
+
+
+def test_make_help_lists_every_target():
+    targets = re.findall(r"^\.PHONY: (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    done = subprocess.run(["make", "--no-print-directory", "help"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert re.findall(r"^  make (\S+) +\S", done.stdout, re.MULTILINE) == targets
