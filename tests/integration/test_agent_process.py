@@ -109,7 +109,7 @@ def test_gateway_that_goes_away_and_comes_back(agent, gateway):
     gateway.process.kill()
     gateway.process.wait()
     agent.problem("connection_refused")
-    time.sleep(1)
+    until(lambda: agent.state().get("failures", 0) > 1)
     gateway.start_gateway()
     start = time.monotonic()
     agent.status("ready")
@@ -131,7 +131,7 @@ def test_refused_token_is_said_once_and_a_new_one_on_disk_is_used_at_once(agent,
     good = agent.token_file.read_text()
     agent.token_file.write_text("canary-unknown-0123456789")
     agent.start().problem("token_unknown")
-    time.sleep(1.5)  # some tries
+    until(lambda: agent.state()["recent_problems"][0]["count"] > 2)
     loud = [event for event in agent.events() if event["level"] == "error"]
     assert len(loud) == 1 and loud[0]["code"] == "token_unknown" and loud[0]["remedy"] and len(gateway.requests()) > 2
     agent.settings(machine_id="0000000a", keepalive_interval="60")
@@ -214,7 +214,7 @@ def test_stop_is_bounded_while_the_gateway_is_slow(agent, gateway):
     agent.start().status("ready")
     gateway.fault({"route": "keepalive", "mode": "drip", "seconds": 60})
     before = agent.state()["keepalives"]
-    time.sleep(1.2)
+    until(lambda: time.time() > agent.state()["next_epoch"] + 0.3)  # what is due is under way, and not answered
     assert agent.state()["keepalives"] <= before + 2
     start = time.monotonic()
     assert agent.stop() == 0 and time.monotonic() - start < 12
@@ -223,7 +223,7 @@ def test_stop_is_bounded_while_the_gateway_is_slow(agent, gateway):
 def test_frozen_agent_goes_on_where_it_was(agent, gateway):
     agent.start().status("ready")
     agent.process.send_signal(signal.SIGSTOP)
-    time.sleep(2.5)
+    until(lambda: time.time() > agent.state()["next_epoch"] + 1.5)
     agent.process.send_signal(signal.SIGCONT)
     before = agent.state()["keepalives"]
     until(lambda: agent.state()["keepalives"] > before)

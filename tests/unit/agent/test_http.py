@@ -78,10 +78,9 @@ def repeat(start, piece, pause=0.0, times=10**9):
     def talk(connection, _request, stop):
         connection.sendall(start)
         for _number in range(times):
-            if stop.is_set():
-                break
             connection.sendall(piece)
-            time.sleep(pause)
+            if stop.wait(pause):
+                break
 
     return talk
 

@@ -40,12 +40,6 @@ def test_deadline_of_all():
     forever.set()
 
 
-def test_command_that_hangs_is_killed_with_its_children():
-    start = time.monotonic()
-    ran = engine.run_command(["sh", "-c", "sleep 60 & sleep 60"], 0.3)
-    assert ran.status is None and time.monotonic() - start < 3.0
-
-
 def test_flood_is_cut():
     ran = engine.run_command(["sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x"], 10.0)
     assert len(ran.output) < 2 * engine.OUTPUT_BYTES
@@ -82,13 +76,13 @@ def alive(text):
     return [pid for pid, _parent, words in host.processes() if text in " ".join(words)]
 
 
-def test_children_of_a_hanging_command_do_not_stay(tmp_path):
-    mark = "3141592%d" % (time.time_ns() % 1000)
+def test_command_that_hangs_is_killed_with_its_children():
+    mark, start = "3141592%d" % (time.time_ns() % 1000), time.monotonic()
     ran = engine.run_command(["sh", "-c", "sleep %s & sleep %s" % (mark, mark)], 0.3)
     deadline = time.monotonic() + 5
     while alive("sleep " + mark) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert ran.status is None and not alive("sleep " + mark)
+    assert ran.status is None and not alive("sleep " + mark) and time.monotonic() - start < 5.0
 
 
 def test_command_that_ends():
