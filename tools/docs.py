@@ -80,6 +80,12 @@ def sorted_index(text: str, is_hidden: Callable[[str, str], bool] = internal) ->
         if is_hidden(kind, name):
             hidden.append(line)
             text = text.replace(line, "")
+
+    def users_first(entries: re.Match) -> str:
+        pages = re.findall(r"    (\w+)_([a-z]+)\n", entries.group())
+        return "".join("    %s_%s\n" % (name, kind) for name, kind in sorted(pages, key=lambda page: is_hidden(page[1], page[0])))
+
+    text = re.sub(r"(?m)(?:^    \w+_[a-z]+\n)+", users_first, text)
     text = re.sub(r"(?m)(^~~+\n)\n\n(?=\.\. toctree|\Z)", r"\1\nOnly internal ones, see below.\n\n", text)
     return "%s\n\nInternal\n--------\n\nWhat the roles and playbooks use. These may change with any release.\n\n%s" % (text.rstrip(), "".join(hidden))
 

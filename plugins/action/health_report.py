@@ -7,7 +7,7 @@ import os
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol, secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
 from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_causes, health_history, health_look, health_remedies, health_reports, trust
 
@@ -163,9 +163,7 @@ def summary(results, since, directory, ad_hoc):
         compared = health_history.compare(history(directory), results, causes, run["started"])
         for name, text in dict(health_reports.render(results, run, causes, compared), **{HISTORY: compared.text}).items():
             path = os.path.join(directory, name)
-            with open(path + ".new", "w", encoding="utf-8") as stream:
-                stream.write(text)
-            os.replace(path + ".new", path)
+            secretfiles.replace(path, text.encode("utf-8"), 0o644)
             files.append(path)
     roots = health_reports.roots(results)
     statistic = {

@@ -192,33 +192,36 @@ def memory_mib(value):
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
+# The fields of a register, and what each has to be
+REGISTER = {
+    "token": token,
+    "machine_id": machine_id,
+    "hostname": hostname,
+    "provider_name": provider_name,
+    "pool_name": pool_name,
+    "cpu": cpu,
+    "memory": memory,
+    "gpu_count": gpu_count,
+    "private_ip": ip_address,
+}
+
 
 def register_payload(token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT):
     """Return the body of POST /register: every value a string.
 
     token is what the gateway will use as bearer token of this host's k3s: the service account's where there is one.
     """
-    check = globals()  # the parameters have the names of the fields, and so of their validators
-    return {
-        "token": check["token"](token),
-        "machine_id": check["machine_id"](machine_id),
-        "hostname": check["hostname"](hostname),
-        "provider_name": check["provider_name"](provider_name),
-        "pool_name": check["pool_name"](pool_name),
-        "cpu": check["cpu"](cpu),
-        "memory": check["memory"](memory),
-        "gpu_count": check["gpu_count"](gpu_count),
-        "private_ip": ip_address(private_ip),
-    }
+    given = {"token": token, "machine_id": machine_id, "hostname": hostname, "provider_name": provider_name, "pool_name": pool_name}
+    given.update(cpu=cpu, memory=memory, gpu_count=gpu_count, private_ip=private_ip)
+    return {field: check(given[field]) for field, check in REGISTER.items()}
 
 
 def keepalive_payload(machine_id, pool_name, provider_name=PROVIDER_DEFAULT, agent_version="", metrics=None):
     """Return the body of POST /keepalive. metrics are always there: some gateways crash without them."""
-    check = globals()
     return {
-        "machine_id": check["machine_id"](machine_id),
-        "pool_name": check["pool_name"](pool_name),
-        "provider_name": check["provider_name"](provider_name),
+        "machine_id": REGISTER["machine_id"](machine_id),
+        "pool_name": REGISTER["pool_name"](pool_name),
+        "provider_name": REGISTER["provider_name"](provider_name),
         "agent_version": str(agent_version),
         "metrics": _metrics(metrics or {}),
     }

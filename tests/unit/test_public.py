@@ -99,7 +99,7 @@ Filter Plugins
 
 def test_site_lists_what_is_internal_last():
     first, last = docs.sorted_index(INDEX).split("Internal\n--------\n")
-    assert "machine module" in first and "    host_files_module\n    machine_module\n" in first
+    assert "machine module" in first and "    machine_module\n    host_files_module\n" in first
     assert (
         "host_files module" not in first
         and "valid filter" not in first
