@@ -107,7 +107,7 @@ def prometheus(agent, now):
     add("gpus", "gauge", "GPUs, or MIG instances, that are offered.", ({}, gpu.count))
     add("gpus_free", "gauge", "Those without a compute process, on GPUs that are fit for work.", ({}, gpu.free))
     _gpus(add, gpu.health)
-    add("gpu_reading_stale", "gauge", "1 while the GPUs can't be read and the last good reading is told.", ({}, int(gpu.stale_seconds is not None)))
+    add("gpu_reading_stale", "gauge", "1 while the GPUs can't be read and the last good reading is reported.", ({}, int(gpu.stale_seconds is not None)))
     unreadable = [({"what": name}, 1) for name in sorted(agent.machine.troubles)]
     add("unreadable", "gauge", "1 for each reading that fails.", *unreadable)
     return "\n".join(lines) + "\n"
@@ -128,7 +128,7 @@ def _gpus(add, health):
     add("gpu_health_timestamp_seconds", "gauge", "When the figures of the GPUs were read.", ({}, health.epoch))
     add("gpu_fit", "gauge", "Whether a GPU is fit for work.", *((who[index], int(index not in health.unfit)) for index in who))
     found = ((dict(who[finding.gpu], check=finding.check, code=finding.code, severity=finding.severity), 1) for finding in health.findings)
-    add("gpu_problem", "gauge", "1 for each problem of a GPU, by the health check that tells of it.", *found)
+    add("gpu_problem", "gauge", "1 for each problem of a GPU, by the health check that reports it.", *found)
     figures("gpu_accepted", "gauge", "Whether a GPU passed its acceptance.", lambda gpu: _truth(health.accepted.get(gpu.get("uuid"))))
     figures("gpu_temperature_celsius", "gauge", "Temperature.", lambda gpu: gpu.get("temperature"))
     figures("gpu_power_watts", "gauge", "Power that is drawn.", lambda gpu: _thousandth(gpu.get("power")))

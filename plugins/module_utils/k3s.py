@@ -161,7 +161,7 @@ def fetch(url, path, digest, ca_path=None):
             stream.flush()
             os.fsync(stream.fileno())
         if promised and int(promised) != size:
-            raise Refused("k3s_download", url, "%s bytes" % promised, "%d: the transfer ended early" % size, "Run again; look at the server if it stays so.")
+            raise Refused("k3s_download", url, "%s bytes" % promised, "%d: the transfer ended early" % size, "Run again; check the server if it stays so.")
         if found.hexdigest() != digest:
             raise _wrong_sum(url, digest, found.hexdigest())
     except OSError as error:

@@ -92,7 +92,7 @@ class Apt:
         if package_locks.booting():
             rc, out, err = self.run(["timeout", str(self.lock_seconds), "cloud-init", "status", "--wait"])
             if rc == 124:
-                remedy = "Look at it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
+                remedy = "Check it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
                 raise StillBusy("cloud-init", "its end within %d s" % self.lock_seconds, tail(out or err) or "that it still runs", remedy)
         found = package_locks.wait(self.lock_seconds)
         if found:
@@ -281,7 +281,7 @@ class Dnf:
     def install(self, specs):
         rc, out, err = self._dnf(["--assumeyes"], specs)
         if rc:
-            raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Mend what it says, and run again.")
+            raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Fix what it reports, and run again.")
 
     def held(self):
         """Return the packages that are locked to the version that is installed."""

@@ -102,7 +102,7 @@ def _of_host(params, facts):
             yield problem("name resolution", "an address for %s" % name, "none", "Correct the host's DNS or /etc/hosts, or use an address in the inventory.")
     wanted = (params["settings"] or {}).get("gpus")
     if wanted and not facts["gpu_pci_count"]:
-        yield problem("GPUs", "%d (beta9_gpus)" % wanted, "none on the PCI bus", "Correct beta9_gpus, or look at the host's hardware and BIOS.")
+        yield problem("GPUs", "%d (beta9_gpus)" % wanted, "none on the PCI bus", "Correct beta9_gpus, or check the host's hardware and BIOS.")
     for listener in facts["tunnel_listeners"]:
         if listener["process"] not in ("ssh", None):
             yield problem(

@@ -593,7 +593,7 @@ STATUSES = {
     404: Code(
         "route_missing",
         "this gateway build does not have this endpoint, or something else answers at this address",
-        "Check the address. If /api/v1/health is well, upgrade the gateway to a build with the keepalive endpoint.",
+        "Check the address. If /api/v1/health returns ok, upgrade the gateway to a build with the keepalive endpoint.",
     ),
     501: Code("route_missing", "this gateway build does not take this method here", "Compare the versions of gateway and collection."),
     502: Code("gateway_unavailable", "timed out upstream: a proxy in front of the gateway got no answer from it", CHECK_PODS, True),
@@ -628,14 +628,14 @@ TRANSPORT = {
         "Start the tunnel (systemctl start beta9-tunnel) or the gateway, or correct the port.",
         True,
     ),
-    "reset": Code("connection_reset", "the connection was cut", "Look at the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
+    "reset": Code("connection_reset", "the connection was cut", "Read the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
     "empty": Code(
         "empty_reply",
         "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
         "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport",
         True,
     ),
-    "timeout": Code("timeout", "no answer in time", "Check the way to the gateway, and its load.", True),
+    "timeout": Code("timeout", "no answer in time", "Check the network path to the gateway, and its load.", True),
     "tls": Code(
         "tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."
     ),

@@ -158,7 +158,7 @@ def ask(run: Run, user: str, address: str | None = None) -> Answer:
     status, out, err = run([program(), *given, "-T", "-C", f"user={user},host={address},addr={address}"])
     if status != 0:
         reason = (err or out).strip().splitlines()
-        raise SshdError(f"sshd refuses its own configuration: {reason[-1] if reason else status}. Correct it; sshd -t tells when it is right")
+        raise SshdError(f"sshd refuses its own configuration: {reason[-1] if reason else status}. Correct it; sshd -t verifies it")
     settings: dict = {}
     for line in out.splitlines():
         keyword, _blank, value = line.partition(" ")

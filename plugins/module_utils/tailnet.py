@@ -113,7 +113,7 @@ def plan(status, prefs, wish):
     if moved and not wish["force_reauth"]:
         return Plan(None, {}, moved)
     if moved:
-        return _with_key("move", settings, wish, "The node shall get another login: %s." % moved.found)
+        return _with_key("move", settings, wish, "The node needs another login: %s." % moved.found)
     return Plan("resume" if status.get("BackendState") == "Stopped" else None, settings, None)
 
 

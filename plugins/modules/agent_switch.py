@@ -179,7 +179,7 @@ class Switch:
         try:
             self.apply(self.version, self.wish())
         except OSError as error:
-            return False, {"status": "stopped", "code": "host_refuses", "cause": str(error), "remedy": "Mend the host and run it again."}
+            return False, {"status": "stopped", "code": "host_refuses", "cause": str(error), "remedy": "Fix the host and run it again."}
         return self.ready(self.module.params["wait_seconds"])
 
     def back(self, before, failed, files, seconds):

@@ -114,7 +114,7 @@ def keep(entry, check_mode):
 
 def repaired(path):
     """Return the diff of a path of which only mode or owner, its own or its directory's, was not right."""
-    return {"before": "mode or owner wrong\n", "after": "mode and owner as they shall be\n", "before_header": path, "after_header": path}
+    return {"before": "mode or owner wrong\n", "after": "mode and owner repaired\n", "before_header": path, "after_header": path}
 
 
 def drop(path, check_mode):

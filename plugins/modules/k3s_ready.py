@@ -164,7 +164,7 @@ def look(module, version=None):
     if not ready or ready[0]["status"] != "True":
         return "the node is not Ready: %s" % (ready[0].get("message", "") if ready else "no condition"), known
     if version and told != version:
-        return "the node tells version %s" % told, known
+        return "the node reports version %s" % told, known
     if unit.get("ActiveState") != "active":
         return "the unit is %s (%s)" % (unit.get("ActiveState", "unknown"), unit.get("SubState", "")), known
     if not beats(lease, unit):
@@ -215,8 +215,8 @@ def use_pull_secret(module, name):
     if rc == 0 and not module.check_mode:
         rc, _out, err = k3s.kubectl(module, "patch", *account, "-p", json.dumps({"imagePullSecrets": [{"name": name}]}))
     if rc:
-        seen = "k3s: expected a service account default that can be told of k3s_image_pull_secrets, found: %s" % k3s_api.complaint(err)
-        fail(module, "k3s_pull_secret", seen, "Look at k3s (k3s kubectl get serviceaccounts -n default), and run again.")
+        seen = "k3s: expected a service account default that takes k3s_image_pull_secrets, found: %s" % k3s_api.complaint(err)
+        fail(module, "k3s_pull_secret", seen, "Check k3s (k3s kubectl get serviceaccounts -n default), and run again.")
     return True
 
 
@@ -227,7 +227,7 @@ def take_away(module, manifests):
         rc, _out, err = k3s.kubectl(module, "delete", "-f", path, "--ignore-not-found", "--wait=false")
         if rc:
             seen = "k3s: expected that what %s deployed can be deleted, found: %s" % (path, k3s_api.complaint(err))
-            fail(module, "k3s_delete", seen, "Look at k3s (journalctl -u k3s -n 50), and run again.")
+            fail(module, "k3s_delete", seen, "Check k3s (journalctl -u k3s -n 50), and run again.")
         os.unlink(path)
     return bool(there)
 

@@ -116,7 +116,7 @@ def revoke(module) -> None:
         module, "delete", "serviceaccount/" + name, "secret/" + name, "-n", module.params["namespace"], "--ignore-not-found", "--timeout=20s"
     )
     if rc:
-        remedy = "Look at journalctl -u k3s -n 50, and run again. The token that was there is still valid."
+        remedy = "Check journalctl -u k3s -n 50, and run again. The previous token is still valid."
         cause = "expected that the service account can be deleted, found: %s" % k3s_api.complaint(err)
         module.fail_json(msg="k3s service account: %s. %s" % (cause, remedy), code="k3s_token", cause=cause, remedy=remedy)
 
@@ -177,7 +177,7 @@ def main():
     if module.check_mode and not token:
         module.exit_json(changed=not os.path.exists(params["path"]))
     if found and not module.check_mode:
-        remedy = "Look at k3s kubectl get serviceaccount,role,rolebinding,secret -n %s, and at journalctl -u k3s -n 50." % params["namespace"]
+        remedy = "Check k3s kubectl get serviceaccount,role,rolebinding,secret -n %s, and journalctl -u k3s -n 50." % params["namespace"]
         cause = "expected a token that may do what the gateway does within %d s, found: %s" % (params["wait_seconds"], found)
         module.fail_json(msg="k3s service account: %s. %s" % (cause, remedy), code="k3s_token", cause=cause, remedy=remedy)
     changed = secretfiles.ensure_directory(os.path.dirname(params["path"]), module.check_mode)

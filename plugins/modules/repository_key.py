@@ -84,7 +84,7 @@ def fetch(module, url):
     """Return the content behind a URL."""
     answer, info = fetch_url(module, url, timeout=30)
     if info["status"] not in (200, -1) or answer is None:
-        module.fail_json(msg="%s: expected a key file, found %s. Check the URL, and the way to it." % (url, info["msg"]))
+        module.fail_json(msg="%s: expected a key file, found %s. Check the URL, and the network path to it." % (url, info["msg"]))
     return answer.read(KEY_BYTES)
 
 

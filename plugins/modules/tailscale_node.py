@@ -212,7 +212,7 @@ def leave(module, program, status, prefs):
     present = bool(ours and status and tailnet.logged_in(status, prefs))
     if present and tailscale.over_tailnet():
         module.fail_json(
-            msg="tailnet: expected a connection by another way, found that Ansible came in over the tailnet that it shall leave. "
+            msg="tailnet: expected a connection outside of the tailnet, found that Ansible came in over the tailnet that the host is to leave. "
             "Set ansible_host to another address of this host, then run again.",
             code="over_tailnet",
         )
@@ -257,7 +257,7 @@ def main():
     if status is None:
         if module.check_mode:
             module.exit_json(changed=True, actions=["login"], pending=False, node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""})
-        text = "tailnet: expected an answer of tailscaled, found none%s. Look at: systemctl status tailscaled"
+        text = "tailnet: expected an answer of tailscaled, found none%s. Check: systemctl status tailscaled"
         module.fail_json(msg=text % last_words(module), code="stopped")
     restarted = tailnet.forgotten(status, wish["seen_addresses"]) and not tailscale.over_tailnet()
     if restarted and not module.check_mode:
@@ -296,7 +296,7 @@ def explain(text, wish):
     elif "auth" in text.lower() and ("key" in text.lower() or "invalid" in text.lower()):
         remedy = "Make a new auth key at the control server: this one is wrong, used up or expired."
     else:
-        remedy = "Check tailscale_login_server (%s) and the way to it." % (wish["login_server"] or tailnet.TAILSCALE_SERVERS[-1])
+        remedy = "Check tailscale_login_server (%s) and the network path to it." % (wish["login_server"] or tailnet.TAILSCALE_SERVERS[-1])
     return "tailnet: expected a login, found: %s. %s" % (text, remedy)
 
 
@@ -320,7 +320,7 @@ def finish(module, program, plan, wish, before, prefs, was_pending, actions):
         secretfiles.write(tailscale.JOINED, "%s %s %d\n" % (found["login_server"], found["address"], time.time()), 0o644)
     if found["state"] != "Running" or not found["online"]:
         module.fail_json(
-            msg="tailnet: expected the node online within %d s, found %s, %s. Look at: tailscale status; journalctl -u tailscaled"
+            msg="tailnet: expected the node online within %d s, found %s, %s. Check: tailscale status; journalctl -u tailscaled"
             % (wish["timeout_seconds"], found["state"], "; ".join(found.get("health") or []) or "not online"),
             code="offline",
             node=found,

@@ -110,7 +110,7 @@ def _row(root: Mapping[str, Any], health: Mapping[str, Any], failure: str, check
     found = next((verdict["found"] for verdict in health["verdicts"] if verdict["id"] == root["id"]), "")
     why = failure or found or health["message"]
     if status in ("unknown", "crash") and health["outcome"] == "healthy":
-        return [name, done, "healthy, though the check could not look again: %s" % why]
+        return [name, done, "healthy, though the check could not run again: %s" % why]
     return [name, done, "not healed (%s)%s. Do: %s" % (status, ": " + why if why else "", root["remedy"])]
 
 

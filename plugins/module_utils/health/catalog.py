@@ -109,7 +109,7 @@ SSH_CAUSES = {
     "unreachable": ("the worker has no route to the gateway host", inspect(WORKER, "ip route", "Correct the worker's network, or autossh_gateway_address.")),
     "closed": (
         "the gateway host takes the connection and closes it before SSH begins: sshd refuses this address, or has too many logins waiting",
-        inspect(GATEWAY_HOST, SSHD_LOG, "Look at MaxStartups and PerSourcePenalties of sshd, at fail2ban, and at hosts.deny."),
+        inspect(GATEWAY_HOST, SSHD_LOG, "Check MaxStartups and PerSourcePenalties of sshd, fail2ban, and hosts.deny."),
     ),
     "silent": (
         "the gateway host takes the connection and says nothing: sshd hangs, or a firewall between both holds it",
@@ -123,7 +123,7 @@ SSH_CAUSES = {
     "cut": ("the connection to the gateway host is cut during the login", inspect(GATEWAY_HOST, SSHD_LOG)),
     "slow": (
         "the gateway host's sshd does not finish the login in time",
-        inspect(GATEWAY_HOST, SSHD_LOG, "Look at the host's load, at UseDNS of sshd, and at its PAM configuration."),
+        inspect(GATEWAY_HOST, SSHD_LOG, "Check the host's load, UseDNS of sshd, and its PAM configuration."),
     ),
     "host_key": (
         "the gateway host shows another host key than the pinned one",
@@ -246,7 +246,7 @@ CHECKS = (
         "tunnel.files",
         "The tunnel's files on the gateway host are root's, and each key has a worker's limits",
         GATEWAY,
-        "Whoever may write the keys lets in whom he likes; a key without limits has a way to every port of the gateway host.",
+        "Whoever may write the keys can authorize anyone; a key without limits opens every port of the gateway host.",
         {
             "mode": ("the workers' keys on the gateway host may be written by others than root, or not be read by sshd", ONBOARD),
             "drop_in": (
@@ -335,7 +335,7 @@ CHECKS = (
             "timeout": (
                 "the gateway's address does not answer: routing or a firewall",
                 inspect(
-                    WORKER, "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"", "Open the way to the gateway's port in routing and firewalls."
+                    WORKER, "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"", "Open the gateway's port in routing and firewalls."
                 ),
             ),
             "dns": (
@@ -372,7 +372,7 @@ CHECKS = (
                 says("not_gateway"),
                 inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993)."),
             ),
-            "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Look at its load.")),
+            "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Check its load.")),
             "tls_failed": (says("tls_failed"), first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
             "gateway_unavailable": (
                 "timed out upstream: a proxy in front of the gateway gets no answer from it",
@@ -397,7 +397,7 @@ CHECKS = (
                 inspect(
                     WORKER,
                     "journalctl --no-pager -u beta9-tunnel --since -1h",
-                    "Each line with exited or timeout is a drop; the times tell what else happened then.",
+                    "Each line with exited or timeout is a drop; the times show what else happened then.",
                 ),
             ),
             "": ("the connection to the gateway is not stable", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
@@ -686,7 +686,7 @@ CHECKS = (
         {
             "": (
                 "the agent had to register more than twice within 30 minutes",
-                inspect(WORKER, "journalctl --no-pager -u beta9-agent --since -30min", "Look at the interval and at drops of the tunnel."),
+                inspect(WORKER, "journalctl --no-pager -u beta9-agent --since -30min", "Check the interval, and the tunnel for drops."),
             )
         },
         ("P01",),
@@ -863,7 +863,7 @@ CHECKS = (
         "gpu.xid",
         "The driver reported no Xid error since boot",
         WORKER,
-        "An Xid error tells of a failing GPU, driver or program.",
+        "An Xid error points to a failing GPU, driver or program.",
         {
             "lost": (
                 "a GPU fell off the bus (Xid 79)",
@@ -891,9 +891,9 @@ CHECKS = (
             ),
             "program": (
                 "programs made errors on the GPU (Xid 8, 11, 13, 25, 31, 32, 39, 43, 45, 68, 69 or 80)",
-                inspect(WORKER, KERNEL_GPU, "Look at the program whose process the message names."),
+                inspect(WORKER, KERNEL_GPU, "Check the program whose process the message names."),
             ),
-            "": ("the driver reported Xid errors", inspect(WORKER, KERNEL_GPU, "NVIDIA's Xid catalogue tells what each number asks for.")),
+            "": ("the driver reported Xid errors", inspect(WORKER, KERNEL_GPU, "NVIDIA's Xid catalogue says what each number requires.")),
         },
         ("U02",),
         ("U09", "U11", "U12", "U17", "U20", "U21"),
@@ -1035,7 +1035,7 @@ CHECKS = (
         {
             "": (
                 "the clock for programs of a GPU is set below its default",
-                repair(WORKER, "nvidia-smi --reset-applications-clocks", "Remove what sets it at boot. Clocks that are locked (-lgc) NVML does not tell of."),
+                repair(WORKER, "nvidia-smi --reset-applications-clocks", "Remove what sets it at boot. NVML does not report locked clocks (-lgc)."),
             )
         },
         ("U05",),
@@ -1150,7 +1150,7 @@ CHECKS = (
                 inspect(
                     WORKER,
                     "systemctl --no-pager status nvidia-fabricmanager || true",
-                    "Look at the fabric manager's log, then drain the machine and reboot.",
+                    "Check the fabric manager's log, then drain the machine and reboot.",
                 ),
             ),
             "not_started": (
@@ -1188,7 +1188,7 @@ CHECKS = (
             ),
             "": (
                 "GPUs with NVLink can't read each other's memory",
-                inspect(WORKER, "nvidia-smi topo -p2p r", "Look at IOMMU and ACS in the firmware, and at the virtual machine's passthrough."),
+                inspect(WORKER, "nvidia-smi topo -p2p r", "Check IOMMU and ACS in the firmware, and the virtual machine's passthrough."),
             ),
         },
         ("U05",),
@@ -1467,7 +1467,7 @@ CHECKS = (
             ),
             "timeout": (
                 "the tunnel's target does not answer to the gateway host",
-                inspect(CLUSTER, "{kubectl} get pods,services", "Look at the firewall between both."),
+                inspect(CLUSTER, "{kubectl} get pods,services", "Check the firewall between both."),
             ),
             "name": ("the gateway host can't resolve the name of the tunnel's target", first("Correct the target in autossh_forwards.", ONBOARD)),
             "": ("the tunnel's target takes no connection from the gateway host", inspect(CLUSTER, "{kubectl} get pods,services")),
@@ -1483,7 +1483,7 @@ CHECKS = (
         "gateway.direct",
         "The gateway answers inside its cluster",
         GATEWAY,
-        "Tells whether the gateway or the way to it is at fault.",
+        "Shows whether the gateway or the path to it is at fault.",
         {"": ("the gateway does not answer even inside its cluster", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50"))},
         ("G01",),
         ("G02", "G03", "G09"),
@@ -1661,7 +1661,7 @@ CHECKS = (
         "pool is degraded, skipping pool sizing: nothing is started in it.",
         {
             "no_ready_machine": ("no machine of the pool is ready", person("Remove the causes that this report names for the pool's machines.")),
-            "pending_workers": ("too many workers of the pool are pending", inspect(WORKER, "k3s kubectl get pods -A", "Look at V02, K05 and U07.")),
+            "pending_workers": ("too many workers of the pool are pending", inspect(WORKER, "k3s kubectl get pods -A", "Check V02, K05 and U07.")),
             "": ("the gateway calls the pool degraded", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50")),
         },
         ("G09",),
@@ -1675,7 +1675,7 @@ CHECKS = (
         "gateway.log",
         "No errors of this pool in the gateway log",
         GATEWAY,
-        "The log tells what the gateway fails at.",
+        "The log shows what the gateway fails at.",
         {
             "k3s": ("the gateway fails to reach the k3s of a worker", person("See V02 and K05 of that worker.")),
             "provider": (

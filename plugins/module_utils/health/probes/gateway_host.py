@@ -63,7 +63,7 @@ def sshd(context: Context) -> dict:
     if not os.path.isdir(os.path.dirname(sshd_effective.KEYS_PATH)):
         return not_applicable("this host is no end of tunnels")
     if os.geteuid() != 0:
-        raise Unknown("what sshd does is only told to root: run with become")
+        raise Unknown("only root can read what sshd does: run with become")
     port = int(tunnel.get("port") or 22)
     if not context.shared(f"listeners:{port}", lambda: host.listeners(port)):
         return bad("not_listening", f"nothing listens on port {port} of the gateway host")

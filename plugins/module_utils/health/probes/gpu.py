@@ -168,7 +168,7 @@ def judged(check):
             text = "; ".join("GPU %d %s" % (finding.gpu, finding.text) for finding in findings)
             return (warn if findings[0].severity == gpu_health.WARN else bad)(findings[0].code, text, gpus=sorted({finding.gpu for finding in findings}))
         told = gpu_health.told(seen, check)
-        return ok("%d GPUs" % told) if told else not_applicable("no GPU of this host tells it")
+        return ok("%d GPUs" % told) if told else not_applicable("no GPU of this host reports it")
 
     run.__doc__ = judged.__doc__
     return run

@@ -463,7 +463,7 @@ def interval(context):
     state = state_of(context)
     seconds = state.get("keepalive_interval_seconds")
     if seconds is None:
-        raise Unknown("the agent tells no interval")
+        raise Unknown("the agent reports no interval")
     if seconds >= protocol.KEEPALIVE_MAX_INTERVAL_SECONDS:
         return bad("", "every %d s" % seconds)
     last = state.get("last_keepalive_epoch")
@@ -488,7 +488,7 @@ def flapping(context):
     """M06: registrations of the last half hour that nobody asked for."""
     times = state_of(context).get("registration_epochs")
     if times is None:
-        raise Unknown("the agent tells no registrations")
+        raise Unknown("the agent reports no registrations")
     recent = [moment for moment in times if moment > time.time() - FLAPPING_SECONDS]
     found = "%d registrations in 30 minutes" % len(recent)
     return bad("", found) if len(recent) > 2 and max(recent) > time.time() - SETTLED_SECONDS else ok(found)
