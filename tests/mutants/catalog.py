@@ -187,7 +187,8 @@ AGENT_MISTAKES = {
         ("return mode is not None and mode[0] == 1", "return mode is not None"),
         ("return mode is not None and mode[0] == 1", "return mode is not None and mode[1] == 1"),
         ("        if self.wanted == ():\n            return Reading()\n", ""),
-        ("return sum(unit.free for unit in self.units)", "return len(self.units)"),
+        ("return sum(unit.free and int(", "return sum(int("),
+        ('not in unfit for unit in self.units)', 'not in () for unit in self.units)'),
         (
             "        if self._last is None:\n            return Reading(trouble=trouble)\n",
             "        if True:\n            return Reading(trouble=trouble)\n",
@@ -575,7 +576,6 @@ HEALTH_MISTAKES = {
         ("(SSH_CONFIG in words or any(", "(any("),
         ("if not 1 <= interval <= 60:", "if not 1 <= interval <= 600:"),
         ("if count > 3:", "if count >= 3:"),
-        ("if abs(skew) > 30 else", "if skew > 30 else"),
         ("if len(lost) > 3 and", "if len(lost) > 30 and"),
         ('    if others:\n        return bad("duplicate"', '    if False:\n        return bad("duplicate"'),
         ("and int(match.group(1)) == port else None", "else None"),

@@ -8,7 +8,7 @@ The tests run once under coverage first, which tells which of them reach which l
 same). A mutant is tried, in a copy of the tree, against those that reach it, the quickest first.
 
 Writes build/mutants.json: {AREA: {"tried", "killed", "survivors": [{"file", "line", "was", "is", "tests"}], "seconds"}}, the area "all"
-being the sum. Ends with 1 when less than nine of ten are killed, or when a mutant of catalog.py fits nowhere any more.
+being the sum. Ends with 1 when less than nine of ten are killed, or when fewer than 150 of catalog.py fit the code as it is now.
 
     run.py [--area NAME ...] [--number N] [--only TEXT] [--jobs N] [--keep] [--list]
 """
@@ -56,6 +56,7 @@ AREAS = {
     "host": ("plugins/module_utils/*.py",),
     "controller": ("plugins/plugin_utils/*.py", "plugins/filter/*.py", "plugins/inventory/*.py", "plugins/lookup/*.py"),
 }
+ENOUGH = 150  # made by hand
 OPPOSITE = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -387,9 +388,11 @@ def main() -> int:
         print(f"{name}: {results[name]['killed']} of {results[name]['tried']} killed", flush=True)
     results.pop("all", None)
     results["all"] = {key: sum(area[key] for area in results.values()) for key in ("tried", "killed", "seconds")}
+    results["all"]["stale"] = [f"{mistake.file}: {mistake.was}" for mistake in stale]
     report.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"all: {results['all']['killed']} of {results['all']['tried']} killed")
-    return 1 if stale or results["all"]["killed"] < 0.9 * results["all"]["tried"] else 0
+    few = not options.area and len(catalog.MISTAKES) - len(stale) < ENOUGH
+    return 1 if few or results["all"]["killed"] < 0.9 * results["all"]["tried"] else 0
 
 
 if __name__ == "__main__":
