@@ -161,15 +161,15 @@ def of_function(name: str, tree: ast.Module, function: ast.AST) -> list[tuple[st
 def with_source(made: tuple) -> Mutant:
     """Return a generated mutant with the whole changed file."""
     mutant, tree, node, number = made
-    other = list(changes(node))[number]
+    wanted, other = node, list(changes(node))[number]
 
     class Change(ast.NodeTransformer):
         """Puts the changed node in its place."""
 
-        def visit(self, found: ast.AST) -> ast.AST:
-            return ast.copy_location(other, found) if found is node else super().visit(found)
+        def visit(self, node: ast.AST) -> ast.AST:
+            return ast.copy_location(other, node) if node is wanted else super().visit(node)
 
-    changed = ast.unparse(ast.fix_missing_locations(Change().visit(copy_keeping(tree, node))))
+    changed = ast.unparse(ast.fix_missing_locations(Change().visit(copy_keeping(tree, wanted))))
     return mutant._replace(source=changed)
 
 

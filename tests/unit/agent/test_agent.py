@@ -290,7 +290,11 @@ def test_reload_is_counted_and_a_refused_one_is_told_until_one_is_taken(make, tm
 
     agent = make(reload(False), note, reload(True), note)
     agent.good = agent._load
-    agent.bad = lambda: (_ for _ in ()).throw(protocol.InvalidField("pool_name", "a name", "nothing"))
+
+    def bad():
+        raise protocol.InvalidField("pool_name", "a name", "nothing")
+
+    agent.bad = bad
     agent.run()
     assert told == [(1, "pool_name: expected a name, found nothing"), (2, None)]
 

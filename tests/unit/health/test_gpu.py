@@ -251,6 +251,8 @@ def test_nvml_that_does_not_answer_is_told_once(state, nvml_double, monkeypatch)
     seen = seen_by(nvml_double, "nvml=18\n", monkeypatch)
     assert seen.pop("U05")["code"] == "mismatch"
     assert {entry["outcome"] for entry in seen.values()} == {"unknown"}
+
+
 def test_host_without_gpu_is_left_alone(state, monkeypatch):
     state(present=0)
     monkeypatch.setattr(gpu_host, "given_away", dict)

@@ -74,9 +74,11 @@ def serving(server: Server, tls: ssl.SSLContext | None = None):
     server.url = f"{'https' if tls else 'http'}://127.0.0.1:{httpd.server_port}"
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    yield server
-    httpd.shutdown()
-    httpd.server_close()
+    try:
+        yield server
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
 
 
 @pytest.fixture
