@@ -80,5 +80,5 @@ def text(remedy: Mapping, where: str = "") -> str:
     parts = [str(remedy["prose"])] if remedy.get("prose") else []
     if remedy.get("command"):
         place = where or remedy.get("host") or "the " + str(remedy["where"])
-        parts.append("on %s: %s" % (place, remedy["command"]))
+        parts.append("%s %s: %s" % ("On" if parts else "on", place, remedy["command"]))  # after a sentence of prose
     return " ".join(parts)

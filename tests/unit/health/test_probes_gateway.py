@@ -211,7 +211,7 @@ def test_protocol_of_redis():
     assert redis.call("HMGET", "k", "é") == ["ready", None, [7, "é"]]
     with pytest.raises(OSError, match="ERR unknown command"):
         redis.call("NO")
-    with pytest.raises(OSError, match="closed"):
+    with pytest.raises(OSError, match="closed|reset by peer"):
         redis.call("PING")
     server.join(5)
     expected = b"*3\r\n$4\r\nAUTH\r\n$3\r\nops\r\n$4\r\npass\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$4\r\nPING\r\n"
