@@ -28,20 +28,46 @@ PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages be
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
-def package_manager():
-    """Return apt or dnf, whichever this host has, or an empty string."""
-    return next((name for name, path in (("apt", "/usr/bin/apt-get"), ("dnf", "/usr/bin/dnf")) if os.path.exists(path)), "")
+def package_manager(root="/usr/bin"):
+    """Return apt, dnf or dnf5, whichever this host has, or an empty string. What dnf5 says is another language than that of dnf 4."""
+    for name, program in (("apt", "apt-get"), ("dnf", "dnf"), ("dnf5", "dnf5")):
+        path = os.path.join(root, program)
+        if os.path.exists(path):
+            return "dnf5" if os.path.basename(os.path.realpath(path)) == "dnf5" else name
+    return ""
 
 
-def os_release(path="/etc/os-release"):
-    """Return the keys of os-release(5), unquoted."""
-    found = {}
-    with open(path, encoding="utf-8") as stream:
-        for line in stream:
-            key, equals, value = line.strip().partition("=")
-            if equals and not key.startswith("#"):
-                found[key] = value.strip("\"'")
-    return found
+def os_release(*paths):
+    """Return the keys of os-release(5), unquoted; {} where there is no such file."""
+    for path in paths or ("/etc/os-release", "/usr/lib/os-release"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                rows = [line.strip().partition("=") for line in stream if not line.startswith("#")]
+        except OSError:
+            continue
+        return {key: value.strip("\"'") for key, equals, value in rows if equals}
+    return {}
+
+
+def container():
+    """Return which container this system runs in (docker, podman, lxc), wsl, or an empty string."""
+    if "microsoft" in os.uname().release.lower():
+        return "wsl"
+    # systemd writes it down; without systemd the container's first process was told
+    for path, pattern in (("/run/systemd/container", r"([a-z][a-z0-9-]*)\s*\Z"), ("/proc/1/environ", r"(?:\A|\0)container=([a-z][a-z0-9-]*)(?:\0|\Z)")):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                found = re.search(pattern, stream.read(65536))
+        except OSError:
+            continue
+        if found:
+            return found.group(1)
+    return next((name for name, path in (("docker", "/.dockerenv"), ("podman", "/run/.containerenv")) if os.path.exists(path)), "")
+
+
+def read_only(path):
+    """Return whether a file system is mounted so that nothing can be written to it."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def memory_mib(path="/proc/meminfo"):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import preflight
+from ansible_collections.beta9.workers.plugins.module_utils import preflight, systems
 
 OPEN, CLOSED = "open", "closed"
 NEWER = 9999
@@ -167,7 +167,7 @@ def _wish_problems(wish):
 def _choice(facts, system, wish, problems):
     """Return source, branch, flavour and packages; append to problems what stands in the way."""
     if system is None or facts["architecture"] not in system["architectures"]:
-        supported = "one of %s" % ", ".join(wish["systems"]) if system is None else "architecture " + " or ".join(system["architectures"])
+        supported = "one of %s" % systems.words() if system is None else "architecture " + " or ".join(system["architectures"])
         problems.append(
             preflight.problem(
                 "NVIDIA driver",
@@ -208,6 +208,15 @@ def _choice(facts, system, wish, problems):
             )
     repository = {key: _fill(value, branch, flavour, facts) if isinstance(value, str) else value for key, value in chosen["repository"].items()}
     repository.update({key: value for key, value in wish["repository"].items() if value})
+    if repository.get("key_url") and not repository["key_fingerprint"]:
+        problems.append(
+            preflight.problem(
+                "nvidia_repository_key_fingerprint",
+                "the fingerprint of the key at %s" % repository["key_url"],
+                "none: this collection could not confirm it",
+                "Take it from NVIDIA, by another way than the key itself, and set it.",
+            )
+        )
     return {
         "source": source,
         "branch": str(branch),

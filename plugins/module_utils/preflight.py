@@ -8,7 +8,19 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from ansible_collections.beta9.workers.plugins.module_utils import systems
+
 MAX_NAMES = 10  # hosts that a message names
+# Where systemd does not run: what that is, and what to do
+INITS = {
+    "": ("none running", "Use a host that was booted with systemd."),
+    "wsl": (
+        "none running, in the Windows Subsystem for Linux",
+        "Write systemd=true below [boot] in /etc/wsl.conf, run wsl --shutdown in Windows, and start it again.",
+    ),
+    "lxc": ("another first process, in an LXC container", "Make the container from an image that starts systemd, or onboard the host it runs on."),
+}
+CONTAINER = ("another first process, in a container (%s)", "Onboard the host that the container runs on.")
 
 
 def url_host(url):
@@ -51,19 +63,44 @@ def problems(params, facts):
     return list(_of_host(params, facts))
 
 
+def warnings(facts):
+    """Return what a person should know of a host that can be onboarded all the same."""
+    found = []
+    if facts["system_how"] == "like":
+        base = facts["system_base"] or facts["system_family"]
+        found.append("%s is not in the support matrix: it is treated as %s, which it says it is made of." % (facts["system"], base))
+    if facts["container"] == "wsl" and facts["systemd"]:
+        found.append("This is the Windows Subsystem for Linux: its GPUs are not on a PCI bus and are not seen, and it ends with the Windows session.")
+    return found
+
+
 def _version(text):
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
+def _of_system(params, facts):
+    """Yield what is wrong with the system itself. Without params["systems"], the further ones that are accepted, only its init is judged."""
+    if not facts["systemd"]:
+        found, remedy = INITS.get(facts["container"]) or (CONTAINER[0] % facts["container"], CONTAINER[1])
+        yield problem("init system", "systemd", found, remedy)
+    if params["systems"] is None:
+        return
+    if facts["system_how"] not in ("table", "like") and not {facts["system"], facts["system"].partition(" ")[0]} & set(params["systems"]):
+        yield problem("operating system", "one of %s" % systems.words(), facts["system"], facts["system_remedy"])
+    if facts["architecture"] not in systems.ARCHITECTURES:
+        expected = " or ".join(systems.ARCHITECTURES)
+        yield problem("architecture", expected, facts["architecture"], "Use another host: the agent's packages are built for these alone.")
+    if facts["usr_read_only"]:
+        remedy = "Use a system whose packages are installed one by one, like %s: none can be installed here." % systems.SYSTEMS[0].name
+        yield problem("/usr", "a file system that can be written to", "one that is mounted read-only, as on image-based systems", remedy)
+    if facts["manager"] not in ("apt", "dnf"):
+        remedy = "Use one of %s: what dnf5 would do is not read from it here." if facts["manager"] else "Use one of %s."
+        yield problem("package manager", "apt, or dnf 4", facts["manager"] or "neither", remedy % systems.words())
+
+
 def _of_host(params, facts):
-    systems = params["systems"]
-    if systems and facts["system"] not in systems and facts["system_id"] not in systems:
-        yield problem(
-            "operating system",
-            "one of %s" % ", ".join(systems),
-            facts["system"],
-            "Reinstall the host with a supported system, or add this one to preflight_systems at your own risk.",
-        )
+    for entry in _of_system(params, facts):
+        yield entry
     if _version(facts["python"]) < _version(params["min_python"]):
         yield problem("Python", "%s or newer" % params["min_python"], facts["python"], "Install a newer Python and point ansible_python_interpreter at it.")
     if facts["interpreter_hidden"]:
@@ -78,8 +115,6 @@ def _of_host(params, facts):
         yield problem(
             "privileges", "root, or a user that may sudo", "an unprivileged user", "Connect as root, or set ansible_become=true and give the user sudo rights."
         )
-    if not facts["systemd"]:
-        yield problem("init system", "systemd", "none running", "Use a host that was booted with systemd.")
     if facts["memory_mib"] < params["min_memory_mib"]:
         yield problem("memory", "%d MiB" % params["min_memory_mib"], "%d MiB" % facts["memory_mib"], "Add memory, or lower preflight_min_memory_mib.")
     if facts["disk_free_mib"] < params["min_disk_mib"]:

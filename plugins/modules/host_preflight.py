@@ -62,10 +62,11 @@ options:
         choices: ["", this, new]
         default: ""
   systems:
-    description: Supported systems as C(id) or C(id version).
+    description:
+      - Systems that are accepted besides those of the support matrix and those that say that they are made of one, as C(id) or C(id version) of os-release.
+      - Without it the system is not judged.
     type: list
     elements: str
-    default: []
   resolve:
     description: Names this host must be able to resolve.
     type: list
@@ -109,7 +110,7 @@ EXAMPLES = r"""
       pools: [gpu, cpu]
       gateway_url: http://gateway.example.com:31994
       connection: autossh
-    systems: [debian 12, debian 13]
+    systems: []
     resolve: [gateway.example.com]
     tunnel_port: 1994
   register: host
@@ -138,7 +139,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, identity, preflight, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import host, identity, preflight, protocol, systems
 
 # What a way to the gateway leaves on a host for as long as it is set up
 WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
@@ -155,6 +156,7 @@ def unfinished():
 def gather(params, run):
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = host.os_release()
+    found = systems.identify(release)
     gateway = preflight.url_host((params["settings"] or {}).get("gateway_url") or "")
     resolved = {}
     for name in params["resolve"]:
@@ -164,8 +166,14 @@ def gather(params, run):
             resolved[name] = []
     return {
         "architecture": platform.machine(),
-        "system": "%s %s" % (release.get("ID", "unknown"), release.get("VERSION_ID", "")),
-        "system_id": release.get("ID", "unknown"),
+        "system": found.name,
+        "system_family": found.family,
+        "system_base": found.system.name if found.system else "",
+        "system_how": found.how,
+        "system_remedy": systems.remedy(release),
+        "container": host.container(),
+        "manager": host.package_manager(),
+        "usr_read_only": host.read_only("/usr"),
         "python": "%d.%d" % sys.version_info[:2],
         "interpreter": getattr(sys, "_base_executable", None) or sys.executable,
         "interpreter_hidden": host.hidden_from_units(getattr(sys, "_base_executable", None) or sys.executable),
@@ -211,7 +219,7 @@ def main():
                     "identity": {"type": "str", "choices": ["", "this", "new"], "default": ""},
                 },
             },
-            "systems": {"type": "list", "elements": "str", "default": []},
+            "systems": {"type": "list", "elements": "str"},
             "resolve": {"type": "list", "elements": "str", "default": []},
             "tunnel_port": {"type": "int", "default": 0},
             "min_memory_mib": {"type": "int", "default": 0},
@@ -225,6 +233,9 @@ def main():
     )
     facts = gather(module.params, module.run_command)
     problems = preflight.problems(module.params, facts)
+    if module.params["systems"] is not None:
+        for text in preflight.warnings(facts):
+            module.warn(text)
     if not (module.params["settings"] or {}).get("identity"):
         problems += identity.problems(facts["agent_settings"], facts["host_id"])
     module.exit_json(changed=False, facts=facts, problems=problems)

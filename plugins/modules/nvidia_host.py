@@ -59,6 +59,8 @@ facts:
   type: dict
   sample:
     system: debian 12
+    system_base: debian 12
+    system_family: debian
     manager: apt
     kernel: 6.1.0-28-amd64
     kernel_package: amd64
@@ -89,7 +91,7 @@ import platform
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, host, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, host, preflight, systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
 COMMAND_SECONDS = 10
@@ -148,12 +150,13 @@ def key_enrolled(secure):
 
 def gather():
     """Return the facts of this host."""
-    release = host.os_release()
+    found = systems.identify(host.os_release())
     gpus, switches = gpu_host.pci_devices()
     kernel = platform.release()
     facts = {
-        "system": "%s %s" % (release.get("ID", "unknown"), release.get("VERSION_ID", "")),
-        "system_id": release.get("ID", "unknown"),
+        "system": found.name,
+        "system_base": found.system.name if found.system else "",
+        "system_family": found.family,
         "architecture": platform.machine(),
         "kernel": kernel,
         "manager": host.package_manager(),

@@ -51,7 +51,7 @@ nft:
   returned: always
   type: bool
 system:
-  description: The operating system, as far as a package repository depends on it.
+  description: The operating system, as far as a package repository depends on it. For one that is made of another, that one.
   returned: always
   type: dict
   sample: {id: debian, codename: bookworm, major: "12"}
@@ -73,7 +73,7 @@ joined_by_us:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, tailnet, tailscale
+from ansible_collections.beta9.workers.plugins.module_utils import host, systems, tailnet, tailscale
 
 
 def main():
@@ -81,15 +81,16 @@ def main():
     program = tailscale.Program(module)
     status, prefs = program.read()
     release = host.os_release()
+    found = systems.identify(release)
     module.exit_json(
         changed=False,
         version=program.version(),
         path=program.path or "",
         nft=os.access("/usr/sbin/nft", os.X_OK),
         system={
-            "id": release.get("ID", "unknown"),
-            "codename": release.get("VERSION_CODENAME", ""),
-            "major": release.get("VERSION_ID", "").partition(".")[0],
+            "id": found.family,
+            "codename": found.system.mark if found.system else release.get("VERSION_CODENAME", ""),
+            "major": (found.system.release if found.system else release.get("VERSION_ID", "")).partition(".")[0],
         },
         node=tailnet.node(status, prefs) if status else {"state": "NoDaemon", "name": "", "dns_name": "", "address": "", "addresses": [], "online": False},
         over_tailnet=tailscale.over_tailnet(),

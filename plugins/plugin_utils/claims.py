@@ -12,12 +12,12 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils import protocol, systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
 from ansible_collections.beta9.workers.plugins.plugin_utils import plain
 
 WORD = re.compile(r"[a-z0-9_]{1,32}\Z")
-SYSTEM = re.compile(r"[a-z0-9._-]{1,64} [a-z0-9._-]{0,64}\Z")
+SYSTEM = re.compile(r"[a-z0-9._-]{1,64}( [a-z0-9._-]{1,64})?\Z")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\Z")
 MARK = re.compile(r"[0-9a-f]{8,64}:[0-9a-f]{64}\Z")
 CODE = re.compile(r"[a-z0-9_]{0,64}\Z")
@@ -25,8 +25,8 @@ MAX_FOUND, MAX_EVIDENCE = 2000, 8192  # characters
 JOINED = {"gpu_count": int, "owner": str, "target_port": int, "nodeport": int, "addresses": list, "certificate": str, "tunnel": dict}
 # The facts of host_preflight that tasks read of each host, or of all hosts at once
 PREFLIGHT = {
-    "architecture": str, "system": str, "system_id": str, "memory_mib": int, "gpu_pci_count": int, "machine": dict, "ways": list,
-    "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
+    "architecture": str, "system": str, "system_family": str, "system_base": str, "manager": str, "memory_mib": int, "gpu_pci_count": int,
+    "machine": dict, "ways": list, "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
     "host_id": str, "copied": bool, "agent_quiet_seconds": float,
 }  # fmt: skip
 
@@ -53,8 +53,9 @@ def host_preflight(result: dict[str, Any]) -> dict[str, Any]:
     for name, kind in PREFLIGHT.items():
         if not isinstance(facts.get(name), kind):
             raise ValueError(f"facts.{name}: expected a {kind.__name__}, found {type(facts.get(name)).__name__}")
-    if not WORD.match(facts["architecture"]) or not SYSTEM.match(facts["system"]):
-        raise ValueError(f"facts.architecture, facts.system: expected names like x86_64 and debian 12, found {facts['architecture']!r}, {facts['system']!r}")
+    if not WORD.match(facts["architecture"]):
+        raise ValueError(f"facts.architecture: expected a name like x86_64, found {facts['architecture']!r}")
+    _system(facts)
     marks = {name: mark for name, mark in facts["token_marks"].items() if isinstance(mark, str) and MARK.match(mark)}
     k3s_mark = facts.get("k3s_mark") if MARK.match(str(facts.get("k3s_mark"))) else ""
     texts = {name: value for name, value in facts["agent_settings"].items() if isinstance(value, str)}
@@ -71,13 +72,20 @@ def machine_credentials(result: dict[str, Any]) -> dict[str, Any]:
     return dict(found, dropped=dict(identity(dropped), **({"token_mark": mark} if isinstance(mark, str) and MARK.match(mark) else {})))
 
 
-def nvidia_host(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the result where its system can be part of the name of a file of the role."""
-    facts = result.get("facts")
-    if facts and not (isinstance(facts.get("system"), str) and SYSTEM.match(facts["system"]) and ".." not in facts["system"]):
+def _system(facts: dict[str, Any]) -> None:
+    """Raise ValueError unless the system that a host says it has is a name, and what it is made of one of the table."""
+    if not isinstance(facts.get("system"), str) or not SYSTEM.match(facts["system"]):
         raise ValueError(f"facts.system: expected a name like debian 12, found {facts.get('system')!r}")
-    if facts and not WORD.match(str(facts.get("system_id"))):
-        raise ValueError(f"facts.system_id: expected a name like debian, found {facts.get('system_id')!r}")
+    for name, known in (("system_base", {row.name for row in systems.SYSTEMS}), ("system_family", {row.family for row in systems.SYSTEMS})):
+        if facts.get(name) not in known | {""}:
+            raise ValueError(f"facts.{name}: expected one of {', '.join(sorted(known))} or nothing, found {facts.get(name)!r}")
+
+
+def nvidia_host(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result where its system is one of the table, which names a file of the role."""
+    facts = result.get("facts")
+    if facts:
+        _system(facts)
     return result
 
 

@@ -7,7 +7,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import preflight
 
 PARAMS = {
     "settings": {"gateway_url": "http://gateway:31994", "gpus": 1},
-    "systems": ["debian 12", "rocky"],
+    "systems": ["slackware"],
     "min_python": "3.10",
     "min_memory_mib": 512,
     "min_disk_mib": 1024,
@@ -18,7 +18,14 @@ PARAMS = {
 }
 FACTS = {
     "system": "debian 12",
-    "system_id": "debian",
+    "system_family": "debian",
+    "system_base": "debian 12",
+    "system_how": "table",
+    "system_remedy": "Upgrade it.",
+    "architecture": "x86_64",
+    "container": "",
+    "manager": "apt",
+    "usr_read_only": False,
     "python": "3.11",
     "interpreter": "/usr/bin/python3",
     "interpreter_hidden": False,
@@ -42,7 +49,12 @@ def test_good_host_has_none():
     ("change", "what"),
     [
         ({"gpu_pci_count": 0}, "GPUs"),
-        ({"system": "debian 11"}, "operating system"),
+        ({"system": "debian 11", "system_how": "other"}, "operating system"),
+        ({"system": "arch", "system_how": ""}, "operating system"),
+        ({"architecture": "riscv64"}, "architecture"),
+        ({"usr_read_only": True}, "/usr"),
+        ({"manager": ""}, "package manager"),
+        ({"manager": "dnf5"}, "package manager"),
         ({"python": "3.9"}, "Python"),
         ({"interpreter": "/home/me/bin/python3", "interpreter_hidden": True}, "Python"),
         ({"noexec": True}, "/opt"),
@@ -58,6 +70,39 @@ def test_good_host_has_none():
 def test_host(change, what):
     found = preflight.problems(PARAMS, dict(FACTS, **change))
     assert [entry["what"] for entry in found] == [what] and all(found[0].values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "found", "remedy"),
+    [
+        ("", "none running", "booted with systemd"),
+        ("wsl", "Windows Subsystem", "/etc/wsl.conf"),
+        ("lxc", "LXC container", "image that starts systemd"),
+        ("docker", "container (docker)", "Onboard the host that the container runs on"),
+    ],
+)
+def test_host_without_systemd(kind, found, remedy):
+    [problem] = preflight.problems(PARAMS, dict(FACTS, systemd=False, container=kind))
+    assert found in problem["found"] and remedy in problem["remedy"]
+
+
+def test_systems_that_the_operator_accepts():
+    for system in ("slackware", "slackware 15.0"):
+        assert preflight.problems(PARAMS, dict(FACTS, system=system, system_how="")) == []
+
+
+def test_system_is_judged_only_where_it_is_asked():
+    strange = dict(FACTS, system="arch", system_how="", manager="", architecture="riscv64", usr_read_only=True)
+    assert preflight.problems(dict(PARAMS, systems=None), strange) == []
+
+
+def test_warnings():
+    assert preflight.warnings(FACTS) == []
+    [text] = preflight.warnings(dict(FACTS, system="pop 22.04", system_base="ubuntu 22.04", system_how="like"))
+    assert text.startswith("pop 22.04 is not in the support matrix: it is treated as ubuntu 22.04")
+    [text] = preflight.warnings(dict(FACTS, system="amzn 2023", system_base="", system_family="rhel", system_how="like"))
+    assert "treated as rhel" in text
+    assert "Windows Subsystem" in preflight.warnings(dict(FACTS, container="wsl"))[0]
 
 
 def test_each_problem_is_told_once_with_its_hosts():

@@ -6,22 +6,24 @@ import copy
 
 import pytest
 import yaml
-from ansible_collections.beta9.workers.plugins.module_utils import nvidia
+from ansible_collections.beta9.workers.plugins.module_utils import nvidia, systems
 
 from tests.conftest import ROOT
 
 T4, V100, A100, H100, L4, P40, K80, M60, B200, RTX6000PRO = ("0x1eb8", "0x1db6", "0x20b2", "0x2330", "0x27b8", "0x1b38", "0x102d", "0x13f2", "0x2901", "0x2bb4")
-SYSTEMS = {path.stem: yaml.safe_load(path.read_text())["_nvidia_system"] for path in (ROOT / "roles/nvidia/vars").glob("*-*.yml")}
+FILES = {row.name.replace(" ", "-"): "ubuntu" if row.family == "ubuntu" else row.name.replace(" ", "-") for row in systems.SYSTEMS}
+SYSTEMS = {name: yaml.safe_load((ROOT / f"roles/nvidia/vars/{file}.yml").read_text())["_nvidia_system"] for name, file in FILES.items()}
 # uname -r and the kernel packages as these systems have them
 KERNELS = {
     "debian-12": ("6.1.0-28-cloud-amd64", "cloud-amd64"),
     "debian-13": ("6.12.43+deb13-amd64", "amd64"),
     "ubuntu-22.04": ("6.8.0-52-generic", "generic-hwe-22.04"),
     "ubuntu-24.04": ("6.8.0-1021-aws", "aws"),
+    "ubuntu-26.04": ("7.0.0-42-generic", "generic-hwe-26.04"),
     "rhel-9": ("5.14.0-503.14.1.el9_5.x86_64", ""),
+    "rhel-10": ("6.12.0-55.20.1.el10_0.x86_64", ""),
 }
 WISH = {
-    "systems": ["debian 12"],
     "required": False,
     "source": "",
     "branch": "580",
@@ -111,13 +113,14 @@ def test_mixed_generations_take_what_serves_all():
 @pytest.mark.parametrize("device", [H100, V100])
 def test_every_distribution_names_its_packages(system, device):
     kernel, kernel_package = KERNELS[system]
-    found = plan(host(device, kernel=kernel, kernel_package=kernel_package), system)
+    own = {"repository": dict(WISH["repository"], key_fingerprint="A" * 40)} if system == "rhel-10" else {}
+    found = plan(host(device, kernel=kernel, kernel_package=kernel_package), system, **own)
     assert not found["problems"] and found["packages"] and "{" not in " ".join(found["packages"] + [str(value) for value in found["repository"].values()])
     assert any(kernel in name for name in found["packages"])
     for source in SYSTEMS[system]["sources"].values():
         assert set(source) == {"branch", "signed", "pin", "stream", "packages", "fabric_manager", "repository"}
         if "key_url" in source["repository"]:
-            assert len(source["repository"]["key_fingerprint"]) == 40
+            assert len(source["repository"]["key_fingerprint"]) == (0 if system == "rhel-10" else 40)
 
 
 def test_names_as_recorded():
