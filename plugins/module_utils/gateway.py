@@ -3,12 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP to a gateway through Python's own URL library.
 
-    GatewayError            .problem (protocol.Problem), .method, .url
-      TransportError        no answer: refused, reset, empty, timeout, TLS, DNS; or not a gateway's answer
-      AuthError             the token is refused (token_unknown, token_wrong_type, not_permitted)
+    GatewayError            .problem (protocol.Problem, whose code tells them apart), .method, .url
       NotFoundError         machine_not_found, route_missing
-      RequestError          the request is refused as it is
-      ServerError           the gateway failed
 
 No message contains a token or a body. Redirects are not followed, so a token goes to the named host only.
 """
@@ -56,43 +52,14 @@ class GatewayError(Exception):
         )
 
 
-class TransportError(GatewayError):
-    """No answer of a gateway arrived."""
-
-
-class AuthError(GatewayError):
-    """The token is refused."""
-
-
 class NotFoundError(GatewayError):
     """The machine or the endpoint is not there."""
 
 
-class RequestError(GatewayError):
-    """The gateway refuses the request as it is."""
-
-
-class ServerError(GatewayError):
-    """The gateway failed."""
-
-
-KINDS = {
-    "token_unknown": AuthError,
-    "token_wrong_type": AuthError,
-    "not_permitted": AuthError,
-    "pool_state_missing": ServerError,
-    "machine_not_found": NotFoundError,
-    "route_missing": NotFoundError,
-    "gateway_unavailable": ServerError,
-    "gateway_unhealthy": ServerError,
-    "internal_error": ServerError,
-}
-
-
 def error_of(problem, method, url, message=""):
     """Return the exception that fits a problem."""
-    fallback = TransportError if problem.status is None or problem.code == "not_gateway" else RequestError
-    return KINDS.get(problem.code, fallback)(problem, method, url, message)
+    kind = NotFoundError if problem.code in ("machine_not_found", "route_missing") else GatewayError
+    return kind(problem, method, url, message)
 
 
 def transport_name(error):
@@ -240,7 +207,7 @@ class GatewayClient:
             try:
                 try:
                     return self._once(method, path, payload)
-                except AuthError as error:
+                except GatewayError as error:
                     if error.problem.status == 401:
                         self._once("GET", protocol.HEALTH_PATH, None)
                     raise

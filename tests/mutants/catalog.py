@@ -127,7 +127,7 @@ GATEWAY = {
             '        if deadline.over:\n            raise error_of(protocol.classify(None, "timeout"), method, url)\n',
             "",
         ),
-        ('"not_permitted": AuthError,', '"not_permitted": RequestError,'),
+        ('in ("machine_not_found", "route_missing") else', 'in ("machine_not_found",) else'),
         ("            if status < 300:\n", "            if status < 600:\n"),
     ),
     UTILS + "machine_runner.py": (
