@@ -24,6 +24,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -245,11 +246,14 @@ class Reach(NamedTuple):
     lines: dict[str, dict[str, list[str]]]
 
     def of(self, mutant: Mutant) -> list[str]:
-        """Return the tests that reach a mutant, the quickest first; of what runs at import only, all that use the file."""
+        """Return the tests that reach a mutant, the quickest first; of what runs at import only, all that use or name the file."""
         lines = self.lines.get(mutant.file, {})
         found = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), ())}
         if found <= {""} and (found or not inside_function(mutant)):
-            found = {test for tests in lines.values() for test in tests}
+            word = re.compile(rf"\b{pathlib.Path(mutant.file).stem}\b")
+            files = {test.partition("::")[0] for test in self.seconds}
+            naming = {name for name in files if word.search((ROOT / name).read_text(encoding="utf-8"))}
+            found = {test for tests in lines.values() for test in tests} | {test for test in self.seconds if test.partition("::")[0] in naming}
         return sorted(
             found & set(self.seconds), key=lambda test: (not test.startswith("tests/unit"), self.seconds[test], test)
         )

@@ -149,7 +149,15 @@ def test_advertised_names_both_numbers():
 
 @pytest.mark.parametrize(
     ("here", "there", "expected"),
-    [("a", "a", "ok"), ("a", "b", "bad"), (None, "b", "unknown"), ("a", None, "unknown"), (None, None, "unknown"), ("a", "", "not_applicable")],
+    [
+        ("a", "a", "ok"),
+        ("a", "b", "bad"),
+        (None, "b", "unknown"),
+        ("a", None, "unknown"),
+        (None, None, "unknown"),
+        ("a", "", "not_applicable"),
+        (None, "", "unknown"),
+    ],
 )
 def test_owner(here, there, expected):
     seen = both({"A01": {"owner": here}, "M02": {"owner": there}})["M05"]

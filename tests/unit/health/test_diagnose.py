@@ -135,3 +135,17 @@ def test_a_link_that_nobody_saw_well_is_not_healthy(link):
     assert diagnose.outcome(verdicts) == "unknown" and {verdict["id"] for verdict in diagnose.unseen(verdicts)} == set(link)
     for other in link:  # one that saw it will do
         assert diagnose.outcome(diagnose.diagnose(seen(**dict(dict.fromkeys(link, "unknown"), **{other: "ok"})))) == "healthy"
+
+
+def test_what_is_blocked_blocks_what_needs_it():
+    plain = catalog.BY_ID["T01"]._replace(requires=(), explained_by=())
+    checks = [plain._replace(id="X01"), plain._replace(id="X02", requires=("X01",)), plain._replace(id="X03", requires=("X02",))]
+    observations = [{"id": "X01", "outcome": "bad"}, {"id": "X02", "outcome": "ok"}, {"id": "X03", "outcome": "bad"}]
+    first, second, third = diagnose.diagnose(observations, checks)
+    assert (first["root"], second["blocked_by"], third["status"], third["blocked_by"], third["because"]) == (True, "X01", "blocked", "X02", ["X01"])
+
+
+def test_what_does_not_apply_is_not_unseen():
+    link = next(link for link in diagnose.CHAIN if len(link) > 2)
+    verdicts = diagnose.diagnose(seen(**dict(dict.fromkeys(link, "unknown"), **{link[1]: "not_applicable"})))
+    assert {verdict["id"] for verdict in diagnose.unseen(verdicts)} == set(link) - {link[1]}

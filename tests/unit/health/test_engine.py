@@ -188,3 +188,18 @@ def test_warnings_are_kept_apart_from_answers():
     ran = engine.run_command(["sh", "-c", script], 10.0, apart=True)
     assert ran.status == 0 and ran.output == "answer\n" and ran.errors.startswith("Warning: deprecated\nxxx") and len(ran.errors) > 300000
     assert engine.run_command(["sh", "-c", "echo answer; echo words >&2"], 10.0).output == "answer\nwords\n"
+
+
+def test_so_many_threads_at_a_time(monkeypatch):
+    monkeypatch.setattr(engine, "MAX_THREADS", 1)
+    under_way, most = [], []
+
+    def probe(_context):
+        under_way.append(1)
+        most.append(len(under_way))
+        threading.Event().wait(0.05)
+        under_way.pop()
+        return engine.ok()
+
+    engine.observe([(CHECK._replace(id="X%02d" % number, timeout_seconds=5.0), probe) for number in range(4)], engine.Context({}), 8.0)
+    assert most == [1, 1, 1, 1]

@@ -688,3 +688,14 @@ def test_disks(monkeypatch, changes, expected):
     real = os.statvfs
     monkeypatch.setattr(machine.os, "statvfs", lambda path: file_system(**changes) if path == "/etc" else real(path))
     assert told(machine.disks(context())) == expected
+
+
+def test_keepalive_that_is_on_its_way_is_waited_for(monkeypatch, tmp_path):
+    (tmp_path / "agent.env").write_text(SETTINGS)
+    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
+    waited, states = [], [{"gateway_keepalive_epoch": 940}, {"gateway_keepalive_epoch": 940}, {"gateway_keepalive_epoch": 1000}]
+    monkeypatch.setattr(machine.time, "sleep", waited.append)
+    monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[LISTED]))
+    here = context()
+    here.agent_state = lambda _path: states.pop(0) if len(states) > 1 else states[0]
+    assert told(machine.identity(here)) == ("ok", "") and len(waited) == 2

@@ -99,3 +99,11 @@ def test_one_command_for_many_hosts():
     both = health_remedies.for_hosts(completed(catalog.ONBOARD), hosts)
     assert health_reports.told(both, hosts).endswith("onboard_worker.yml -l gpu-1,gpu-2")
     assert health_reports.told(completed(catalog.START_TUNNEL), hosts) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
+
+
+def test_units_of_the_worker_are_restarted_on_the_worker():
+    """Also in the table of causes that several checks share."""
+    shared = [remedy for _cause, remedy in catalog.SSH_CAUSES.values()]
+    for remedy in shared + [remedy for check in catalog.CHECKS for _cause, remedy in check.causes.values()]:
+        if "systemctl" in remedy.command and ("beta9-tunnel" in remedy.command or "beta9-agent" in remedy.command):
+            assert remedy.where == catalog.WORKER, remedy

@@ -701,3 +701,10 @@ def test_owner_and_directories_are_repaired(tmp_path, monkeypatch):
     tmp_path.chmod(0o1777)  # as /tmp is: nobody replaces another's file there
     secretfiles.write(str(tmp_path / "plain"), "x")
     assert tmp_path.stat().st_mode & 0o7777 == 0o1777
+
+
+def test_nobody_puts_a_file_in_the_way_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(secretfiles, "remove", lambda _paths: False)
+    (tmp_path / "token.beta9-new").write_text("of somebody else")
+    with pytest.raises(FileExistsError):
+        secretfiles.replace(str(tmp_path / "token"), b"x", 0o600)

@@ -90,6 +90,9 @@ def test_cloud_init_is_waited_for(apt, monkeypatch, tmp_path):
         apt.refresh()
     (tmp_path / "result.json").write_text("{}")
     assert not package_locks.booting()
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "disabled").write_text("")
+    assert not package_locks.booting()
 
 
 def test_broken_package_of_somebody_else_is_named(apt, monkeypatch):
