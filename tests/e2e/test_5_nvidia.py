@@ -341,7 +341,6 @@ class Machine(threading.Thread):
                 self.host.sh("systemctl restart nvidia-persistenced 2>/dev/null || true")
 
 
-@pytest.mark.long
 @pytest.fixture
 def machine(host):
     found = Machine(host)
@@ -350,6 +349,7 @@ def machine(host):
     found.join()
 
 
+@pytest.mark.long
 def test_reboots_when_the_loaded_driver_is_not_the_installed_one(host, machine):
     status, output = host.play()
     assert status == 0 and machine.starts == 1 and host.loaded() == NEW, output
