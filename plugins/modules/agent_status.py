@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: agent_status
-short_description: Wait until the agent says that the machine is ready, or why it is not
+short_description: Wait until the agent reports the machine as ready, or why it is not
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: agent_switch
-short_description: Switch the agent to an installed version, and back if the machine does not become ready
+short_description: Switch the agent to an installed version, and roll back if the machine does not become ready
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gateway_reachable
-short_description: Wait until the gateway answers on this host, and say why if it does not
+short_description: Wait until the gateway answers on this host, and report why if it does not
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_files
-short_description: Keep several small text files on a host in one call
+short_description: Ensure several small text files on a host in one call
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_initramfs
-short_description: Have the initial RAM file systems hold the current configuration of kernel modules
+short_description: Ensure the initial RAM file systems hold the current configuration of kernel modules
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

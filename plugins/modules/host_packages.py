@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_packages
-short_description: Keep a set of packages that belong together at one version, and held
+short_description: Ensure a set of packages is installed at one version, and held
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

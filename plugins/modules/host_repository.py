@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_repository
-short_description: Let a host install packages from one more repository, if its signing key is the expected one
+short_description: Add a package repository to a host, if its signing key is the expected one
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_step
-short_description: Run a module of ansible.builtin on a host, and believe little of what comes back
+short_description: Run a module of ansible.builtin on a host, and validate what it returns
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_unit
-short_description: Keep a systemd unit running with the configuration that is on disk
+short_description: Ensure a systemd unit runs with the configuration that is on disk
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

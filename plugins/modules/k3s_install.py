@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_install
-short_description: Put a verified release of k3s in place, or a newer one in the place of an older
+short_description: Install a verified release of k3s, or upgrade to a newer one
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_ready
-short_description: Wait until k3s is Ready, and go back to the version before if it does not become so
+short_description: Wait until k3s is Ready, and roll back to the previous version if it does not become so
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_remove
-short_description: Take k3s away, and prove that nothing of it is left
+short_description: Remove k3s, and verify that nothing of it is left
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.

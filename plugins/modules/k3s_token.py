@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k3s_token
-short_description: Keep the token of the gateway's service account where the agent finds it
+short_description: Ensure the agent has the token of the gateway's service account
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.

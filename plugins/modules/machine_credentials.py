@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: machine_credentials
-short_description: Keep a machine's token and identity on the worker
+short_description: Ensure a worker has its machine's token and identity
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: machine_drain
-short_description: Let a machine's workers end what they run, and give them nothing more
+short_description: Drain a machine, so that its workers end what they run and get nothing more
 version_added: "0.2.0"
 description:
   - Cordons the workers that the gateway runs on a machine, stops their containers through the gateway, and waits until it counts none.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: machine_enrol
-short_description: Create a machine for a host and bring its credentials there in one step
+short_description: Create a machine for a host and install its credentials in one step
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

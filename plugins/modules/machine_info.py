@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: machine_info
-short_description: List the machines that a gateway knows
+short_description: List the machines of a gateway
 version_added: "0.1.0"
 description:
   - Asks with the admin token, usually from the controller. No token is ever part of the result.

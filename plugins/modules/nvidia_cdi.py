@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_cdi
-short_description: Keep the CDI specification of a host's GPUs
+short_description: Ensure the CDI specification of a host's GPUs is current
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

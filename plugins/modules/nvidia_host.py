@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_host
-short_description: Tell what NVIDIA GPUs a host has, and the state of their driver
+short_description: Read which NVIDIA GPUs a host has, and the state of their driver
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

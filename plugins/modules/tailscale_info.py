@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tailscale_info
-short_description: Tell whether Tailscale is installed on a host, and what its node is
+short_description: Read whether Tailscale is installed on a host, and the state of its node
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

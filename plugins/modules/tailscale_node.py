@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tailscale_node
-short_description: Keep a host a member of a tailnet
+short_description: Ensure a host is a member of a tailnet
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

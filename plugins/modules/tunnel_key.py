@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tunnel_key
-short_description: Keep an SSH key pair for the tunnel on a worker
+short_description: Ensure a worker has an SSH key pair for the tunnel
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tunnel_peer
-short_description: Let one worker's key open its tunnel on the gateway host, and nothing else
+short_description: Authorize a worker's key on the gateway host for its tunnel, and nothing else
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

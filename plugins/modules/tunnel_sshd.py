@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tunnel_sshd
-short_description: Run the gateway host's sshd with its configuration for tunnels, and verify that it takes effect
+short_description: Configure the gateway host's sshd for tunnels, and verify that it takes effect
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.

@@ -76,7 +76,7 @@ INDEX = """
 Modules
 ~~~~~~~
 
-* :ansplugin:`host_files module <beta9.workers.host_files#module>` -- Keep several small text files on a host in one call
+* :ansplugin:`host_files module <beta9.workers.host_files#module>` -- Ensure several small text files on a host in one call
 * :ansplugin:`machine module <beta9.workers.machine#module>` -- Create or delete a machine of a gateway
 
 .. toctree::
