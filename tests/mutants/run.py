@@ -183,7 +183,7 @@ def files_of(area: str) -> list[pathlib.Path]:
     """Return the files of an area: those that an area before it has are not its own."""
     taken: set[pathlib.Path] = set()
     for name, patterns in AREAS.items():
-        found = {path for pattern in patterns for path in ROOT.glob(pattern)} - taken
+        found = {path for pattern in patterns for path in ROOT.glob(pattern) if not path.is_symlink()} - taken
         if name == area:
             return sorted(found)
         taken |= found

@@ -367,3 +367,24 @@ def test_what_becomes_of_a_gpu_is_said_once(make, monkeypatch, caplog):
     assert 'beta9_agent_gpu_fit{gpu="0",uuid="GPU-a"} 0' in told[1][1] and 'beta9_agent_gpu_accepted{gpu="0",uuid="GPU-a"} 1' in told[1][1]
     assert 'beta9_agent_gpu_temperature_celsius{gpu="1",uuid="GPU-b"} 91' in told[1][1] and "gpu_nvlinks_up" not in told[1][1]
     assert agent.state()["gpu_findings"] == []
+
+
+@pytest.mark.parametrize(("problem", "level"), [(protocol.classify(None, "refused"), "WARNING"), (protocol.classify(401, {}), "ERROR")])
+def test_what_a_person_has_to_do_something_about_is_an_error(make, caplog, problem, level):
+    caplog.set_level(logging.INFO)
+    make(gateway=Gateway([problem])).run()
+    assert [record.levelname for record in caplog.records if record.getMessage() == "degraded"] == [level]
+
+
+def test_machine_that_is_forgotten_is_no_error(make, caplog):
+    caplog.set_level(logging.INFO)
+    gone = protocol.classify(500, {"message": "machine not found"})
+    make(*[asked_again] * 3, gateway=Gateway([None, None, gone, None])).run()
+    assert [record.levelname for record in caplog.records if record.getMessage() == "registering"] == ["WARNING"]
+
+
+def test_each_accepted_keepalive_is_counted_once(make):
+    gateway = Gateway()
+    agent = make(*[asked_again] * 3, gateway=gateway)
+    agent.run()
+    assert agent.counts["keepalives"] == [what for what, _payload in gateway.sent].count("keepalive") and agent.counts["registrations"] == 1

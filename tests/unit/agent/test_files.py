@@ -200,3 +200,28 @@ def test_lines_of_the_journal_are_said_again_only_when_they_change():
     said = events.Said()
     assert [said.changed("a", value) for value in (None, "x", "x", "y", None)] == [False, True, False, True, True]
     assert said.changed("b", "x")
+
+
+@pytest.fixture
+def journal(monkeypatch, capsys):
+    """Return a function that writes events in a format, as in the service or by hand; it returns the lines."""
+    before = events.LOG.handlers, events.LOG.propagate, events.LOG.level
+
+    def write(log_format, stream="", debug=False):
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+        events.setup(log_format, debug)
+        for level in (events.DEBUG, events.INFO, events.WARNING, events.ERROR):
+            events.say(level, "event", number=1, words="a b", nothing=None)
+        return capsys.readouterr().err.splitlines()
+
+    yield write
+    events.LOG.handlers, events.LOG.propagate = before[:2]
+    events.LOG.setLevel(before[2])
+
+
+def test_lines_of_the_journal(journal):
+    assert journal("text") == ["%s event number=1 words='a b'" % level for level in ("INFO", "WARNING", "ERROR")]
+    assert [line[:3] for line in journal("text", "9:9", debug=True)] == ["<7>", "<6>", "<4>", "<3>"]
+    found = [json.loads(line) for line in journal("json")]
+    assert [line["level"] for line in found] == ["info", "warning", "error"] and found[0]["words"] == "a b" and "nothing" not in found[0]
+    assert found[0]["time"].endswith("Z") and len(found[0]["time"]) == 24

@@ -5,12 +5,13 @@ import pytest
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
+LONG = ".".join(["a" * 62] * 4)  # 251 characters
 GOOD = {
     "address": ["10.0.0.7", "2001:db8::1"],
     "cpu": ["8000m"],
     "forwards": [[{"local_port": 1994, "target": "localhost:31994"}, {"local_port": 1993, "target": "[::1]:31993"}]],
     "gpu_ids": ["none", "0", "0,2", "GPU-5ac1e0b2-0000", "MIG-GPU-1/2/3"],
-    "host": ["gateway", "gateway.example.com", "10.0.0.7", "2001:db8::1", "xn--bcher-kva.example"],
+    "host": ["gateway", "gateway.example.com", "10.0.0.7", "2001:db8::1", "xn--bcher-kva.example", LONG + ".b"],
     "host_port": ["localhost:31994", "10.0.0.7:1", "[2001:db8::1]:65535"],
     "image": ["nvcr.io/nvidia/k8s-device-plugin:v0.19.3", "localhost:5000/a/b", "busybox", "a/b@sha256:" + 64 * "0"],
     "interface": ["lo", "flannel.1", "eth0"],
@@ -45,7 +46,7 @@ MORE = {
         [{"local_port": 1994, "target": "a:1"}, {"local_port": "1994", "target": "b:2"}],
         [{"local_port": 1994, "target": 'a:1",command="sh'}],
     ],
-    "host": ["-a", "a-", "a..b", "1.2.3", "a_b", "127.0.0.1:80"],
+    "host": ["-a", "a-", "a..b", "1.2.3", "a_b", "127.0.0.1:80", LONG + ".bc"],
     "host_port": ["localhost", "localhost:0", "localhost:65536", ":80", "[::1]", "::1:80", "*:80", "localhost:*", "localhost:80 "],
     "listen_address": ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.1", "255.255.255.255", "::ffff:127.0.0.1", "localhost"],
     "network": ["127.77.0.1/16", "127.77.0.0", "0.0.0.0"],
@@ -85,3 +86,19 @@ def test_what_does_not_fit_is_refused_and_named_in_few_words(name):
 
 def test_numbers_may_come_as_text():
     assert grammar.port("22") == 22 and grammar.seconds("15") == 15 and grammar.gpu_ids(0) == "0" and grammar.gpu_ids("0, 2") == "0,2"
+
+
+def test_address_of_a_redis_is_never_shown():
+    for good in ("redis://127.0.0.1:6379/0", "rediss://user:canary@redis.example.com:6380"):
+        assert grammar.redis_url(good) == good
+    for wrong in ("redis://canary@", "http://canary@h:1", "redis://u:canary@h:99999", "redis://h:1/0\n", None):
+        with pytest.raises(grammar.InvalidField) as refusal:
+            grammar.redis_url(wrong)
+        assert "canary" not in str(refusal.value)
+
+
+def test_list_names_the_entry_that_is_wrong():
+    check = grammar.each(grammar.port)
+    assert check([1, 2], "ports") == [1, 2] and grammar.each(grammar.host)("gw", "hosts") == ["gw"]
+    with pytest.raises(grammar.InvalidField, match=r"ports\[1\]"):
+        check([1, 0], "ports")

@@ -10,6 +10,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import types
 
@@ -708,3 +709,11 @@ def test_nobody_puts_a_file_in_the_way_meanwhile(tmp_path, monkeypatch):
     (tmp_path / "token.beta9-new").write_text("of somebody else")
     with pytest.raises(FileExistsError):
         secretfiles.replace(str(tmp_path / "token"), b"x", 0o600)
+
+
+def test_tunnel_of_the_other_host_is_ended_and_not_in_check_mode(register, monkeypatch):
+    register()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as rival:
+        monkeypatch.setattr(tunnel_peer, "other_tunnel", lambda *_arguments: rival.pid)
+        assert register(check_mode=True, public_key=OTHER_KEY)["changed"] and rival.poll() is None
+        assert register(public_key=OTHER_KEY)["changed"] and rival.wait(10) == -15
