@@ -249,7 +249,7 @@ class Reach(NamedTuple):
         """Return the tests that reach a mutant, the quickest first; of what runs at import only, all that use or name the file."""
         lines = self.lines.get(mutant.file, {})
         found = {test for line in range(mutant.line, mutant.last + 1) for test in lines.get(str(line), ())}
-        if found <= {""} and (found or not inside_function(mutant)):
+        if found == {""} or not inside_function(mutant):
             word = re.compile(rf"\b{pathlib.Path(mutant.file).stem}\b")
             files = {test.partition("::")[0] for test in self.seconds}
             naming = {name for name in files if word.search((ROOT / name).read_text(encoding="utf-8"))}
@@ -260,7 +260,7 @@ class Reach(NamedTuple):
 
 
 def inside_function(mutant: Mutant) -> bool:
-    """Return whether the mutant is in the body of a function."""
+    """Return whether the mutant is in the body of a function, and so runs with a test rather than with an import."""
     for node in ast.walk(ast.parse((ROOT / mutant.file).read_text(encoding="utf-8"))):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.body[0].lineno <= mutant.line <= (
             node.end_lineno or 0
