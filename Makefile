@@ -84,8 +84,8 @@ faults: deps ## Break real hosts: is the right root cause found, does its remedy
 	@$(BIN)/python tests/faults/run.py --commands
 
 .PHONY: mutants
-mutants: deps ## Mutation tests: do unit and integration tests notice small changes? -> build/mutants.json (long) [AREA=health]
-	@$(BIN)/python tests/mutants/run.py $(addprefix --area ,$(AREA))
+mutants: deps ## Mutation tests: do unit and integration tests notice small changes? -> build/mutants.json (long) [AREA=health NUMBER=30]
+	@$(BIN)/python tests/mutants/run.py $(addprefix --area ,$(AREA)) $(addprefix --number ,$(NUMBER))
 
 .PHONY: chaos
 chaos: deps ## Reboots, outages and moved clocks on real hosts: is the machine ready again? -> build/chaos.json (long)

@@ -1,7 +1,7 @@
-"""make mutants [AREA=health]: change the code in small ways, and see whether unit and integration tests notice.
+"""make mutants [AREA=health NUMBER=30]: change the code in small ways, and see whether unit and integration tests notice.
 
-Mutants made by hand stand in catalog.py: one small mistake each that a person could make and that would hurt. Others are made from the
-syntax tree of the area's functions (a comparison turned round, an "and" for an "or", a number one higher, a negation left out, a value
+Mutants made by hand stand in catalog.py: one small mistake each that a person could make and that would hurt. NUMBER more of each area are
+made from the syntax tree of its functions (a comparison turned round, an "and" for an "or", a number one higher, a negation left out, a value
 not returned, ...); the choice is the same on every run: as many of each function as fit. One is killed when a test fails.
 
 The tests run once under coverage first, which tells which of them reach which line (build/mutants/lines.json, kept while the code is the
@@ -358,7 +358,7 @@ def main() -> int:
     parser.add_argument(
         "--number",
         type=int,
-        default=30,
+        default=0,
         help="generated mutants of an area, beside those made by hand (default: %(default)s)",
     )
     parser.add_argument("--only", default="", help="mutants whose FILE:LINE contains this")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import types
 
 import pytest
@@ -31,10 +32,13 @@ def program(commands):
         commands.add("tailscale", *answers)
 
         def run_command(words, pass_fds=(), **_options):
-            import subprocess
-
             done = subprocess.run(
-                words, capture_output=True, text=True, pass_fds=pass_fds, env=dict(os.environ, **commands.environment())
+                words,
+                capture_output=True,
+                text=True,
+                pass_fds=pass_fds,
+                check=False,
+                env=dict(os.environ, **commands.environment()),
             )
             return done.returncode, done.stdout, done.stderr
 
