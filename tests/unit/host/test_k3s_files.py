@@ -225,9 +225,9 @@ def test_own_images_have_their_own_checksums(mirror, host):
     (host / "data/agent/images").mkdir(parents=True)
     assert k3s_install.run(Module(**wish))["changed"] and (host / "data/agent/images/x.tar").read_bytes() == b"images"
     assert not k3s_install.run(Module(**wish))["changed"]
-    changed = dict(wish, extra_images=[{"name": "x.tar", "sha256": "c" * 64}])
+    wish["extra_images"] = [{"name": "x.tar", "sha256": "c" * 64}]
     assert (
-        refused(k3s_install.run, Module(**changed)) == "k3s_checksum"
+        refused(k3s_install.run, Module(**wish)) == "k3s_checksum"
         and (host / "data/agent/images/x.tar").read_bytes() == b"images"
     )
 
