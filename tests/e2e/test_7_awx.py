@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
+import os
 import re
 import subprocess
 
 import pytest
 import yaml
 
-from tests.awx.fixtures import ROOT, Awx
+from tests.awx.fixtures import BIN, ROOT, Awx
 from tests.doubles.awx import rules
 
 TEMPLATES = ["Onboard workers", "Health check", "Verify health", "Heal", "Upgrade agent", "Rotate token", "Offboard", "Prepare gateway"]
@@ -240,6 +242,36 @@ def test_deleted_objects_and_renamed_templates_come_back(awx):
     assert edges(double, "Keep workers healthy") == {("check", "failure_nodes"): ["heal"], ("heal", "always_nodes"): ["verify"]}
     status, output = awx.configure()
     assert status == 0 and awx.changed(output) == 0, output[-2000:]
+
+
+def commands():
+    """Return the launches of the page, continued lines joined."""
+    page = (ROOT / "docs/guides/awx.md").read_text().replace("\\\n", " ")
+    return re.findall(r"^\$ (awx \w+ launch .*|curl .*/launch/)$", page, re.MULTILINE)
+
+
+def test_launches_of_the_page_run_as_written(awx):
+    """With the `awx` command of AWX 24.6 and with curl: accepted, and nothing of them is ignored, as AWX does with what a template does not ask for."""
+    found = commands()
+    assert {re.search(r'launch "([^"]+)"', command)[1] for command in found if command.startswith("awx")} == {*TEMPLATES, "Keep workers healthy"} - {
+        "Verify health"
+    }
+    environment = dict(os.environ, CONTROLLER_HOST=awx.url, CONTROLLER_OAUTH_TOKEN=awx.api_token, PATH="%s:%s" % (BIN, os.environ["PATH"]))
+    before = set(awx.double.jobs)
+    with concurrent.futures.ThreadPoolExecutor(len(found)) as pool:  # each waits some seconds between two looks at its job
+        done = list(pool.map(lambda command: subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False), found))
+    assert [(part.args[2], part.stdout, part.stderr) for part in done if part.returncode or "detail" in part.stdout] == []
+    jobs = [job for number, job in awx.double.jobs.items() if number not in before]
+    assert len(jobs) == len(found) and [job["ignored_fields"] for job in jobs if job["ignored_fields"]] == []
+    (offboard,) = [job for job in jobs if job["name"] == "Offboard"]
+    assert offboard["limit"] == "gpu-07" and offboard["extra_vars"] == {"beta9_offboard_confirm": "gpu-07"}
+
+
+def test_launch_that_a_template_does_not_ask_for_is_refused(awx):
+    command = """awx job_templates launch "Heal" --extra_vars '{"beta9_pool": "other"}'"""
+    environment = dict(os.environ, CONTROLLER_HOST=awx.url, CONTROLLER_OAUTH_TOKEN=awx.api_token, PATH="%s:%s" % (BIN, os.environ["PATH"]))
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode and "beta9_pool" in done.stdout + done.stderr
 
 
 @pytest.mark.long

@@ -1,9 +1,10 @@
-"""A TEST DOUBLE of AWX's REST API that records: as much of /api/v2 as the modules of awx.awx use to configure it.
+"""A TEST DOUBLE of AWX's REST API that records: as much of /api/v2 as the modules of awx.awx and the `awx` command use.
 
 Objects are kept in memory. It answers as AWX 24 does where the modules look: lists with count, next and results, filters by query,
 related URLs, $encrypted$ in place of secrets, associations by POST {id}. It refuses what AWX refuses and a typing error would cause:
 unknown references, playbooks that AWX would not find in the project, surveys and injectors of a wrong form, variables that a
-template does not ask for. It knows which fields a resource has, and unlike AWX it refuses others.
+template does not ask for. It knows which fields a resource has, and unlike AWX it refuses others. A launch is judged as AWX judges it;
+the job is over at once and ran nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import pathlib
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
 
 from . import rules
 
 ENCRYPTED = "$encrypted$"
+ALLOWED = "GET, POST, PATCH, DELETE, HEAD, OPTIONS"
 PROMPTS = (
     "ask_limit_on_launch ask_job_type_on_launch ask_diff_mode_on_launch ask_verbosity_on_launch ask_variables_on_launch ask_tags_on_launch "
     "ask_skip_tags_on_launch ask_inventory_on_launch ask_credential_on_launch ask_execution_environment_on_launch ask_forks_on_launch "
@@ -151,13 +153,28 @@ class Refused(Exception):
         self.status, self.body = status, body
 
 
+# fields of a launch whose prompt has another name
+LAUNCH = {"job_tags": "tags", "credentials": "credential"}
+
+
+def options(resource, rest):
+    """Return the actions of OPTIONS, from which the `awx` command makes its own options."""
+    if rest[1:] == ["launch"]:
+        kinds = {"extra_vars": "json", "job_slice_count": "integer", "verbosity": "choice", "diff_mode": "boolean", "limit": "string"}
+        fields = {name: {"type": kind, "required": False, "label": name, "help_text": ""} for name, kind in kinds.items()}
+        fields["verbosity"]["choices"] = [[number, str(number)] for number in range(6)]
+        return {"POST": fields}
+    fields = {"name": {"type": "string", "required": False, "label": "Name", "help_text": "", "filterable": True}}
+    return {"GET": fields, "POST": fields}
+
+
 class AwxDouble:
     """The objects of an AWX, and what was asked of it. `requests` holds (method, path, body) in order."""
 
     def __init__(self, project_root, token):
         self.project_root, self.token = pathlib.Path(project_root), token
         self.requests, self.objects, self.surveys, self._lock = [], {name: {} for name in RESOURCES}, {}, threading.Lock()
-        self.count, self.updates, self.roles = 0, {}, {}
+        self.count, self.updates, self.roles, self.jobs = 0, {}, {}, {}
         self.branches = {"", "0.1.0", "main"}  # those that exist in every repository: an update of another one fails
         machine = {"fields": [{"id": "username"}, *({"id": name, "secret": True} for name in ("ssh_key_data", "ssh_key_unlock", "password"))]}
         self.put("credential_types", {"name": "Machine", "kind": "ssh", "inputs": machine, "managed": True})
@@ -180,7 +197,7 @@ class AwxDouble:
 
     def writes(self):
         """Return the requests that change something."""
-        return [entry for entry in self.requests if entry[0] != "GET"]
+        return [entry for entry in self.requests if entry[0] not in ("GET", "OPTIONS")]
 
     def synchronize(self, source, variables):
         """Do to an inventory what AWX's import does with the variables of the group `all`: merge, never take away."""
@@ -196,7 +213,11 @@ class AwxDouble:
         parts = urlsplit(target)
         with self._lock:
             self.requests.append((method, target, body))
-            words = parts.path.strip("/").split("/")
+            words = [unquote(word) for word in parts.path.strip("/").split("/")]
+            if method == "GET" and words == ["api"]:
+                return 200, {"available_versions": {"v2": "/api/v2/"}, "current_version": "/api/v2/"}
+            if method == "GET" and words == ["api", "v2"]:
+                return 200, {name: "/api/v2/%s/" % name for name in (*RESOURCES, "jobs", "unified_jobs")}
             if words[:2] != ["api", "v2"] or len(words) < 3:
                 raise Refused(404, {"detail": "Not found."})
             return self.route(method, words[2:], dict(parse_qsl(parts.query, keep_blank_values=True)), body)
@@ -209,13 +230,17 @@ class AwxDouble:
             return 200, self.updates[int(rest[0])]
         if resource == "roles":
             return self.role(method, rest, body)
+        if resource in ("jobs", "workflow_jobs", "unified_jobs") and method == "GET":
+            return 200, self.job(rest)
         if resource not in RESOURCES:
             raise Refused(404, {"detail": "Not found."})
+        if method == "OPTIONS":
+            return 200, {"actions": options(resource, rest)}
         if not rest and method == "GET":
             return 200, self.page([self.view(resource, item) for item in self.all(resource)], query)
         if not rest and method == "POST":
             return 201, self.written(resource, self.put(resource, self.checked(resource, body, {})), body)
-        item = self.objects[resource].get(int(rest[0]))
+        item = self.found(resource, rest[0])
         if item is None:
             raise Refused(404, {"detail": "Not found."})
         if len(rest) > 1:
@@ -236,11 +261,51 @@ class AwxDouble:
             return self.association(method, resource, item, name, body)
         if name == "update" and resource == "projects" and method == "POST":
             return 202, self.update_project(item)
+        if name == "launch" and method == "POST":
+            return 201, self.launch(resource, item, body or {})
         if name == "create_approval_template" and method == "POST":
             approval = self.put("workflow_approval_templates", {key: body[key] for key in ("name", "description", "timeout") if key in body})
             item["unified_job_template"] = approval["id"]
             return 201, self.view("workflow_approval_templates", approval)
         raise Refused(405, {"detail": 'Method "%s" not allowed.' % method})
+
+    def found(self, resource, word):
+        """Return the object with this id or named URL (NAME++ORGANIZATION), or None."""
+        if word.isdigit():
+            return self.objects[resource].get(int(word))
+        for item in self.all(resource):
+            organization = self.objects["organizations"].get(item.get("organization"), {})
+            if word == "%s++%s" % (item.get("name"), organization.get("name", "")):
+                return item
+        return None
+
+    def launch(self, resource, item, body):
+        """Make a job, or refuse it as AWX does. What a template does not ask for is ignored, and named in the answer."""
+        body = dict(body)
+        answers = body.pop("extra_vars", {}) or {}
+        answers = yaml.safe_load(answers) if isinstance(answers, str) else answers
+        problems = rules.launch_problems(self.surveys.get(item["id"]), answers)
+        if problems:
+            raise Refused(400, {"variables_needed_to_start": problems})
+        asked = {name for name in body if item.get("ask_%s_on_launch" % LAUNCH.get(name, name))}
+        self.count += 1
+        kind = "job" if resource == "job_templates" else "workflow_job"
+        url = "/api/v2/%ss/%d/" % (kind, self.count)
+        events = {"job_events": url + "job_events/"} if kind == "job" else {}
+        whole = {"id": self.count, "type": kind, "url": url, "name": item["name"], "status": "successful"}
+        whole |= {"finished": "2026-01-01T00:00:00Z", "event_processing_finished": True, "unified_job_template": item["id"]}
+        whole |= {"extra_vars": answers, **{name: body[name] for name in asked}}
+        whole |= {kind: self.count, "related": events, "ignored_fields": {name: body[name] for name in set(body) - asked}}
+        self.jobs[self.count] = whole
+        return whole
+
+    def job(self, rest):
+        """Answer about jobs: they print nothing and have no parts."""
+        if not rest or len(rest) > 1:
+            return {"count": 0, "next": None, "previous": None, "results": []}
+        if int(rest[0]) not in self.jobs:
+            raise Refused(404, {"detail": "Not found."})
+        return self.jobs[int(rest[0])]
 
     def forget(self, resource, item):
         """Delete an object and what cannot be without it."""
@@ -318,7 +383,10 @@ class AwxDouble:
             shown["scm_revision"] = "0" * 40
         if resource in ROLES:
             summary["object_roles"] = {name: {"id": item["id"] * 10 + place} for place, name in enumerate(ROLES[resource])}
-        related = {name: "%s%s/" % (url, name) for name in (*RESOURCES[resource][3], "survey_spec", "update")}
+        related = {
+            name: "%s%s/" % (url, name)
+            for name in (*RESOURCES[resource][3], "survey_spec", "update", *(["launch"] if resource.endswith("job_templates") else []))
+        }
         if resource == "workflow_job_template_nodes":
             shown.update({name: list(item["_" + name]) for name in RESOURCES[resource][3]})
             for kind in UNIFIED:
@@ -453,20 +521,26 @@ class AwxDouble:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length) or "null") if length else None
                 try:
-                    if self.headers.get("Authorization") != "Bearer " + double.token:
+                    anybody = self.command == "GET" and self.path.rstrip("/") in ("/api", "/api/v2")
+                    if not anybody and self.headers.get("Authorization") != "Bearer " + double.token:
                         raise Refused(401, {"detail": "Authentication credentials were not provided."})
                     status, found = double.handle(self.command, self.path, body)
                 except Refused as refused:
                     status, found = refused.status, refused.body
                 text = b"" if found is None else json.dumps(found).encode()
                 self.send_response(status)
-                for name, value in (("X-API-Product-Name", "AWX"), ("X-API-Product-Version", "24.6.1"), ("Content-Type", "application/json")):
+                for name, value in (
+                    ("X-API-Product-Name", "AWX"),
+                    ("X-API-Product-Version", "24.6.1"),
+                    ("Content-Type", "application/json"),
+                    ("Allow", ALLOWED),
+                ):
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_POST = do_PATCH = do_DELETE = answer
+            do_GET = do_POST = do_PATCH = do_DELETE = do_OPTIONS = answer
 
             def log_message(self, *_arguments):
                 pass
