@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.e2e.test_1_onboard import recap
+
 FACT = "/etc/ansible/facts.d/beta9.fact"
 
 
@@ -17,10 +19,7 @@ def impostor(ready):
     ready.sh(first, "cp %s /root/fact; sed -i s/%s/%s/ %s" % (FACT, own, victim, FACT))
     assert ready.machine_id(first) == victim
     yield own, victim
-    if ready.sh(first, "test -e /root/fact && echo there", check=False):
-        ready.sh(first, "mkdir -p $(dirname %s); mv /root/fact %s" % (FACT, FACT))
-    status, output = ready.play("onboard_worker.yml")
-    assert status == 0, output
+    ready.sh(first, "if test -e /root/fact; then mkdir -p $(dirname %s); mv /root/fact %s; fi" % (FACT, FACT))
 
 
 def workers_of(bed, machine):
@@ -40,17 +39,29 @@ def test_offboarding_touches_no_other_machine(ready, impostor):
     assert entry["status"] == "available" and entry["activeContainers"] == ["container-1"]
     status, output = ready.play("offboard_worker.yml", "--limit", ready.workers[0], "-e", "beta9_drain=false")
     assert status != 0 and ready.machines().get(victim) == "ready", output
+    assert recap(output)[ready.workers[0]]["changed"] == 0, output
+    assert ready.sh(ready.workers[0], "systemctl is-active beta9-agent") == "active"
+
+
+def test_rotation_touches_no_other_machine(ready, impostor):
+    first, before = ready.workers[0], ready.writes()
+    status, output = ready.play("rotate_token.yml", "--limit", first)
+    assert status != 0 and "beta9_machine_confirmed=true" in output and ready.writes() == before, output
+    assert recap(output)[first]["changed"] == 0 and "Restore the credentials" not in output, output
 
 
 @pytest.mark.long
-def test_rotation_and_another_pool_touch_no_other_machine(ready, impostor):
-    _own, victim = impostor
-    before = ready.writes()
-    status, output = ready.play("rotate_token.yml", "--limit", ready.workers[0])
-    assert status != 0 and "beta9_machine_confirmed=true" in output and ready.writes() == before, output
+def test_onboarding_into_another_pool_touches_no_other_machine(ready, impostor):
+    own, victim = impostor
     _status, output = ready.play("onboard_worker.yml", "--limit", ready.workers[0], "-e", "beta9_pool=cpu")
-    assert ready.machines().get(victim) == "ready", output
-    assert "another token on this host" in " ".join(output.split()), output
+    try:
+        assert ready.machines().get(victim) == "ready", output
+        assert "another token on this host" in " ".join(output.split()), output
+    finally:
+        ready.sh(ready.workers[0], "rm -f /root/fact")  # it has a machine of its own in the other pool now
+        status, output = ready.play("onboard_worker.yml")
+    assert status == 0 and ready.machines().get(victim) == "ready", output
+    assert own != ready.machine_id(ready.workers[0])
 
 
 @pytest.mark.long
