@@ -9,8 +9,8 @@ import os
 import pwd
 import shutil
 import socket
+import signal
 import subprocess
-import sys
 import tarfile
 import types
 
@@ -31,6 +31,7 @@ from ansible_collections.beta9.workers.plugins.modules import (
     host_repository,
     host_unit,
     k3s_install,
+    machine_keepalive,
     nvidia_cdi,
     repository_key,
     tailscale_node,
@@ -713,7 +714,16 @@ def test_nobody_puts_a_file_in_the_way_meanwhile(tmp_path, monkeypatch):
 
 def test_tunnel_of_the_other_host_is_ended_and_not_in_check_mode(register, monkeypatch):
     register()
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as rival:
-        monkeypatch.setattr(tunnel_peer, "other_tunnel", lambda *_arguments: rival.pid)
-        assert register(check_mode=True, public_key=OTHER_KEY)["changed"] and rival.poll() is None
-        assert register(public_key=OTHER_KEY)["changed"] and rival.wait(10) == -15
+    ended: list = []
+    monkeypatch.setattr(tunnel_peer, "other_tunnel", lambda *_arguments: 4194305)  # no process has this number
+    monkeypatch.setattr(tunnel_peer.os, "kill", lambda *arguments: ended.append(arguments))
+    assert register(check_mode=True, public_key=OTHER_KEY)["changed"] and ended == []
+    assert register(public_key=OTHER_KEY)["changed"] and ended == [(4194305, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("ready", "before"), [([], "not ready"), (["1165a9b7"], "not ready"), (["1165a9b7", "1165a9b6"], "ready")])
+def test_keepalive_changes_what_is_not_ready_yet(ready, before):
+    client = types.SimpleNamespace(list_ready=lambda pool, provider: [{"id": name} for name in ready])
+    params = {"machine_id": "1165a9b6", "pool": "gpu", "provider": "generic", "agent_version": "x", "metrics": {}}
+    plan = machine_keepalive.plan(client, params)
+    assert plan.before == {"status": before} and plan.changed == (before != "ready")
