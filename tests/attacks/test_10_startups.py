@@ -19,6 +19,7 @@ def test_idle_connections_of_one_worker_keep_nobody_out(testbed):
     worker = testbed.workers[0]
     limit = testbed.sh(testbed.gateway, "sshd -T | grep -i ^persourcemaxstartups")
     assert limit == "persourcemaxstartups 10"
+    assert "persourcepenalties" in testbed.sh(testbed.gateway, "sshd -T")  # from OpenSSH 9.8 on without our doing
     address = testbed.sh(testbed.gateway, "hostname -I").split()[0]
     testbed.sh(worker, "cat > /root/hold.py <<'END'\n%s\nEND\nsystemd-run -q --unit hold python3 /root/hold.py; sleep 2" % (HOLD % address))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -26,6 +27,35 @@ def test_a_unit_shares_no_memory_with_other_users(ready, unit):
     )
     for worker in ready.workers:
         assert "WRITTEN" not in ready.sh(worker, script)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_sees_what_it_needs(ready, unit):
+    """No capabilities; a system that root itself can't write; no homes, no other processes, no devices but the driver's."""
+    script = f"""
+        p=$(systemctl show -P MainPID {unit}); u=$(stat -c %u /proc/$p); g=$(stat -c %g /proc/$p)
+        echo user $u; grep -E '^Cap(Eff|Prm|Bnd)' /proc/$p/status
+        systemctl show -p DevicePolicy,PrivateDevices,DeviceAllow {unit}
+        touch /root/mark
+        nsenter -t $p -m sh -c "touch /etc/x /usr/x; ls -A /root /home" 2>&1
+        nsenter -t $p -m -S $u -G $g ls -d /proc/1 2>&1; true"""
+    for worker in ready.workers:
+        text = ready.sh(worker, script)
+        assert "user 0" not in text.splitlines() and set(re.findall(r"Cap\w+:\s+(\w+)", text)) == {"0" * 16}, text
+        driver = {"char-nvidia* rw"} if "PrivateDevices=no" in text else set()
+        assert "DevicePolicy=closed" in text, text
+        assert set(re.findall("DeviceAllow=(.+)", text)) == driver | {"char-rtc r"}, text  # the latter is ProtectClock's
+        assert text.count("Read-only file system") == 2 and "mark" not in text, text
+        assert "'/proc/1': No such file" in text, text
+
+
+def test_reloaded_credentials_are_the_service_s_alone(ready):
+    script = """
+        systemctl reload beta9-agent; stat -c %u /proc/$(systemctl show -P MainPID beta9-agent)
+        stat -c '%a %u' /run/beta9-agent/credentials/*"""
+    for worker in ready.workers:
+        user, *files = ready.sh(worker, script).splitlines()
+        assert user != "0" and set(files) == {"400 " + user}, files
 
 
 def test_k3s_from_a_mirror_without_tls_is_refused_unless_it_is_pinned_or_wished_for(ready, tmp_path):

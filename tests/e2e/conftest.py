@@ -100,6 +100,12 @@ class Testbed:
             self.sh(self.gateway, "rm -f /etc/ssh/beta9-tunnel/authorized_keys; redis-cli flushall >/dev/null")
 
 
+def known_tokens(bed, identity):
+    """Return how many tokens the gateway has of a machine."""
+    script = "for key in $(redis-cli --scan --pattern 'double:token:*'); do redis-cli hget $key machine_id; done"
+    return bed.sh(bed.gateway, f"{script} | grep -c {identity} || true")
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: left out of `make test`; `make e2e` runs it")
 

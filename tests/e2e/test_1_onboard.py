@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from tests.e2e.conftest import ROOT
+from tests.e2e.conftest import ROOT, known_tokens
 
 
 def recap(output):
@@ -68,6 +69,7 @@ def test_check_on_converged_hosts_tells_of_no_change(onboarded):
 def test_prepare_gateway_again_changes_nothing(testbed):
     status, output = testbed.play("prepare_gateway.yml")
     assert status == 0 and recap(output)[testbed.gateway]["changed"] == 0, output
+    assert "PerSourceMaxStartups" in testbed.sh(testbed.gateway, "cat /etc/ssh/sshd_config.d/40-beta9-limits.conf")
 
 
 def test_no_token_anywhere(onboarded):
@@ -83,6 +85,10 @@ def test_no_token_anywhere(onboarded):
     for worker in onboarded.workers:
         secrets[worker + " new token"] = onboarded.sh(worker, "cat /etc/beta9/credentials/machine_token")
         secrets[worker + " new key"] = onboarded.sh(worker, "sed -n 3p /etc/beta9/credentials/tunnel_key")
+        modes = onboarded.sh(worker, "cd /etc/beta9/credentials; stat -c '%F %a %U' . *").splitlines()
+        assert set(modes) == {"directory 700 root", "regular file 600 root"}
+        fact = json.loads(onboarded.sh(worker, "cat /etc/ansible/facts.d/beta9.fact"))
+        assert set(fact) == {"machine_id", "pool", "provider"}
     assert all(len(secret) > 20 for secret in secrets.values())
     assert not [name for name, secret in secrets.items() if secret in output]
     pattern = "\n".join(secrets.values())
@@ -157,6 +163,7 @@ def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
     status, output = onboarded.play("onboard_worker.yml")
     assert status == 0, output
     after = onboarded.machine_id(worker)
+    assert known_tokens(onboarded, before) == "0" and known_tokens(onboarded, after) == "1"
     assert after != before and onboarded.machines() == {after: "ready", onboarded.machine_id(onboarded.workers[1]): "ready"}
 
 
@@ -211,8 +218,10 @@ def test_killed_run_is_finished_by_the_next(testbed, task):
 
 def test_offboard_leaves_nothing(onboarded):
     worker = onboarded.workers[1]
+    before = onboarded.machine_id(worker)
+    assert known_tokens(onboarded, before) == "1"
     status, output = onboarded.play("offboard_worker.yml", "-l", worker)
-    assert status == 0, output
+    assert status == 0 and known_tokens(onboarded, before) == "0", output
     assert onboarded.machines() == {onboarded.machine_id(onboarded.workers[0]): "ready"}
     left = onboarded.sh(
         worker,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos import bed as chaos_bed
 from tests.chaos import catalog, run
-from tests.e2e.conftest import NAME, ROOT
+from tests.e2e.conftest import NAME, ROOT, known_tokens
 from tests.e2e.test_1_onboard import recap
 
 INTERVAL, TTL = 5, 300
@@ -114,13 +114,6 @@ def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):
 
 def held(bed, host):
     return sorted(bed.sh(host, "ls /etc/beta9/credentials").split())
-
-
-def known_tokens(bed, identity):
-    """Return how many tokens the gateway has of a machine."""
-    return bed.sh(
-        bed.gateway, "for key in $(redis-cli --scan --pattern 'double:token:*'); do redis-cli hget $key machine_id; done | grep -c %s || true" % identity
-    )
 
 
 def test_rotation_never_leaves_the_pool(bed, new):
