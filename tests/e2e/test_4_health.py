@@ -184,6 +184,6 @@ def test_shows_no_secret(onboarded, tmp_path):
     onboarded.sh(worker, "systemctl kill -s KILL beta9-agent; systemd-cat -t beta9-agent sh -c 'cat /etc/beta9/credentials/machine_token'")
     status, output, _hosts = check(onboarded, tmp_path, "-vvvv", "--diff", "-e", "health_check_report=tasks")
     text = output + "".join(path.read_text() for path in tmp_path.iterdir())
-    assert len(list(tmp_path.iterdir())) == 4 and status in (HEALTHY, UNHEALTHY)
+    assert len(list(tmp_path.iterdir())) == 5 and status in (HEALTHY, UNHEALTHY)
     for token in tokens:
         assert token not in text, text[max(0, text.index(token) - 300) : text.index(token)]
