@@ -573,7 +573,7 @@ FAULTS = [
         "C04",
         "Tunnel Connection Refused",
         {"worker": KEEP.format(TUNNEL_KEY) + "; : > " + TUNNEL_KEY + "; systemctl restart beta9-tunnel; sleep 1"},
-        {"worker": BACK.format(TUNNEL_KEY) + "; " + TUNNEL_UP},
+        {"worker": f"[ -s {TUNNEL_KEY} ] || " + BACK.format(TUNNEL_KEY) + "; " + TUNNEL_UP},
         code="empty",
     ),
     Fault(
@@ -625,6 +625,15 @@ FAULTS = [
         {"gateway": "kill -STOP $(systemctl show -P MainPID ssh); " + NO_SESSION},
         {"gateway": "kill -CONT $(systemctl show -P MainPID ssh)", "worker": TUNNEL_UP},
         code="silent",
+        wait_seconds=1,
+    ),
+    Fault(
+        "gateway host's sshd closes connections from here",
+        "T08",
+        "Tunnel Connection Refused",
+        {"gateway": "echo sshd: " + ADDRESS_OF_WORKER + " >> /etc/hosts.deny; " + NO_SESSION},
+        {"gateway": "sed -i '/^sshd: /d' /etc/hosts.deny", "worker": TUNNEL_UP},
+        code="closed",
         wait_seconds=1,
     ),
     Fault(
@@ -694,6 +703,55 @@ FAULTS = [
             "worker": "ip route del {gateway_address} dev eth0 src 192.0.2.77; ip addr del 192.0.2.77/32 dev eth0; " + TUNNEL_UP,
         },
         code="timeout",
+    ),
+    Fault(
+        "tunnel's unit was edited by hand",
+        "T01",
+        "Tunnel Keeps Dropping",
+        {
+            "worker": KEEP.format("/etc/systemd/system/beta9-tunnel.service")
+            + "; sed -i '/^ExecStart=/s/ -N / /' /etc/systemd/system/beta9-tunnel.service; systemctl daemon-reload; "
+            + RESTART_TUNNEL
+        },
+        {"worker": BACK.format("/etc/systemd/system/beta9-tunnel.service") + "; systemctl daemon-reload; " + TUNNEL_UP},
+        code="failing",
+        wait_seconds=15,
+        heals=True,
+    ),
+    Fault(
+        "ssh is gone",
+        "T01",
+        "Tunnel Connection Refused",
+        {"worker": "mv /usr/bin/ssh /root/ssh; systemctl restart beta9-tunnel"},
+        {"worker": "[ ! -e /root/ssh ] || mv /root/ssh /usr/bin/ssh; " + TUNNEL_UP},
+        code="program",
+        wait_seconds=1,
+        heals=True,
+    ),
+    Fault(
+        "tunnel's key is gone",
+        "T01",
+        "Tunnel Connection Refused",
+        {"worker": "mv " + TUNNEL_KEY + " /root/tunnel_key; systemctl restart beta9-tunnel"},
+        {"worker": f"[ -e {TUNNEL_KEY} ] || mv /root/tunnel_key {TUNNEL_KEY}; " + TUNNEL_UP},  # a new one was let in at the gateway host
+        code="credential",
+        wait_seconds=1,
+    ),
+    Fault(
+        "tunnel's unit is gone",
+        "T01",
+        "Tunnel Connection Refused",
+        {"worker": "systemctl stop beta9-tunnel; mv /etc/systemd/system/beta9-tunnel.service /root/unit; systemctl daemon-reload"},
+        {"worker": "mv /root/unit /etc/systemd/system/beta9-tunnel.service; systemctl daemon-reload; systemctl enable -q beta9-tunnel; " + TUNNEL_UP},
+        code="not_installed",
+    ),
+    Fault(
+        "agent's unit is gone",
+        "P01",
+        "Agent Crashes on Startup",
+        {"worker": "systemctl stop beta9-agent; mv /etc/systemd/system/beta9-agent.service /root/unit; systemctl daemon-reload"},
+        {"worker": "mv /root/unit /etc/systemd/system/beta9-agent.service; systemctl daemon-reload; systemctl enable -q beta9-agent; " + AGENT_NOW},
+        code="not_installed",
     ),
     Fault(
         "no route to the gateway host",
@@ -1055,6 +1113,14 @@ FAULTS = [
     Fault("k3s is not ready", "K03", "Gateway Can't Reach Worker k3s", {"worker": state(K3S, "s['readyz'] = ['etcd']")}, {"worker": BACK.format(K3S)}),
     Fault("node is not ready", "K04", "Gateway Can't Reach Worker k3s", {"worker": state(K3S, "s['node_ready'] = False")}, {"worker": BACK.format(K3S)}),
     Fault(
+        "host was renamed, and k3s has both nodes",
+        "K04",
+        "Gateway Can't Reach Worker k3s",
+        {"worker": "hostname renamed; " + state(K3S, "s['stale_nodes'] = ['{worker}']")},
+        {"worker": "hostname {worker}; " + BACK.format(K3S)},
+        code="stale",
+    ),
+    Fault(
         "service account may not create Jobs",
         "K05",
         "Gateway Can't Reach Worker k3s",
@@ -1093,6 +1159,14 @@ FAULTS = [
         AGENT_ENV,
         "s/^BETA9_HOSTNAME=.*/BETA9_HOSTNAME=no-such-worker.invalid/",
         AGENT_NOW,
+    ),
+    Fault(
+        "gateway appends its tailnet to a worker that has none",
+        "V05",
+        "Gateway Can't Reach Worker k3s",
+        {"gateway": "redis-cli hset {key} hostname {address}.tailnet.invalid"},
+        {"gateway": "redis-cli hset {key} hostname {address}"},
+        code="not_direct",
     ),
     Fault(
         "another host registered under the machine's id",

@@ -133,15 +133,15 @@ def test_check_has_a_fault_and_a_fault_a_check():
 @pytest.mark.parametrize("name", ["T01", "T08", "T09", "G11", "C03", "C04", "C05", "K04", "P01", "P03", "P07", "P02"])
 def test_cause_has_a_fault_or_a_reason(name):
     reasons = {
-        "T01": {"failing", "credential", "not_installed", "sandbox", "folder", "config", "port_taken", ""},  # of systemd: tests/unit/host/test_units.py
-        "T08": {"closed", "config", ""},  # of ssh: tests/unit/host/test_tunnel.py
+        "T01": {"sandbox", "folder", "config", "port_taken", ""},  # of systemd: tests/unit/host/test_units.py
+        "T08": {"config", ""},  # of ssh: tests/unit/host/test_tunnel.py
         "T09": {"not_listening", "include", "keys_file", ""},
         "G11": {"timeout", "name", ""},
         "C03": set(),
         "C04": {""},
         "C05": {""},
-        "K04": {"stale"},
-        "P01": {"sandbox", "folder", "credential", "account", "program", "not_installed", ""},
+        "K04": set(),
+        "P01": {"sandbox", "folder", "credential", "account", "program", ""},
         "P03": {"old", ""},
         "P07": set(),
         "P02": {"traceback"},

@@ -13,7 +13,7 @@ import types
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence, machine, tunnel
 
 from tests.unit.health.recorded import Context, told
 
@@ -394,13 +394,13 @@ def test_process_by_its_unit(changes, expected):
 
 
 def test_restarts_are_those_of_the_last_minutes(monkeypatch):
-    monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: 2)
+    monkeypatch.setattr(evidence, "restarts_within", lambda asked, name, seconds: 2)
     assert told(machine.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("ok", "")
 
     def unreadable(asked, name, seconds):
         raise engine.Unknown("no journal")
 
-    monkeypatch.setattr(machine, "restarts_within", unreadable)
+    monkeypatch.setattr(evidence, "restarts_within", unreadable)
     assert told(machine.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("bad", "failing")
 
 

@@ -12,7 +12,7 @@ import time
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils import host, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence, tunnel
 
 from tests.unit.health.recorded import Context, told
 
@@ -124,6 +124,15 @@ def test_options_of_an_unsupervised_tunnel_or_of_none():
     assert told(seen) == ("bad", "") and "refuses the configuration: Bad configuration option" in seen["found"]
     with pytest.raises(engine.Unknown, match="refuses the configuration"):  # T06 is the one to tell
         tunnel.gateway_ssh(context(refused))
+
+
+@pytest.mark.parametrize(
+    ("restarts", "age", "expected"),
+    [(3, 4.0, ("bad", "failing")), (2, 4.0, ("ok", "")), (9, 16.0, ("ok", "")), (0, 1.0, ("ok", ""))],
+)
+def test_unit_that_ends_again_and_again_between_two_ends(proc, monkeypatch, restarts, age, expected):
+    monkeypatch.setattr(evidence, "restarts_within", lambda asked, name, seconds: restarts)
+    assert told(tunnel.process(context(unit(restarts=restarts, age=age)))) == expected
 
 
 @pytest.mark.parametrize("left", [0, 1])

@@ -51,6 +51,21 @@ def restarts_within(context: Context, name: str, seconds: float) -> int:
     return _of_journal(context, f"restarts:{name}:{seconds}", lambda run: units.restarts_within(run, name, seconds))
 
 
+def crash_loop(context: Context, name: str, seconds: float) -> str:
+    """Return what shows that a unit which runs now, for less than so many seconds, is between two crashes; or an empty string."""
+    unit = unit_of(context, name)
+    if not unit.restarts or unit.age_seconds() > seconds:
+        return ""
+    if unit.active == "activating":
+        return f"started again by systemd {unit.restarts} times, {unit.age_seconds():.0f} s ago, and not ready since"
+    try:
+        recent = min(unit.restarts, restarts_within(context, name, 2 * SETTLED_SECONDS))
+    except Unknown:
+        recent = unit.restarts  # since it was last started by hand: all that can be told without the journal
+    minutes = SETTLED_SECONDS / 30
+    return f"started again by systemd {recent} times within {minutes:.0f} minutes, last {unit.age_seconds():.0f} s ago" if recent > 2 else ""
+
+
 def _of_journal(context: Context, key: str, read: Callable):
     def run(*words: str) -> tuple:
         ran = context.run(*words)

@@ -18,7 +18,14 @@ import time
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import JOURNALD, SETTLED_SECONDS, explanation, restarts_within, unit_of
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
+    JOURNALD,
+    SETTLED_SECONDS,
+    crash_loop,
+    explanation,
+    restarts_within,
+    unit_of,
+)
 
 UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
@@ -39,8 +46,8 @@ TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
 HIDDEN = ("/home/", "/root/", "/run/user/")  # by the unit's ProtectHome
-STARTING_SECONDS = 10.0  # what an agent may take until it says how it is
 LOOP_SECONDS = 60.0  # longer than this, and it is not between two crashes of a loop
+STARTING_SECONDS = 10.0  # what an agent may take until it says how it is
 PAYLOAD_FIELDS = ("machine_id", "hostname", "pool_name", "provider_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
@@ -409,7 +416,7 @@ def process(context):
     status = context.read("/proc/%d/stat" % unit.main_pid) or ""
     if status.rpartition(")")[2].split()[:1] == ["T"]:
         return bad("frozen", "pid %d is stopped" % unit.main_pid)
-    looping = crash_loop(context, unit)
+    looping = crash_loop(context, UNIT, LOOP_SECONDS)
     if looping:
         return bad("failing", looping, last_words(context))
     state = state_of(context)
@@ -421,19 +428,6 @@ def process(context):
     if late > 60:
         return bad("frozen", "what was due %.0f s ago was not done" % late)
     return ok("pid %d, %s" % (unit.main_pid, state.get("status", "starting")))
-
-
-def crash_loop(context, unit):
-    """Return what shows that an agent which runs now is between two crashes, or an empty string."""
-    if not unit.restarts or unit.age_seconds() > LOOP_SECONDS:
-        return ""
-    if unit.active == "activating":
-        return "started again by systemd %d times, %.0f s ago, and not ready since" % (unit.restarts, unit.age_seconds())
-    try:
-        recent = min(unit.restarts, restarts_within(context, UNIT, 2 * SETTLED_SECONDS))
-    except Unknown:
-        recent = unit.restarts  # since it was last started by hand: all that can be told without the journal
-    return "started again by systemd %d times within %.0f minutes, last %.0f s ago" % (recent, SETTLED_SECONDS / 30, unit.age_seconds()) if recent > 2 else ""
 
 
 def last_words(context):

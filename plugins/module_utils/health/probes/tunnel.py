@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel, units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import SETTLED_SECONDS, explanation, journal_of, unit_of
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import SETTLED_SECONDS, crash_loop, explanation, journal_of, unit_of
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
 PROGRAMS = ("/usr/bin/autossh", "/usr/bin/ssh")
 KEY = os.path.join(host.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
+LOOP_SECONDS = 15.0  # the same of its unit: what autossh does not try again by itself ends at once
 LATELY_SECONDS = 30.0  # autossh tries at least every 10 s: what it said before is over
 LARGE_BYTES = 6000  # more than one packet of any usual link
 
@@ -132,6 +133,9 @@ def process(context):
     if not unit.main_pid:
         found = "systemd starts it again and again (%d times): it ended with %s" % (unit.restarts, unit.exit_status)
         return _why(context, unit.exec_code or "failing", found, present_start=False)
+    looping = crash_loop(context, UNIT, LOOP_SECONDS)
+    if looping:
+        return _why(context, "failing", looping, present_start=False)
     clients = forwarding_processes(port)
     own = {unit.main_pid} | {pid for pid, parent, _program in clients if parent == unit.main_pid}
     others = [pid for pid, _parent, program in clients if pid not in own and program == "ssh"]
@@ -200,7 +204,8 @@ def login(context):
         if context.read(KEY) is None:
             raise Unknown("%s does not exist" % KEY)
         to = "%s:%d" % target_of(target, local_port(context))
-        ran = context.run("ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=4", "-W", to, "gateway", timeout=8, hangs=True)
+        # 6 s: one whom hosts.deny names is kept waiting for 5 before sshd closes
+        ran = context.run("ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=6", "-W", to, "gateway", timeout=8, hangs=True)
         said = tunnel.login_problem(ran.output, ran.status is not None)
         return Login(said.code if said else "", said.line if said else "", ran.output, ran.status is not None)
 
