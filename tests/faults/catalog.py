@@ -138,13 +138,13 @@ FAULTS = [
     ),
     worker_edit(
         "gateway host's SSH port is wrong",
-        "T08",
+        "T09",
         "Tunnel Connection Refused",
         SSH_CONFIG,
         "'s/Port .*/Port 2222/'",
         RESTART_TUNNEL,
         "; " + TUNNEL_UP,
-        code="refused",
+        code="not_listening",
         wait_seconds=3,
     ),
     Fault(

@@ -403,7 +403,7 @@ CHECKS = (
             "": ("the connection to the gateway is not stable", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
         },
         ("T04",),
-        ("T06", "G02"),
+        ("T01", "T06", "T08", "G02"),
         severity="warn",
         timeout_seconds=8.0,
     ),
@@ -1438,7 +1438,7 @@ CHECKS = (
         {
             "not_listening": (
                 "no sshd listens on the gateway host's port that the tunnel goes to",
-                inspect(GATEWAY_HOST, "ss -ltnp", "Start sshd, or set autossh_gateway_port to the port that it listens on."),
+                ONBOARD._replace(prose="Start sshd there if it does not run; set autossh_gateway_port if it listens on another port than the inventory says."),
             ),
             "account": ("the tunnel's account on the gateway host is missing, locked or expired", inspect(GATEWAY_HOST, "chage -l beta9-tunnel", SEE_LINE)),
             "lists": ("AllowUsers, AllowGroups, DenyUsers or DenyGroups of sshd keep the tunnel's account out", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
