@@ -783,7 +783,7 @@ FAULTS = [
         "gateway host's sshd moved to another port, tunnel down",
         "T08",
         "Tunnel Connection Refused",
-        {"gateway": sshd_with("Port 2222") + "systemctl restart ssh; pkill -u beta9-tunnel sshd || true"},
+        {"gateway": sshd_with("Port 2222") + "pkill sshd; systemctl restart ssh"},  # with what Ansible has open: else T09 tells
         {"gateway": NO_SSHD_WITH, "worker": TUNNEL_UP},
         code="refused",
     ),
@@ -791,7 +791,7 @@ FAULTS = [
         "gateway host's sshd moved to another port, tunnel still up",
         "T08",
         "Tunnel Connection Refused",
-        {"gateway": sshd_with("Port 2222") + "systemctl restart ssh"},
+        {"gateway": sshd_with("Port 2222") + "pkill -f '^sshd: root'; systemctl restart ssh"},
         {"gateway": NO_SSHD_WITH},
         code="refused",
         wait_seconds=0,

@@ -43,6 +43,8 @@ NAME = os.environ.get("B9_TESTBED", "b9f")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 WORKER, OTHER, GATEWAY = NAME + "-worker1", NAME + "-worker2", NAME + "-gateway"
 REPORT = ROOT / "build" / "faults"
+# What mends shows nothing where it went well, also where a person has to do something before
+SILENT = {remedy.command for check in checks.CHECKS for _cause, remedy in check.causes.values() if remedy.mends}
 K3S_TOKEN = "canary-k3s-token-0123456789"
 
 
@@ -259,7 +261,8 @@ def apply_remedy(bed, verdict, variables):
         return {"command": "", "where": "", "ran": None, "mended": None}, ""
     status, output = paste(bed, remedy)
     # a program that is not there, a usage error and a hang are the command's fault; else it may well say that something is broken
-    ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["mends"]) and (remedy["mends"] or bool(output.strip()))
+    ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["mends"])
+    ran = ran and (remedy["command"] in SILENT or remedy["mends"] or bool(output.strip()))
     mended = None
     # the bed's k3s is a stand-in that no playbook has installed, so none repairs it
     stand_in = verdict["id"].startswith("K") and remedy["where"] == "controller"
