@@ -106,7 +106,8 @@ def plan(params, unit):
         gone = unit["ActiveState"] in ("inactive", "failed") and unit.get("UnitFileState") in ("", "disabled", None)
         return ([] if gone or unit["LoadState"] == "not-found" else ["disable --now"]), None
     verbs = []
-    if unit.get("NeedDaemonReload") == "yes" or unit["LoadState"] == "not-found":
+    # error: systemd remembers the unit without its file, and says so of the file that is there again
+    if unit.get("NeedDaemonReload") == "yes" or unit["LoadState"] in ("not-found", "error", "bad-setting"):
         verbs.append("daemon-reload")
     if unit.get("UnitFileState") != "enabled":
         verbs.append("enable")

@@ -339,13 +339,11 @@ def settle(bed):
 
 
 def healthy(bed, number):
-    """Look at healthy hosts: quiet, odd (trouble.ODD), after trouble, busy, and just rebooted. Return the rows of those that were not called healthy."""
+    """Look at healthy hosts: quiet, after trouble, busy, and just rebooted. Return the rows of those that were not called healthy."""
     wrong = []
     for count in range(number):
         place = count / number
-        kind = "quiet" if place < 0.3 else "odd" if place < 0.4 else "after_trouble" if place < 0.6 else "busy" if place < 0.8 else "rebooted"
-        if kind == "odd":
-            bed.run({"worker": trouble.ODD})
+        kind = "quiet" if place < 0.4 else "after_trouble" if place < 0.6 else "busy" if place < 0.8 else "rebooted"
         if kind == "after_trouble":
             bed.run(trouble.BEFORE)
         if kind == "busy":
@@ -356,8 +354,6 @@ def healthy(bed, number):
             sh(WORKER, (ROOT / "tests/faults/equip_worker.sh").read_text())
             bed.run({"worker": 'for n in $(seq 300); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'})
         roots, _verdicts, seconds, leaked = bed.check(limit="all")
-        if kind == "odd":
-            bed.run({"worker": trouble.NOT_ODD})
         found = sorted({"%s %s" % (verdict["id"], verdict["status"]) for verdict in bed.all_verdicts if verdict["status"] not in ("pass", "not_applicable")})
         if roots or found or leaked:
             wrong.append({"run": count, "kind": kind, "reported_roots": roots, "found": found, "seconds": round(seconds, 2), "secret_shown": leaked})

@@ -27,14 +27,3 @@ BEFORE = {
     # the gateway was away for a moment
     "gateway": "systemctl restart beta9-gateway-double; sleep 1",
 }
-
-# What is no fault where the gateway host is a neighbour: a proxy at which nothing listens, a second address, and no default route
-PROXIES = " ".join("%s=http://127.0.0.1:9" % name for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"))
-ODD = (
-    "ip -4 route show default > /root/default; ip -4 route del default; ip addr add 192.0.2.77/24 dev eth0; "
-    "cp -a /etc/environment /root/environment 2>/dev/null; for line in %s; do echo $line >> /etc/environment; done" % PROXIES
-)
-NOT_ODD = (
-    "ip addr del 192.0.2.77/24 dev eth0; ip -4 route replace $(cat /root/default); "
-    "cp -a /root/environment /etc/environment 2>/dev/null || rm -f /etc/environment"
-)

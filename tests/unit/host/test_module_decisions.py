@@ -302,6 +302,8 @@ LONG_AGO = {
             {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""},
             ["daemon-reload", "enable", "start"],
         ),
+        ({}, {"LoadState": "error", "ActiveState": "failed"}, ["daemon-reload", "start"]),
+        ({}, {"LoadState": "bad-setting", "ActiveState": "inactive"}, ["daemon-reload", "start"]),
         ({}, {"UnitFileState": "disabled"}, ["enable"]),
         ({}, {"UnitFileState": ""}, ["enable"]),
         ({}, {"ActiveState": "failed"}, ["start"]),
