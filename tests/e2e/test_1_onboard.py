@@ -225,7 +225,8 @@ def test_offboard_leaves_nothing(onboarded):
     assert onboarded.machines() == {onboarded.machine_id(onboarded.workers[0]): "ready"}
     left = onboarded.sh(
         worker,
-        """ls -d /etc/beta9 /etc/ansible/facts.d/beta9.fact /opt/beta9-agent /etc/systemd/system/beta9-* /var/lib/private/beta9-agent 2>/dev/null
+        """ls -d /etc/beta9 /etc/ansible/facts.d/beta9.fact /opt/beta9-agent /etc/systemd/system/beta9-* /var/lib/private/beta9-agent \
+                                       /usr/local/bin/beta9-agent 2>/dev/null
                                    systemctl list-units --all --plain --no-legend 'beta9-*'; getent passwd beta9-tunnel; true""",
     )
     assert left == ""

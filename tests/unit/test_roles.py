@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+
 import pytest
 import yaml
 
@@ -24,3 +27,21 @@ def test_defaults_equal_argument_specs(role):
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "playbooks").glob("*.yml")))
 def test_every_playbook_can_be_named_from_the_checkout(name):
     assert (ROOT / name).exists(), "a bare checkout has no %s" % name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_the_templates_that_it_names_and_no_others(role):
+    folder = ROOT / "roles" / role
+    text = "".join(path.read_text() for path in folder.rglob("*") if path.suffix in (".yml", ".j2"))
+    named = set(re.findall(r"[\w.-]+\.j2", text))
+    assert named == {path.name for path in folder.glob("templates/*")}
+
+
+def test_beta9_agent_on_the_path_runs_the_current_agent(tmp_path):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    text = (ROOT / "roles/agent/templates/beta9-agent.sh.j2").read_text().replace("{{ _agent_python }}", str(python))
+    for given, expected in ((["status", "--json"], "status --json"), ([], "--help")):  # never another agent beside the running one
+        done = subprocess.run(["sh", "-c", text, "beta9-agent", *given], capture_output=True, text=True, check=True)
+        assert done.stdout == f"-I -m beta9_agent {expected}\n"
