@@ -198,11 +198,12 @@ def test_refused_before_anything_is_changed(host, prepare, variables, words):
 @pytest.mark.parametrize(
     ("prepare", "gateway", "variables", "words"),
     [
-        (
+        pytest.param(
             "mount -t tmpfs -o size=8k tmpfs /var/cache/apt/archives; mkdir -p /var/cache/apt/archives/partial",
             "",
             {},
             ["free disk space", "Nothing was installed"],
+            marks=pytest.mark.long,
         ),
         pytest.param(
             "true", "systemctl stop packages", {}, ["download: expected all packages", "Nothing was installed", "mirror"], marks=pytest.mark.long

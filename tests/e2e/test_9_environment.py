@@ -34,14 +34,15 @@ def test_wrong_modes_and_owners_are_repaired(onboarded):
     assert status == 0 and changes(output, worker) == 0, output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "damage",
     [
         ": > /etc/beta9/credentials/machine_token",
-        pytest.param("truncate -s 7 /etc/beta9/credentials/machine_token", marks=pytest.mark.long),
-        pytest.param("printf canary-of-another-machine > /etc/beta9/credentials/machine_token", marks=pytest.mark.long),
-        pytest.param(": > /etc/beta9/credentials/tunnel_key", marks=pytest.mark.long),
-        pytest.param(": > /etc/ansible/facts.d/beta9.fact", marks=pytest.mark.long),
+        "truncate -s 7 /etc/beta9/credentials/machine_token",
+        "printf canary-of-another-machine > /etc/beta9/credentials/machine_token",
+        ": > /etc/beta9/credentials/tunnel_key",
+        ": > /etc/ansible/facts.d/beta9.fact",
     ],
 )
 def test_credentials_that_are_none_are_replaced(onboarded, damage):
