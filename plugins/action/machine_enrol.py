@@ -20,6 +20,7 @@ class ActionModule(remote.WithSecret):
                 pool={"type": "str", "required": True},
                 provider={"type": "str", "default": "generic"},
                 replaces={"type": "dict", "default": {}},
+                seen={"type": "str"},
             )
         )
         replaces = params["replaces"] or {}
@@ -38,7 +39,8 @@ class ActionModule(remote.WithSecret):
         created = client.create_machine(params["pool"])
         identity = {"machine_id": created["id"], "pool": params["pool"], "provider": params["provider"]}
         try:
-            arguments = dict(identity, machine_token=created["registration_token"], replaces=replaces if replaces.get("machine_id") else None)
+            arguments = dict(identity, machine_token=created["registration_token"], seen=params["seen"])
+            arguments["replaces"] = replaces if replaces.get("machine_id") else None
             stored = remote.run(self, "machine_credentials", arguments, task_vars)
         except BaseException:  # unreachable, interrupted, anything: the record must not be left over
             client.discard_machine(created)
@@ -51,5 +53,20 @@ class ActionModule(remote.WithSecret):
                 "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
                 % (created["id"], stored.get("msg", "no reason given")),
             }
+        if stored.get("taken"):
+            client.discard_machine(created)
+            return self._of_another_run(stored["machine"], identity)
         machine = dict(identity, replaces=replaces) if replaces.get("machine_id") else identity  # as it was made here, whatever the host says
         return {"changed": True, "machine": machine, "diff": {"before": replaces, "after": machine}}
+
+    @staticmethod
+    def _of_another_run(machine, identity):
+        """Return the result where another run gave the host a machine meanwhile: as good a one, if it is of the same pool."""
+        if (machine.get("pool"), machine.get("provider")) == (identity["pool"], identity["provider"]):
+            return {"changed": False, "machine": machine}
+        return {
+            "failed": True,
+            "changed": False,
+            "msg": f"another run: expected this host to get a machine of pool {identity['pool']}, found that it was given one of "
+            f"pool {machine.get('pool', '(none)')} meanwhile. Wait until that run ends, then run again.",
+        }

@@ -34,7 +34,7 @@ options:
     required: true
   bundle:
     description:
-      - File of the bundle on this host. Removed with the directory C(incoming) when it is installed.
+      - File of the bundle on this host. Removed when the version is installed.
       - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts that
         have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to, for root alone.
     type: path
@@ -79,7 +79,7 @@ import sys
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host, secretfiles, turn
 
 INCOMING = "incoming"
 MEMBER = re.compile(r"(requirements\.txt|wheels/[A-Za-z0-9_][A-Za-z0-9_.+-]*\.whl)\Z")
@@ -182,6 +182,7 @@ def main():
         required_by={"bundle": ["sha256"]},
         supports_check_mode=True,
     )
+    turn.take(module)
     version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
     trouble = foreign(directory)
     installed, previous = not trouble and agent_unit.installed(directory, version, module.run_command), agent_unit.current(directory)
@@ -206,7 +207,7 @@ def main():
     if other:
         agent_unit.prune(directory, (version, previous))
     if module.params["bundle"]:
-        shutil.rmtree(os.path.join(directory, INCOMING), ignore_errors=True)
+        secretfiles.remove([module.params["bundle"]])  # not its directory: another run may be about to copy there
     module.exit_json(**result)
 
 

@@ -117,7 +117,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, secretfiles, turn
 
 JOURNAL = ".switching"
 
@@ -213,6 +213,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module)
     switch, version, directory = Switch(module), module.params["version"], module.params["directory"]
     unfinished = switch.unfinished()
     before = unfinished["from"] if unfinished else agent_unit.current(directory)

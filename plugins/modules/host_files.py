@@ -88,7 +88,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, turn
 
 
 def current(path):
@@ -152,6 +152,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module)
     done = [keep(entry, module.check_mode) for entry in module.params["files"]]
     kept = {entry["path"]: int(entry["mode"], 8) for entry in module.params["kept"]}
     done += [repaired(path) for path in secretfiles.ensure_kept(kept, module.check_mode)]

@@ -55,6 +55,7 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import turn
 
 # image of a kernel, and the tool that rebuilds it for all kernels
 KINDS = (
@@ -72,6 +73,7 @@ def images(pattern):
 
 def main():
     module = AnsibleModule(argument_spec={"files": {"type": "list", "elements": "path", "required": True}}, supports_check_mode=True)
+    turn.take(module)
     kind = next(((pattern, tool, words) for pattern, tool, words in KINDS if images(pattern) and module.get_bin_path(tool)), None)
     if not kind:
         module.exit_json(changed=False, rebuilt=[], reason="this host has no initramfs, or no tool that makes it")

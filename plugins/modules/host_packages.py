@@ -121,7 +121,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, package_sets, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import host, package_sets, secretfiles, turn
 
 
 class Record:
@@ -141,8 +141,8 @@ class Record:
         secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
     def forget(self):
-        if secretfiles.remove([self.path]):
-            secretfiles.remove_empty(host.PACKAGE_SETS_DIR, 2)
+        secretfiles.remove([self.path])
+        secretfiles.remove_empty(host.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
 
 
 def wishes(manager, params, names, installed):
@@ -230,6 +230,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module, module.params["lock_seconds"])
     params = module.params
     module.run_command_environ_update = package_sets.ENVIRONMENT
     record = Record(params["name"])

@@ -103,7 +103,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp, package_sets, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp, package_sets, secretfiles, turn
 
 KEY_BYTES = 1024 * 1024
 
@@ -269,6 +269,7 @@ def main():
         required_by={"signer_url": ["fingerprint"]},
         supports_check_mode=True,
     )
+    turn.take(module)
     params = module.params
     directory = "/etc/apt/keyrings" if params["manager"] == "apt" else "/etc/pki/rpm-gpg"
     own_key, old_key = ("%s/%s.%s" % (directory, params["name"], suffix) for suffix in ("asc", "gpg"))

@@ -74,7 +74,7 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils import host, turn
 
 PROPERTIES = (
     "LoadState",
@@ -139,6 +139,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module)
     name = module.params["name"]
     unit = show(module, name)
     verbs, reason = plan(module.params, unit)

@@ -108,7 +108,7 @@ import platform
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, secretfiles, turn
 
 
 def staged(path: str) -> str:
@@ -282,6 +282,7 @@ def main():
         required_one_of=[("artifact_url", "checksums")],
         supports_check_mode=True,
     )
+    turn.take(module)
     try:
         module.exit_json(**run(module))
     except k3s.Refused as refused:

@@ -48,7 +48,7 @@ import signal
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, k3s
+from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, turn
 
 PATHS = (
     k3s.UNIT_FILE,
@@ -210,6 +210,7 @@ def left(resisting):
 
 def main():
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    turn.take(module)
     paths = present()
     if k3s.is_foreign() or not (paths and (os.path.isdir(k3s.STATE_DIR) or os.path.exists(k3s.UNIT_FILE))):
         module.exit_json(changed=False, left=[])

@@ -82,7 +82,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, protocol, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, protocol, secretfiles, turn
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 NEEDS = (("create", "batch", "jobs"), ("get", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods"))
@@ -150,6 +150,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module)
     params = module.params
     if module.check_mode and not os.path.exists(k3s.BINARY):
         module.exit_json(changed=True)

@@ -50,6 +50,11 @@ options:
   replaces:
     description: The machine that the host has, as its fact names it. Given, its token and identity are kept aside.
     type: dict
+  seen:
+    description:
+      - Id of the machine that the host had when it was decided that it needs another one, empty for none.
+      - Given, and another run gave the host still another one meanwhile, nothing is written. RV(taken) says so, and RV(machine) is that one.
+    type: str
   directory:
     description: Directory of the credentials, mode 0700.
     type: path
@@ -74,6 +79,10 @@ machine:
   returned: always
   type: dict
   sample: {machine_id: 1165a9b6, pool: gpu, provider: generic}
+taken:
+  description: Whether the host has a machine of another run, and nothing was written.
+  returned: with O(seen)
+  type: bool
 dropped:
   description: The machine that the host held until now, and whose record at the gateway nobody needs any more.
   returned: when credentials were restored
@@ -85,7 +94,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, protocol, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import host, protocol, secretfiles, turn
 
 
 TOKEN = "machine_token"
@@ -116,6 +125,16 @@ class Credentials:
         with open(source, "rb") as stream:
             secretfiles.write(target, stream.read(), 0o600, self.check_mode)
 
+    def _taken(self):
+        """Return whether another run gave this host a machine, with a token, since it was looked at."""
+        try:
+            held = protocol.machine_id(self.before.get("machine_id"))
+        except protocol.InvalidField:
+            return False
+        seen = self.params["seen"]
+        other = seen is not None and held not in (seen, self.params["machine_id"])
+        return other and host.has_token(self.directory, self.before)
+
     def present(self):
         """Write token, then identity."""
         identity = {
@@ -124,6 +143,8 @@ class Credentials:
             "provider": protocol.provider_name(self.params["provider"]),
         }
         token = protocol.token(self.params["machine_token"])
+        if self._taken():
+            return {"changed": False, "machine": self.before, "taken": True}
         changed = secretfiles.ensure_directory(self.directory, self.check_mode)
         if self.params["replaces"]:
             identity["replaces"] = {name: value for name, value in self.params["replaces"].items() if name in ("machine_id", "pool", "provider")}
@@ -182,12 +203,14 @@ def main():
             "provider": {"type": "str", "default": "generic"},
             "machine_token": {"type": "str", "no_log": True},
             "replaces": {"type": "dict"},
+            "seen": {"type": "str"},
             "directory": {"type": "path", "default": host.CREDENTIALS_DIR},
             "fact_path": {"type": "path", "default": host.MACHINE_FACT_PATH},
         },
         required_if=[("state", "present", ["machine_id", "pool", "machine_token"])],
         supports_check_mode=True,
     )
+    turn.take(module)
     credentials = Credentials(module.params, module.check_mode)
     try:
         result = getattr(credentials, module.params["state"])()

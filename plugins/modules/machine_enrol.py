@@ -32,6 +32,11 @@ options:
     description: The machine that this one takes the place of, as the host's fact has it, with C(machine_id) and C(pool).
     type: dict
     default: {}
+  seen:
+    description:
+      - Id of the machine that the host had when it was decided that it needs another one, empty for none.
+      - Given, and another run gave the host one meanwhile, the one that was made here is deleted again and RV(machine) is the other run's.
+    type: str
 attributes:
   check_mode:
     support: full
@@ -41,7 +46,7 @@ attributes:
     description: Shows the identity before and after.
   idempotent:
     support: none
-    description: Every call creates a machine.
+    description: Every call creates a machine, unless another run was quicker (O(seen)).
 notes:
   - An action. The gateway is called from the controller. The admin token is never on the host.
 """

@@ -50,7 +50,7 @@ devices:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, secretfiles, turn
 
 OURS = "/etc/cdi/nvidia.yaml"
 REFRESHED = "/var/run/cdi/nvidia.yaml"
@@ -78,6 +78,7 @@ def generate(module):
 
 def main():
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    turn.take(module)
     if not module.get_bin_path("nvidia-ctk"):
         if module.check_mode:
             module.exit_json(changed=True, path=OURS, devices=[], diff={"before": "", "after": "(by nvidia-ctk, which is not installed yet)\n"})

@@ -120,7 +120,7 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet, tailscale, units
+from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet, tailscale, turn, units
 
 
 NAME_SECONDS = 10  # in which the control server confirms a new name
@@ -248,6 +248,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module)
     program = tailscale.Program(module)
     wish = dict(module.params, has_key=bool(module.params["auth_key"]))
     if module.params["state"] == "absent":

@@ -62,7 +62,7 @@ running:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, secretfiles, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils import host, secretfiles, sshd_effective, turn
 
 
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -104,6 +104,7 @@ def main():
         },
         supports_check_mode=True,
     )
+    turn.take(module)
     path, wanted = module.params["path"], module.params["type"]
     changed = secretfiles.ensure_directory(os.path.dirname(path), module.check_mode)
     if os.path.isfile(path):

@@ -30,7 +30,7 @@ RETURNS: dict[str, dict[str, type]] = {
     "k3s_remove": {"left": list},
     "k3s_token": {"code": str, "cause": str, "remedy": str},
     "machine": {"machine": dict, "registration_token": str, "token_revoked": bool, "code": str, "cause": str, "remedy": str, "retryable": bool},
-    "machine_credentials": {"machine": dict, "dropped": dict},
+    "machine_credentials": {"machine": dict, "taken": bool, "dropped": dict},
     "machine_drain": {"workers": list, "code": str, "cause": str, "remedy": str},
     "machine_enrol": {"machine": dict},
     "machine_info": {"machines": list, "code": str, "cause": str, "remedy": str, "retryable": bool},

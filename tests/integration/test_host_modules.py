@@ -69,6 +69,23 @@ def test_forgetting_them(run_module, wish, tmp_path):
     assert not run_module("machine_credentials", **gone)["changed"]
 
 
+@pytest.mark.parametrize("seen, taken", [("", True), ("9c40e2d7", True), ("1165a9b6", False), (None, False)])
+def test_machine_of_another_run_stays(run_module, wish, tmp_path, seen, taken):
+    """The host was given a machine after this run looked at it."""
+    run_module("machine_credentials", **wish)
+    result = run_module("machine_credentials", **dict(wish, machine_id="2276b0c7", machine_token=NEW, seen=seen))
+    fact, files = credentials(tmp_path)
+    assert (result.get("taken", False), result["changed"]) == (taken, not taken)
+    assert (result["machine"], files["machine_token"]) == (fact, TOKEN if taken else NEW) and fact["machine_id"] == ("1165a9b6" if taken else "2276b0c7")
+
+
+def test_fact_without_its_token_is_no_machine_of_another_run(run_module, wish, tmp_path):
+    run_module("machine_credentials", **wish)
+    (tmp_path / "etc/credentials/machine_token").write_text("")
+    result = run_module("machine_credentials", **dict(wish, machine_id="2276b0c7", machine_token=NEW, seen=""))
+    assert result["changed"] and "taken" not in result and result["machine"]["machine_id"] == "2276b0c7"
+
+
 def test_bad_identity_writes_nothing(run_module, wish, tmp_path):
     result = run_module("machine_credentials", **dict(wish, machine_id="XYZ"))
     assert result["failed"] and "machine_id" in result["msg"] and not (tmp_path / "etc").exists()

@@ -287,9 +287,19 @@ def test_machine_is_made_and_its_credentials_stored(enrol):
     assert result == {"changed": True, "machine": IDENTITY, "diff": {"before": {}, "after": IDENTITY}} and done == [
         "create gpu"
     ]
-    assert sent == [("machine_credentials", dict(IDENTITY, machine_token="canary-machine-token-0123", replaces=None))]
+    given = dict(IDENTITY, machine_token="canary-machine-token-0123", replaces=None, seen=None)
+    assert sent == [("machine_credentials", given)]
     result, _done, sent = enrol({"changed": True}, replaces=BEFORE)
     assert result["machine"] == dict(IDENTITY, replaces=BEFORE) and sent[0][1]["replaces"] == BEFORE
+
+
+@pytest.mark.parametrize("pool, failed", [("gpu", False), ("cpu", True)])
+def test_machine_that_another_run_gave_the_host_stays(enrol, pool, failed):
+    other = dict(BEFORE, pool=pool)
+    result, done, sent = enrol({"changed": False, "taken": True, "machine": other}, seen="")
+    assert done == ["create gpu", "discard 1165a9b6"] and sent[0][1]["seen"] == "" and not result["changed"]
+    assert (result.get("failed", False), result.get("machine")) == (failed, None if failed else other)
+    assert "canary" not in str(result) and ("another run" in result.get("msg", "")) is failed
 
 
 def test_check_mode_makes_no_machine(enrol):

@@ -57,6 +57,7 @@ class Systemctl:
 
         return types.SimpleNamespace(
             params=params,
+            _name="agent_switch",
             check_mode=check_mode,
             run_command=self.run_command,
             fail_json=end(True),
