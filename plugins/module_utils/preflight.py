@@ -99,8 +99,7 @@ def _of_system(params, facts):
 
 
 def _of_host(params, facts):
-    for entry in _of_system(params, facts):
-        yield entry
+    yield from _of_system(params, facts)
     if _version(facts["python"]) < _version(params["min_python"]):
         yield problem("Python", "%s or newer" % params["min_python"], facts["python"], "Install a newer Python and point ansible_python_interpreter at it.")
     if facts["interpreter_hidden"]:
