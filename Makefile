@@ -51,6 +51,10 @@ unit: $(VENV)/.installed ## Unit tests: fast, without hosts
 integration: deps ## Test modules, agent and gateway double with a real Redis
 	@tests/run integration
 
+.PHONY: packages
+packages: deps ## Sets of packages with the dnf and rpm of RHEL 9, in a container: holds, streams, downgrades, wrong keys
+	@tests/run packages
+
 .PHONY: molecule
 molecule: deps ## Onboarding on real hosts: check, converge, idempotence, verify
 	@tests/run molecule

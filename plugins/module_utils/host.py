@@ -29,12 +29,14 @@ AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
 def package_manager(root="/usr/bin"):
-    """Return apt, dnf or dnf5, whichever this host has, or an empty string. What dnf5 says is another language than that of dnf 4."""
-    for name, program in (("apt", "apt-get"), ("dnf", "dnf"), ("dnf5", "dnf5")):
-        path = os.path.join(root, program)
-        if os.path.exists(path):
-            return "dnf5" if os.path.basename(os.path.realpath(path)) == "dnf5" else name
-    return ""
+    """Return apt, dnf or dnf5, whichever this host has, or an empty string."""
+    found = next((name for name, program in (("apt", "apt-get"), ("dnf", "dnf"), ("dnf5", "dnf5")) if os.path.exists(os.path.join(root, program))), "")
+    return "dnf5" if found == "dnf" and is_dnf5(root) else found
+
+
+def is_dnf5(root="/usr/bin"):
+    """Return whether dnf is dnf5, which says other things than dnf 4 and has another library."""
+    return os.path.basename(os.path.realpath(os.path.join(root, "dnf"))) == "dnf5"
 
 
 def os_release(*paths):

@@ -18,6 +18,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import preflight, sy
 
 OPEN, CLOSED = "open", "closed"
 NEWER = 9999
+CLOSED_NEWEST = 619  # NVIDIA's installation guide of branch 620 has open modules alone
 
 
 class Generation(NamedTuple):
@@ -185,7 +186,7 @@ def _choice(facts, system, wish, problems):
     # a distribution's own archive holds one branch: nvidia_branch can't change that
     branch = int(chosen["branch"] or wish["branch"] if re.match(r"\d{3}$", str(wish["branch"])) else 0)
     kinds = [generation(gpu["device"]) for gpu in facts["gpus"]]
-    flavour = _flavour(kinds, wish["flavour"], problems)
+    flavour = _flavour(kinds, wish["flavour"], branch, problems)
     for kind in sorted(set(kinds)):
         if branch and not kind.oldest <= branch <= kind.newest:
             problems.append(_wrong_branch(kind, branch, source, chosen))
@@ -230,7 +231,7 @@ def _choice(facts, system, wish, problems):
     }
 
 
-def _flavour(kinds, wished, problems):
+def _flavour(kinds, wished, branch, problems):
     """Return the flavour that drives all GPUs, preferring the open one where each allows it."""
     common = [flavour for flavour in (OPEN, CLOSED) if all(flavour in kind.flavours for kind in kinds)]
     names = ", ".join(sorted({kind.name for kind in kinds}))
@@ -238,6 +239,9 @@ def _flavour(kinds, wished, problems):
         problems.append(
             preflight.problem("GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel modules serve both.")
         )
+    elif CLOSED == (wished or common[0]) and branch > CLOSED_NEWEST:
+        remedy = "Unset nvidia_flavour." if OPEN in common else "Set nvidia_branch to one that these GPUs have modules in."
+        problems.append(preflight.problem("nvidia_flavour", "open, the only flavour since branch 620", CLOSED, remedy))
     elif wished and wished not in common:
         problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, wished, "Unset nvidia_flavour, or correct it."))
     return wished or (common or [OPEN])[0]
@@ -270,9 +274,18 @@ def fabric(facts, wish):
     return {"auto": facts["nvswitches"] > 0, "true": True, "false": False}[str(wish["fabric_manager"]).lower()]
 
 
+def _devel(kernel):
+    """Return (package, version) of what modules of an EL kernel are built with: 5.14.0-503.el9.aarch64+64k needs kernel-64k-devel 5.14.0-503.el9."""
+    version, _plus, variant = kernel.partition("+")
+    return "kernel-%s-devel" % variant if variant else "kernel-devel", version.rpartition(".")[0]
+
+
 def _fill(text, branch, flavour, facts):
     """Fill in a package name or address of the distribution's variables."""
+    devel, kernel_version = _devel(facts["kernel"])
     return text.format(
+        kernel_devel=devel,
+        kernel_version=kernel_version,
         branch=branch,
         open="-open" if flavour == OPEN else "",
         kernel=facts["kernel"],

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sets of packages of one version, with apt or dnf: what is installed, what would happen, make it so, hold it.
 
-    Manager   installed() available(name) simulate(specs) fetch(specs) install(specs) held() hold(names) release(names) repair()
+    Manager   installed() has(name, version) available(name) simulate(specs) fetch(specs) install(specs) held() hold(names) release(names) repair()
       Apt
       Dnf
 
@@ -13,6 +13,7 @@ needs to know.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -52,6 +53,17 @@ class PackageError(Exception):
 
 class StillBusy(PackageError):
     """Somebody else did not end in the time there was: to try again at once is of no use."""
+
+
+def parted(entry):
+    """Return (name, version) of a package as it is asked for: "name", or "name=version" for one of several versions beside each other."""
+    name, _equals, version = entry.partition("=")
+    return name, version
+
+
+def of_branch(full, branch):
+    """Return whether a package's version (3:580.95.05-1) is of a branch (580)."""
+    return (full.partition(":")[2] or full).startswith(branch + ".")
 
 
 def is_version(full, wish):
@@ -116,6 +128,10 @@ class Apt:
         _rc, out, _err = self.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package} ${Version}\n"])
         rows = [line.split() for line in out.splitlines()]
         return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}
+
+    def has(self, name, version):
+        """Return whether this version is installed."""
+        return self.installed().get(name) == version
 
     def repair(self, check_mode):
         """Finish what an interrupted run left half done. Return whether there was something."""
@@ -210,17 +226,78 @@ class Apt:
         self.run(["apt-mark", "hold"] + names, check_rc=True)
 
 
+# What dnf 4 would do, asked of its own library by the Python that runs dnf: its tables break lines at 80 columns. Arguments: JSON on argv
+LIBRARY = """
+import json, sys
+import dnf, dnf.exceptions, dnf.transaction
+asked = json.loads(sys.argv[1])
+with dnf.Base() as base:
+    base.conf.read()
+    base.conf.substitutions.update_from_etc(base.conf.installroot, varsdir=base.conf._get_value("varsdir"))
+    base.conf.install_weak_deps = False
+    base.init_plugins({"versionlock"})
+    base.pre_configure_plugins()
+    base.read_all_repos()
+    base.configure_plugins()
+    try:
+        base.fill_sack()
+        if "name" in asked:
+            found = sorted(base.sack.query().available().filter(name=asked["name"]), reverse=True)
+            answer = {"versions": [package.version + "-" + package.release for package in found]}
+        else:
+            unknown = []
+            for spec in asked["specs"]:
+                try:
+                    base.install(spec)
+                except dnf.exceptions.MarkingError:
+                    unknown.append(spec)
+            if unknown:
+                raise dnf.exceptions.Error("no package matches " + ", ".join(unknown))
+            base.resolve()
+            answer = {"install": {}, "remove": [], "download": 0, "space": 0}
+            for item in base.transaction:
+                package = item.pkg
+                if item.action in dnf.transaction.FORWARD_ACTIONS:
+                    answer["install"][package.name] = package.version + "-" + package.release
+                    answer["download"] += package.downloadsize
+                    answer["space"] += package.installsize
+                elif item.action in (dnf.transaction.PKG_REMOVE, dnf.transaction.PKG_OBSOLETED):
+                    answer["remove"].append(package.name)
+            answer["remove"] = sorted(set(answer["remove"]) - set(answer["install"]))
+    except dnf.exceptions.Error as error:
+        answer = {"error": str(error)}
+print(json.dumps(answer))
+"""
+
+
 class Dnf:
-    """dnf and rpm, with the versionlock plugin."""
+    """dnf 4 and rpm, with the versionlock plugin."""
 
     download_path = "/var/cache/dnf"
 
     def __init__(self, run, lock_seconds=600):
         self.run = run  # dnf waits for its lock itself
 
+    def _ask(self, **asked):
+        """Return what dnf's library answers."""
+        try:
+            with open("/usr/bin/dnf", encoding="utf-8", errors="replace") as stream:
+                python = re.match(r"#! *(/\S+)", stream.readline()).group(1)
+        except (OSError, AttributeError):
+            raise PackageError("dnf", "dnf 4 in /usr/bin/dnf", "none that a Python runs", "Use one of the supported systems.") from None
+        rc, out, err = self.run([python, "-c", LIBRARY, json.dumps(asked)])
+        try:
+            return json.loads(out.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            return {"error": tail(err or out) or "exit status %d" % rc}
+
     def installed(self):
         _rc, out, _err = self.run(["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\n"])
         return dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
+
+    def has(self, name, version):
+        """Return whether this version is installed, perhaps beside others, as kernels are."""
+        return self.run(["rpm", "--query", "--quiet", "%s-%s" % (name, version)])[0] == 0
 
     def repair(self, check_mode):
         return False  # rpm's transactions are its own affair: a half-done one shows as a package that is missing
@@ -230,8 +307,8 @@ class Dnf:
         return tail(err) if rc else ""
 
     def available(self, name):
-        _rc, out, _err = self.run(["dnf", "-q", "--showduplicates", "repoquery", "--qf", "%{VERSION}-%{RELEASE}", name])
-        return list(reversed(out.split()))
+        """Return the versions of a package that can be installed, newest first."""
+        return self._ask(name=name).get("versions", [])
 
     @staticmethod
     def spec(name, version):
@@ -258,28 +335,23 @@ class Dnf:
         return True
 
     def _dnf(self, words, specs):
-        command = ["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock"] + words + ["install"] + specs
-        return self.run(command)
+        return self.run(["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock", "--assumeyes"] + words + ["install"] + specs)
 
     def simulate(self, specs):
-        _rc, out, err = self._dnf(["--assumeno"], specs)
-        if "Operation aborted" not in out + err and "Nothing to do" not in out:
-            raise PackageError("packages", "that dnf can install " + " ".join(specs), tail(err.strip() or out), "If it is dkms that is missing: enable EPEL.")
-        rows = re.findall(r"^ (\S+) +\S+ +(\S+) +\S+ +[\d.]+ \w$", out, re.M)
-        return {
-            "install": dict(rows),
-            "remove": [],
-            "download": size(out, "Total download size:"),
-            "space": size(out, "Installed size:"),
-        }
+        found = self._ask(specs=specs)
+        if "error" in found:
+            words = " ".join(found["error"].split())
+            remedy = "dkms is in EPEL: enable that repository." if "dkms" in words else "Look whether the repositories of this host have them: dnf list --all"
+            raise PackageError("packages", "that dnf can install " + " ".join(specs), words, remedy)
+        return found
 
     def fetch(self, specs):
-        rc, out, err = self._dnf(["--assumeyes", "--downloadonly"], specs)
+        rc, out, err = self._dnf(["--downloadonly"], specs)
         if rc:
             raise PackageError("download", "all packages", tail(err or out), "Nothing was installed. Give the host internet access, a proxy or a mirror.")
 
     def install(self, specs):
-        rc, out, err = self._dnf(["--assumeyes"], specs)
+        rc, out, err = self._dnf([], specs)
         if rc:
             raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Fix what it reports, and run again.")
 

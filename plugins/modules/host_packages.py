@@ -33,20 +33,28 @@ attributes:
     description: Packages that are there in the version wished for, and held, are left alone.
 options:
   manager:
-    description: The package manager. By default the one that the host has.
+    description: The package manager. By default the one that the host has. V(dnf5) is refused by name.
     type: str
-    choices: [apt, dnf]
+    choices: [apt, dnf, dnf5]
   name:
     description: Name of the set.
     type: str
     required: true
   packages:
-    description: Names of packages. Empty to only finish and hold what is installed.
+    description:
+      - Names of packages, or C(name=version) for exactly that version where several can be installed beside each other, like those for a kernel.
+      - Empty to only finish and hold what is installed.
     type: list
     elements: str
     default: []
   version:
     description: Version of those packages that have it, as C(580.95.05). At least one must. By default the newest when first installed.
+    type: str
+    default: ""
+  branch:
+    description:
+      - Where no O(version) is given, the newest version that begins with this and a dot, of those packages that have one.
+      - Packages that O(hold) and O(hold_version) match may come in no other branch.
     type: str
     default: ""
   upgrade:
@@ -145,9 +153,14 @@ class Record:
         secretfiles.remove_empty(host.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
 
 
-def wishes(manager, params, names, installed):
+def wishes(manager, params, installed):
     """Return {name: version} to ask the package manager for: what is missing or of another version than wished for. "" is any version."""
-    found, some = {}, False
+    found, some, names = {}, False, []
+    for name, version in map(package_sets.parted, params["packages"]):
+        if not version:
+            names.append(name)
+        elif not manager.has(name, version):
+            found[name] = version
     for name in names:
         version = ""
         if params["version"]:
@@ -157,6 +170,10 @@ def wishes(manager, params, names, installed):
             versions = manager.available(name)
             version = next((entry for entry in versions if package_sets.is_version(entry, params["version"])), "")
             some = some or bool(version)
+        elif params["branch"] and (name not in installed or params["upgrade"]):
+            version = next((entry for entry in manager.available(name) if package_sets.of_branch(entry, params["branch"])), "")
+            if version and version == installed.get(name):
+                continue
         if version or name not in installed or params["upgrade"]:
             found[name] = version
     if params["version"] and names and not some:
@@ -165,29 +182,16 @@ def wishes(manager, params, names, installed):
     return found
 
 
-def install(module, manager, record, installed):
-    """Bring the set to what is wished for. Return ({name: version} that comes, removed names, changed)."""
-    params, trouble, names = module.params, "", module.params["packages"]
-    begun = record.read()
-    try:
-        if not begun and not wishes(manager, params, names, installed):
-            return {}, [], False
-    except package_sets.PackageError:
-        pass  # perhaps only not known yet
-    if not module.check_mode:
-        trouble = manager.refresh()
-    enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])  # versions of a stream show only then
-    try:
-        asked = dict(begun, **wishes(manager, params, names, installed))
-        specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
-        outlook = manager.simulate(specs)
-    except package_sets.PackageError as error:
-        if module.check_mode:  # its repository is still to be added
-            return {name: "" for name in names if name not in installed}, [], True
-        if enabled:
-            manager.reset(params["stream"])
-        error.note("Reading the indexes: " + trouble if trouble else "")
-        raise
+def judge(manager, params, asked, installed, outlook):
+    """Raise PackageError unless what would happen is what was asked for, and nothing else."""
+    lost = [
+        name
+        for name, version in asked.items()
+        if name not in outlook["install"] and (name not in installed or version and not manager.has(name, version))
+    ]
+    if lost:
+        found = "that %s is neither installed nor would be" % ", ".join(lost)
+        raise package_sets.PackageError(params["name"], "all packages of the set", found, "Look whether the repositories of this host have them.")
     foreign = [name for name in outlook["remove"] if not re.match(params["removable"], name)]
     if foreign:
         raise package_sets.PackageError(
@@ -197,9 +201,46 @@ def install(module, manager, record, installed):
         name for name in manager.held() & set(outlook["install"]) if not re.match(params["hold"] or "(?!)", name) and name not in params["hold_names"]
     )
     if others:
+        release = "apt-mark unhold" if isinstance(manager, package_sets.Apt) else "dnf versionlock delete"
         raise package_sets.PackageError(
-            params["name"], "that no package held by somebody else changes", "that %s would" % ", ".join(others), "Release them by hand: apt-mark unhold"
+            params["name"], "that no package held by somebody else changes", "that %s would" % ", ".join(others), "Release them by hand: " + release
         )
+    strange = sorted(
+        "%s %s" % (name, version)
+        for name, version in outlook["install"].items()
+        if params["branch"] and re.match(params["hold"] or "(?!)", name) and re.match(params["hold_version"] or "(?!)", version)
+        if not package_sets.of_branch(version, params["branch"])
+    )
+    if strange:
+        found = "that %s would come" % ", ".join(strange)
+        remedy = "The repository has another branch in its place: choose one that it has."
+        raise package_sets.PackageError(params["name"], "packages of branch %s alone" % params["branch"], found, remedy)
+
+
+def install(module, manager, record, installed):
+    """Bring the set to what is wished for. Return ({name: version} that comes, removed names, changed)."""
+    params, trouble = module.params, ""
+    begun = record.read()
+    try:
+        if not begun and not wishes(manager, params, installed):
+            return {}, [], False
+    except package_sets.PackageError:
+        pass  # perhaps only not known yet
+    if not module.check_mode:
+        trouble = manager.refresh()
+    enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])  # versions of a stream show only then
+    try:
+        asked = dict(begun, **wishes(manager, params, installed))
+        specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
+        outlook = manager.simulate(specs)
+    except package_sets.PackageError as error:
+        if module.check_mode:  # its repository is still to be added
+            return {name: version for name, version in map(package_sets.parted, params["packages"]) if name not in installed}, [], True
+        if enabled:
+            manager.reset(params["stream"])
+        error.note("Reading the indexes: " + trouble if trouble else "")
+        raise
+    judge(manager, params, asked, installed, outlook)
     if not outlook["install"] and not outlook["remove"]:
         return {}, [], False
     package_sets.room([(manager.download_path, outlook["download"]), ("/usr", outlook["space"])])
@@ -207,7 +248,8 @@ def install(module, manager, record, installed):
         manager.fetch(specs)
         record.write(asked)
         manager.install(specs)
-        missing = [name for name in asked if name not in manager.installed()]
+        there = manager.installed()
+        missing = [name for name, version in asked.items() if not (manager.has(name, version) if version else name in there)]
         if missing:
             raise package_sets.PackageError(params["name"], "all packages of the set", "that %s is missing" % ", ".join(missing), "Run again.")
     return outlook["install"], outlook["remove"], True
@@ -216,10 +258,11 @@ def install(module, manager, record, installed):
 def main():
     module = AnsibleModule(
         argument_spec={
-            "manager": {"type": "str", "choices": ["apt", "dnf"]},
+            "manager": {"type": "str", "choices": ["apt", "dnf", "dnf5"]},
             "name": {"type": "str", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "version": {"type": "str", "default": ""},
+            "branch": {"type": "str", "default": ""},
             "upgrade": {"type": "bool", "default": False},
             "stream": {"type": "str", "default": ""},
             "hold": {"type": "str", "default": ""},
@@ -236,12 +279,16 @@ def main():
     record = Record(params["name"])
     try:
         name = params["manager"] or host.package_manager()
+        if name == "dnf" and host.is_dnf5():
+            name = "dnf5"
+        if name == "dnf5":
+            raise package_sets.PackageError("package manager", "apt, or dnf 4", "dnf5", "Install %s by hand." % " ".join(params["packages"]))
         if not name:
             raise package_sets.PackageError("package manager", "apt-get or dnf in /usr/bin", "neither", "Install %s by hand." % " ".join(params["packages"]))
         manager = package_sets.MANAGERS[name](module.run_command, params["lock_seconds"])
         # what others left half done is theirs, unless it is in the way
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
-        before, names = manager.installed(), params["packages"]
+        before, names = manager.installed(), [package_sets.parted(entry)[0] for entry in params["packages"]]
         coming, removed, changed = install(module, manager, record, before)
         after = dict(before, **coming) if module.check_mode else manager.installed()
         keep = [name for name in after if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")]

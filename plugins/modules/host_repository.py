@@ -55,6 +55,11 @@ options:
   fingerprint:
     description: Fingerprint of the signing key, 40 hexadecimal digits or more. Needed with O(signer_url).
     type: str
+  signed:
+    description: With O(manager=dnf), what the key signs, each package or the index of the repository. apt always verifies the index.
+    type: str
+    choices: [packages, index]
+    default: packages
   keyring:
     description: A key file that the host has already, instead of O(signer_url).
     type: path
@@ -201,7 +206,8 @@ def check_values(params):
 def texts(params, key_path):
     """Return {path: text} of source and pin."""
     if params["manager"] == "dnf":
-        lines = ["[%s]" % params["name"], "name=" + params["name"], "baseurl=" + params["url"], "enabled=1", "gpgcheck=1", "gpgkey=file://" + key_path]
+        checks = ["gpgcheck=1"] if params["signed"] == "packages" else ["gpgcheck=0", "repo_gpgcheck=1"]
+        lines = ["[%s]" % params["name"], "name=" + params["name"], "baseurl=" + params["url"], "enabled=1", *checks, "gpgkey=file://" + key_path]
         return {"/etc/yum.repos.d/%s.repo" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
     lines = ["Types: deb", "URIs: " + params["url"], "Suites: " + params["suite"]]
     lines += ["Components: " + " ".join(params["components"])] if params["components"] else []
@@ -258,6 +264,7 @@ def main():
             "components": {"type": "list", "elements": "str", "default": []},
             "signer_url": {"type": "str"},
             "fingerprint": {"type": "str"},
+            "signed": {"type": "str", "choices": ["packages", "index"], "default": "packages"},
             "keyring": {"type": "path"},
             "pin_version": {"type": "str", "default": ""},
             "pin_packages": {"type": "str", "default": ""},

@@ -40,10 +40,12 @@ PACKAGES = (
 ).split()
 BARE = "systemd systemd-sysv dbus libpam-systemd openssh-server python3 sudo iproute2 ca-certificates procps".split()
 DOUBLE = ["redis-server", "python3-redis", "curl"]
+DNF = "dnf dnf-plugins-core rpm createrepo-c gnupg".split()
 NEWEST = "testing"
 IMAGES = {
     "debian12": ("bookworm", BARE),
     "debian13": ("trixie", BARE),
+    "dnf": ("bookworm", BARE + DNF),  # dnf 4.14 is that of RHEL 9
     "newest": (NEWEST, BARE + ["sudo-rs"]),
     "gateway": ("bookworm", BARE + DOUBLE),
     "gateway-debian13": ("trixie", BARE + DOUBLE),
