@@ -9,16 +9,33 @@ DIRECTORY/current               link to the one that runs
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import shutil
+import sys
 import time
 
 from ansible_collections.beta9.workers.plugins.module_utils import agent_state, host, units
 
+MIN_PYTHON = (3, 10)
 COMPLETE = ".complete"
 IMPORTS = "import importlib.util as u, beta9_agent, psutil; print(beta9_agent.__version__ if u.find_spec('httpx') and u.find_spec('pynvml') else '')"
 # So many starts of its own accord, and a process is not just slow
 CRASHES = 2
+
+
+def interpreter(folder="/usr/bin"):
+    """Return the Python that the agent is installed with: the one that runs this if it is new enough, else the system's newest; "" if there is none.
+
+    RHEL 9 has Python 3.9 for itself, and newer ones beside it.
+    """
+    own = getattr(sys, "_base_executable", None) or sys.executable
+    if sys.version_info[:2] >= MIN_PYTHON and not host.hidden_from_units(own):
+        return own
+    names = {path: re.match(r"python3\.(\d+)$", os.path.basename(path)) for path in glob.glob(os.path.join(folder, "python3.*")) if os.access(path, os.X_OK)}
+    minors = {int(match.group(1)): path for path, match in names.items() if match and (3, int(match.group(1))) >= MIN_PYTHON}
+    return minors[max(minors)] if minors else ""
 
 
 def current(directory):

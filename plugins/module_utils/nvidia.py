@@ -239,9 +239,8 @@ def _flavour(kinds, wished, branch, problems):
         problems.append(
             preflight.problem("GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel modules serve both.")
         )
-    elif CLOSED == (wished or common[0]) and branch > CLOSED_NEWEST:
-        remedy = "Unset nvidia_flavour." if OPEN in common else "Set nvidia_branch to one that these GPUs have modules in."
-        problems.append(preflight.problem("nvidia_flavour", "open, the only flavour since branch 620", CLOSED, remedy))
+    elif wished == CLOSED and OPEN in common and branch > CLOSED_NEWEST:
+        problems.append(preflight.problem("nvidia_flavour", "open, the only flavour since branch 620", CLOSED, "Unset nvidia_flavour."))
     elif wished and wished not in common:
         problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, wished, "Unset nvidia_flavour, or correct it."))
     return wished or (common or [OPEN])[0]

@@ -100,8 +100,9 @@ def _of_system(params, facts):
 
 def _of_host(params, facts):
     yield from _of_system(params, facts)
-    if _version(facts["python"]) < _version(params["min_python"]):
-        yield problem("Python", "%s or newer" % params["min_python"], facts["python"], "Install a newer Python and point ansible_python_interpreter at it.")
+    if _version(facts["python"]) < _version(params["min_python"]) and not facts["agent_python"] and not facts["agent_python_package"]:
+        remedy = "Install a newer Python beside it, as /usr/bin/python3.12: the agent is installed with that."
+        yield problem("Python", "%s or newer" % params["min_python"], facts["python"], remedy)
     if facts["interpreter_hidden"]:
         remedy = (
             "Point ansible_python_interpreter at a Python of the system, like /usr/bin/python3: the agent is installed with it, and its unit sees no homes."

@@ -154,7 +154,8 @@ def install(module, target, bundle, sha256):
     except (OSError, ValueError, tarfile.TarError) as error:
         shutil.rmtree(target, ignore_errors=True)
         module.fail_json(msg=f"the agent could not be installed: {error}", code="agent_not_installed")
-    run(module, "making a virtual environment", [sys.executable, "-I", "-m", "venv", "--without-pip", target])
+    interpreter = agent_unit.interpreter() or sys.executable  # which tells what is wrong with it
+    run(module, "making a virtual environment", [interpreter, "-I", "-m", "venv", "--without-pip", target])
     python = os.path.join(target, "bin", "python")
     found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
     pip = [python, "-I", os.path.join(found["pip"], "pip"), "--isolated", "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]

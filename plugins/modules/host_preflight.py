@@ -139,7 +139,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, identity, preflight, protocol, systems
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host, identity, preflight, protocol, systems
 
 # What a way to the gateway leaves on a host for as long as it is set up
 WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
@@ -171,6 +171,8 @@ def gather(params, run):
         "system_base": found.system.name if found.system else "",
         "system_how": found.how,
         "system_remedy": systems.remedy(release),
+        "agent_python": agent_unit.interpreter(),
+        "agent_python_package": found.system.python if found.system else "",
         "container": host.container(),
         "manager": host.package_manager(),
         "usr_read_only": host.read_only("/usr"),

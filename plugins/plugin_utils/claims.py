@@ -25,7 +25,8 @@ MAX_FOUND, MAX_EVIDENCE = 2000, 8192  # characters
 JOINED = {"gpu_count": int, "owner": str, "target_port": int, "nodeport": int, "addresses": list, "certificate": str, "tunnel": dict}
 # The facts of host_preflight that tasks read of each host, or of all hosts at once
 PREFLIGHT = {
-    "architecture": str, "system": str, "system_family": str, "system_base": str, "manager": str, "memory_mib": int, "gpu_pci_count": int,
+    "architecture": str, "system": str, "system_family": str, "system_base": str, "manager": str, "agent_python": str,
+    "agent_python_package": str, "memory_mib": int, "gpu_pci_count": int,
     "machine": dict, "ways": list, "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
     "host_id": str, "copied": bool, "agent_quiet_seconds": float,
 }  # fmt: skip

@@ -60,6 +60,14 @@ done"""
 # Nothing listens at this proxy: a question that goes through it fails. apt has its own way out, as where people have such proxies
 PROXY = """for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do echo "$name=http://127.0.0.1:9"; done > /etc/environment
 echo 'Acquire::http::Proxy "DIRECT"; Acquire::https::Proxy "DIRECT";' > /etc/apt/apt.conf.d/10proxy"""
+# The userland of RHEL 9 as far as the product sees it: dnf 4.14 instead of apt, no autossh, and what the system says it is
+EL9 = """mv -f /usr/bin/apt-get /usr/bin/apt-get.away 2>/dev/null || true
+cat > /usr/lib/os-release <<'END'
+%s
+END
+echo 9 > /etc/dnf/vars/releasever; mkdir -p /etc/yum.repos.d /etc/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros
+printf '[main]\\nenabled=0\\n' > /etc/dnf/plugins/local.conf
+grep -q platform:el9 /etc/dnf/dnf.conf || echo module_platform_id=platform:el9 >> /etc/dnf/dnf.conf""".replace("%s", (ROOT / "tests/unit/host/os_release/rocky-9").read_text().strip(), 1)
 GATEWAYS = {
     "debian12": ("gateway", "root", ""),
     "debian13": ("gateway-debian13", "root", ""),
@@ -72,6 +80,7 @@ WORKERS = {
     "umask": ("debian12", "root", UMASK),  # 077 for every login
     "proxy": ("debian12", "root", PROXY),  # http_proxy in /etc/environment
     "newest": ("newest", "ops", "ln -sf sudo-rs /usr/bin/sudo"),
+    "el9": ("dnf", "root", EL9),
 }
 # Units that make no sense in a container and would leave it "degraded"
 MASKED = "systemd-udevd.service systemd-udevd-kernel.socket systemd-udevd-control.socket systemd-resolved.service getty.target console-getty.service".split()

@@ -23,6 +23,8 @@ FACTS = {
     "system_how": "table",
     "system_remedy": "Upgrade it.",
     "architecture": "x86_64",
+    "agent_python": "/usr/bin/python3.11",
+    "agent_python_package": "",
     "container": "",
     "manager": "apt",
     "usr_read_only": False,
@@ -55,7 +57,7 @@ def test_good_host_has_none():
         ({"usr_read_only": True}, "/usr"),
         ({"manager": ""}, "package manager"),
         ({"manager": "dnf5"}, "package manager"),
-        ({"python": "3.9"}, "Python"),
+        ({"python": "3.9", "agent_python": ""}, "Python"),
         ({"interpreter": "/home/me/bin/python3", "interpreter_hidden": True}, "Python"),
         ({"noexec": True}, "/opt"),
         ({"root": False}, "privileges"),
@@ -89,6 +91,11 @@ def test_host_without_systemd(kind, found, remedy):
 def test_systems_that_the_operator_accepts():
     for system in ("slackware", "slackware 15.0"):
         assert preflight.problems(PARAMS, dict(FACTS, system=system, system_how="")) == []
+
+
+def test_old_python_is_no_problem_where_a_newer_one_is_there_or_comes():
+    assert preflight.problems(PARAMS, dict(FACTS, python="3.9")) == []
+    assert preflight.problems(PARAMS, dict(FACTS, python="3.9", agent_python="", agent_python_package="python3.12")) == []
 
 
 def test_system_is_judged_only_where_it_is_asked():
