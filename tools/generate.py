@@ -1,5 +1,5 @@
 """Write everything that can be made from data: of the catalogue of checks the per-check tasks, a page a check, the coverage of the guide
-and the table of symptoms; of the argument specs a README a role; of the modules the actions that run them; of docs/matrix.json the table of versions.
+and the table of symptoms; of the argument specs a README a role; of the modules the actions that run them; of docs/matrix.json the table of versions, of docs/systems.json that of systems.
 
 python tools/generate.py           write
 python tools/generate.py --check   say what differs, and fail
@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import role_pages
+from ansible_collections.beta9.workers.plugins.module_utils import systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
@@ -167,12 +168,27 @@ def versions():
     return "\n".join(lines)
 
 
-def with_section(name, marker, text):
+def with_section(page_text, marker, text):
     """Return a page with what stands between its markers replaced."""
-    page_text = (ROOT / name).read_text(encoding="utf-8")
     begin, end = "<!-- %s:begin -->" % marker, "<!-- %s:end -->" % marker
     head, rest = page_text.split(begin)
     return head + begin + "\n\n" + text + "\n\n" + end + rest.split(end)[1]
+
+
+def worker_systems():
+    """Return the table of the systems that workers may have."""
+    lines = ["| system | by name | packages | Python for the agent | sshd | initramfs |", "|---|---|---|---|---|---|"]
+    for row in systems.SYSTEMS:
+        python = "`%s`, installed beside python3" % row.python if row.python else "python3"
+        lines.append("| %s | %s | %s | %s | `%s` | %s |" % (row.name, ", ".join(row.names), row.manager, python, row.ssh, row.initramfs))
+    return "\n".join(lines)
+
+
+def systems_seen():
+    """Return the table of what was run on which system, as tests wrote it down (docs/systems.json)."""
+    rows = json.loads((ROOT / "docs" / "systems.json").read_text(encoding="utf-8"))
+    lines = ["| system | what was run | how | tests passed | on |", "|---|---|---|---|---|"]
+    return "\n".join(lines + ["| %(system)s | %(what)s | %(how)s | %(tests)d | %(date)s |" % row for row in rows])
 
 
 def coverage():
@@ -252,9 +268,16 @@ def main():
     files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
     files.update(role_pages.pages())
     files.update(actions())
-    sections = (("troubleshooting", "symptoms", symptoms()), ("support-matrix", "matrix", versions()), ("playbooks", "playbooks", role_pages.playbooks()))
-    for name, marker, text in sections:
-        files["docs/guides/%s.md" % name] = with_section("docs/guides/%s.md" % name, marker, text)
+    sections = (
+        ("troubleshooting", "symptoms", symptoms()),
+        ("support-matrix", "matrix", versions()),
+        ("support-matrix", "systems", worker_systems()),
+        ("support-matrix", "seen", systems_seen()),
+        ("playbooks", "playbooks", role_pages.playbooks()),
+    )
+    for guide, marker, text in sections:
+        name = "docs/guides/%s.md" % guide
+        files[name] = with_section(files.get(name) or (ROOT / name).read_text(encoding="utf-8"), marker, text)
     drift = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
         for name in drift:

@@ -1,5 +1,9 @@
-"""The marks of the tests whose helpers are used here."""
+"""The marks of the tests whose helpers are used here, and what is written down of them."""
 
-from tests.e2e.conftest import pytest_configure
+from tests import seen
+from tests.e2e import conftest
 
-__all__ = ["pytest_configure"]
+
+def pytest_configure(config):
+    conftest.pytest_configure(config)
+    seen.register(config)

@@ -6,12 +6,27 @@ import os
 
 import pytest
 
+from tests import seen
 from tests.e2e.conftest import NAME, Testbed
 from tests.e2e.test_1_onboard import recap
 from tests.e2e.test_5_upgrade_rotate import sources
 
 GATEWAYS = os.environ.get("B9_GATEWAYS", "debian12 debian13 socket newest").split()
-WORKERS = os.environ.get("B9_WORKERS", "debian12 debian13 umask proxy newest").split()
+WORKERS = os.environ.get("B9_WORKERS", "debian12 debian13 umask proxy newest el9").split()
+LIFE = "onboarding, second run, check mode, health, healing, rotation, upgrade, offboarding"
+SYSTEMS = {
+    "debian12": ("debian 12", LIFE, "a container that boots systemd, as root"),
+    "debian13": ("debian 13", LIFE, "a container that boots systemd, with sudo"),
+    "umask": ("debian 12", LIFE, "a container that boots systemd, umask 077"),
+    "proxy": ("debian 12", LIFE, "a container that boots systemd, http_proxy in /etc/environment"),
+    "newest": ("debian testing", LIFE, "a container that boots systemd, with sudo-rs"),
+    "el9": ("rhel 9", LIFE, "Debian 12 that says it is Rocky Linux 9.6, with dnf 4.14 instead of apt"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _seen(request):
+    seen.say(request, *(SYSTEMS[kind] for kind in WORKERS))
 
 
 @pytest.fixture(scope="module", params=GATEWAYS)
@@ -50,6 +65,12 @@ def test_onboarding_and_its_check(bed):
     status, output = bed.play("onboard_worker.yml", health=True)
     assert status == 0, output
     assert sorted(bed.machines().values()) == ["ready"] * len(bed.workers), output
+
+
+def test_units_are_well_formed(bed):
+    """To this host's own systemd."""
+    for worker in bed.workers:
+        assert bed.sh(worker, "systemd-analyze verify /etc/systemd/system/beta9-*.service 2>&1") == ""
 
 
 def test_second_run_changes_nothing(bed):

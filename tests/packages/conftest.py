@@ -11,13 +11,23 @@ import ansible
 import pytest
 
 from tests.conftest import ROOT
-from tests.e2e.conftest import pytest_configure
+from tests import seen
+from tests.e2e import conftest
 from tests.testbed import testbed
 
-__all__ = ["pytest_configure"]
 DRIVERS = ("580.9.1", "580.10.2", "590.1.1")
 MODULES = "/src/collections/ansible_collections/beta9/workers/plugins/modules"
 HOST = os.environ.get("B9_TESTBED", "b9t") + "-dnf"
+
+
+def pytest_configure(config):
+    conftest.pytest_configure(config)
+    seen.register(config)
+
+
+@pytest.fixture(autouse=True)
+def _seen(request):
+    seen.say(request, ("rhel 9", "sets of packages: install, hold, upgrade, downgrade, streams, wrong keys", "dnf 4.14, rpm and libdnf themselves; packages are doubles"))
 
 
 class Machine:
