@@ -1,4 +1,4 @@
-"""TEST DOUBLES of rpm packages: signed repositories for a real dnf, with the names that the roles ask for. All that is installed is empty.
+"""TEST DOUBLES of rpm packages: signed repositories for a real dnf, with the names that the roles ask for. All that is installed is empty, but a link.
 
     build_repository.py FOLDER [--driver 580.1.1 ...]
 
@@ -19,7 +19,8 @@ import tempfile
 KERNELS = ("5.14.0-427.el9", "5.14.0-503.el9")
 DRIVER = ("nvidia-driver-cuda", "nvidia-driver-cuda-libs", "nvidia-persistenced", "kmod-nvidia-open-dkms", "kmod-nvidia-latest-dkms")
 TOOLKIT = ("nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
-BASE = ("dkms", "kernel-headers", "python3-dnf-plugin-versionlock", "openssh-clients", "foreign-desktop")
+PYTHON = "python3.12"  # a link to the system's Python under the name that nothing else has: python3.real
+BASE = (PYTHON, "dkms", "kernel-headers", "python3-dnf-plugin-versionlock", "openssh-clients", "foreign-desktop")
 
 
 def run(*command, **options):
@@ -29,9 +30,11 @@ def run(*command, **options):
 def rpms(folder, packages):
     """Build packages, given as (name, version, release, lines of a spec's preamble), all in one run of rpmbuild."""
     lines = ["Name: double", "Version: 1", "Release: 1", "Summary: TEST DOUBLE", "License: none", "BuildArch: noarch", "AutoReqProv: no", "%description", ""]
+    links = {name: more for name, _version, _release, more in packages if name == PYTHON}
+    lines += ["%install", "mkdir -p %{buildroot}/usr/bin", *(f"ln -s python3.real %{{buildroot}}/usr/bin/{name}" for name in links)]
     for number, (name, version, release, more) in enumerate(packages):
         lines += [f"%package -n {name}", f"Version: {version}", f"Release: {release}", "Summary: TEST DOUBLE", "AutoReqProv: no", *more]
-        lines += [f"%description -n {name}", "Empty.", f"%files -n {name}", f"# {number}", ""]
+        lines += [f"%description -n {name}", "Empty.", f"%files -n {name}", f"/usr/bin/{name}" if name in links else f"# {number}", ""]
     with tempfile.TemporaryDirectory() as root:
         spec = pathlib.Path(root) / "double.spec"
         spec.write_text("\n".join(lines))
@@ -90,7 +93,7 @@ def main():
         shutil.copytree(folder / "driver", folder / name, dirs_exist_ok=True)
     for version in ("1.17.8", "1.18.0"):
         rpms(folder / "toolkit", [(name, version, "1", []) for name in TOOLKIT])
-    for name, who in (("driver", "key"), ("flat", "key"), ("forged", "other")):
+    for name, who in (("driver", "key"), ("flat", "key"), ("forged", "other")) if options.driver else ():
         run("rpmsign", "--define", "__gpg /usr/bin/gpg", "--define", f"_gpg_path {home}", "--define", f"_gpg_name {who}@example.com", "--addsign", *sorted((folder / name).glob("*.rpm")))
     (folder / "modules.yaml").write_text(streams(options.driver))
     for name in ("base", "driver", "flat", "toolkit", "forged"):

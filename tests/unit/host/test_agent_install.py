@@ -65,3 +65,20 @@ def test_installed_means_that_the_interpreter_runs_this_version(version):
 def test_interpreter_that_the_unit_does_not_see(version, monkeypatch):
     monkeypatch.setattr(host, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)),))
     assert not agent_unit.installed(str(version.parents[1]), "0.1.0-abc", run_command)
+
+
+def test_interpreter_of_the_agent(tmp_path, monkeypatch):
+    """The one that runs the module if it is new enough and in the unit's sight; else the newest of the system (RHEL 9: python3.12 beside 3.9)."""
+    for name in ("python3", "python3.9", "python3.10", "python3.12", "python3.12-config", "python3.8"):
+        (tmp_path / name).touch(mode=0o755)
+    (tmp_path / "python3.13").touch(mode=0o644)
+    monkeypatch.setattr(sys, "_base_executable", "/usr/bin/python3", raising=False)
+    monkeypatch.setattr(sys, "version_info", (3, 11, 2))
+    assert agent_unit.interpreter(tmp_path) == "/usr/bin/python3"
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    assert agent_unit.interpreter(tmp_path) == str(tmp_path / "python3.12")
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    monkeypatch.setattr(sys, "_base_executable", "/home/me/bin/python3")
+    assert agent_unit.interpreter(tmp_path) == str(tmp_path / "python3.12")
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18))
+    assert agent_unit.interpreter(tmp_path / "none") == ""
