@@ -1,5 +1,6 @@
 """Write everything that can be made from data: of the catalogue of checks the per-check tasks, a page a check, the coverage of the guide
-and the table of symptoms; of the argument specs a README a role; of the modules the actions that run them; of docs/matrix.json the table of versions, of docs/systems.json that of systems.
+and the table of symptoms; of the argument specs a README a role; of the modules the actions that run them;
+of docs/matrix.json the table of versions, of docs/systems.json that of systems.
 
 python tools/generate.py           write
 python tools/generate.py --check   say what differs, and fail

@@ -18,6 +18,7 @@ After this operation, 71.2 MB of additional disk space will be used.
 Abort.
 """
 
+
 class Manager:
     """A package manager that says what it is told to say."""
 
