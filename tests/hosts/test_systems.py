@@ -43,7 +43,8 @@ def bed():
 
 @pytest.mark.parametrize("name", sorted(SAID))
 def test_preflight_of_a_host_that_says_it_is(bed, request, name):
-    seen.say(request, (name.replace("-", " "), "preflight, check mode of onboarding" if SAID[name][1] else "refusal", "Debian 12 with this system's os-release"))
+    what = "preflight, check mode of onboarding" if SAID[name][1] else "refusal"
+    seen.say(request, (name.replace("-", " "), what, "Debian 12 with this system's os-release"))
     bed.sh(bed.workers[0], "cat > /usr/lib/os-release <<'END'\n" + (RECORDED / name).read_text() + "END\n")
     status, output = bed.play("onboard_worker.yml", "--check", "-l", bed.workers[0])
     text, (words, accepted) = " ".join(output.split()), SAID[name]

@@ -27,7 +27,8 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def _seen(request):
-    seen.say(request, ("rhel 9", "sets of packages: install, hold, upgrade, downgrade, streams, wrong keys", "dnf 4.14, rpm and libdnf themselves; packages are doubles"))
+    what = "sets of packages: install, hold, upgrade, downgrade, streams, wrong keys"
+    seen.say(request, ("rhel 9", what, "dnf 4.14, rpm and libdnf themselves; packages are doubles"))
 
 
 class Machine:

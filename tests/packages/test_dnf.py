@@ -122,7 +122,7 @@ def test_epel_is_named_only_where_dkms_is_missing(host):
 @pytest.mark.long
 def test_packages_of_others_that_are_locked_stay(host):
     repository(host, "flat")
-    host.sh("dnf -q -y install dkms && dnf -q versionlock add dkms && dnf -q -y install nvidia-driver-cuda-580.9.1 && dnf -q versionlock add nvidia-driver-cuda")
+    host.sh("dnf -q -y install dkms nvidia-driver-cuda-580.9.1 && dnf -q versionlock add dkms nvidia-driver-cuda")
     found = install(host, stream="", hold="kmod", upgrade=True)
     assert found["failed"] and "held by somebody else" in found["msg"] and "dnf versionlock delete" in found["msg"], found
 

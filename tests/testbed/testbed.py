@@ -67,7 +67,8 @@ cat > /usr/lib/os-release <<'END'
 END
 echo 9 > /etc/dnf/vars/releasever; mkdir -p /etc/yum.repos.d /etc/rpm; echo '%_dbpath /var/lib/rpm' > /etc/rpm/macros
 printf '[main]\\nenabled=0\\n' > /etc/dnf/plugins/local.conf
-grep -q platform:el9 /etc/dnf/dnf.conf || echo module_platform_id=platform:el9 >> /etc/dnf/dnf.conf""".replace("%s", (ROOT / "tests/unit/host/os_release/rocky-9").read_text().strip(), 1)
+grep -q platform:el9 /etc/dnf/dnf.conf || echo module_platform_id=platform:el9 >> /etc/dnf/dnf.conf"""
+EL9 = EL9.replace("%s", (ROOT / "tests/unit/host/os_release/rocky-9").read_text().strip(), 1)
 GATEWAYS = {
     "debian12": ("gateway", "root", ""),
     "debian13": ("gateway-debian13", "root", ""),

@@ -94,7 +94,9 @@ def main():
     for version in ("1.17.8", "1.18.0"):
         rpms(folder / "toolkit", [(name, version, "1", []) for name in TOOLKIT])
     for name, who in (("driver", "key"), ("flat", "key"), ("forged", "other")) if options.driver else ():
-        run("rpmsign", "--define", "__gpg /usr/bin/gpg", "--define", f"_gpg_path {home}", "--define", f"_gpg_name {who}@example.com", "--addsign", *sorted((folder / name).glob("*.rpm")))
+        macros = ("__gpg /usr/bin/gpg", f"_gpg_path {home}", f"_gpg_name {who}@example.com")
+        defined = [word for macro in macros for word in ("--define", macro)]
+        run("rpmsign", *defined, "--addsign", *sorted((folder / name).glob("*.rpm")))
     (folder / "modules.yaml").write_text(streams(options.driver))
     for name in ("base", "driver", "flat", "toolkit", "forged"):
         run("createrepo_c", "--quiet", folder / name)
