@@ -116,6 +116,7 @@ APT = {
     "url": "https://repo.example.com/x/",
     "suite": "/",
     "components": [],
+    "signed": "packages",
     "pin_version": "",
     "pin_packages": "",
 }
@@ -148,6 +149,8 @@ def test_repository_is_only_believed_with_its_key():
         "/etc/yum.repos.d/nvidia.repo"
     ]
     assert "\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/nvidia.asc\n" in repo
+    [repo] = host_repository.texts(dict(APT, manager="dnf", signed="index"), "/k").values()
+    assert "\ngpgcheck=0\nrepo_gpgcheck=1\ngpgkey=file:///k\n" in repo
     pinned = host_repository.texts(dict(APT, pin_version="580.1", pin_packages="nvidia-*"), "/k")[
         "/etc/apt/preferences.d/nvidia"
     ]
@@ -508,15 +511,20 @@ class Manager:
     def installed(self):
         return self.now
 
+    def has(self, name, version):
+        return self.now.get(name) == version
+
 
 PACKAGES = {
     "name": "set",
     "packages": ["a", "b"],
     "version": "",
+    "branch": "",
     "upgrade": False,
     "stream": "",
     "removable": "(?!)",
     "hold": "",
+    "hold_version": "",
     "hold_names": [],
 }
 
@@ -592,6 +600,30 @@ def test_packages_of_others_stay(install, outlook, held, params, words):
         with pytest.raises(package_sets.PackageError, match=words):
             install(manager, **params)
         assert "install" not in [step[0] for step in manager.asked] and manager.now == {}
+
+
+def test_one_of_several_versions_is_asked_for_by_name_and_version(install):
+    manager = Manager(a="1")
+    assert install(manager, packages=["a=2"])[0] == {"a": "2"} and manager.asked[1] == ("simulate", ["a=2"])
+    host_packages.Record("set").forget()
+    assert install(Manager(a="1"), packages=["a=1"]) == ({}, [], False)
+
+
+def test_package_that_would_not_come_is_missed(install):
+    with pytest.raises(package_sets.PackageError, match="b is neither installed nor would be"):
+        install(Manager({"install": {"a": "2"}}))
+
+
+def test_branch(install):
+    """As Ubuntu's transitional packages: one has the name of the branch, and brings another."""
+    wish = {"branch": "2", "hold": "a|b|lib", "hold_version": r"\d+\."}
+    assert install(Manager({"install": {"a": "2.1", "b": "2.1"}}), **wish)[2]
+    with pytest.raises(package_sets.PackageError, match="packages of branch 2 alone, found that lib 3.1 would come"):
+        install(Manager({"install": {"a": "2.1", "b": "2.1", "lib": "3.1", "other": "9.1"}}), **wish)
+    manager = Manager()
+    manager.available = lambda _name: ["10.3", "2.10", "2.9"]
+    install(manager, branch="2")
+    assert manager.asked[1] == ("simulate", ["a=2.10", "b=2.10"])
 
 
 # -- others --
