@@ -15,11 +15,18 @@ import signal
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.plugin_utils import claims, plain, returns, trust
 
 Kept = Optional[Dict[str, type]]
 LIMIT_SECONDS = 300
+# Ansible's words when it waits in vain for sudo to ask for a password, and what that mostly is
+PROMPT = "waiting for privilege escalation prompt"
+SUDO_RS = (
+    "Ansible does not recognize the prompt of sudo-rs, the sudo of Ubuntu 26.04: use a user that needs no password for sudo, "
+    "or set ansible_become_exe to sudo.ws, the other sudo."
+)
 # Of modules that install: a package manager on a slow mirror, a driver that is compiled
 LIMITS = {"host_packages": 3600, "host_initramfs": 1800, "k3s_install": 3600, "agent_install": 900, "k3s_remove": 900, "machine_drain": 900}
 # What any module may say besides its own
@@ -100,6 +107,10 @@ def run(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: d
     try:
         with within(seconds):
             return believed(action, module, lambda: _executed(action, name, arguments, task_vars), task_vars, keep)
+    except AnsibleConnectionFailure as error:
+        if PROMPT in str(error):  # Ansible waits for sudo's prompt, and sudo-rs has one of its own
+            raise AnsibleConnectionFailure(f"{error} {SUDO_RS}") from error
+        raise
     except TooLate:
         return {"changed": False, "unreachable": True, "msg": f"expected the host to answer module {module} within {seconds:.0f} s, found nothing"}
 

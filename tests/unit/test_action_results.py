@@ -6,7 +6,7 @@ import types
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.beta9.workers.plugins.action import (
     check_verdict,
@@ -404,3 +404,16 @@ def test_limit_is_what_the_module_s_own_waits_come_to(monkeypatch, arguments, se
     monkeypatch.setattr(remote, "within", Within)
     result = remote.run(action_of(health_gate.ActionModule), "agent_status", arguments, {})
     assert limits == [seconds] and result["unreachable"] and "within %.0f s" % seconds in result["msg"]
+
+
+def test_sudo_that_is_not_understood_is_named(monkeypatch):
+    def fail(*_arguments):
+        raise AnsibleConnectionFailure(words)
+
+    monkeypatch.setattr(remote, "_executed", fail)
+    words = "Timeout (12s) waiting for privilege escalation prompt: "
+    with pytest.raises(AnsibleConnectionFailure, match="escalation prompt.*sudo-rs.*ansible_become_exe to sudo.ws"):
+        remote.run(action_of(health_gate.ActionModule), "host_files", {}, {})
+    words = "Connection refused"
+    with pytest.raises(AnsibleConnectionFailure, match="refused$"):
+        remote.run(action_of(health_gate.ActionModule), "host_files", {}, {})
