@@ -224,6 +224,7 @@ def _choice(facts, system, wish, problems):
         "flavour": flavour,
         "packages": packages,
         "version": wish["version"],
+        "only_branch": "" if chosen["branch"] else str(branch),
         "pin": wish["version"] or str(branch) if chosen["pin"] else wish["version"],
         "stream": _fill(chosen["stream"][flavour], branch, flavour, facts) if chosen["stream"] else "",
         "repository": repository if chosen["repository"] else {},

@@ -54,7 +54,7 @@ options:
   branch:
     description:
       - Where no O(version) is given, the newest version that begins with this and a dot, of those packages that have one.
-      - Packages that O(hold) and O(hold_version) match may come in no other branch.
+      - Those of O(packages) whose version O(hold_version) matches may come in no other branch.
     type: str
     default: ""
   upgrade:
@@ -208,7 +208,7 @@ def judge(manager, params, asked, installed, outlook):
     strange = sorted(
         "%s %s" % (name, version)
         for name, version in outlook["install"].items()
-        if params["branch"] and re.match(params["hold"] or "(?!)", name) and re.match(params["hold_version"] or "(?!)", version)
+        if params["branch"] and name in asked and re.match(params["hold_version"] or "(?!)", version)
         if not package_sets.of_branch(version, params["branch"])
     )
     if strange:

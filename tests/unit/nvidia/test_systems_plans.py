@@ -62,3 +62,9 @@ def test_closed_modules_end_with_branch_615():
     assert problem["what"] == "nvidia_flavour" and problem["remedy"] == "Unset nvidia_flavour."
     assert plan(host(T4), branch="620")["flavour"] == "open"
     assert {problem["what"] for problem in plan(host(V100), branch="620")["problems"]} == {"GPU generation volta"}
+
+
+def test_branch_is_kept_to_where_the_archive_has_several():
+    assert plan(host(H100))["only_branch"] == "580"
+    assert plan(host(H100, kernel="7.0.0-42-generic", kernel_package="generic"), "ubuntu-26.04", branch="590")["only_branch"] == "590"
+    assert plan(host(T4), source="distribution")["only_branch"] == ""  # Debian's own: parts of it are of other branches
