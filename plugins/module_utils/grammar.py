@@ -209,6 +209,23 @@ def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
     return _match(rf"none|{one}(,{one})*", text, field, "indexes or UUIDs of GPUs like 0,2 or GPU-5ac…, or none")
 
 
+BANDWIDTHS = ("device_to_device", "host_to_device", "device_to_host")
+
+
+def gpu_expectations(value, field: str = "beta9_gpu_expectations") -> dict:
+    """Return least bandwidths in GB/s by the name of a model."""
+    expected = "a number of GB/s for each of %s, by the name of a model" % ", ".join(BANDWIDTHS)
+    found = {}
+    for model, least in value.items() if isinstance(value, dict) else [("", None)]:
+        if not isinstance(least, dict) or not model or not least:
+            raise InvalidField(field, expected, _shown(least if model else value))
+        for name, number in least.items():
+            if name not in BANDWIDTHS or isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < 1e6:
+                raise InvalidField("%s.%s" % (field, name), expected, _shown(number))
+        found[str(model)] = {name: float(number) for name, number in least.items()}
+    return found
+
+
 def log_format(value, field: str = "beta9_log_format") -> str:
     """Return a format of the agent's log."""
     return _match(r"text|json", value, field, "text or json")

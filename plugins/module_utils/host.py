@@ -283,3 +283,16 @@ def agent_settings(path=AGENT_SETTINGS_PATH):
     except OSError:
         return {}
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def gpu_ids():
+    """Return the GPUs that the agent was told to offer, as beta9_gpu_ids has them; an empty text for all."""
+    return agent_settings().get("BETA9_GPU_IDS", "").replace(" ", "")
+
+
+def offered_gpus(count):
+    """Return how many of so many GPUs are offered."""
+    ids = gpu_ids()
+    if not ids:
+        return count
+    return 0 if ids == "none" else min(count, len(set(ids.split(","))))

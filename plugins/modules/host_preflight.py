@@ -139,7 +139,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host, identity, preflight, protocol, systems
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gpu_accept, host, identity, preflight, protocol, systems
 
 # What a way to the gateway leaves on a host for as long as it is set up
 WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
@@ -192,6 +192,7 @@ def gather(params, run):
         "packages_unfinished": unfinished(),
         "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
+        "gpu_offered": gpu_accept.offered(gpu_accept.kept().get("gpus", [])),
         "machine": host.machine_fact(),
         "ways": [name for name, path in WAYS if os.path.lexists(path)],
         "agent_settings": host.agent_settings(),

@@ -60,7 +60,32 @@ def host_preflight(result: dict[str, Any]) -> dict[str, Any]:
     marks = {name: mark for name, mark in facts["token_marks"].items() if isinstance(mark, str) and MARK.match(mark)}
     k3s_mark = facts.get("k3s_mark") if MARK.match(str(facts.get("k3s_mark"))) else ""
     texts = {name: value for name, value in facts["agent_settings"].items() if isinstance(value, str)}
-    return dict(result, facts=dict(facts, machine=identity(facts["machine"]), token_marks=marks, k3s_mark=k3s_mark, agent_settings=texts))
+    offered = [uuid for uuid in facts.get("gpu_offered") or [] if isinstance(uuid, str) and GPU_UUID.match(uuid)]
+    known = dict(machine=identity(facts["machine"]), token_marks=marks, k3s_mark=k3s_mark, agent_settings=texts, gpu_offered=offered)
+    return dict(result, facts=dict(facts, **known))
+
+
+GPU_UUID = re.compile(r"(GPU|MIG)-[0-9a-zA-Z/-]{1,64}\Z")
+GPU_TEXTS, GPU_FIGURES = ("name", "uuid", "outcome"), ("measured", "expected")
+
+
+def gpu_acceptance(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the result with well-formed GPUs and UUIDs."""
+    gpus = [_accepted(gpu) for gpu in result.get("gpus") or [] if isinstance(gpu, dict)]
+    offered = [uuid for uuid in result.get("offered") or [] if isinstance(uuid, str) and GPU_UUID.match(uuid)]
+    problems = [plain.text(problem, MAX_FOUND) for problem in result.get("problems") or [] if isinstance(problem, str)]
+    return dict(result, offered=offered, problems=problems, **({"gpus": gpus} if "gpus" in result else {}))
+
+
+def _accepted(gpu: dict[str, Any]) -> dict[str, Any]:
+    """Return one GPU of an acceptance: texts, and figures by their names."""
+    found: dict[str, Any] = {name: plain.text(gpu[name], 200) if isinstance(gpu.get(name), str) else "" for name in GPU_TEXTS}
+    found["device"] = gpu["device"] if isinstance(gpu.get("device"), int) else -1
+    found["reasons"] = [plain.text(reason, MAX_FOUND) for reason in gpu.get("reasons") or [] if isinstance(reason, str)]
+    for table in GPU_FIGURES:
+        figures = gpu[table] if isinstance(gpu.get(table), dict) else {}
+        found[table] = {name: value for name, value in figures.items() if WORD.match(name) and isinstance(value, (int, float))}
+    return found
 
 
 def machine_credentials(result: dict[str, Any]) -> dict[str, Any]:
@@ -166,5 +191,6 @@ def _file_name(what: str, name: Any) -> None:
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    check.__name__: check for check in (worker_health, gateway_health, host_preflight, machine_credentials, nvidia_host, k3s_preflight, k3s_install)
+    check.__name__: check
+    for check in (worker_health, gateway_health, host_preflight, gpu_acceptance, machine_credentials, nvidia_host, k3s_preflight, k3s_install)
 }

@@ -28,7 +28,10 @@ SUDO_RS = (
     "or set ansible_become_exe to sudo.ws, the other sudo."
 )
 # Of modules that install: a package manager on a slow mirror, a driver that is compiled
-LIMITS = {"host_packages": 3600, "host_initramfs": 1800, "k3s_install": 3600, "agent_install": 900, "k3s_remove": 900, "machine_drain": 900}
+LIMITS = {
+    "host_packages": 3600, "host_initramfs": 1800, "k3s_install": 3600, "agent_install": 900,
+    "k3s_remove": 900, "machine_drain": 900, "gpu_acceptance": 1800,
+}
 # What any module may say besides its own
 COMMON = {
     "changed": bool, "failed": bool, "skipped": bool, "msg": str, "code": str, "cause": str, "remedy": str, "retryable": bool,

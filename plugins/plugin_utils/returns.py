@@ -15,6 +15,7 @@ RETURNS: dict[str, dict[str, type]] = {
     "gateway_health": {"observations": list, "machines": dict},
     "gateway_preflight": {"problems": list, "hostnames": str, "code": str, "cause": str, "remedy": str, "retryable": bool},
     "gateway_reachable": {"reachable": bool, "cause": str},
+    "gpu_acceptance": {"gpus": list, "offered": list, "problems": list, "remembered": bool, "dcgm": str},
     "health_gate": {"msg": str},
     "health_report": {"msg": str, "hosts": dict, "roots": list, "files": list, "since": float},
     "host_files": {"paths": list},

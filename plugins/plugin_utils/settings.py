@@ -63,6 +63,7 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r"autossh_listen_address", grammar.listen_address),
     (r"autossh_forwards", grammar.forwards),
     (r"beta9_gpu_ids", grammar.gpu_ids),
+    (r"beta9_gpu_expectations", grammar.gpu_expectations),
     (r"beta9_log_format", grammar.log_format),
     (r"gateway_host_user", grammar.own_account),
     (r"autossh_gateway_user", grammar.user_name),
@@ -155,7 +156,7 @@ def problem_of(name: str, value: Any) -> dict | None:
     if result.error_messages:
         return _wrong(name, expected(option), repr(value))
     check = _check_of(name)
-    if check and kind not in ("bool", "dict"):
+    if check and kind != "bool":
         try:
             check(str(value) if isinstance(value, int) and not isinstance(value, bool) and kind in ("str", "path") else value, name)
         except grammar.InvalidField as error:

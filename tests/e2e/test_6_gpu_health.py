@@ -249,3 +249,36 @@ def test_debians_own_packages_without_a_gpu(gpu_host, tmp_path):
             rm -rf /etc/modprobe.d/beta9-* /var/lib/beta9""",
             check=False,
         )
+
+
+@pytest.mark.long
+def test_acceptance_keeps_a_gpu_that_computes_wrongly_out_of_what_is_offered(gpu_host, tmp_path):
+    """Onboarding stops; with beta9_gpu_exclude_failed it goes on without the GPU; a second run changes nothing; accept_gpus.yml takes it back."""
+    gpu_host.equip(2, tmp_path)
+    wrong, good = "GPU-00000000-0000-0000-0000-000000000001", "GPU-00000000-0000-0000-0000-000000000000"
+    gpu_host.sh("echo cuda_product_wrong.1=1 >> /etc/beta9-gpu-double")
+
+    def play(playbook, **variables):
+        settings = {"beta9_nvidia": False, "beta9_onboard_health": False, "beta9_gpu_acceptance": "quick"}
+        return gpu_host.bed.play(playbook, "-l", gpu_host.host, "-e", json.dumps(dict(settings, **variables)))
+
+    status, output = play("onboard_worker.yml")
+    plain = " ".join(output.split())
+    assert status != 0 and "expected every GPU to pass" in plain and "a matrix product is wrong" in plain and wrong in plain, output
+
+    status, output = play("onboard_worker.yml", beta9_gpu_exclude_failed=True)
+    assert status == 0 and "not offered: GPU 1" in " ".join(output.split()), output
+    assert gpu_host.sh("grep ^BETA9_GPU_IDS= /etc/beta9/agent.env") == "BETA9_GPU_IDS=" + good
+    assert json.loads(gpu_host.sh("cat /run/beta9-agent/state.json"))["gpu_count"] == 1
+    status, output = play("onboard_worker.yml", beta9_gpu_exclude_failed=True)
+    assert status == 0 and "changed=0" in output, output
+    # the host has two, one of which is left out on purpose
+    entry = gpu_host.look(tmp_path, ("U01", "U02", "U03", "U05", "U25"))
+    assert statuses(entry) == dict.fromkeys(("U01", "U02", "U03", "U05", "U25"), "pass"), entry
+    assert "1 failed and are not offered" in entry["verdicts"][-1]["found"]
+
+    gpu_host.sh("sed -i /cuda_product_wrong/d /etc/beta9-gpu-double")
+    status, output = play("accept_gpus.yml", beta9_gpu_exclude_failed=True)
+    assert status == 0 and output.count("passed") >= 2, output
+    assert gpu_host.sh("grep ^BETA9_GPU_IDS= /etc/beta9/agent.env || true") == ""
+    gpu_host.sh("rm /var/lib/beta9/gpu_acceptance.json")

@@ -5,6 +5,7 @@ inject and restore are shell scripts, {"worker": ..., "gateway": ...}. {machine}
 
 from __future__ import annotations
 
+import json
 from typing import NamedTuple
 
 
@@ -97,6 +98,16 @@ def gpu_fault(name, root, settings, **options):
     lines = " ".join(settings.split())
     inject = "cp %s /root/kept-gpu; printf '%%s\\n' %s >> %s" % (GPU, lines, GPU)
     return Fault(name, root, GPU_GUIDE, {"worker": inject}, {"worker": "cp /root/kept-gpu %s; " % GPU + AGENT_NOW}, **options)
+
+
+def accepted(driver, outcome):
+    """Return a fault's script: an acceptance of two GPUs, the second with this outcome."""
+    gpus = [{"device": n, "uuid": "GPU-00000000-0000-0000-0000-00000000000%d" % n, "outcome": ("passed", outcome)[n], "reasons": []} for n in (0, 1)]
+    record = json.dumps({"mode": "quick", "driver": driver, "gpus": gpus, "dcgm": "not run"})
+    return {"worker": "mkdir -p /var/lib/beta9; printf '%%s' '%s' > /var/lib/beta9/gpu_acceptance.json" % record}
+
+
+NOT_ACCEPTED = {"worker": "rm /var/lib/beta9/gpu_acceptance.json"}
 
 
 def redis_fault(text):
@@ -1101,6 +1112,8 @@ FAULTS = [
         {"worker": "mkdir -p /opt/pci-double/drivers/vfio-pci; ln -s /opt/pci-double/drivers/vfio-pci /sys/bus/pci/devices/0000:02:00.0/driver"},
         {"worker": "rm /sys/bus/pci/devices/0000:02:00.0/driver"},
     ),
+    Fault("GPU that failed its acceptance is offered", "U25", GPU_GUIDE, accepted("550.1.1", "failed"), NOT_ACCEPTED, code="failed"),
+    Fault("driver changed after the acceptance", "U25", GPU_GUIDE, accepted("545.1.1", "passed"), NOT_ACCEPTED, code="outdated"),
     # k3s
     Fault(
         "k3s is not installed",

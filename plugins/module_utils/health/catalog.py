@@ -75,6 +75,7 @@ def says(code: str) -> str:
 
 
 ONBOARD = repair(CONTROLLER, "ansible-playbook onboard_worker.yml -l {host}")
+ACCEPT = repair(CONTROLLER, "ansible-playbook accept_gpus.yml -l {host}", "Drain the machine first: a GPU that computes is left alone.")
 ROTATE = repair(CONTROLLER, "ansible-playbook rotate_token.yml -l {host}", "The host gets another machine, with a token of its own.")
 START_TUNNEL = repair(WORKER, "systemctl restart beta9-tunnel")
 START_AGENT = repair(WORKER, "systemctl restart --no-block beta9-agent")
@@ -1235,6 +1236,23 @@ CHECKS = (
                 ),
             )
         },
+        component="gpu",
+    ),
+    Check(
+        "U25",
+        "gpu.accepted",
+        "No GPU that failed its acceptance is offered",
+        WORKER,
+        "Work is given to a GPU that computes wrongly, or more slowly than its model should.",
+        {
+            "failed": (
+                "a GPU that failed its acceptance is offered",
+                first("Repair it, or set beta9_gpu_exclude_failed=true.", ACCEPT),
+            ),
+            "outdated": ("the driver changed after the GPUs' acceptance", ACCEPT),
+        },
+        ("U02",),
+        ("U09", "U11", "U12", "U13", "U16"),
         component="gpu",
     ),
     Check(

@@ -141,6 +141,6 @@ def test_without_a_script_nothing_is_missing():
     )
 
 
-@pytest.mark.parametrize(("number", "limit"), [(1, 40_000), (300, 3_000_000)])
+@pytest.mark.parametrize(("number", "limit"), [(1, 40_000), (300, 3_200_000)])
 def test_size(number, limit):
     assert len(page([result("gpu-%02d" % (n % 30), T01="bad") for n in range(number)])) < limit

@@ -70,6 +70,11 @@ def test_misspelt_name_is_named_with_what_was_meant(name, near):
     [
         ("beta9_log_format", "yaml", "text or json"),
         ("beta9_gpu_ids", "0-2", "0,2"),
+        ("beta9_gpu_acceptance", "yes", "one of none, quick, full"),
+        ("beta9_gpu_expectations", {"NVIDIA L4": {"host_to_devcie": 9}}, "a number of GB/s"),
+        ("beta9_gpu_expectations", {"NVIDIA L4": {"host_to_device": "fast"}}, "a number of GB/s"),
+        ("beta9_gpu_expectations", {"NVIDIA L4": 12}, "a number of GB/s"),
+        ("beta9_gpu_exclude_failed", "ja", "true or false"),
         ("beta9_k3s", "ja", "true or false"),
         ("beta9_nvidia", "nein", "true or false"),
         ("beta9_drain", "maybe", "true or false"),

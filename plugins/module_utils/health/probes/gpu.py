@@ -9,7 +9,7 @@ import json
 import os
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, gpu_host, host
+from ansible_collections.beta9.workers.plugins.module_utils import gpu_accept, gpu_health, gpu_host, host
 from ansible_collections.beta9.workers.plugins.module_utils.health import xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
@@ -89,7 +89,7 @@ def smi(context, _expected, present):
     count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
     if count < present:
         return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output)
-    return ok("%d GPUs" % count, gpu_count=count)
+    return ok("%d GPUs" % count, gpu_count=host.offered_gpus(count))
 
 
 @gpu
@@ -224,6 +224,25 @@ def bound(context):
     return ok("given to virtual machines: %s" % text)
 
 
+@gpu
+def accepted(_context, _expected, _present):
+    """U25: what the last acceptance found, and whether a GPU that failed is offered all the same."""
+    record = gpu_accept.kept()
+    if not record:
+        return not_applicable("no acceptance was made")
+    failed = [one for one in record["gpus"] if one["outcome"] == gpu_accept.FAILED]
+    ids = host.gpu_ids()
+    named = set(ids.split(","))
+    shown = [one for one in failed if not ids or named & {one["uuid"], str(one.get("device"))}]
+    if shown:
+        text = "; ".join("GPU %s: %s" % (one.get("device"), ", ".join(map(str, one.get("reasons", [])))) for one in shown)
+        return bad("failed", text)
+    if record.get("driver") != gpu_host.loaded_version():
+        return warn("outdated", "accepted with driver %s, loaded %s" % (record.get("driver"), gpu_host.loaded_version()))
+    passed = sum(one["outcome"] == gpu_accept.PASSED for one in record["gpus"])
+    return ok("%d passed%s" % (passed, ", %d failed and are not offered" % len(failed) if failed else ""))
+
+
 PROBES = {
     "U01": pci,
     "U02": driver,
@@ -235,4 +254,5 @@ PROBES = {
     "U16": pcie,
     "U23": processes,
     "U24": bound,
+    "U25": accepted,
 }

@@ -185,7 +185,7 @@ def canary(context):
     if not k3s_token(context):
         raise Unknown("%s does not exist" % K3S_TOKEN)
     name = "beta9-canary-%s" % uuid.uuid4().hex[:8]
-    gpus = context.config["gpus"] or context.shared("pci", host.nvidia_pci_count)
+    gpus = host.offered_gpus(context.config["gpus"] or context.shared("pci", host.nvidia_pci_count))
     status, answer = ask_k3s(context, "POST", JOBS, job(name, context.config["canary_image"], gpus))
     if status == 401:
         raise Unknown("k3s does not know the token")
@@ -242,7 +242,7 @@ def offered(context):
 @k3s
 def allocatable(context):
     """U07: what the node offers."""
-    expected = context.config["gpus"] or context.shared("pci", host.nvidia_pci_count)
+    expected = host.offered_gpus(context.config["gpus"] or context.shared("pci", host.nvidia_pci_count))
     if not expected:
         return not_applicable("no GPU expected")
     found = offered(context)
