@@ -374,7 +374,7 @@ def test_refused_before_anything_changes(cluster):
         assert message in words[name] and "nothing was changed" in words[name], (name, words[name])
     assert re.search(r"port 6443: expected free, or held by k3s, found python3 \(pid \d+\)", words["port"]), words["port"]
     assert "k3s.service of another origin" in foreign["foreign"], foreign
-    assert re.search(r"Take k3s away\] \*+\nok:", left), left
+    assert re.search(r"Remove k3s\] \*+\nok:", left), left
     assert cluster.look(cluster.first) == state
 
 
