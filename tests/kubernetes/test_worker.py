@@ -88,7 +88,8 @@ def test_jobs_without_a_restart_policy_are_refused(cluster):
 
 def test_other_manifests_are_taken(cluster, host):
     secrets = [{"registry": "registry.example.com", "username": "puller", "password": 'p"w: {x}'}]
-    texts = {"nvidia": manifest("nvidia", k3s_device_plugin_image="registry.example.com/plugin:v1")}
+    plugin = {"k3s_device_plugin_image": "registry.example.com/plugin:v1"}
+    texts = {"nvidia": manifest("nvidia", _k3s_gpu_ids="", **plugin), "nvidia-two": manifest("nvidia", _k3s_gpu_ids="0,2", **plugin)}
     texts.update({"pull-secret": manifest("pull-secret", k3s_image_pull_secrets=secrets), "gateway": manifest("gateway", k3s_rbac="cluster-admin")})
     for name, text in texts.items():
         path = host / (name + ".yaml")
@@ -196,7 +197,7 @@ def test_ready_means_this_start_of_this_version(cluster, host, monkeypatch, run_
     cluster.patch("/api/v1/nodes/this-host/status", {"status": {"nodeInfo": info, "conditions": [ready], "allocatable": {"nvidia.com/gpu": "2"}}})
     try:
         found, known = k3s_ready.look(module, "v1.36.1+k3s1")
-        assert found == "the node tells version v1.36.0+k3s1" and known["gpus"] == 2 and known["others"] == ["earlier"]
+        assert found == "the node reports version v1.36.0+k3s1" and known["gpus"] == 2 and known["others"] == ["earlier"]
         assert "no heartbeat" in k3s_ready.look(module, "v1.36.0+k3s1")[0]
         lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
         cluster.make(lease, {"metadata": {"name": "this-host"}, "spec": {"renewTime": _time(-30)}})
