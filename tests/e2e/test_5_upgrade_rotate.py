@@ -109,7 +109,8 @@ def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):
     assert versions(bed, bed.worker)[0].startswith("99.") and bed.sh(bed.worker, "ls /opt/beta9-agent/.switching")
     status, output = bed.play("upgrade_agent.yml", bed.worker, agent_source=new)
     assert status == 0 and versions(bed, bed.worker)[0].startswith("98.0.0-") and bed.wait_ready([bed.worker], time.time(), 90), output
-    assert bed.sh(bed.worker, "ls -A /opt/beta9-agent").split() == ["current", "versions"]
+    # nothing half done is left, and nothing in the directory that bundles are copied to
+    assert bed.sh(bed.worker, "cd /opt/beta9-agent; ls -A; ls -A incoming").split() == ["current", "incoming", "versions"]
 
 
 def held(bed, host):
