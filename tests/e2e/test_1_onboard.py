@@ -121,6 +121,7 @@ def test_worker_is_ready_again_after_a_reboot(onboarded):
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_packages_that_a_killed_run_left_half_installed_are_finished(onboarded):
     worker = onboarded.workers[0]
     onboarded.sh(
@@ -148,6 +149,7 @@ def test_state_that_expired_comes_back_without_a_run(onboarded):
         time.sleep(0.5)
 
 
+@pytest.mark.long
 def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
     worker = onboarded.workers[0]
     before = onboarded.machine_id(worker)

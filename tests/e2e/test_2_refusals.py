@@ -190,6 +190,7 @@ def test_unreachable_worker_among_good_ones(onboarded, tmp_path):
     assert status == 0 and "hosts (1)" in output and onboarded.workers[1] not in output, output
 
 
+@pytest.mark.long
 def test_gateway_down_during_the_run(onboarded):
     onboarded.sh(onboarded.gateway, "systemctl stop beta9-gateway-double")
     try:

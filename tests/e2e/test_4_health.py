@@ -148,6 +148,7 @@ def test_probes_that_hang_or_print_without_end(onboarded, tmp_path):
         onboarded.sh(worker, "rm -f /usr/local/bin/timedatectl /usr/local/bin/journalctl; pkill -x yes; pkill -x sleep; true")
 
 
+@pytest.mark.long
 def test_host_that_dies_during_the_check(onboarded, tmp_path):
     """The host stops answering between the first byte of the probes and their result; the other host is judged all the same."""
     worker, other = onboarded.workers
@@ -169,6 +170,7 @@ def test_host_that_dies_during_the_check(onboarded, tmp_path):
     assert hosts[other]["outcome"] == "healthy", output
 
 
+@pytest.mark.long
 def test_waits_for_health(onboarded, tmp_path):
     worker = onboarded.workers[0]
     onboarded.sh(worker, "systemctl stop beta9-tunnel; systemd-run -q --on-active=5 systemctl start beta9-tunnel")

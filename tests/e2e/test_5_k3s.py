@@ -409,6 +409,7 @@ def test_bad_downloads_and_full_disks_leave_the_old_version(cluster):
     assert {worker: cluster.look(worker) for worker in cluster.bed.workers} == states
 
 
+@pytest.mark.long
 def test_upgrade(cluster):
     """One host is upgraded; the other gets another choice of rights. Then the first is left alone, and the second gets its old rights."""
     before = cluster.token(cluster.first)
@@ -439,6 +440,7 @@ cp -a /usr/local/bin/k3s /var/lib/rancher/k3s/server/db /etc/rancher/k3s/config.
 python3 -c 'import urllib.request as u; open("/usr/local/bin/k3s", "wb").write(u.urlopen("%s/good/%s/k3s").read())'"""
 
 
+@pytest.mark.long
 def test_upgrade_that_fails_is_taken_back(cluster):
     """On one host in one run; on the other the run was killed when the new program was in place, and the next one decides."""
     cluster.bed.sh(cluster.second, KILLED % (OLD, cluster.site, BROKEN.replace("+", "%2B")))
@@ -474,6 +476,7 @@ def test_upgrade_whose_kubelet_does_not_start_is_taken_back(cluster):
     assert cluster.bed.sh(cluster.first, "ls /var/lib/rancher/k3s/server/manifests") == "beta9-gateway.yaml"
 
 
+@pytest.mark.long
 def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
     """Onboarding makes a Secret again that somebody deleted, with its token; rotation makes another account, and the old token is refused."""
     before = {worker: cluster.token(worker) for worker in cluster.bed.workers}

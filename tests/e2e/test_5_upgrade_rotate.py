@@ -96,6 +96,7 @@ def test_version_that_does_not_work_goes_back_and_stops_the_run(bed, new):
     )
 
 
+@pytest.mark.long
 def test_power_that_fails_in_the_middle_is_made_up_for(bed, new):
     """The module is killed while it waits for a version that hangs: nobody is left to go back. The next run does."""
     broken = str(catalog.broken_source(bed, "never sends a keepalive"))
@@ -132,6 +133,7 @@ def test_rotation_never_leaves_the_pool(bed, new):
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
 
 
+@pytest.mark.long
 def test_rotation_to_a_token_that_does_not_work_is_undone(bed):
     records = bed.records()
     bed.fault({"route": "machines", "mode": "dud_token"})

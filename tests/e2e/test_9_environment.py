@@ -18,6 +18,7 @@ def changes(output, worker):
     return recap(output)[worker]["changed"]
 
 
+@pytest.mark.long
 def test_wrong_modes_and_owners_are_repaired(onboarded):
     worker = onboarded.workers[0]
     before = onboarded.sh(worker, LOOK)

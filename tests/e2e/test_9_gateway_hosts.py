@@ -71,6 +71,7 @@ def test_forwarding_disabled_for_everyone_is_allowed_to_the_account(bed):
         assert status == 0, output
 
 
+@pytest.mark.long
 def test_list_of_users_that_leaves_the_account_out(bed):
     with hardened(bed, "AllowUsers root admin@10.0.0.*"):
         refused(bed, "AllowUsers", f"{HARDENING}:2", "Add beta9-tunnel to AllowUsers")
