@@ -69,7 +69,9 @@ def test_changes_nothing(onboarded, tmp_path, options):
         for name in onboarded.workers:
             paths = "/proc /sys /dev /run /tmp /var/log /var/lib/systemd"
             pruned = " -o ".join("-path %s" % path for path in paths.split())
-            assert onboarded.sh(name, r"find / \( %s \) -prune -o -newer /root/mark -print" % pruned) == ""
+            # beside what systemd makes in /var/tmp where it starts a unit with PrivateTmp=
+            found = onboarded.sh(name, r"find / \( %s \) -prune -o -newer /root/mark -print" % pruned).splitlines()
+            assert [path for path in found if path != "/var/tmp" and not path.startswith("/var/tmp/systemd-private-")] == []
     finally:
         for name in onboarded.workers:
             onboarded.sh(name, "systemctl start beta9-agent; rm /root/mark")

@@ -303,7 +303,6 @@ def test_working_driver_is_left_as_it_is(host):
     assert status == 0 and changed(output, host) == 0 and "driver 580.1.1 was installed from packages and is left as it is" in plain(output), output
 
 
-@pytest.mark.long
 def test_module_that_does_not_build_and_the_run_after_it(host):
     host.sh("touch /etc/beta9-dkms-double-fails")
     status, output = host.play(nvidia_version=NEW, nvidia_upgrade=True, nvidia_reboot="never")
@@ -316,7 +315,6 @@ def test_module_that_does_not_build_and_the_run_after_it(host):
     assert {"nvidia-driver-cuda", "libcuda1", "nvidia-kernel-open-dkms"} <= host.held()
 
 
-@pytest.mark.long
 def test_pending_reboot_is_told_on_every_run(host):
     words = "reboot pending: the loaded driver is %s, the installed one %s" % (OLD, NEW)
     for _again in range(2):
