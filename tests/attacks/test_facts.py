@@ -8,7 +8,9 @@ import subprocess
 import pytest
 
 from tests.e2e import conftest as e2e
+from tests.e2e import test_3_artefact as artefact
 
+dist, installed = artefact.dist, artefact.installed
 
 def facts(turn, worker, tmp_path):
     """Return facts that lead the admin token to the worker, a report to a place of its choice, and the controller's own files to it."""
@@ -21,20 +23,37 @@ def facts(turn, worker, tmp_path):
     }
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("config", ["shipped", pytest.param("empty", id="empty-config")])
-def test_facts_of_a_worker_set_no_variable(ready, turn, admin_token, tmp_path, config, empty_config):
-    first = ready.workers[0]
+def attack(bed, turn, tmp_path, play):
+    """Let a worker send the facts with every result, and run playbooks by play(name), which returns (status, output)."""
+    first = bed.workers[0]
+    admin_token = (bed.inventory.parent / "admin_token").read_text()
     (tmp_path / "another-secret").write_text("one-word-of-the-controller")
-    lies = facts(turn, first, tmp_path)
-    turn(first, add={"ansible_facts": lies})
-    environment = empty_config if config == "empty" else {}
-    for playbook in ("health_check.yml", "heal_worker.yml", "onboard_worker.yml"):
-        _status, output = ready.play(playbook, "--limit", ",".join(ready.workers), **environment)
+    turn(first, add={"ansible_facts": facts(turn, first, tmp_path)})
+    for playbook in ("health_check", "heal_worker", "onboard_worker"):
+        _status, output = play(playbook)
         heard = turn.heard(first)
         assert admin_token not in heard and "one-word-of-the-controller" not in heard, (playbook, heard)
         assert not (tmp_path / "chosen").exists(), playbook
-        assert heard == "", (playbook, output)
+        assert heard == "" and first in output and admin_token not in output, (playbook, output)
+    assert bed.sh(first, "test -s /var/log/hostile.log && echo lied") == "lied"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("config", ["shipped", pytest.param("empty", id="empty-config")])
+def test_facts_of_a_worker_set_no_variable(ready, turn, tmp_path, config, empty_config):
+    environment = empty_config if config == "empty" else {}
+    attack(ready, turn, tmp_path, lambda name: ready.play(f"{name}.yml", **environment))
+
+
+@pytest.mark.long
+def test_facts_on_the_oldest_and_newest_ansible_core(ready, turn, tmp_path, other_core, empty_config):
+    attack(ready, turn, tmp_path, lambda name: ready.play(f"{name}.yml", programs=other_core, **empty_config))
+
+
+@pytest.mark.long
+def test_facts_set_no_variable_of_the_built_artefact(ready, turn, tmp_path, installed):
+    """The same, by an operator who has installed the collection and has neither its checkout nor its ansible.cfg."""
+    attack(ready, turn, tmp_path, lambda name: artefact.play(ready, installed[0], name))
 
 
 def test_a_fact_alone_sets_no_variable(ready, turn, admin_token, empty_config):

@@ -58,24 +58,27 @@ def test_contains_what_it_needs_and_nothing_else(installed):
     assert not [name for name in names if unwanted.search(name)]
 
 
-def test_demo_of_the_artefact_alone(onboarded, installed):
-    """By full names, without the checkout, without a package index: away with a worker, back again, nothing to change, healthy."""
-    folder, _artefact = installed
+def play(bed, folder, playbook, *arguments):
+    """Run a playbook by its full name, without the checkout, its ansible.cfg and a package index; return (status, output)."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    environment.update(ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1", PATH="%s:%s" % (BIN, os.environ["PATH"]))
+    environment.update(ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1")
+    environment.update(PATH=f"{BIN}:{os.environ['PATH']}")
     environment.update(HOME=str(folder), PIP_INDEX_URL="http://127.0.0.1:9/", PIP_CONFIG_FILE=os.devnull)
+    command = [BIN / "ansible-playbook", "-i", bed.inventory, "beta9.workers." + playbook, *arguments]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, check=False, **output)
+    return done.returncode, done.stdout
 
-    def play(playbook, *arguments):
-        command = [BIN / "ansible-playbook", "-i", onboarded.inventory, "beta9.workers." + playbook, *arguments]
-        done = subprocess.run(command, cwd=folder, env=environment, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
 
-    play("offboard_worker", "-l", onboarded.workers[1])
-    play("onboard_worker", "-l", onboarded.workers[1])
+def test_demo_of_the_artefact_alone(onboarded, installed):
+    """Away with a worker, back again, nothing to change, healthy."""
+    worker = onboarded.workers[1]
+    for playbook, *arguments in (("offboard_worker", "-l", worker), ("onboard_worker", "-l", worker)):
+        status, output = play(onboarded, installed[0], playbook, *arguments)
+        assert status == 0, output
     for playbook in ("prepare_gateway", "onboard_worker"):
-        output = play(playbook, "-e", "beta9_onboard_health=false")
-        assert all(row["changed"] == 0 for row in recap(output).values()), output
+        status, output = play(onboarded, installed[0], playbook, "-e", "beta9_onboard_health=false")
+        assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
     assert len(re.findall(r" gpu +ready ", output)) == 2
 
 
