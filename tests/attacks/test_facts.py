@@ -12,6 +12,7 @@ from tests.e2e import test_3_artefact as artefact
 
 dist, installed = artefact.dist, artefact.installed
 
+
 def facts(turn, worker, tmp_path):
     """Return facts that lead the admin token to the worker, a report to a place of its choice, and the controller's own files to it."""
     return {
