@@ -16,7 +16,7 @@ from typing import Callable, NamedTuple
 
 PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,"
-    "ActiveEnterTimestampMonotonic,InvocationID"
+    "ActiveEnterTimestampMonotonic,InvocationID,ExecStart"
 )
 JOURNALS = ("/var/log/journal/*/system.journal", "/run/log/journal/*/system.journal")
 # systemd's message ids: a restart of its own accord, any start, and a reload that went well
@@ -45,6 +45,7 @@ class Unit(NamedTuple):
     started_us: int = 0
     active_us: int = 0
     invocation: str = ""
+    program: str = ""  # path of what it starts
 
     @property
     def exec_code(self) -> str:
@@ -83,6 +84,7 @@ def parse(text: str) -> dict[str, Unit]:
                 started_us=_number(value.get("ExecMainStartTimestampMonotonic")),
                 active_us=_number(value.get("ActiveEnterTimestampMonotonic")),
                 invocation=value.get("InvocationID", ""),
+                program=value.get("ExecStart", "").partition("path=")[2].partition(" ;")[0],
             )
     return found
 

@@ -39,6 +39,7 @@ Result=%(result)s
 ExecMainStatus=%(status)d
 ExecMainStartTimestampMonotonic=%(started)d
 InvocationID=0123
+ExecStart={ path=%(program)s ; argv[]=%(program)s -N gateway ; ignore_errors=no ; start_time=[n/a] ; pid=0 ; code=(null) ; status=0/0 }
 """
 
 
@@ -52,6 +53,7 @@ def unit(age=600.0, **changes):
         "restart": "always",
         "result": "success",
         "status": 0,
+        "program": sys.executable,
     }
     return {"systemctl show": UNIT % dict(fields, started=units.monotonic_us() - age * 1e6, **changes)}
 
@@ -71,7 +73,7 @@ def proc(monkeypatch):
         "listeners": [{"process": "ssh", "pid": 801, "address": "127.0.0.1"}],
         "age": 600.0,
     }
-    monkeypatch.setattr(tunnel, "PROGRAMS", (sys.executable,))
+    monkeypatch.setattr(tunnel, "SSH", sys.executable)
     monkeypatch.setattr(host, "processes", lambda: state["processes"])
     monkeypatch.setattr(host, "listeners", lambda port: state["listeners"])
     monkeypatch.setattr(host, "process_age_seconds", lambda pid: state["age"])
@@ -138,10 +140,17 @@ def test_unit_that_ends_again_and_again_between_two_ends(proc, monkeypatch, rest
 @pytest.mark.parametrize("left", [0, 1])
 def test_program_that_is_gone(proc, monkeypatch, left):
     """A tunnel that is up goes on without its programs; one that is not never comes up."""
-    monkeypatch.setattr(tunnel, "PROGRAMS", ("/nowhere/ssh",))
+    monkeypatch.setattr(tunnel, "SSH", "/nowhere/ssh")
     assert told(tunnel.process(context(unit()))) == ("ok", "")
     proc["processes"] = proc["processes"][:left]  # autossh goes on without ssh
     assert told(tunnel.process(context(unit()))) == ("bad", "program")
+
+
+@pytest.mark.parametrize(("program", "code"), [("/nowhere/autossh", "program"), (sys.executable, "failing")])
+def test_autossh_is_missing_only_where_the_unit_starts_it(proc, program, code):
+    """systemd starts ssh itself on systems that have no autossh; between two tries no ssh is there."""
+    proc["processes"] = []
+    assert told(tunnel.process(context(unit(active="activating", pid=0, restarts=7, status=255, program=program)))) == ("bad", code)
 
 
 def test_reverse():

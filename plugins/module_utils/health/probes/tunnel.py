@@ -21,7 +21,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
-PROGRAMS = ("/usr/bin/autossh", "/usr/bin/ssh")
+SSH = "/usr/bin/ssh"
 KEY = os.path.join(host.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
 LOOP_SECONDS = 15.0  # the same of its unit: what autossh does not try again by itself ends at once
@@ -127,7 +127,7 @@ def process(context):
         raise Unknown("the tunnel can't run while %(process)s (pid %(pid)s) holds its port" % foreign[0])  # T02 is the one to tell
     if unit.active in ("inactive", "failed", "deactivating"):
         return bad("stopped", "the unit is %s%s" % (unit.active, ", result %s" % unit.result if unit.active == "failed" else ""))
-    gone = [path for path in PROGRAMS if not os.access(path, os.X_OK)]
+    gone = [path for path in dict.fromkeys((unit.program, SSH)) if path and not os.access(path, os.X_OK)]
     if gone and not any(program == "ssh" for _pid, _parent, program in forwarding_processes(port)):
         return bad("program", "%s is not there, or may not be run" % " and ".join(gone))
     if not unit.main_pid:
@@ -145,7 +145,7 @@ def process(context):
     if not sessions:
         if unit.age_seconds() < 1.0:
             raise Unknown("the unit was started %.1f s ago, and its ssh not yet" % unit.age_seconds())
-        return _why(context, "failing", "autossh runs, its ssh does not")
+        return _why(context, "failing", "%s runs, its ssh does not" % (os.path.basename(unit.program) or "autossh"))
     if not any(entry["process"] in ("ssh", None) for entry in listeners_of(context)):
         found = _why(context, "failing", "ssh (pid %d) runs, and has not opened port %d" % (sessions[0], port))
         if connecting(context) and found["code"] == "failing":
