@@ -334,7 +334,10 @@ def settle(bed):
     """Wait until the machine is ready again: the unit is started when a keepalive was accepted. Forget the journal of the fault."""
     sh(WORKER, "timeout 30 systemctl restart beta9-agent; journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
     sh(OTHER, "journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
-    if sh(GATEWAY, "redis-cli hget %s status" % bed.values["key"], check=False) != "ready":
+    status = "redis-cli hget %s status"
+    if sh(GATEWAY, status % bed.values["key"], check=False) != "ready":
+        bed.learn()  # the remedy may have made a new machine
+    if sh(GATEWAY, status % bed.values["key"], check=False) != "ready":
         print("      the machine is not ready after this fault", flush=True)
 
 
@@ -425,6 +428,7 @@ def pasted_on_a_healthy_host(bed):
         if status:
             found[-1]["output"] = output[-800:]
             print("WRONG on a healthy host: %s: %s\n%s" % (status, command, output[-800:]), flush=True)
+    bed.learn()  # one of the commands makes a new machine
     return found
 
 

@@ -513,9 +513,15 @@ def not_ready(body):
     return fail('Error from server (InternalError): an error on the server ("%s") has prevented the request from succeeding' % inner)
 
 
+def no_events(options):
+    """Say what kubectl says where no object of a kind is there: on stderr, and 0 all the same."""
+    print("No resources found in %s namespace." % options.get("-n", "default"), file=sys.stderr)
+    return 0
+
+
 def static_kubectl(words):
     """Answer from the state file alone."""
-    words, _options = options_of(words)
+    words, options = options_of(words)
     print("Warning: a warning of the TEST DOUBLE, on stderr as the real ones", file=sys.stderr)
     if "/readyz?verbose" in words:
         failing = state()["readyz"]
@@ -530,6 +536,8 @@ def static_kubectl(words):
         names = [socket.gethostname().lower()] + state().get("stale_nodes", [])
         print(json.dumps({"items": [{"metadata": {"name": name}, "status": status} for name in names]}))
         return 0
+    if "events" in words:
+        return no_events(options)
     if words[:1] == ["describe"] or {"pods", "rolebindings"} & set(words):
         print("Name: node\nReady: %s" % state()["node_ready"])  # for a person to read
         return 0
@@ -583,6 +591,8 @@ def kubectl(words):
     if words[0] == "get" and "--raw" in options:
         path = options["--raw"] or words[1]
         return answered(*call("GET", path), path)
+    if words[:2] == ["get", "events"]:
+        return no_events(options)
     if words[0] == "get":
         if "," not in words[1]:
             return answered(*call("GET", path_of(words[1], words[2] if len(words) > 2 else "", namespace)))
