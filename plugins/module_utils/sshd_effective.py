@@ -27,13 +27,14 @@ import re
 import shlex
 import stat
 import time
-from typing import Callable, NamedTuple
+from typing import Callable, Iterable, NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, host
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, host, selinux
 
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 OWN_CONFIG = "/etc/ssh/sshd_config.d/50-beta9-tunnel.conf"
 KEYS_PATH = "/etc/ssh/beta9-tunnel/authorized_keys"
+LISTEN_PORT, TARGETS = 6443, ["localhost:31994"]  # where a worker's k3s is offered, and what its key may open
 PREPARE = "Run: ansible-playbook beta9.workers.prepare_gateway"
 DAY_SECONDS = 86400
 # Which algorithm of PubkeyAcceptedAlgorithms lets a key of a type in, in the order of preference
@@ -303,6 +304,35 @@ def _readable(answer: Answer, need: Need):
         path = os.path.dirname(path)
 
 
+def _session(user: str) -> int | None:
+    """Return the process of sshd that does what a session of the account asks for: one of the account's own, else the one that this runs in."""
+    uid = pwd.getpwnam(user).pw_uid
+    parents, sessions = {}, set()
+    for pid, parent, words in host.processes():
+        parents[pid] = parent
+        if re.match(r"sshd(-session)?:", words[0]):
+            sessions.add(pid)
+            with contextlib.suppress(OSError):
+                if os.stat(f"/proc/{pid}").st_uid == uid:
+                    return pid
+    pid = os.getpid()
+    while pid in parents and pid not in sessions:
+        pid = parents[pid]
+    return pid if pid in sessions else None
+
+
+def refused_by_selinux(user: str, listen: Iterable[int], targets: Iterable[str]) -> list[Problem]:
+    """Return what SELinux keeps sshd from, as sessions of the account: to listen on a port for a worker, to connect to a tunnel's target (host:port)."""
+    ports = {"name_bind": list(listen), "name_connect": [int(target.rpartition(":")[2]) for target in targets]}
+    session = _session(user) if selinux.enforcing() and any(ports.values()) else None
+    found = selinux.refusals(selinux.context_of(session), ports) if session else []
+    if not found:
+        return []
+    refused = ", ".join(f"{entry.permission} on TCP {' '.join(map(str, entry.ports))} ({entry.port_type})" for entry in found)
+    expected = f"sshd's sessions ({found[0].domain}) to be allowed what a tunnel does"
+    return [Problem("SELinux", expected, f"its policy refuses {refused}", "", f"Allow just this: {selinux.remedy(found)}")]
+
+
 def problems(answer: Answer, need: Need) -> list[Problem]:
     """Return what keeps a tunnel of this kind from working. The most general reason comes first."""
     found = list(_include(answer))
@@ -316,7 +346,8 @@ def problems(answer: Answer, need: Need) -> list[Problem]:
     found += _lists(answer, need, groups)
     found += _values(answer, need)
     found += _permits(answer, need)
-    return found + list(_readable(answer, need))
+    found += _readable(answer, need)
+    return found + refused_by_selinux(need.user, [need.listen[1]] if need.listen else [], need.permit_open)
 
 
 def key_type(public_key: str) -> str:

@@ -205,9 +205,9 @@ def main():
             "worker_address": {"type": "str"},
             "path": {"type": "path", "default": sshd_effective.KEYS_PATH},
             "listen_address": {"type": "str"},
-            "listen_port": {"type": "int", "default": 6443},
+            "listen_port": {"type": "int", "default": sshd_effective.LISTEN_PORT},
             "network": {"type": "str", "default": "127.77.0.0/16"},
-            "permit_open": {"type": "list", "elements": "str", "default": ["localhost:31994"]},
+            "permit_open": {"type": "list", "elements": "str", "default": sshd_effective.TARGETS},
         },
         supports_check_mode=True,
     )

@@ -46,6 +46,15 @@ options:
     type: list
     elements: path
     default: [/etc/ssh/sshd_config.d/50-beta9-tunnel.conf]
+  listen_port:
+    description: Port that workers' tunnels listen on here. Where SELinux enforces, its policy has to let sshd's sessions do so.
+    type: int
+    default: 6443
+  permit_open:
+    description: Targets of workers' tunnels, as C(host:port). Where SELinux enforces, its policy has to let sshd's sessions connect to them.
+    type: list
+    elements: str
+    default: [localhost:31994]
 """
 
 EXAMPLES = r"""
@@ -108,6 +117,8 @@ def main():
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "path": {"type": "path", "default": sshd_effective.KEYS_PATH},
             "files": {"type": "list", "elements": "path", "default": [sshd_effective.OWN_CONFIG]},
+            "listen_port": {"type": "int", "default": sshd_effective.LISTEN_PORT},
+            "permit_open": {"type": "list", "elements": "str", "default": sshd_effective.TARGETS},
         },
         supports_check_mode=True,
     )
@@ -130,6 +141,8 @@ def main():
     except sshd_effective.SshdError as error:
         module.fail_json(msg=str(error), **result)
     problems = sshd_effective.problems(answer, sshd_effective.Need(params["user"], params["path"]))
+    if not any(problem.what == "account" for problem in problems):
+        problems += sshd_effective.refused_by_selinux(params["user"], [params["listen_port"]], params["permit_open"])
     keys = sshd_effective.host_keys(module.run_command, answer)
     if not keys:
         places = ", ".join(answer.settings.get("hostkey", [])) or "none configured"

@@ -366,7 +366,7 @@ CHECKS = (
             ),
             "target_denied": (
                 "the gateway host's sshd may not connect to the tunnel's target (SELinux, or a firewall of the host itself)",
-                inspect(GATEWAY_HOST, SSHD_LOG, "On SELinux, ausearch -m avc shows what sshd was denied."),
+                inspect(GATEWAY_HOST, SSHD_LOG, "Check T09 tells whether it is SELinux."),
             ),
             "gateway_unhealthy": (says("gateway_unhealthy"), inspect(CLUSTER, "{kubectl} get pods")),
             "not_gateway": (
@@ -382,7 +382,7 @@ CHECKS = (
             "": ("the gateway's health route does not answer as it should", inspect(WORKER, ASK_GATEWAY)),
         },
         ("T03",),
-        ("T08", "G02", "G03", "G04", "G09", "G11"),
+        ("T08", "T09", "G02", "G03", "G04", "G09", "G11"),
         timeout_seconds=10.0,
     ),
     Check(
@@ -1465,6 +1465,10 @@ CHECKS = (
             "keys_file": ("sshd can't read the keys of the workers, or does not trust their file", PREPARE_GATEWAY),
             "no_key": ("the gateway host has no key of this worker", ONBOARD),
             "settings": ("a setting of sshd keeps tunnels from working", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
+            "selinux": (
+                "SELinux of the gateway host denies sshd what the tunnel needs",
+                inspect(GATEWAY_HOST, "journalctl --no-pager -r _TRANSPORT=audit -n 20", "What was found names the command that allows just this."),
+            ),
             "": ("sshd does not do what the tunnel needs", PREPARE_GATEWAY),
         },
         explained_by=("T07",),

@@ -135,7 +135,7 @@ def test_cause_has_a_fault_or_a_reason(name):
     reasons = {
         "T01": {"sandbox", "folder", "config", "port_taken", ""},  # of systemd: tests/unit/host/test_units.py
         "T08": {"config", ""},  # of ssh: tests/unit/host/test_tunnel.py
-        "T09": {"include", "keys_file", ""},
+        "T09": {"include", "keys_file", "selinux", ""},  # SELinux: tests/hosts/test_selinux.py, with a kernel that enforces
         "G11": {"timeout", "name", ""},
         "C03": set(),
         "C04": {""},

@@ -25,6 +25,7 @@ CODES = {
     "DenyGroups": "lists",
     "PermitOpen": "permit",
     "PermitListen": "permit",
+    "SELinux": "selinux",
 }
 
 
