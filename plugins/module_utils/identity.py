@@ -52,9 +52,13 @@ def problems(settings: dict, own: str):
 def quiet_seconds(run: Callable) -> float:
     """Return for how long the gateway can't have accepted a keepalive of this host's agent, 0 where systemd does not know.
 
-    run: as AnsibleModule.run_command. A unit that is masked or not loaded has lost the time at which it was stopped.
+    run: as AnsibleModule.run_command, but raises OSError for a program that is not there: other checks tell of a host without
+    systemd. A unit that is masked or not loaded has lost the time at which it was stopped.
     """
-    status, out, _err = run(["systemctl", "show", "beta9-agent.service", "--property=LoadState,InactiveEnterTimestampMonotonic"])
+    try:
+        status, out, _err = run(["systemctl", "show", "beta9-agent.service", "--property=LoadState,InactiveEnterTimestampMonotonic"])
+    except OSError:
+        return 0.0
     shown = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
     if status != 0 or shown.get("LoadState") != "loaded":
         return 0.0

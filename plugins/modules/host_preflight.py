@@ -131,6 +131,7 @@ facts:
   sample: {architecture: x86_64, cpu_millicores: 8000, memory_mib: 15989, private_ip: 10.0.0.7, machine: {machine_id: 1165a9b6}}
 """
 
+import functools
 import os
 import platform
 import shutil
@@ -234,7 +235,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    facts = gather(module.params, module.run_command)
+    facts = gather(module.params, functools.partial(module.run_command, handle_exceptions=False))
     problems = preflight.problems(module.params, facts)
     if module.params["systems"] is not None:
         for text in preflight.warnings(facts):

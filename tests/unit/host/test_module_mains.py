@@ -16,6 +16,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api,
 from ansible_collections.beta9.workers.plugins.modules import (
     host_initramfs,
     host_packages,
+    host_preflight,
     k3s_token,
     nvidia_cdi,
     nvidia_host,
@@ -52,6 +53,19 @@ def run(monkeypatch, capsys):
         return dict(json.loads(raw.strip().splitlines()[-1]), _raw=raw)
 
     return call
+
+
+# -- host_preflight --
+
+
+def test_a_host_without_systemctl_is_told_as_one_without_systemd(run, monkeypatch, tmp_path):
+    """A virtual machine with GPUs whose first process was its provider's own: the module ended with "Error executing command"."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(host_preflight.os.path, "isdir", lambda _path: False)
+    result = run(host_preflight, systems=[])
+    assert not result.get("failed"), result
+    assert result["facts"]["agent_quiet_seconds"] == 0
+    assert "init system" in [problem["what"] for problem in result["problems"]]
 
 
 # -- k3s_token --
