@@ -117,6 +117,16 @@ def _recovery(nvml: Any, handle: Any) -> Optional[int]:
     return values[0].value.uiVal if values and values[0].nvmlReturn == 0 else None
 
 
+def _worn_out(nvml: Any, handle: Any) -> Optional[bool]:
+    """Return whether the GPU's SRAM had more uncorrectable errors than NVIDIA lets it have; None where it has no such
+    flag."""
+    if not hasattr(nvml, "c_nvmlEccSramErrorStatus_v1_t"):
+        return None
+    status = nvml.c_nvmlEccSramErrorStatus_v1_t()
+    told = _ask(nvml, "nvmlDeviceGetSramEccErrorStatus", handle, ctypes.byref(status)) is not None
+    return bool(status.bThresholdExceeded) if told else None
+
+
 def _processes(nvml: Any, handle: Any) -> Optional[List[int]]:
     found = _ask(nvml, "nvmlDeviceGetComputeRunningProcesses", handle)
     return None if found is None else sorted({process.pid for process in found if process.pid})
@@ -143,7 +153,9 @@ def _gpu(nvml: Any, handle: Any) -> Dict[str, Any]:
         "ecc": ask("nvmlDeviceGetEccMode"),
         "ecc_default": ask("nvmlDeviceGetDefaultEccMode"),
         "uncorrected": ask("nvmlDeviceGetTotalEccErrors", UNCORRECTED, VOLATILE),
+        "sram_worn_out": _worn_out(nvml, handle),
         "rows": ask("nvmlDeviceGetRemappedRows"),
+        "repairs": ask("nvmlDeviceGetRepairStatus"),
         "pages_pending": ask("nvmlDeviceGetRetiredPagesPendingStatus"),
         "reasons": ask("nvmlDeviceGetCurrentClocksThrottleReasons") if reasons is None else reasons,
         "temperature": ask("nvmlDeviceGetTemperature", TEMPERATURE_GPU),
@@ -220,6 +232,11 @@ def _throttled(mask: int, without: int, what: str) -> Callable[[Dict[str, Any]],
     return says
 
 
+def _repair(gpu: Dict[str, Any]) -> str:
+    waiting = [what for what, pending in zip(("memory channel", "TPC"), gpu["repairs"]) if pending]
+    return "a %s of it is to be replaced by a spare one" % " and a ".join(waiting) if waiting else ""
+
+
 def _slow_link(gpu: Dict[str, Any]) -> str:
     generation, most, width, widest = gpu["pcie"]
     if not in_use(gpu) or (generation >= most and width >= widest):
@@ -273,6 +290,13 @@ RULES = (
     ),
     Rule(
         "U11",
+        "sram",
+        GRAVE,
+        ("sram_worn_out",),
+        lambda gpu: "more uncorrectable SRAM errors than NVIDIA allows" if gpu["sram_worn_out"] else "",
+    ),
+    Rule(
+        "U11",
         "",
         GRAVE,
         ("uncorrected",),
@@ -292,6 +316,7 @@ RULES = (
         ("rows",),
         lambda gpu: "a row of its memory is to be remapped" if gpu["rows"][2] else "",
     ),
+    Rule("U12", "repair", GRAVE, ("repairs",), _repair),
     Rule(
         "U12",
         "pages",

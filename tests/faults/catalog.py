@@ -1079,6 +1079,8 @@ FAULTS = [
     ),
     gpu_fault("memory can't be remapped", "U12", "remap_failed.1=1", code="failed"),
     gpu_fault("memory is to be remapped", "U12", "remap_pending.1=1 uncorrected.1=1", code="pending"),
+    gpu_fault("SRAM beyond repair", "U11", "sram_exceeded.1=1 uncorrected.1=9", code="sram"),
+    gpu_fault("memory channel is to be repaired", "U12", "channel_repair.1=1", code="repair"),
     gpu_fault("page is to be retired", "U12", "pages_pending.1=1", code="pages"),
     gpu_fault("GPU too hot", "U13", "reasons.1=72 temperature.1=93", code="thermal"),
     gpu_fault("power brake", "U13", "reasons.1=136", code="power_brake"),

@@ -955,7 +955,11 @@ CHECKS = (
             "": (
                 "a GPU had uncorrectable memory errors",
                 REBOOT._replace(prose="Drain the machine first. If they come back, have the GPU replaced."),
-            )
+            ),
+            "sram": (
+                "a GPU's SRAM had more uncorrectable errors than NVIDIA allows",
+                inspect(WORKER, "nvidia-smi -q -d ECC", "Drain the machine and have the GPU replaced: this is what NVIDIA replaces GPUs for."),
+            ),
         },
         ("U05",),
         ("U09", "U12"),
@@ -975,6 +979,10 @@ CHECKS = (
             ),
             "pending": (
                 "a row of a GPU's memory is to be remapped when it is reset",
+                REBOOT._replace(prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX does as well."),
+            ),
+            "repair": (
+                "a memory channel or a TPC of a GPU is to be replaced by a spare one when it is reset",
                 REBOOT._replace(prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX does as well."),
             ),
             "pages": ("a page of a GPU's memory is to be retired when the driver is loaded again", REBOOT._replace(prose="Drain the machine first.")),

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Xid errors of NVIDIA's driver: what each is, and what NVIDIA's catalogue asks for at once.
 
-https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, for Ampere and newer GPUs.
+https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, for Ampere and newer GPUs; 160, 171 and 172 from
+https://docs.nvidia.com/deploy/a100-gpu-mem-error-mgmt/user-visible-statistics.html.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ XIDS: Tuple[Tuple[str, Dict[int, str]], ...] = (
             140: "unrecovered memory error",
             156: "resource retired",
             157: "resource could not be retired",
+            160: "memory marked for repair",
+            171: "uncorrectable error of the DRAM",
+            172: "uncorrectable error of the SRAM",
         },
     ),
     (

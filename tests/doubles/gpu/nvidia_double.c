@@ -3,7 +3,8 @@
    gpus, busy (how many have a process), busy_pid, nvml (an NVML error code: 9 driver not loaded, 18 versions differ; 999 hangs for as long
    as it is there), cuda (a CUDA error code: 802 no fabric manager, 803 versions differ; 999000 hangs), cuda_gpus (by default as gpus).
    Of one GPU: what the calls below read, with healthy defaults of a data centre GPU; consumer=1 for one that lacks the counters.
-   Numbers are those of nvml.h. */
+   Numbers are those of nvml.h. What a GPU tells without settings, and how it refuses, is what an H100 SXM and an H200 in a virtual
+   machine told with driver 580.159.04 (tests/unit/health/gpus); NVLinks, fabric, MIG and faults of several GPUs were not seen on real ones. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +16,13 @@
 #define NOT_SUPPORTED 3
 #define INVALID_ARGUMENT 2
 #define NOT_FOUND 6
+#define VERSION_MISMATCH 25
 
 typedef unsigned long long u64;
 typedef struct { unsigned pid; u64 memory; unsigned gpu_instance, compute_instance; } process_info;
 typedef struct { unsigned version; unsigned char cluster[16]; int status; unsigned clique; unsigned char state; unsigned health; } fabric_info;
+typedef struct { unsigned version; u64 counts[11]; unsigned exceeded; } sram_status;
+typedef struct { unsigned version, channel, tpc; } repair_status;
 typedef struct { unsigned field, scope; long long timestamp, latency; int type, code; union { unsigned number; u64 wide; double real; } value; } field_value;
 
 /* the last line of a name counts, and a line of one GPU counts before one of all */
@@ -95,10 +99,30 @@ int nvmlDeviceGetRemappedRows(void *device, unsigned *corrected, unsigned *uncor
     *failed = setting_of(device, "remap_failed", 0);
     return lacks(device);
 }
-GIVE(nvmlDeviceGetRetiredPagesPendingStatus, lacks, "pages_pending", 0)
-int nvmlDeviceGetCurrentClocksEventReasons(void *device, u64 *reasons) { *reasons = setting_of(device, "reasons", 0); return lost(device); }
+int nvmlDeviceGetRetiredPagesPendingStatus(void *device, unsigned *pending) { /* GPUs that remap rows retire no pages */
+    int told = setting_of(device, "pages_pending", -1);
+    *pending = told > 0;
+    return lacks(device) ? lacks(device) : told < 0 ? NOT_SUPPORTED : 0;
+}
+int nvmlDeviceGetSramEccErrorStatus(void *device, sram_status *status) {
+    if (status->version != (1u << 24 | sizeof *status)) return VERSION_MISMATCH;
+    memset(status->counts, 0, sizeof status->counts);
+    status->exceeded = setting_of(device, "sram_exceeded", 0);
+    return lacks(device);
+}
+int nvmlDeviceGetRepairStatus(void *device, repair_status *status) {
+    if (status->version != (1u << 24 | sizeof *status)) return VERSION_MISMATCH;
+    status->channel = setting_of(device, "channel_repair", 0);
+    status->tpc = setting_of(device, "tpc_repair", 0);
+    return lacks(device);
+}
+/* 1: idle, as every GPU says that does nothing */
+int nvmlDeviceGetCurrentClocksEventReasons(void *device, u64 *reasons) {
+    *reasons = setting_of(device, "reasons", setting_of(device, "utilization", 0) ? 0 : 1);
+    return lost(device);
+}
 int nvmlDeviceGetTemperature(void *device, int sensor, unsigned *degrees) { (void)sensor; *degrees = setting_of(device, "temperature", 45); return lost(device); }
-int nvmlDeviceGetTemperatureThreshold(void *device, int kind, unsigned *degrees) { *degrees = kind == 1 ? 92 : 95; return lost(device); }
+int nvmlDeviceGetTemperatureThreshold(void *device, int kind, unsigned *degrees) { *degrees = kind == 1 ? 89 : 95; return lost(device); }
 GIVE(nvmlDeviceGetPowerUsage, lost, "power", 90000)
 GIVE(nvmlDeviceGetEnforcedPowerLimit, lost, "power_limit", 400000)
 GIVE(nvmlDeviceGetPowerManagementDefaultLimit, lost, "power_default", 400000)
@@ -113,7 +137,7 @@ int nvmlDeviceGetUtilizationRates(void *device, unsigned *rates) { rates[0] = se
 int nvmlDeviceGetNvLinkState(void *device, unsigned link, unsigned *active) {
     int links = setting_of(device, "links", 12);
     *active = (int)link < links - setting_of(device, "links_down", 0);
-    return lacks(device) ? lacks(device) : (int)link < links ? 0 : INVALID_ARGUMENT;
+    return lacks(device) ? lacks(device) : (int)link < links ? 0 : links ? INVALID_ARGUMENT : NOT_SUPPORTED;
 }
 int nvmlDeviceGetNvLinkErrorCounter(void *device, unsigned link, int counter, u64 *count) {
     *count = link == 0 && counter == 1 ? setting_of(device, "link_recoveries", 0) : 0;
@@ -125,7 +149,7 @@ int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
     *pending = setting_of(device, "mig_pending", *current);
     return lacks(device);
 }
-int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = 7; return lacks(device); }
+int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = setting_of(device, "mig", 0) ? 7 : 0; return lacks(device); }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **instance) {
     *instance = device;
     return (int)index < setting_of(device, "instances", 0) ? 0 : NOT_FOUND;
@@ -135,9 +159,10 @@ int nvmlDeviceGetGspFirmwareVersion(void *device, char *version) {
     return lacks(device);
 }
 int nvmlDeviceGetGpuFabricInfoV(void *device, fabric_info *info) {
+    if (info->version != (2u << 24 | sizeof *info)) return VERSION_MISMATCH;
     info->state = setting_of(device, "fabric", 0); /* 0: no fabric, 1 not started, 2 in progress, 3 completed */
     info->status = setting_of(device, "fabric_status", 0);
-    info->health = setting_of(device, "fabric_health", 2);
+    info->health = setting_of(device, "fabric_health", info->state ? 2 : 0);
     return lacks(device);
 }
 int nvmlDeviceGetP2PStatus(void *one, void *other, int kind, int *status) {
@@ -158,7 +183,8 @@ int nvmlDeviceGetFieldValues(void *device, int count, field_value *values) {
 
 /* libcuda: a GPU's memory is the host's, and the one kernel that is launched is the matrix product, whatever the PTX says.
    cuda_memory_mib; of one GPU: cuda_alloc=CODE (2 out of memory), cuda_memory_wrong, cuda_copy_wrong, cuda_product_wrong=1,
-   cuda_slow=MILLISECONDS a copy within the GPU, cuda_hang=1, cuda_l4=1 for the name of a model with an expectation */
+   cuda_slow=MILLISECONDS a copy within the GPU, cuda_hang=1, cuda_l4=1 for the name of a model with an expectation;
+   cuda_peer=0 no direct copies, cuda_peer_wrong, cuda_peer_slow=MILLISECONDS for copies from or to the GPU */
 #pragma GCC optimize("O3")
 static __thread long current; /* device + 1 */
 static void *gpu(void) { return (void *)current; }
@@ -171,7 +197,7 @@ int cuInit(unsigned flags) {
 }
 int cuDeviceGetCount(int *count) { *count = setting("cuda", 0) ? 0 : setting("cuda_gpus", setting("gpus", 0)); return 0; }
 int cuGetErrorName(int code, const char **name) {
-    *name = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 802 ? "CUDA_ERROR_SYSTEM_NOT_READY" : "CUDA_ERROR_UNKNOWN";
+    *name = code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : code == 704 ? "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED" : code == 100 ? "CUDA_ERROR_NO_DEVICE" : code == 802 ? "CUDA_ERROR_SYSTEM_NOT_READY" : "CUDA_ERROR_UNKNOWN";
     return 0;
 }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
@@ -210,6 +236,21 @@ int cuMemcpyDtoD_v2(u64 to, u64 from, size_t octets) {
     int slow = setting_of(gpu(), "cuda_slow", 0);
     memcpy((void *)to, (void *)from, octets);
     if (setting_of(gpu(), "cuda_copy_wrong", 0)) ((char *)to)[octets / 2] ^= 1;
+    if (slow) usleep(1000 * slow);
+    return 0;
+}
+/* from and to other GPUs. A GPU is no peer of itself, as with the real one */
+int cuDeviceCanAccessPeer(int *able, int one, int other) { *able = one != other && setting_of((void *)(long)(one + 1), "cuda_peer", 1); return 0; }
+int cuCtxEnablePeerAccess(void *context, unsigned flags) {
+    static char enabled[16][16];
+    char *seen = &enabled[current & 15][(long)context & 15];
+    (void)flags;
+    return (*seen)++ ? 704 : 0; /* already enabled */
+}
+int cuMemcpyPeer(u64 to, void *target, u64 from, void *source, size_t octets) {
+    int slow = setting_of(target, "cuda_peer_slow", 0) + setting_of(source, "cuda_peer_slow", 0);
+    memcpy((void *)to, (void *)from, octets);
+    if (setting_of(target, "cuda_peer_wrong", 0) || setting_of(source, "cuda_peer_wrong", 0)) ((char *)to)[octets / 2] ^= 1;
     if (slow) usleep(1000 * slow);
     return 0;
 }

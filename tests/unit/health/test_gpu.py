@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import types
 
+import pynvml
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, gpu_host, host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, xids
@@ -179,6 +183,9 @@ WORK = "utilization.1=80\npstate.1=2\n"
         ("remap_failed.1=1\nremap_pending.0=1\n", {"U12": "failed"}),
         ("remap_pending.1=1\n", {"U12": "pending"}),
         ("pages_pending.1=1\n", {"U12": "pages"}),
+        ("sram_exceeded.1=1\nuncorrected.1=9\n", {"U11": "sram"}),
+        ("channel_repair.1=1\n", {"U12": "repair"}),
+        ("tpc_repair.1=1\n", {"U12": "repair"}),
         ("reasons.1=72\n", {"U13": "thermal"}),
         ("reasons.1=136\n", {"U13": "power_brake"}),
         ("reasons.1=8\n", {"U13": "slowdown"}),
@@ -213,6 +220,122 @@ def test_what_nvml_tells(state, nvml_double, monkeypatch, settings, expected):
     assert all(code in catalog.BY_ID[check].causes for check, code in expected.items())
 
 
+RECORDED = pathlib.Path(__file__).with_name("gpus")
+VOLATILE = {"uuid", "name", "temperature", "power", "power_limits", "clocks", "pcie", "utilization", "reasons", "processes", "firmware", "driver"}
+
+
+@pytest.fixture(params=sorted(path.stem for path in RECORDED.glob("*.json")))
+def recorded(request):
+    """Return (what nvidia-ml-py told of a real GPU, call by call; nvidia-smi -q of the same moment), and the reading of it."""
+    found = json.loads((RECORDED / (request.param + ".json")).read_text())
+    return found, (RECORDED / (request.param + ".txt")).read_text(), gpu_health.read(replayed(found["calls"]))
+
+
+def replayed(calls):
+    """Return a module that answers as nvidia-ml-py did; what was not asked then is not to be asked."""
+    answers = {(name, json.dumps(given)): (kind, value) for name, given, kind, value in calls}
+    module = types.ModuleType("pynvml")
+    module.NVMLError = type("NVMLError", (Exception,), {})
+    for name in {name for name, *_rest in calls}:
+
+        def call(*arguments, name=name):
+            structures = [argument._obj for argument in arguments if hasattr(argument, "_obj")]
+            given = [argument for argument in arguments if isinstance(argument, (int, list))]
+            kind, value = answers[name, json.dumps(given)]
+            if kind == "error":
+                error = module.NVMLError(value[1])
+                error.value = value[0]
+                raise error
+            for structure in structures:
+                for field, told in value.items():
+                    setattr(structure, field, told)
+            return objects(value)
+
+        setattr(module, name, call)
+    for name in ("c_nvmlGpuFabricInfo_v2_t", "c_nvmlEccSramErrorStatus_v1_t"):
+        setattr(module, name, getattr(pynvml, name))
+    return module
+
+
+def objects(value):
+    """Return mappings as objects with attributes, as nvidia-ml-py has them."""
+    if isinstance(value, list):
+        return [objects(entry) for entry in value]
+    return types.SimpleNamespace(**{name: objects(entry) for name, entry in value.items()}) if isinstance(value, dict) else value
+
+
+def test_a_real_gpu_that_is_well_gives_no_finding(recorded):
+    found, _smi, reading = recorded
+    assert reading == found["reading"]
+    assert gpu_health.findings(reading) == []
+    told = {check for check in {rule.check for rule in gpu_health.RULES} if gpu_health.told(reading, check)}
+    assert told == {"U09", "U10", "U11", "U12", "U13", "U14", "U15", "U16", "U18", "U19", "U20"}, "no NVLink and no fabric in this virtual machine"
+    assert gpu_health.in_use(reading["gpus"][0]) == (not reading["gpus"][0]["reasons"]), "idle, as the driver says itself"
+
+
+def smi_value(text, *path):
+    """Return a value of nvidia-smi -q below headings."""
+    lines, at = text.splitlines(), 0
+    for depth, heading in enumerate(path):
+        at = next(number for number in range(at + bool(depth), len(lines)) if lines[number].strip().split(" : ")[0].strip() == heading)
+    return lines[at].partition(" : ")[2].strip()
+
+
+def test_nvml_and_nvidia_smi_tell_the_same(recorded):
+    """nvidia-smi ran within a second of the reading: temperature and power may differ a little."""
+    _found, smi, reading = recorded
+    gpu_read = reading["gpus"][0]
+    on, yes = {"Enabled": 1, "Disabled": 0}, {"Yes": 1, "No": 0}
+
+    def number(*path):
+        return float(smi_value(smi, *path).split()[0].rstrip("x"))
+
+    current = number("Temperature", "GPU Current Temp")
+    assert {
+        "driver": smi_value(smi, "Driver Version"),
+        "name": smi_value(smi, "Product Name"),
+        "uuid": smi_value(smi, "GPU UUID"),
+        "persistence": on[smi_value(smi, "Persistence Mode")],
+        "mig": [on[smi_value(smi, "MIG Mode", name)] for name in ("Current", "Pending")],
+        "recovery": {"None": 0}[smi_value(smi, "GPU Recovery Action")],
+        "firmware": smi_value(smi, "GSP Firmware Version"),
+        "pcie": [number("GPU Link Info", "PCIe Generation", name) for name in ("Current", "Max")]
+        + [number("GPU Link Info", "Link Width", name) for name in ("Current", "Max")],
+        "pstate": int(smi_value(smi, "Performance State")[1:]),
+        "ecc": [on[smi_value(smi, "ECC Mode", name)] for name in ("Current", "Pending")],
+        "uncorrected": number("ECC Errors", "Volatile", "DRAM Uncorrectable") + number("ECC Errors", "Volatile", "SRAM Uncorrectable SEC-DED"),
+        "sram_worn_out": bool(yes[smi_value(smi, "ECC Errors", "SRAM Threshold Exceeded")]),
+        "repairs": [yes[smi_value(smi, "ECC Errors", name)] for name in ("Channel Repair Pending", "TPC Repair Pending")],
+        "pages_pending": {"N/A": None}[smi_value(smi, "Retired Pages", "Pending Page Blacklist")],
+        "rows": [
+            number("Remapped Rows", "Correctable Error"),
+            number("Remapped Rows", "Uncorrectable Error"),
+            yes[smi_value(smi, "Remapped Rows", "Pending")],
+            yes[smi_value(smi, "Remapped Rows", "Remapping Failure Occurred")],
+        ],
+        "reasons": int(smi_value(smi, "Clocks Event Reasons", "Idle") == "Active"),
+        "power_limits": [1000 * number("GPU Power Readings", name) for name in ("Current Power Limit", "Default Power Limit")],
+        "clocks": [number("Applications Clocks", "Graphics"), number("Default Applications Clocks", "Graphics")],
+        "fabric": {"N/A": None}[smi_value(smi, "Fabric", "State")],
+        "processes": [int(pid) for pid in re.findall(r"Process ID +: (\d+)", smi)],
+    }.items() <= gpu_read.items()
+    assert abs(current - gpu_read["temperature"]) <= 3
+    # how far it is from there to the slowdown: nvidia-smi tells distances of these GPUs, rounded each
+    slowdown = current + number("Temperature", "GPU T.Limit Temp") - number("Temperature", "GPU Slowdown T.Limit Temp")
+    assert abs(slowdown - gpu_read["slowdown_temperature"]) <= 1
+    assert abs(number("GPU Power Readings", "Instantaneous Power Draw") - gpu_read["power"] / 1000) < 0.6 * gpu_read["power"] / 1000
+
+
+def test_the_double_answers_as_a_real_gpu(recorded, nvml_double):
+    """What a GPU that is well tells, and which calls it refuses. Figures of its model aside."""
+    real = recorded[2]["gpus"][0]
+    settings = "gpus=1\nlinks=0\nutilization=%d\nbusy=%d\nbusy_pid=1\n" % (real["utilization"], len(real["processes"]))
+    double = json.loads(nvml_double(settings).output)["gpus"][0]
+    assert {name: value for name, value in double.items() if name not in VOLATILE} == {name: value for name, value in real.items() if name not in VOLATILE}
+    assert {name: type(value) for name, value in double.items()} == {name: type(value) for name, value in real.items()}
+    assert double["reasons"] == real["reasons"] and len(double["processes"]) == len(real["processes"])
+
+
 def test_a_consumer_gpu_lacks_the_counters_and_is_well(state, nvml_double, monkeypatch):
     seen = seen_by(nvml_double, "consumer=1\npersistence=0\n", monkeypatch)
     missing = {"U10", "U11", "U12", "U15", "U16", "U17", "U19", "U20", "U21", "U22"}
@@ -221,8 +344,6 @@ def test_a_consumer_gpu_lacks_the_counters_and_is_well(state, nvml_double, monke
 
 
 def test_codes_and_bits_are_nvidias():
-    import pynvml
-
     names = {
         "GPU_IS_LOST": "NVML_ERROR_GPU_IS_LOST",
         "RESET_REQUIRED": "NVML_ERROR_RESET_REQUIRED",
