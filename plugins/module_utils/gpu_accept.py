@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether GPUs do what may be expected of their models: runs gpu_program for each alone and for all at once, judges,
-and remembers.
+"""Whether GPUs do what may be expected of their models: runs gpu_program for each alone, for all at once and between
+them, judges, and remembers.
 
-A model has an expectation where NVIDIA publishes a figure for it. What a GPU has to reach is a share of that, chosen
-with care not to refuse a GPU that is well; it is no figure of NVIDIA's. Bandwidths are in GB/s.
+A model has an expectation where one was measured, or where NVIDIA publishes a figure for it. What a GPU has to reach is
+a share of that, chosen with care not to refuse a GPU that is well; it is no figure of NVIDIA's. Bandwidths are in GB/s.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
 RECORD = "/var/lib/beta9/gpu_acceptance.json"
 MODES = ("quick", "full")
-# Bandwidth of the memory as NVIDIA's data sheets have it, by the name that the driver gives
+# The least of what this program measured on one such GPU each, idle before, driver 580.159.04 (docs/guides/gpus.md)
+MEASURED = {
+    "NVIDIA H100 80GB HBM3": {"device_to_device": 2963, "gflops": 4047},
+    "NVIDIA H200": {"device_to_device": 4101, "gflops": 4046},
+}
+MEASURED_SHARE = 0.8
+# Bandwidth of the memory of others as NVIDIA's data sheets have it, by the name that the driver gives
 PUBLISHED = {
     "NVIDIA A100-SXM4-80GB": 2039,
     "NVIDIA A40": 696,
-    "NVIDIA H100 80GB HBM3": 3350,
-    "NVIDIA H200": 4800,
     "NVIDIA L4": 300,
     "NVIDIA L40": 864,
     "NVIDIA L40S": 864,
@@ -36,14 +40,17 @@ PUBLISHED = {
 MEMORY_SHARE = 0.6  # of the published bandwidth: a copy within the GPU
 LINK_SHARE = 0.6  # of what the link of this host carries: a copy from or to the host
 PEER_SHARE = 0.7  # of the median of the GPUs of one model on this host, where there are at least three
+BETWEEN_SHARE = 0.5  # likewise, for copies to and from other GPUs: which of them are far away differs
 # What PCIe carries in one direction, GB/s a lane by GT/s: 8b/10b up to the second generation, then 128b/130b
 LANES = {2.5: 0.25, 5.0: 0.5, 8.0: 0.985, 16.0: 1.969, 32.0: 3.938, 64.0: 7.563}
 ALONE_SECONDS, TOGETHER_SECONDS = {"quick": 1.0, "full": 10.0}, {"quick": 2.0, "full": 60.0}
+BETWEEN_SECONDS = {"quick": 0.02, "full": 0.5}  # for each copy, of which eight GPUs have 56
 BUDGET_SECONDS = {"quick": 240.0, "full": 1200.0}  # with GPUs that hang; without, a small part of it
 CHILD_SECONDS = {"quick": 25.0, "full": 180.0}
 DCGM_SECONDS = 900.0
 PASSED, FAILED, IN_USE = "passed", "failed", "in_use"
-EXPECTED = ("device_to_device", "host_to_device", "device_to_host")
+# what can be expected, and its unit
+EXPECTED = {"device_to_device": "GB/s", "host_to_device": "GB/s", "device_to_host": "GB/s", "gflops": "GFLOP/s"}
 
 # run(command, seconds, stdin) -> (exit status or None at the time limit, output)
 Run = Callable[[List[str], float, Optional[str]], Any]
@@ -92,7 +99,8 @@ def listed(runner: Run, wanted: str = "") -> List[Dict[str, Any]]:
 def measure(
     runner: Run, gpus: List[Dict[str, Any]], mode: str, clock: Callable[[], float] = time.monotonic
 ) -> Dict[str, Dict[str, Any]]:
-    """Return {uuid: {"alone": what gpu_program found, "together": the same while all others were tried}}."""
+    """Return {uuid: {"alone": what gpu_program found, "together": the same while all others were tried, "between": its
+    copies from and to others}}."""
     end = clock() + BUDGET_SECONDS[mode]
     found: Dict[str, Dict[str, Any]] = {gpu["uuid"]: {} for gpu in gpus}
 
@@ -112,15 +120,30 @@ def measure(
             thread.start()
         for thread in threads:
             thread.join()
+        left = min(CHILD_SECONDS[mode], end - clock())
+        copies = _between(runner, [gpu["device"] for gpu in healthy], mode, left)
+        for gpu in healthy:
+            found[gpu["uuid"]]["between"] = [
+                entry for entry in copies if gpu["device"] in (entry["source"], entry["target"])
+            ]
     return found
+
+
+def _between(runner: Run, devices: List[int], mode: str, seconds: float) -> List[Dict[str, Any]]:
+    """Return the copies between GPUs. Where there is no answer, each has the error."""
+    arguments = ["between", ",".join(map(str, devices)), "%g" % BETWEEN_SECONDS[mode]]
+    answer = _program(runner, arguments, seconds) if seconds > 0 else {"error": "there was no time left"}
+    if isinstance(answer, list):
+        return answer
+    return [dict(answer, source=one, target=other) for one in devices for other in devices if one != other]
 
 
 def expectation(
     gpu: Dict[str, Any], link: Dict[str, float], overrides: Dict[str, Dict[str, float]]
 ) -> Dict[str, float]:
-    """Return the least bandwidths of a GPU: the operator's word, else of its model and of its link; {} where there is
+    """Return the least figures of a GPU: the operator's word, else of its model and of its link; {} where there is
     none."""
-    found = {}
+    found = {name: MEASURED_SHARE * value for name, value in MEASURED.get(gpu["name"], {}).items()}
     if gpu["name"] in PUBLISHED:
         found["device_to_device"] = MEMORY_SHARE * PUBLISHED[gpu["name"]]
     lane = LANES.get(link.get("max_speed", 0))
@@ -143,11 +166,10 @@ def _wrong(found: Dict[str, Any], when: str) -> List[str]:
 
 def _slow(found: Dict[str, Any], least: Dict[str, float]) -> List[str]:
     reasons = []
-    for name in EXPECTED:
+    for name, unit in EXPECTED.items():
         if name in least and found[name] < least[name]:
-            reasons.append(
-                "%s: expected at least %.1f GB/s, found %.1f" % (name.replace("_", " "), least[name], found[name])
-            )
+            text = "%s: expected at least %.1f %s, found %.1f"
+            reasons.append(text % (name.replace("_", " "), least[name], unit, found[name]))
     link = found.get("link") or {}
     if link and (link["speed"] < link["max_speed"] or link["width"] < link["max_width"]):
         reasons.append(
@@ -168,8 +190,12 @@ def judge(
         if "error" not in alone:
             reasons += _slow(alone, least)
         measured = {
-            name: round(alone[name], 1) for name in EXPECTED + ("gflops", "allocated_mib", "products") if name in alone
+            name: round(alone[name], 1) for name in (*EXPECTED, "allocated_mib", "products") if name in alone
         }
+        copies = [entry for entry in found[gpu["uuid"]].get("between", ()) if "error" not in entry]
+        if copies:
+            measured["between_gpus"] = round(statistics.median(entry["gb_s"] for entry in copies), 1)
+            measured["direct_copies"] = sum(entry["direct"] for entry in copies)
         results.append(
             dict(
                 gpu,
@@ -179,22 +205,43 @@ def judge(
                 expected={name: round(value, 1) for name, value in least.items()},
             )
         )
+    blamed = blame([entry for gpu in gpus for entry in found[gpu["uuid"]].get("between", ())])
     for result in results:
-        result["reasons"] += _behind(result, results)
+        result["reasons"] += _behind(result, results) + blamed.get(result["device"], [])
         result["outcome"] = FAILED if result["reasons"] else PASSED
     return results
+
+
+def blame(copies: List[Dict[str, Any]]) -> Dict[int, List[str]]:
+    """Return {device: what is wrong} for copies between GPUs: as few GPUs as explain all copies that failed, and both
+    where it can't be told which of two it is."""
+    wrong = {
+        (entry["source"], entry["target"]): entry.get("error", "the copy differs")
+        for entry in copies
+        if entry.get("error") or entry.get("wrong")
+    }
+    found: Dict[int, List[str]] = {}
+    while wrong:
+        touched = [device for pair in wrong for device in pair]
+        most = max(map(touched.count, touched))
+        for device in sorted(device for device in set(touched) if touched.count(device) == most):
+            pairs = sorted(pair for pair in wrong if device in pair)
+            text = "between GPUs: %s: %s" % (", ".join("%d to %d" % pair for pair in pairs), wrong[pairs[0]])
+            found[device] = [text]
+        wrong = {pair: why for pair, why in wrong.items() if not found.keys() & set(pair)}
+    return found
 
 
 def _behind(result: Dict[str, Any], results: List[Dict[str, Any]]) -> List[str]:
     """Return in what a GPU is far behind those of its model on this host."""
     reasons = []
-    for name in ("device_to_device", "gflops"):
+    for name, share in (("device_to_device", PEER_SHARE), ("gflops", PEER_SHARE), ("between_gpus", BETWEEN_SHARE)):
         values = [
             other["measured"][name]
             for other in results
             if other["name"] == result["name"] and name in other["measured"]
         ]
-        if len(values) > 2 and result["measured"].get(name, 1e12) < PEER_SHARE * statistics.median(values):
+        if len(values) > 2 and result["measured"].get(name, 1e12) < share * statistics.median(values):
             reasons.append(
                 "%s: found %.1f, where others of this model have %.1f"
                 % (name.replace("_", " "), result["measured"][name], statistics.median(values))

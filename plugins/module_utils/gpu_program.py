@@ -9,6 +9,7 @@ and no package.
 
     python -I - list                        [{"device", "name", "uuid", "bus", "memory_mib"}]
     python -I - DEVICE SECONDS              what try_gpu() returns; SECONDS: how long copies and products are repeated
+    python -I - between 0,1,2 SECONDS       what between() returns; SECONDS: how long each copy is repeated
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any, Callable, Dict, List, Tuple
 MIB = 1 << 20
 COPY_BYTES = 256 * MIB
 COPIES = 3  # directions, which share the time
+PEER_BYTES = 64 * MIB
+PEER_ALREADY = "CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED"
 MEMORY_SHARE = 0.9  # of the free memory, which is allocated and filled
 PATTERN = 0xA5A5A5A5
 SIZE = 512  # of the square matrices
@@ -206,26 +209,38 @@ def fill(cuda: Cuda) -> Tuple[int, int]:
     return len(pointers) * piece // MIB, wrong
 
 
+def sample(cuda: Cuda, octets: int) -> Tuple[Any, Any]:
+    """Allocate two pieces of the host's memory that the GPU can reach. The first holds what a copy must not change."""
+    size = ctypes.c_size_t(octets)
+    sent = ctypes.c_void_p(cuda.number(ctypes.c_void_p, "cuMemHostAlloc", size, ctypes.c_uint(0)))
+    back = ctypes.c_void_p(cuda.number(ctypes.c_void_p, "cuMemHostAlloc", size, ctypes.c_uint(0)))
+    block = bytes(range(251)) * 4180  # of a length that is no power of two, so that a shifted copy differs
+    for offset in range(0, octets, len(block)):
+        ctypes.memmove(sent.value + offset, block, min(len(block), octets - offset))  # type: ignore[operator]
+    ctypes.memset(back, 0, octets)
+    return sent, back
+
+
+def differ(one: Any, other: Any, octets: int) -> int:
+    """Return 1 where two pieces of the host's memory differ, else 0."""
+    compare = ctypes.CDLL(None).memcmp
+    compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    return int(compare(one, other, octets) != 0)
+
+
 def copy(cuda: Cuda, memory_mib: int, seconds: float) -> Dict[str, Any]:
     """Copy between host and GPU and within the GPU. Return GB/s, and whether what came back is what was sent."""
     size = ctypes.c_size_t(min(COPY_BYTES, memory_mib * MIB // 8))
-    sent = ctypes.c_void_p(cuda.number(ctypes.c_void_p, "cuMemHostAlloc", size, ctypes.c_uint(0)))
-    back = ctypes.c_void_p(cuda.number(ctypes.c_void_p, "cuMemHostAlloc", size, ctypes.c_uint(0)))
+    sent, back = sample(cuda, size.value)
     one, two = (ctypes.c_uint64(cuda.number(ctypes.c_uint64, "cuMemAlloc_v2", size)) for _number in range(2))
 
     def wait() -> None:
         cuda.call("cuCtxSynchronize")
 
-    block = bytes(range(251)) * 4180  # of a length that is no power of two, so that a shifted copy differs
-    for offset in range(0, size.value, len(block)):
-        ctypes.memmove(sent.value + offset, block, min(len(block), size.value - offset))  # type: ignore[operator]
-    ctypes.memset(back, 0, size.value)
     up = repeated(lambda: cuda.call("cuMemcpyHtoD_v2", one, sent, size), seconds / COPIES, wait)
     within = repeated(lambda: cuda.call("cuMemcpyDtoD_v2", two, one, size), seconds / COPIES, wait)
     down = repeated(lambda: cuda.call("cuMemcpyDtoH_v2", back, two, size), seconds / COPIES, wait)
-    compare = ctypes.CDLL(None).memcmp
-    compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-    differs = compare(sent, back, size) != 0
+    wrong = differ(sent, back, size.value)
     for pointer in (one, two):
         cuda.call("cuMemFree_v2", pointer)
     for host in (sent, back):
@@ -236,8 +251,59 @@ def copy(cuda: Cuda, memory_mib: int, seconds: float) -> Dict[str, Any]:
         "host_to_device": giga / up,
         "device_to_host": giga / down,
         "device_to_device": 2 * giga / within,
-        "copies_wrong": int(differs),
+        "copies_wrong": wrong,
     }
+
+
+def between(cuda: Cuda, numbers: List[int], seconds: float) -> List[Dict[str, Any]]:
+    """Copy from each of these GPUs to each other one. Return {"source", "target", "direct", "gb_s", "wrong"} of each
+    copy, or {"source", "target", "error"}; direct: whether the driver lets one read the other's memory, else it copies
+    through the host."""
+    size = ctypes.c_size_t(PEER_BYTES)
+    contexts, outgoing, incoming = {}, {}, {}
+    for number in numbers:
+        contexts[number] = ctypes.c_void_p()
+        cuda.call("cuDevicePrimaryCtxRetain", ctypes.byref(contexts[number]), ctypes.c_int(number))
+        cuda.call("cuCtxSetCurrent", contexts[number])
+        outgoing[number], incoming[number] = (
+            ctypes.c_uint64(cuda.number(ctypes.c_uint64, "cuMemAlloc_v2", size)) for _number in range(2)
+        )
+        if number == numbers[0]:
+            sent, back = sample(cuda, size.value)
+        cuda.call("cuMemcpyHtoD_v2", outgoing[number], sent, size)
+
+    def direct(source: int, target: int) -> bool:
+        able = cuda.number(ctypes.c_int, "cuDeviceCanAccessPeer", ctypes.c_int(source), ctypes.c_int(target))
+        if able:
+            cuda.call("cuCtxSetCurrent", contexts[source])
+            try:
+                cuda.call("cuCtxEnablePeerAccess", contexts[target], ctypes.c_uint(0))
+            except CudaError as error:
+                if PEER_ALREADY not in str(error):
+                    raise
+        return bool(able)
+
+    def one(source: int, target: int) -> Dict[str, Any]:
+        both = direct(source, target) and direct(target, source)
+        cuda.call("cuCtxSetCurrent", contexts[target])
+        cuda.call("cuMemsetD32_v2", incoming[target], ctypes.c_uint(0), ctypes.c_size_t(size.value // 4))
+        arguments = (incoming[target], contexts[target], outgoing[source], contexts[source], size)
+        took = repeated(
+            lambda: cuda.call("cuMemcpyPeer", *arguments), seconds, lambda: cuda.call("cuCtxSynchronize")
+        )
+        cuda.call("cuMemcpyDtoH_v2", back, incoming[target], size)
+        return {"direct": both, "gb_s": size.value / 1e9 / took, "wrong": differ(sent, back, size.value)}
+
+    found = []
+    for source in numbers:
+        for target in numbers:
+            if source != target:
+                try:
+                    answer = one(source, target)
+                except CudaError as error:
+                    answer = {"error": str(error)}
+                found.append(dict(answer, source=source, target=target))
+    return found
 
 
 def matrices(size: int = SIZE) -> Tuple[bytes, bytes, bytes]:
@@ -318,7 +384,13 @@ def main() -> None:
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     try:
         cuda = Cuda()
-        answer: Any = devices(cuda) if sys.argv[1] == "list" else try_gpu(cuda, int(sys.argv[1]), float(sys.argv[2]))
+        answer: Any
+        if sys.argv[1] == "list":
+            answer = devices(cuda)
+        elif sys.argv[1] == "between":
+            answer = between(cuda, [int(number) for number in sys.argv[2].split(",")], float(sys.argv[3]))
+        else:
+            answer = try_gpu(cuda, int(sys.argv[1]), float(sys.argv[2]))
     except (CudaError, OSError) as error:
         answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer))

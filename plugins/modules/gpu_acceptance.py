@@ -11,8 +11,8 @@ version_added: "0.2.0"
 description:
   - Internal to the playbooks of this collection.
   - Has each GPU allocate and fill its memory, copy to and from the host and within itself, and multiply matrices
-    whose product is known, first alone, then all at once. Compares the bandwidths with what may be expected of the
-    model and of the host's PCIe link.
+    whose product is known, first alone, then all at once; then copies from each GPU to each other one. Compares the
+    figures with what may be expected of the model and of the host's PCIe link.
   - Needs the driver alone, C(libcuda) and what it compiles itself, and no CUDA toolkit. Each GPU is tried by a
     process of its own, which is ended when it hangs.
   - The result is kept on the host. It holds for as long as GPUs and driver stay the same, so that a second run
@@ -42,9 +42,9 @@ options:
     default: ""
   expectations:
     description:
-      - Least bandwidths in GB/s by the name that the driver gives a model. They replace those that this collection has.
-      - Names are C(device_to_device), which counts each octet read and written, C(host_to_device) and
-        C(device_to_host).
+      - Least figures by the name that the driver gives a model. They replace those that this collection has.
+      - Names are C(device_to_device), which is a copy within one GPU and counts each octet read and written,
+        C(host_to_device) and C(device_to_host), all in GB/s, and C(gflops) of the matrix product.
     type: dict
     default: {}
   keep_failed:
@@ -69,7 +69,8 @@ RETURN = r"""
 gpus:
   description: >-
     Each GPU with its outcome, V(passed), V(failed) or V(in_use), what speaks against it, what was measured and what
-    was expected.
+    was expected. With other GPUs, C(between_gpus) is the median in GB/s of the copies from and to them, and
+    C(direct_copies) how many of these did not go through the host.
   returned: when something was tried, or was before
   type: list
   elements: dict

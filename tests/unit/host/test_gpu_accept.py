@@ -188,6 +188,56 @@ def test_gpus_that_are_well_pass(cuda_double):
     assert [gpu["device"] for gpu in gpu_accept.listed(runner, "1")] == [1]
 
 
+def about_copies(record):
+    """Return the reasons that speak of copies between GPUs: how fast the double computes on a busy host is no matter here."""
+    return [[reason for reason in gpu["reasons"] if reason.lower().startswith("between gpus")] for gpu in record["gpus"]]
+
+
+@pytest.mark.parametrize("direct", [0, 1])
+def test_copies_between_gpus(cuda_double, direct):
+    record = gpu_accept.accept("quick", "", {}, "550.1.1", cuda_double("gpus=3\nsmi=3\nbusy=0\ncuda_peer=%d\n" % direct))
+    assert about_copies(record) == [[], [], []], record
+    assert [gpu["measured"]["direct_copies"] for gpu in record["gpus"]] == [4 * direct] * 3
+    assert min(gpu["measured"]["between_gpus"] for gpu in record["gpus"]) > 0
+
+
+def test_the_gpu_whose_copies_to_others_are_wrong_or_slow_fails_alone(cuda_double):
+    runner = cuda_double("gpus=4\nsmi=4\nbusy=0\ncuda_peer_wrong.2=1\n")
+    record = gpu_accept.accept("quick", "", {}, "550.1.1", runner)
+    assert about_copies(record) == [
+        [],
+        [],
+        ["between GPUs: 0 to 2, 1 to 2, 2 to 0, 2 to 1, 2 to 3, 3 to 2: the copy differs"],
+        [],
+    ]
+    record = gpu_accept.accept("quick", "", {}, "550.1.1", cuda_double("gpus=4\nsmi=4\nbusy=0\ncuda_peer_slow.1=90\n"))
+    assert [bool(reasons) for reasons in about_copies(record)] == [False, True, False, False], record
+
+
+@pytest.mark.parametrize(
+    ("wrong", "blamed"),
+    [
+        ("", []),
+        ("01", [0, 1]),  # it can't be told which
+        ("01 10 02 20 03 30", [0]),
+        ("20 21 23", [2]),  # what comes from one is wrong
+        ("01 10 02 20 12 21 03 30 13 31", [0, 1]),
+        ("01 23", [0, 1, 2, 3]),
+    ],
+)
+def test_as_few_gpus_as_explain_all_are_blamed(wrong, blamed):
+    copies = [{"source": 0, "target": 3, "direct": True, "gb_s": 1.0, "wrong": 0}]
+    copies += [{"source": int(pair[0]), "target": int(pair[1]), "error": "x"} for pair in wrong.split()]
+    assert sorted(gpu_accept.blame(copies)) == blamed
+
+
+def test_copies_between_gpus_that_hang_fail(cuda_double, monkeypatch):
+    runner = cuda_double("gpus=2\nsmi=2\nbusy=0\ncuda_peer_slow=100000\n")
+    monkeypatch.setattr(gpu_accept, "CHILD_SECONDS", {"quick": 3.0})
+    record = gpu_accept.accept("quick", "", {}, "550.1.1", runner)
+    assert [gpu["reasons"] for gpu in record["gpus"]] == [["between GPUs: 0 to 1, 1 to 0: did not end within 3 s: the driver hangs"]] * 2
+
+
 def test_a_gpu_that_hangs_fails(cuda_double, monkeypatch):
     monkeypatch.setattr(gpu_accept, "CHILD_SECONDS", {"quick": 1.0})
     record = gpu_accept.accept("quick", "", {}, "550.1.1", cuda_double("gpus=1\nsmi=1\nbusy=0\ncuda_hang.0=1\n"))
@@ -227,7 +277,7 @@ def test_module_tries_once_and_says_when_outcomes_change(cuda_double, monkeypatc
 
 
 GPU = {"device": 0, "name": "NVIDIA H200", "uuid": "GPU-a"}
-GOOD = {"device_to_device": 4000.0, "host_to_device": 50.0, "device_to_host": 50.0, "gflops": 100.0}
+GOOD = {"device_to_device": 4000.0, "host_to_device": 50.0, "device_to_host": 50.0, "gflops": 4050.0}
 GOOD["link"] = {"speed": 32.0, "width": 16.0, "max_speed": 32.0, "max_width": 16.0}
 
 
@@ -235,8 +285,10 @@ GOOD["link"] = {"speed": 32.0, "width": 16.0, "max_speed": 32.0, "max_width": 16
     ("changes", "overrides", "reasons"),
     [
         ({}, {}, []),
-        ({"device_to_device": 2500.0}, {}, ["device to device: expected at least 2880.0 GB/s, found 2500.0"]),
+        ({"device_to_device": 2500.0}, {}, ["device to device: expected at least 3280.8 GB/s, found 2500.0"]),
         ({"device_to_device": 2500.0}, {"NVIDIA H200": {"device_to_device": 2400}}, []),
+        ({"gflops": 3000.0}, {}, ["gflops: expected at least 3236.8 GFLOP/s, found 3000.0"]),
+        ({"gflops": 3000.0}, {"NVIDIA H200": {"gflops": 2900}}, []),
         ({"host_to_device": 20.0}, {}, ["host to device: expected at least 37.8 GB/s, found 20.0"]),
         ({"link": dict(GOOD["link"], width=4.0)}, {}, ["PCIe under load: expected 32 GT/s x16, found 32 GT/s x4"]),
         ({"link": {}, "host_to_device": 1.0}, {}, []),
