@@ -334,10 +334,11 @@ def settle(bed):
     """Wait until the machine is ready again: the unit is started when a keepalive was accepted. Forget the journal of the fault."""
     sh(WORKER, "timeout 30 systemctl restart beta9-agent; journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
     sh(OTHER, "journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
-    status = "redis-cli hget %s status"
-    if sh(GATEWAY, status % bed.values["key"], check=False) != "ready":
-        bed.learn()  # the remedy may have made a new machine
-    if sh(GATEWAY, status % bed.values["key"], check=False) != "ready":
+    old = bed.values["key"]
+    bed.learn()  # a remedy may have made a new machine, or a new token
+    if bed.values["key"] != old:
+        sh(GATEWAY, "redis-cli del %s %s:metrics; redis-cli srem provider:machine:generic:gpu:machine_index %s" % (old, old, old), check=False)
+    if sh(GATEWAY, "redis-cli hget %s status" % bed.values["key"], check=False) != "ready":
         print("      the machine is not ready after this fault", flush=True)
 
 
