@@ -46,6 +46,18 @@ options:
     description: TCP port of the API, which no other program may hold.
     type: int
     default: 6443
+  inbound:
+    description: Whether the gateway connects to that port from outside, instead of through the worker's own tunnel. Where firewalld runs, it has to open it.
+    type: bool
+    default: false
+  pod_network:
+    description: Addresses of pods, as C(cluster-cidr) of k3s. Where firewalld runs, it has to accept them.
+    type: str
+    default: 10.42.0.0/16
+  service_network:
+    description: Addresses of services, as C(service-cidr) of k3s.
+    type: str
+    default: 10.43.0.0/16
   min_disk_mib:
     description: Least space free at /var/lib/rancher before k3s is installed, in MiB.
     type: int
@@ -87,9 +99,8 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, k3s_api, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import firewalld, host, k3s, k3s_api, preflight, selinux
 
-SELINUX_ENFORCING = "/sys/fs/selinux/enforce"
 SELINUX_POLICY = "/usr/share/selinux/packages/k3s.pp"
 
 
@@ -122,14 +133,25 @@ def of_host(module):
     if not re.match(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", name):
         remedy = "Rename the host: hostnamectl set-hostname NAME."
         yield preflight.problem("host name", "letters, digits and hyphens, as Kubernetes wants of a node", name, remedy)
-    try:
-        with open(SELINUX_ENFORCING, encoding="ascii") as stream:
-            enforcing = stream.read().strip() == "1"
-    except OSError:
-        enforcing = False
-    if enforcing and not os.path.exists(SELINUX_POLICY):
+    if selinux.enforcing() and not os.path.exists(SELINUX_POLICY):
         remedy = "Install the package k3s-selinux from Rancher's repository, as k3s' documentation says."
         yield preflight.problem("SELinux", "k3s' policy, because SELinux is enforcing", "%s does not exist" % SELINUX_POLICY, remedy)
+    if module.get_bin_path(firewalld.PROGRAM) and firewalld.running(module.run_command):
+        yield from of_firewalld(params, firewalld.zones(module.run_command))
+
+
+def of_firewalld(params, active):
+    """Yield what firewalld refuses of what k3s needs. Nothing is opened here: that is the administrator's decision."""
+    pods, port = params["pod_network"].split(","), params["port"]
+    networks = pods + params["service_network"].split(",")
+    if not all(firewalld.accepts_pods(active, network) for network in pods):
+        found = "a zone that refuses them (active: %s)" % (", ".join(zone.name for zone in active) or "none")
+        sources = " ".join("--add-source=" + network for network in networks)
+        remedy = f"Run: firewall-cmd --permanent --zone=trusted {sources} && firewall-cmd --reload"
+        yield preflight.problem("firewalld", "the addresses of pods (%s) in a zone that accepts them" % ", ".join(pods), found, remedy)
+    if params["inbound"] and not any(zone.opens(port) for zone in active if zone.is_for_others(networks)):
+        remedy = f"Run: firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload. Who of those may reach it, k3s_api_networks decides."
+        yield preflight.problem("firewalld", "port %d open, because the gateway connects to it" % port, "no active zone that opens it", remedy)
 
 
 def of_release(module, names):
@@ -174,6 +196,9 @@ def main():
             "insecure_mirror": {"type": "bool", "default": False},
             "ca_path": {"type": "path"},
             "port": {"type": "int", "default": 6443},
+            "inbound": {"type": "bool", "default": False},
+            "pod_network": {"type": "str", "default": "10.42.0.0/16"},
+            "service_network": {"type": "str", "default": "10.43.0.0/16"},
             "min_disk_mib": {"type": "int", "default": 0},
         },
         supports_check_mode=True,

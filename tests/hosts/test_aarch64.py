@@ -50,7 +50,8 @@ def root(emulated, tmp_path_factory):
     """A directory with a userland for aarch64, Ansible's own modules and this collection."""
     folder = tmp_path_factory.mktemp("aarch64")
     archive, found = folder / "root.tar", folder / "root"
-    run("mmdebstrap", "--quiet", "--variant=extract", "--architectures=arm64", "--include=python3,libpython3-stdlib,libc-bin,coreutils,dash", "bookworm", archive)
+    words = ["--quiet", "--variant=extract", "--architectures=arm64", "--include=python3,libpython3-stdlib,libc-bin,coreutils,dash"]
+    run("mmdebstrap", *words, "bookworm", archive)
     found.mkdir()
     run("tar", "-x", "-C", found, "--exclude=./dev/*", "-f", archive)
     run("cp", "-a", "/dev/null", "/dev/urandom", found / "dev")

@@ -107,7 +107,10 @@ SSH_CAUSES = {
         "the gateway host's SSH port does not answer: a firewall drops the packets, or the address is another host's",
         inspect(WORKER, TRY_TUNNEL, "Open the gateway host's SSH port in the firewalls between both, or correct autossh_gateway_address."),
     ),
-    "unreachable": ("the worker has no route to the gateway host", inspect(WORKER, "ip route", "Correct the worker's network, or autossh_gateway_address.")),
+    "unreachable": (
+        "the worker has no route to the gateway host, that host is off, or its firewall rejects the SSH port, as firewalld does",
+        inspect(WORKER, "ip route", "Correct the worker's network or autossh_gateway_address, or open sshd's port there: firewall-cmd --add-service=ssh."),
+    ),
     "closed": (
         "the gateway host takes the connection and closes it before SSH begins: sshd refuses this address, or has too many logins waiting",
         inspect(GATEWAY_HOST, SSHD_LOG, "Check MaxStartups and PerSourcePenalties of sshd, fail2ban, and hosts.deny."),
