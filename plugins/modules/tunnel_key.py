@@ -32,8 +32,8 @@ options:
   type:
     description:
       - Type of the key, as C(ssh-keygen -t) names it. A key of another type is replaced.
-      - By default an existing key is kept, and a new one is of the first type that C(ssh-keygen) makes on this host. In FIPS mode
-        it makes no Ed25519.
+      - By default an existing key is kept, and a new one is of the first type that C(ssh-keygen) makes on this host.
+      - On a host in FIPS mode no key is an Ed25519 one, and an existing one of that type is replaced.
     type: str
     choices: [ed25519, ecdsa, rsa]
   renew:
@@ -66,7 +66,18 @@ from ansible_collections.beta9.workers.plugins.module_utils import host, secretf
 
 
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
+FIPS = "/proc/sys/crypto/fips_enabled"
 TYPES = [name for name, _algorithm in sshd_effective.KEY_TYPES]
+
+
+def usable_types():
+    """Return the types of keys that this host's ssh signs with, the preferred one first."""
+    try:
+        with open(FIPS, encoding="ascii") as stream:
+            fips = stream.read().strip() == "1"
+    except OSError:
+        fips = False
+    return [name for name in TYPES if not (fips and name == "ed25519")]
 
 
 def public_key(module, path):
@@ -105,17 +116,21 @@ def main():
         supports_check_mode=True,
     )
     turn.take(module)
-    path, wanted = module.params["path"], module.params["type"]
+    path, wanted, usable = module.params["path"], module.params["type"], usable_types()
+    if wanted and wanted not in usable:
+        expected = f"type: expected one that this host signs with in FIPS mode ({', '.join(usable)}), found {wanted}"
+        module.fail_json(msg=f"{expected}. Let the gateway host's sshd take one of them: PubkeyAcceptedAlgorithms")
     changed = secretfiles.ensure_directory(os.path.dirname(path), module.check_mode)
     if os.path.isfile(path):
         changed |= secretfiles.ensure_mode(path, 0o600, module.check_mode)
     if module.check_mode and not module.get_bin_path("ssh-keygen"):
         module.exit_json(changed=True, public_key="", running=running())
     key = public_key(module, path)
-    if key and (module.params["renew"] or wanted and sshd_effective.key_type(key) != wanted):
+    kind = sshd_effective.key_type(key) if key else ""
+    if module.params["renew"] or (wanted and kind != wanted) or kind in set(TYPES) - set(usable):
         key = ""
     if not key and not module.check_mode:
-        make(module, path, [wanted] if wanted else TYPES)
+        make(module, path, [wanted] if wanted else usable)
         key = public_key(module, path)
         changed = True
     module.exit_json(changed=changed or not key, public_key=key, running=running())

@@ -21,6 +21,7 @@ from ansible_collections.beta9.workers.plugins.modules import (
     nvidia_cdi,
     nvidia_host,
     tailscale_node,
+    tunnel_key,
 )
 from tests.doubles.commands import Commands
 
@@ -437,3 +438,37 @@ def test_only_our_own_login_is_ended(run, tailnet, commands, tmp_path, monkeypat
 def test_arguments_that_are_unknown_are_refused(run, name):
     module = importlib.import_module("ansible_collections.beta9.workers.plugins.modules." + name)
     assert "Unsupported parameters" in run(module, check=True, surprise=1)["msg"]
+
+
+# -- tunnel_key, with the ssh-keygen of this machine --
+
+
+@pytest.fixture
+def fips(tmp_path, monkeypatch):
+    """The kernel's word for FIPS mode."""
+    monkeypatch.setattr(tunnel_key, "FIPS", str(tmp_path / "fips_enabled"))
+    return tmp_path / "fips_enabled"
+
+
+@pytest.mark.parametrize(("flag", "kind"), [("1\n", "ecdsa-sha2-nistp256"), ("0\n", "ssh-ed25519"), (None, "ssh-ed25519")])
+def test_in_fips_mode_the_tunnels_key_is_no_ed25519_one(run, tmp_path, fips, flag, kind):
+    if flag:
+        fips.write_text(flag)
+    made = run(tunnel_key, path=str(tmp_path / "keys/key"))
+    assert made["changed"] and made["public_key"].split()[0] == kind, made
+    assert not run(tunnel_key, path=str(tmp_path / "keys/key"))["changed"]
+
+
+def test_a_key_from_before_fips_mode_is_replaced(run, tmp_path, fips):
+    before = run(tunnel_key, path=str(tmp_path / "keys/key"))["public_key"]
+    fips.write_text("1")
+    checked = run(tunnel_key, check=True, path=str(tmp_path / "keys/key"))
+    after = run(tunnel_key, path=str(tmp_path / "keys/key"))
+    assert before.startswith("ssh-ed25519") and checked["changed"] and after["changed"] and after["public_key"].startswith("ecdsa-sha2-nistp256"), after
+
+
+def test_a_gateway_host_that_takes_ed25519_alone_is_told_to_a_host_in_fips_mode(run, tmp_path, fips):
+    fips.write_text("1")
+    refused = run(tunnel_key, path=str(tmp_path / "keys/key"), type="ed25519")
+    assert refused["failed"] and "ecdsa, rsa" in refused["msg"] and "PubkeyAcceptedAlgorithms" in refused["msg"]
+    assert not (tmp_path / "keys").exists()
