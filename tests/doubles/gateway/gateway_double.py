@@ -209,8 +209,11 @@ class GatewayDouble:
             return
         self.say("INF", "using existing machine", hostname=state["hostname"], machine_id=state["machine_id"])
         if self.config.get("tailnet_connected"):
-            try:
-                socket.create_connection((state["hostname"], 6443), timeout=0.3).close()
+            tls = ssl.create_default_context()
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+            try:  # a tunnel takes the connection, whether there is a k3s behind it or not
+                with socket.create_connection((state["hostname"], 6443), timeout=0.3) as plain:
+                    tls.wrap_socket(plain).close()
             except OSError as error:
                 reason = f"dial tcp {state['hostname']}:6443: connect: {(error.strerror or str(error)).lower()}"
                 self.say("ERR", "failed to create job", error=json.dumps(reason), pool_name=pool["name"])
