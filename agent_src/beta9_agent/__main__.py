@@ -45,6 +45,9 @@ def run(argv):
     first = [config]
     try:
         agent = Agent(lambda: first.pop() if first else settings.from_arguments(argv), **({} if lasting else {"wait": lambda _seconds: None}))
+    except protocol.InvalidField as error:
+        print(f"beta9-agent: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         print("beta9-agent: ca_path: expected readable CA certificates, found %s: %s" % (config.ca_path, error), file=sys.stderr)
         return 2

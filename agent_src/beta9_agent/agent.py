@@ -55,7 +55,9 @@ class Agent:
         self._wall, self._suspended = time.time() - now, now - time.monotonic()
 
     def _use(self, config):
-        client = Client(config.gateway_url, config.machine_token, config.ca_path)  # first: it may refuse the CA certificates
+        certificate = (config.client_cert, config.client_key) if config.client_cert else None
+        # first: it may refuse the certificates
+        client = Client(config.gateway_url, config.machine_token, config.ca_path, certificate=certificate)
         events.setup(config.log_format, config.debug)
         self.config, self.client, self.machine = config, client, Machine.of(config)
         self._credentials = credentials.marks(config.credential_files())

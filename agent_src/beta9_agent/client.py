@@ -20,9 +20,9 @@ class Refused(Exception):
 class Client:
     """register and keepalive. token is a function, so that a new credential is used without a restart."""
 
-    def __init__(self, url, token, ca_path=None, seconds=REQUEST_SECONDS):
-        self._token = token
-        self._http = http.client(url, ca_path, seconds, idle_seconds=protocol.KEEPALIVE_MAX_INTERVAL_SECONDS)
+    def __init__(self, url, token, ca_path=None, seconds=REQUEST_SECONDS, certificate=None):
+        self._token, idle = token, protocol.KEEPALIVE_MAX_INTERVAL_SECONDS
+        self._http = http.client(url, ca_path, seconds, idle_seconds=idle, certificate=certificate)
 
     def register(self, payload):
         """Register; return the MachineState."""

@@ -30,6 +30,8 @@ class Config:
     hostname: str
     private_ip: str
     ca_path: str | None
+    client_cert: str | None
+    client_key: str | None
     keepalive_interval: float
     max_cpu: str | None
     max_memory: str | None
@@ -65,7 +67,8 @@ class Config:
 
     def credential_files(self):
         """Return the files that hold credentials, to see when one changes."""
-        return [path for path in (self.token_file, self.k3s_token_file, self.k3s_ca_path, self.ca_path) if path]
+        paths = (self.token_file, self.k3s_token_file, self.k3s_ca_path, self.ca_path, self.client_cert, self.client_key)
+        return [path for path in paths if path]
 
 
 def _in(directory_variable, name):
@@ -118,6 +121,10 @@ def parser(env):
     add("--gateway-host", default=env("BETA9_GATEWAY_HOST") or "localhost", help="default: %(default)s")
     add("--gateway-port", default=env("BETA9_GATEWAY_PORT") or "1994", help="default: %(default)s")
     add("--ca-path", default=env("BETA9_CA_PATH"), metavar="FILE", help="CA certificates to trust, for https")
+    # The unit's copies go before the files that the settings name, which only root can read
+    for name, what in (("client-cert", "certificate to show to a gateway that demands one"), ("client-key", "its key")):
+        variable = name.replace("-", "_")
+        add(f"--{name}", default=credentials.path_of(variable) or env(f"BETA9_{variable.upper()}"), metavar="FILE", help=what)
     add("--hostname", default=env("BETA9_HOSTNAME") or socket.gethostname(), help="how the gateway reaches this host's k3s (default: the host's name)")
     add("--private-ip", default=env("BETA9_PRIVATE_IP"), help="this host's address (default: the one used towards the gateway)")
     add("--k3s-token", default=env("BETA9_K3S_TOKEN"), help="service-account token for the gateway (rather use --k3s-token-file)")
@@ -211,6 +218,8 @@ def from_arguments(argv=None):
             name: getattr(given, name)
             for name in (
                 "ca_path",
+                "client_cert",
+                "client_key",
                 "image_store",
                 "token_file",
                 "k3s_token_file",

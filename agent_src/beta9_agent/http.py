@@ -13,7 +13,7 @@ import time
 import httpcore
 import httpx
 
-from . import __version__
+from . import __version__, protocol
 
 MAX_BODY_BYTES = 1024 * 1024
 STALE = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
@@ -144,10 +144,19 @@ class Transport(httpx.BaseTransport):
         self._pool.close()
 
 
-def client(url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES):
-    """Return a client of httpx for one place. ca_path is for https only; without it the system's certificates are trusted."""
+def client(url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES, certificate=None):
+    """Return a client of httpx for one place.
+
+    ca_path: for https only; without it the system's certificates are trusted. certificate: the files (certificate, key) to show.
+    """
     # made once: reading the certificates costs more than all the rest of a keepalive
     tls = ssl.create_default_context(cafile=ca_path) if url.startswith("https:") else None
+    if tls and certificate:
+        try:
+            tls.load_cert_chain(*certificate)
+        except OSError as error:
+            found = f"{certificate[0]}: {error.strerror or error}"
+            raise protocol.InvalidField("client_cert", "a certificate, and its key in client_key", found) from None
     headers = {"User-Agent": "beta9-agent/" + __version__, "Accept": "application/json"}
     transport = Transport(tls, idle_seconds, max_body_bytes)
     return httpx.Client(transport=transport, base_url=url, headers=headers, timeout=seconds, trust_env=False)

@@ -637,7 +637,9 @@ TRANSPORT = {
     ),
     "timeout": Code("timeout", "no answer in time", "Check the network path to the gateway, and its load.", True),
     "tls": Code(
-        "tls_failed", "the gateway's certificate could not be verified", "Set beta9_ca_path to the CA that signed it, or correct the host name in the address."
+        "tls_failed",
+        "the gateway's certificate could not be verified, or the gateway demands one that was not shown",
+        "Set beta9_ca_path to the CA that signed it, or correct the host name in the address. If it demands one: set beta9_client_cert.",
     ),
     "dns": Code("name_unresolved", "the gateway's name has no address", "Correct the name, or fix DNS.", True),
     "not_json": Code(

@@ -96,7 +96,8 @@ def stored_hostname():
     try:
         url = "%(BETA9_GATEWAY_SCHEME)s://%(BETA9_GATEWAY_HOST)s:%(BETA9_GATEWAY_PORT)s" % settings
         token = gateway.read_token(os.path.join(host.CREDENTIALS_DIR, "machine_token"))
-        client = gateway.GatewayClient(url, token, ca_path=settings.get("BETA9_CA_PATH"), timeout=5, retries=0)
+        tls = {name: settings.get(f"BETA9_{name.upper()}") for name in ("ca_path", "client_cert", "client_key")}
+        client = gateway.GatewayClient(url, token, timeout=5, retries=0, **tls)
         ready = client.list_ready(settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT))
         return next((machine["hostname"] for machine in ready if machine["id"] == settings["BETA9_MACHINE_ID"]), None)
     except (KeyError, protocol.InvalidField, gateway.GatewayError):

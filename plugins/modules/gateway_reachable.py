@@ -39,6 +39,12 @@ options:
   ca_path:
     description: File of CA certificates to trust.
     type: path
+  client_cert:
+    description: Certificate to show to a gateway that demands one.
+    type: path
+  client_key:
+    description: Key of O(client_cert).
+    type: path
 """
 
 EXAMPLES = r"""
@@ -111,11 +117,12 @@ def main():
             "url": {"type": "str", "required": True},
             "unit": {"type": "str"},
             "wait_seconds": {"type": "int", "default": 30},
-            "ca_path": {"type": "path"},
+            **{name: {"type": "path"} for name in ("ca_path", "client_cert", "client_key")},
         },
         supports_check_mode=True,
     )
-    client = gateway.GatewayClient(module.params["url"], ca_path=module.params["ca_path"], timeout=5, retries=0)
+    tls = {name: module.params[name] for name in ("ca_path", "client_cert", "client_key")}
+    client = gateway.GatewayClient(module.params["url"], timeout=5, retries=0, **tls)
     deadline = time.monotonic() + (0 if module.check_mode else module.params["wait_seconds"])
     problem = ask(client)
     while problem and time.monotonic() < deadline:

@@ -61,6 +61,10 @@ options:
         type: str
         choices: ["", this, new]
         default: ""
+      files:
+        description: Files that have to be on this host, by the variables that name them.
+        type: dict
+        default: {}
   systems:
     description:
       - Systems that are accepted besides those of the support matrix and those that say that they are made of one, as C(id) or C(id version) of os-release.
@@ -221,6 +225,7 @@ def main():
                     "gateway_host": {"type": "str"},
                     "gpus": {"type": "int"},
                     "identity": {"type": "str", "choices": ["", "this", "new"], "default": ""},
+                    "files": {"type": "dict", "default": {}},
                 },
             },
             "systems": {"type": "list", "elements": "str"},
@@ -240,7 +245,11 @@ def main():
     if module.params["systems"] is not None:
         for text in preflight.warnings(facts):
             module.warn(text)
-    if not (module.params["settings"] or {}).get("identity"):
+    settings = module.params["settings"] or {}
+    for name, path in (settings.get("files") or {}).items():
+        if not os.path.isfile(str(path)):
+            problems.append(preflight.problem(name, "a file on this host", f"none at {path}", "Put it there, or correct the path."))
+    if not settings.get("identity"):
         problems += identity.problems(facts["agent_settings"], facts["host_id"])
     module.exit_json(changed=False, facts=facts, problems=problems)
 

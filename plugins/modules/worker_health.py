@@ -83,6 +83,12 @@ options:
   ca_path:
     description: CA certificates to trust towards the gateway.
     type: path
+  client_cert:
+    description: Certificate to show to a gateway that demands one.
+    type: path
+  client_key:
+    description: Key of O(client_cert).
+    type: path
   gpus:
     description: Number of GPUs that the worker must have. By default as many as its bus shows.
     type: int
@@ -188,7 +194,7 @@ def main():
             "connection": {"type": "str", "choices": ["autossh", "tailscale", "direct"], "default": "autossh"},
             "gateway_url": {"type": "str", "default": "http://127.0.0.1:1994"},
             "login_server": {"type": "str"},
-            "ca_path": {"type": "path"},
+            **{name: {"type": "path"} for name in ("ca_path", "client_cert", "client_key")},
             "gpus": {"type": "int"},
             "k3s": {"type": "bool", "default": False},
             "inventory": {"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in ("pool", "hostname", "gateway_url")}},

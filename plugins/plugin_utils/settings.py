@@ -73,7 +73,7 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r".*_(gateway|operator)_url", grammar.gateway_url),
     (r".*_(url|login_server)", grammar.url),
     (r"beta9_admin_token_file|beta9_ca_path|beta9_client_cert|beta9_client_key|agent_source|tailscale_auth_key_file", _here),
-    (r"beta9_image_store|beta9_metrics_file|beta9_worker_ca_path", grammar.path),
+    (r"beta9_image_store|beta9_metrics_file|beta9_worker_(ca_path|client_cert|client_key)", grammar.path),
     (r".*_fingerprint", grammar.fingerprint),
     (r".*_(sha256|checksum)", grammar.sha256),
     (r"k3s_version", grammar.k3s_version),

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from ansible_collections.beta9.workers.plugins.module_utils.health import engine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 from tests.conftest import ROOT
 from tests.doubles.gateway.harness import GatewayHarness
 
@@ -76,6 +78,37 @@ def test_missing_client_certificate_is_refused(secure, pki, run_module):
     if not secure.client:
         pytest.skip("this gateway asks for no client certificate")
     assert run_module("pool_info", gateway_url=secure.url, token=secure.admin_token, ca_path=str(pki / "ca.pem"), retries=0)["failed"]
+
+
+def agent_once(secure, **settings):
+    """Run the agent until the gateway's first answer; return the process that ended."""
+    values = {"gateway_scheme": "https", "gateway_host": "127.0.0.1", "gateway_port": secure.port, "machine_id": "0000000a"}
+    values.update({"pool_name": "gpu", "private_ip": "10.0.0.7", "token": secure.token()}, **settings)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
+    environment.update({f"BETA9_{name.upper()}": str(value) for name, value in values.items()}, PYTHONPATH=str(ROOT / "agent_src"))
+    command = [sys.executable, "-m", "beta9_agent", "--once"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_agent_shows_its_certificate_where_the_gateway_demands_one(secure, pki):
+    done = agent_once(secure, ca_path=pki / "ca.pem", **secure.client)
+    status = secure.state("0000000a").get("status")
+    secure.reset()
+    assert done.returncode == 0 and status == "ready", done.stderr
+    if secure.client:
+        without = agent_once(secure, ca_path=pki / "ca.pem")
+        assert without.returncode == 1 and "demands one" in without.stderr and "beta9_client_cert" in without.stderr, without.stderr
+        foreign = agent_once(secure, ca_path=pki / "ca.pem", client_cert=pki / "client.pem", client_key=pki / "server.key")
+        assert foreign.returncode == 2 and "client_cert: expected a certificate, and its key" in foreign.stderr, foreign.stderr
+
+
+def test_worker_s_modules_show_its_certificate(secure, pki, run_module):
+    shown = {"ca_path": str(pki / "ca.pem"), **secure.client}
+    result = run_module("gateway_reachable", url=secure.url, wait_seconds=0, **shown)
+    assert result.get("reachable"), result
+    context = engine.Context({"connection": "direct", "gateway_url": secure.url, **shown})
+    for probe in (tunnel.health, tunnel.stability):
+        assert probe(context)["outcome"] == "ok"
 
 
 PLAY = """

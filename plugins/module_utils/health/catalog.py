@@ -377,7 +377,10 @@ CHECKS = (
                 inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993)."),
             ),
             "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Check its load.")),
-            "tls_failed": (says("tls_failed"), first("Set beta9_worker_ca_path to the CA that signed it.", ONBOARD)),
+            "tls_failed": (
+                says("tls_failed"),
+                first("Set beta9_worker_ca_path to the CA that signed it, or beta9_worker_client_cert if the gateway demands one.", ONBOARD),
+            ),
             "gateway_unavailable": (
                 "timed out upstream: a proxy in front of the gateway gets no answer from it",
                 inspect(CLUSTER, "{kubectl} get pods -l app=gateway"),

@@ -66,7 +66,7 @@ def make(tmp_path, monkeypatch):
             step = next(turns, None)
             return signal.SIGTERM if step is None else step(agent)
 
-        monkeypatch.setattr(module, "Client", lambda *_arguments: gateway or Gateway())
+        monkeypatch.setattr(module, "Client", lambda *_arguments, **_more: gateway or Gateway())
         agent = module.Agent(lambda: config.from_arguments(words), notifier=Notifier(), wait=wait)
         agent.waits = []
         agent.state = lambda: json.loads((tmp_path / "state.json").read_text())

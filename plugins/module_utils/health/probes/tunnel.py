@@ -279,8 +279,9 @@ def connect(context):
 
 def client_of(context, timeout=4, token=None):
     """Return a client of the gateway as this host reaches it. Asks once: a check must not hide what fails now and then."""
+    tls = {name: context.config.get(name) for name in ("ca_path", "client_cert", "client_key")}
     try:
-        return gateway.GatewayClient(context.config["gateway_url"], token, ca_path=context.config.get("ca_path"), timeout=timeout, retries=0)
+        return gateway.GatewayClient(context.config["gateway_url"], token, timeout=timeout, retries=0, **tls)
     except protocol.InvalidField as error:
         raise Unknown(str(error)) from None
 
@@ -306,6 +307,14 @@ def _beyond(context):
     return code if code in ("target_refused", "target_denied") else ""
 
 
+def _trusted(config):
+    """Return what TLS verifies and shows."""
+    trusted = ssl.create_default_context(cafile=config.get("ca_path"))
+    if config.get("client_cert"):
+        trusted.load_cert_chain(config["client_cert"], config.get("client_key"))
+    return trusted
+
+
 def knock(context, timeout=2.0, padding=0):
     """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it is answered.
 
@@ -313,7 +322,7 @@ def knock(context, timeout=2.0, padding=0):
     """
     parts = urlsplit(context.config["gateway_url"])
     if parts.scheme == "https":  # the trust store is read once: that costs more than a request
-        trusted = context.shared("trust store", lambda: ssl.create_default_context(cafile=context.config.get("ca_path")))
+        trusted = context.shared("trust store", lambda: _trusted(context.config))
         connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=trusted)
     else:
         connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
