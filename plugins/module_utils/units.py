@@ -157,14 +157,16 @@ def said(run: Run, name: str, lines: int = 3, seconds: float = 600.0) -> str:
     unit = look(run, name)
     try:
         ends = unit.active != "active" and (unit.restarts or not unit.main_pid)
-        own = _last_run(run, name, unit, seconds) if ends else journal(run, name, unit, lines)
+        own = last_run(run, name, unit, seconds) if ends else journal(run, name, unit, lines)
         return without_times(own or last_exits(run, name, seconds, lines), lines)
     except Unreadable as reason:
         return str(reason)
 
 
-def _last_run(run: Run, name: str, unit: Unit, seconds: float) -> str:
-    """Return what a unit's own processes said in the last of their starts that ended within so many seconds past; nothing where they did not."""
+def last_run(run: Run, name: str, unit: Unit, seconds: float) -> str:
+    """Return what a unit's own processes said in the last of their starts that ended within so many seconds past; nothing where they did not.
+
+    Raises Unreadable."""
     words = ["journalctl", "-q", "-r", "-n", "200", "--no-pager", "-o", "json", "--since", f"@{time.time() - seconds:.0f}"]
     words += ["--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_SYSTEMD_UNIT", f"_SYSTEMD_UNIT={name}", "+", f"UNIT={name}"]
     starts: dict[str, list] = {}  # by invocation, in the order in which they began; one of which only systemd told as well

@@ -72,6 +72,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, tunnel, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
+LATELY_SECONDS = 120.0
+# What the unit, its ssh and the tunnel's far end can tell, as in the checks
+CAUSES = {
+    **catalog.BY_ID["T08"].causes,
+    **catalog.BY_ID["T01"].causes,
+    **{code: catalog.BY_ID["T04"].causes[code] for code in ("target_refused", "target_denied")},
+}
+
 
 def ask(client):
     """Return None when the gateway is well, else the problem."""
@@ -84,31 +92,39 @@ def ask(client):
 
 def why(module, problem):
     """Return (cause, remedy) with what the host knows beyond the failed request."""
-    port = urlsplit(module.params["url"]).port
-    foreign = [entry for entry in host.listeners(port) if entry["process"] not in ("ssh", None)]
-    if module.params["unit"] and foreign:
+    name, listeners = module.params["unit"], host.listeners(urlsplit(module.params["url"]).port)
+    foreign = [entry for entry in listeners if entry["process"] not in ("ssh", None)]
+    if name and foreign:
         return (
-            "port %d is held by %s (pid %s), not by the tunnel" % (port, foreign[0]["process"], foreign[0]["pid"]),
+            "port %d is held by %s (pid %s), not by the tunnel" % (urlsplit(module.params["url"]).port, foreign[0]["process"], foreign[0]["pid"]),
             "Stop that program, or choose another port in autossh_forwards.",
         )
-    if module.params["unit"]:
-        known = tunnel.explain(present_journal(module))
-        causes = dict(catalog.BY_ID["T08"].causes, **catalog.BY_ID["T01"].causes)
-        causes.update({code: catalog.BY_ID["T04"].causes[code] for code in ("target_refused", "target_denied")})
-        if known and known.code in causes:
-            cause, remedy = causes[known.code]
-            shown = remedies.fill(remedy._asdict(), remedies.PLACEHOLDERS, {})
-            return "%s (%s)" % (cause, units.without_times(known.line)), remedies.text(shown)
-    return problem.cause, problem.remedy
+    code, line = of_unit(units.of_module(module), name, bool(listeners)) if name else ("", "")
+    if not code:
+        return problem.cause, problem.remedy
+    cause, remedy = CAUSES[code]
+    return f"{cause} ({line})", remedies.text(remedies.fill(remedy._asdict(), remedies.PLACEHOLDERS, {}))
 
 
-def present_journal(module):
-    """Return what the tunnel's unit said in its present start, within the last minutes: what was repaired before is no cause now."""
-    run, name = units.of_module(module), module.params["unit"]
+def of_unit(run: units.Run, name: str, up: bool) -> tuple[str, str]:
+    """Return (code of CAUSES, what shows it) of why the tunnel's unit lets nothing through; empty where it does not tell.
+
+    Its state comes first. Then what its ssh said: in the present start, for what was repaired before is no cause now. One that systemd
+    starts again and again, and that is not up, has said why in the start that ended last.
+    """
+    unit = units.look(run, name)
+    if unit.exec_code:
+        return unit.exec_code, f"{name} ended with {unit.exit_status}"
+    failing = unit.restarts > 0 and not up
     try:
-        return units.journal(run, name, units.look(run, name), seconds=120.0)
+        text = units.last_run(run, name, unit, LATELY_SECONDS) + "\n" if failing else ""
+        text += units.journal(run, name, unit, seconds=LATELY_SECONDS)
     except units.Unreadable:
-        return ""
+        text = ""
+    known = tunnel.explain(text)
+    if known and known.code in CAUSES:
+        return known.code, units.without_times(known.line)
+    return ("failing", f"started again {unit.restarts} times, it ended with {unit.exit_status}") if failing else ("", "")
 
 
 def main():

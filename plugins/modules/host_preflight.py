@@ -210,6 +210,20 @@ def gather(params, run):
     }
 
 
+def file_problems(name: str, path: str) -> list[dict]:
+    """Return what is wrong with a file that a variable names: it has to be there, and what holds a private key is closed to others."""
+    if not os.path.isfile(path):
+        return [preflight.problem(name, "a file on this host", f"none at {path}", "Put it there, or correct the path.")]
+    try:
+        with open(path, "rb") as file:
+            mode, private = os.fstat(file.fileno()).st_mode & 0o7777, b"PRIVATE KEY-----" in file.read(1024 * 1024)
+    except OSError as error:
+        return [preflight.problem(name, "a file that can be read", f"{path}: {error.strerror}", "Correct its permissions, or run with become.")]
+    if private and mode & 0o077:
+        return [preflight.problem(name, "a private key that only its owner can read", f"{path} of mode {mode:04o}", f"Run chmod 600 {path}.")]
+    return []
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -247,8 +261,7 @@ def main():
             module.warn(text)
     settings = module.params["settings"] or {}
     for name, path in (settings.get("files") or {}).items():
-        if not os.path.isfile(str(path)):
-            problems.append(preflight.problem(name, "a file on this host", f"none at {path}", "Put it there, or correct the path."))
+        problems += file_problems(name, str(path))
     if not settings.get("identity"):
         problems += identity.problems(facts["agent_settings"], facts["host_id"])
     module.exit_json(changed=False, facts=facts, problems=problems)

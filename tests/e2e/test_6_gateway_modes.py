@@ -98,9 +98,15 @@ def test_gateway_that_demands_certificates(testbed, gateway, tmp_path):
     assert all(row["changed"] == 0 for row in recap(output).values()), output
     for worker in testbed.workers:
         put(worker, "client.key")
+        testbed.sh(worker, "chmod 644 /etc/tls/client.key")
+    status, output = testbed.play("onboard_worker.yml", *options)
+    assert status != 0 and "beta9_worker_client_key: expected a private key that only its owner can read" in " ".join(output.split()), output
+    for worker in testbed.workers:
+        testbed.sh(worker, "chmod 600 /etc/tls/client.key")
     try:
-        status, output = testbed.play("onboard_worker.yml", *options, health=True)
+        status, output = testbed.play("onboard_worker.yml", *options, "--diff", "-vvv", health=True)
         assert status == 0 and sorted(testbed.machines().values()) == ["ready", "ready"], output
+        assert not [line for line in (tmp_path / "client.key").read_text().splitlines()[1:-1] if line in output]
         status, output = testbed.play("onboard_worker.yml", *options)
         assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
         for worker in testbed.workers:

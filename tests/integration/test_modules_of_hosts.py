@@ -126,6 +126,22 @@ def test_modules_that_only_look(run_module, tmp_path):
     assert "k3s_version" in str(run_module("k3s_preflight", version="latest")["problems"])
 
 
+def test_files_that_settings_name(run_module, tmp_path):
+    """Of a worker's certificate and key: what is missing, and a key that others can read, is told; what is in them is not."""
+    shut, wide, plain = (tmp_path / name for name in ("shut.key", "wide.key", "cert.pem"))
+    for path, what, mode in ((shut, "PRIVATE KEY", 0o600), (wide, "PRIVATE KEY", 0o640), (plain, "CERTIFICATE", 0o644)):
+        path.write_text(f"-----BEGIN {what}-----\ncanary-{what[:7]}\n")
+        path.chmod(mode)
+    files = {"cert": plain, "shut": shut, "wide": wide, "none": tmp_path / "none", "folder": tmp_path}
+    result = run_module("host_preflight", settings={"files": {name: str(path) for name, path in files.items()}})
+    assert {entry["what"]: entry["found"] for entry in result["problems"] if entry["what"] in files} == {
+        "wide": f"{wide} of mode 0640",
+        "none": f"none at {tmp_path / 'none'}",
+        "folder": f"none at {tmp_path}",
+    }
+    assert "canary" not in str(result)
+
+
 def test_check_mode_of_what_needs_other_things_first(run_module, tmp_path):
     env = {"PATH": str(tmp_path)}
     assert run_module("host_initramfs", check=True, env=env, files=["/no/such"])["reason"]
