@@ -169,6 +169,9 @@ def test_upstream_build_has_no_keepalive_and_joins_otherwise(gateway):
     assert call(gateway, "GET", G + "/machines", gateway.admin_token)[1]["machines"][0]["status"] == "available"
     assert call(gateway, "POST", M + "/register", machine["registrationToken"], body) == (200, {"config": SECRETS})
     assert call(gateway, "POST", M + "/keepalive", machine["registrationToken"], BEAT)[0] == 404
+    for path in (M + "/list", G + "/pools", G + "/machines", G + "/workers", G + "/tokens"):
+        assert call(gateway, "GET", path, gateway.admin_token if path.startswith(G) else machine["registrationToken"])[0] == 200
+    assert gateway.state(machine["id"])["hostname"].startswith("w1.")  # it has no direct mode
     assert call(gateway, "GET", G + "/agent/join", gateway.admin_token)[0] == 501
     assert call(gateway, "POST", G + "/agent/join", gateway.admin_token, {})[0] == 400
 
@@ -288,6 +291,12 @@ def test_keepalive_on_a_pending_machine_makes_it_ready_without_cpu(gateway):
 )
 def test_register_takes_nearly_anything(gateway, body):
     assert call(gateway, "POST", M + "/register", gateway.token("machine"), dict(FULL, **body))[0] == 200
+
+
+def test_register_takes_another_machine_s_token(gateway):
+    mine, other = create(gateway), create(gateway)
+    assert call(gateway, "POST", M + "/register", other["registrationToken"], dict(FULL, machine_id=mine["id"]))[0] == 200
+    assert gateway.state(mine["id"])["status"] == "registered"
 
 
 def test_register_without_a_way_to_workers_takes_its_time_and_adds_a_suffix(tmp_path):

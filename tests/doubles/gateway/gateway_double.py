@@ -492,7 +492,8 @@ class GatewayDouble:
         machine_id = body.get("machine_id", "")
         before = self.store.get(provider, pool["name"], machine_id)
         hostname = body.get("hostname", "")
-        if self.config.get("hostname_mode") == "tailnet":
+        upstream = self.fault("register", "upstream")
+        if self.config.get("hostname_mode") == "tailnet" or upstream:  # upstream has no direct mode
             hostname = "%s.%s" % (hostname, SUFFIX)
         self.store.put(
             provider,
@@ -519,7 +520,7 @@ class GatewayDouble:
             self.state_ttl,
         )
         answer = {"config": self.secrets() if reachable else None}
-        if not self.fault("register", "upstream"):
+        if not upstream:
             answer["machine_state"] = {"machine_id": machine_id, "status": "registered", "pool_name": pool["name"], "ttl_seconds": self.state_ttl}
         raise Answer(200, answer)
 
