@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -133,3 +134,33 @@ def test_machine_is_registered_again_after_the_gateway_was_put_right(testbed):
     assert status == 0 and testbed.sh(testbed.gateway, "redis-cli hget %s hostname" % key) == name, output
     status, output = testbed.play("onboard_worker.yml", "-e", "beta9_nvidia=false")
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
+
+
+PLAIN = """
+- hosts: {worker}
+  gather_facts: false
+  become: true
+  tasks:
+    - beta9.workers.gateway_reachable: {{url: "http://127.0.0.1:1994", unit: beta9-tunnel.service, wait_seconds: 0}}
+      loop: "{{{{ range(12) }}}}"
+      loop_control: {{pause: 0.4}}
+      ignore_errors: true
+      register: asked
+    - ansible.builtin.debug: {{msg: "CAUSES {{{{ asked.results | map(attribute='cause') | to_json }}}} END"}}
+"""
+
+
+def test_tunnel_of_plain_ssh_says_why_between_two_tries_and_while_it_tries(testbed, tmp_path):
+    """As systems of the RHEL family have it: systemd starts ssh again every three seconds, and each try is a start of its own."""
+    worker = testbed.workers[0]
+    status, output = testbed.play("onboard_worker.yml", "-l", worker, "-e", "beta9_nvidia=false", "-e", '{"_autossh_plain": true}')
+    assert status == 0 and "ExecStart=/usr/bin/ssh -N" in testbed.sh(worker, "systemctl cat beta9-tunnel"), output
+    (tmp_path / "ask.yml").write_text(PLAIN.format(worker=worker))
+    testbed.sh(testbed.gateway, "systemctl stop ssh.socket ssh; pkill -u beta9-tunnel sshd; true")
+    try:
+        testbed.sh(worker, "for _ in $(seq 60); do [ $(systemctl show -P NRestarts beta9-tunnel) -gt 1 ] && break; sleep 0.5; done")
+        status, output = testbed.play(str(tmp_path / "ask.yml"))
+    finally:
+        testbed.sh(testbed.gateway, "systemctl start ssh")
+    causes = json.loads(re.search(r'CAUSES (\[.*\]) END', output.replace('\\"', '"'), re.DOTALL)[1])
+    assert len(causes) == 12 and all("ssh: connect to host" in cause for cause in causes), causes
