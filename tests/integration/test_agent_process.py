@@ -13,6 +13,7 @@ import time
 import pytest
 
 from tests.conftest import ROOT
+from tests.doubles.gateway.harness import GatewayHarness
 
 
 def until(true, seconds=20):
@@ -102,6 +103,18 @@ def test_ready_and_told_everywhere(agent, gateway):
     assert agent.stop() == 0 and agent.events()[-1]["event"] == "stopped"
     stale = agent.command("status", "--state-file", str(agent.state_file))
     assert stale.returncode == 1 and "does not run any more" in stale.stdout
+
+
+def test_gateway_that_takes_its_time_to_register_is_waited_for(tmp_path):
+    """Outside direct mode and without a tailnet it takes five seconds."""
+    other = GatewayHarness(tmp_path, hostname_mode="tailnet").start()
+    process = Process(tmp_path, other, other.token()).start()
+    try:
+        process.status("ready")
+        process.told("starting", "ready")
+    finally:
+        process.stop()
+        other.stop()
 
 
 def test_gateway_that_goes_away_and_comes_back(agent, gateway):
