@@ -147,9 +147,10 @@ def test_refused_token_is_said_once_and_a_new_one_on_disk_is_used_at_once(agent,
     until(lambda: agent.state()["recent_problems"][0]["count"] > 2)
     loud = [event for event in agent.events() if event["level"] == "error"]
     assert len(loud) == 1 and loud[0]["code"] == "token_unknown" and loud[0]["remedy"] and len(gateway.requests()) > 2
+    before = agent.state()["recent_problems"][0]["count"]
     agent.settings(machine_id="0000000a", keepalive_interval="60")
-    agent.process.send_signal(signal.SIGHUP)  # from here on it tries once in half a minute
-    until(lambda: agent.state()["reloads"] == 1)
+    agent.process.send_signal(signal.SIGHUP)  # from here on it tries once in half a minute, after a try at once
+    until(lambda: agent.state()["reloads"] == 1 and agent.state()["recent_problems"][0]["count"] > before)
     agent.token_file.write_text(good)
     agent.status("ready", seconds=5)
     assert agent.process.poll() is None and "credential_changed" in [event["event"] for event in agent.events()]
