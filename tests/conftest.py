@@ -10,7 +10,12 @@ for path in (ROOT / "collections", ROOT / "agent_src", ROOT):
 import hypothesis
 import pytest
 
+from tests import seen
 from tests.doubles.gateway.harness import GatewayHarness
+
+
+def pytest_configure(config):
+    seen.register(config)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
-"""The marks of the tests whose helpers are used here, and what is written down of them."""
+"""The marks of the tests whose helpers are used here."""
 
-from tests import seen
 from tests.e2e import conftest
 
 
 def pytest_configure(config):
     conftest.pytest_configure(config)
-    seen.register(config)

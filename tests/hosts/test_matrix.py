@@ -19,7 +19,7 @@ SYSTEMS = {
     "debian13": ("debian 13", LIFE, "a container that boots systemd, with sudo"),
     "umask": ("debian 12", LIFE, "a container that boots systemd, umask 077"),
     "proxy": ("debian 12", LIFE, "a container that boots systemd, http_proxy in /etc/environment"),
-    "newest": ("debian testing", LIFE, "a container that boots systemd, with sudo-rs"),
+    "newest": ("debian testing", LIFE, "a container that boots systemd, with sudo-rs and uutils"),
     "el9": ("rhel 9", LIFE, "Debian 12 that says it is Rocky Linux 9.6, with dnf 4.14 instead of apt"),
 }
 
@@ -67,9 +67,11 @@ def test_onboarding_and_its_check(bed):
     assert sorted(bed.machines().values()) == ["ready"] * len(bed.workers), output
 
 
-def test_units_are_well_formed(bed):
+def test_units_are_well_formed(bed, request):
     """To this host's own systemd."""
-    for worker in bed.workers:
+    for kind, worker in zip(WORKERS, bed.workers):
+        version = bed.sh(worker, "systemctl --version").split()[1]
+        seen.say(request, (SYSTEMS[kind][0], "the collection's units, by systemd-analyze verify", f"systemd {version}"))
         assert bed.sh(worker, "systemd-analyze verify --man=no /etc/systemd/system/beta9-*.service 2>&1") == ""
 
 

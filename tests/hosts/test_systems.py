@@ -12,8 +12,10 @@ from tests.e2e.conftest import NAME, Testbed
 
 RECORDED = ROOT / "tests/unit/host/os_release"
 # what the host says it is: (what the output says, whether it can be onboarded)
+NAMES = {"immutable": "/usr mounted read-only", "no-manager": "neither apt nor dnf", "container-without-systemd": "a container without systemd"}
 SAID = {
     "ubuntu-26.04": ([], True),
+    "rocky-9": ([], True),
     "rocky-10": ([], True),
     "pop-22.04": (["pop 22.04 is not in the support matrix: it is treated as ubuntu 22.04"], True),
     "oracle-9": (["ol 9.5 is not in the support matrix: it is treated as rhel 9"], True),
@@ -65,7 +67,9 @@ def test_preflight_of_a_host_that_says_it_is(bed, request, name):
     ],
     ids=["immutable", "no-manager", "dnf5", "container-without-systemd"],
 )
-def test_host_that_can_not_be_onboarded_is_told_why(bed, prepare, undo, words):
+def test_host_that_can_not_be_onboarded_is_told_why(bed, request, prepare, undo, words):
+    name = request.node.callspec.id
+    seen.say(request, (NAMES.get(name, name), "refusal by name", "Debian 12 that is made to look like it"))
     worker = bed.workers[0]
     bed.sh(worker, "cp /root/os-release /usr/lib/os-release; " + prepare)
     try:

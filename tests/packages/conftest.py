@@ -22,7 +22,6 @@ HOST = os.environ.get("B9_TESTBED", "b9t") + "-dnf"
 
 def pytest_configure(config):
     conftest.pytest_configure(config)
-    seen.register(config)
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ IMAGES = {
     "debian12": ("bookworm", BARE),
     "debian13": ("trixie", BARE),
     "dnf": ("bookworm", BARE + DNF),  # dnf 4.14 is that of RHEL 9
-    "newest": (NEWEST, BARE + ["sudo-rs"]),
+    "newest": (NEWEST, BARE + ["sudo-rs", "rust-coreutils"]),
     "gateway": ("bookworm", BARE + DOUBLE),
     "gateway-debian13": ("trixie", BARE + DOUBLE),
     "gateway-newest": (NEWEST, BARE + DOUBLE),
@@ -69,6 +69,9 @@ echo 9 > /etc/dnf/vars/releasever; mkdir -p /etc/yum.repos.d /etc/rpm; echo '%_d
 printf '[main]\\nenabled=0\\n' > /etc/dnf/plugins/local.conf
 grep -q platform:el9 /etc/dnf/dnf.conf || echo module_platform_id=platform:el9 >> /etc/dnf/dnf.conf"""
 EL9 = EL9.replace("%s", (ROOT / "tests/unit/host/os_release/rocky-9").read_text().strip(), 1)
+# sudo and coreutils as Ubuntu 26.04 has them
+RUST = """ln -sf sudo-rs /usr/bin/sudo
+for name in $(coreutils --list); do ln -sf coreutils "/usr/bin/$name"; done"""
 GATEWAYS = {
     "debian12": ("gateway", "root", ""),
     "debian13": ("gateway-debian13", "root", ""),
@@ -80,7 +83,7 @@ WORKERS = {
     "debian13": ("debian13", "ops", ""),  # with sudo
     "umask": ("debian12", "root", UMASK),  # 077 for every login
     "proxy": ("debian12", "root", PROXY),  # http_proxy in /etc/environment
-    "newest": ("newest", "ops", "ln -sf sudo-rs /usr/bin/sudo"),
+    "newest": ("newest", "ops", RUST),
     "el9": ("dnf", "root", EL9),
 }
 # Units that make no sense in a container and would leave it "degraded"
