@@ -84,24 +84,43 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gateway, host, protocol
 
+REFUSED = ("token_unknown", "token_wrong_type")
 DIRECT_MODE = (
     "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where beta9_k3s is true the "
     "gateway needs a tailnet of its own as well. See the guide connection-modes."
 )
 
 
-def stored_hostname():
-    """Return the host name that the gateway has of this machine, as its own token sees it, or None where that can't be known now."""
+def ready_machines():
+    """Return the pool's ready machines as this machine's own token sees them now, None where its settings are incomplete. Raises GatewayError."""
     settings = host.agent_settings()
     try:
         url = "%(BETA9_GATEWAY_SCHEME)s://%(BETA9_GATEWAY_HOST)s:%(BETA9_GATEWAY_PORT)s" % settings
         token = gateway.read_token(os.path.join(host.CREDENTIALS_DIR, "machine_token"))
         tls = {name: settings.get(f"BETA9_{name.upper()}") for name in ("ca_path", "client_cert", "client_key")}
         client = gateway.GatewayClient(url, token, timeout=5, retries=0, **tls)
-        ready = client.list_ready(settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT))
-        return next((machine["hostname"] for machine in ready if machine["id"] == settings["BETA9_MACHINE_ID"]), None)
-    except (KeyError, protocol.InvalidField, gateway.GatewayError):
+        return client.list_ready(settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT))
+    except (KeyError, protocol.InvalidField):
         return None
+
+
+def stored_hostname():
+    """Return the host name that the gateway has of this machine, or None where that can't be known now."""
+    own = host.agent_settings().get("BETA9_MACHINE_ID")
+    try:
+        return next((machine["hostname"] for machine in ready_machines() or () if machine["id"] == own), None)
+    except gateway.GatewayError:
+        return None
+
+
+def refused_token():
+    """Return the problem where the gateway refuses the machine's token now, else {}: the keepalive that it accepted last can be a minute old."""
+    try:
+        ready_machines()
+    except gateway.GatewayError as error:
+        if error.problem.code in REFUSED:
+            return {"status": "degraded", "code": error.problem.code, "cause": error.problem.cause, "remedy": error.problem.remedy}
+    return {}
 
 
 def register_again(module, seconds):
@@ -130,6 +149,9 @@ def main():
     )
     seconds = 0 if module.check_mode else module.params["wait_seconds"]
     ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    if ready and not module.check_mode:
+        refused = refused_token()
+        ready, result = not refused, dict(result, **refused)
     if ready and module.params["hostname"] and not module.check_mode:
         ready, result = register_again(module, seconds) or (ready, result)
     if ready or module.check_mode:

@@ -144,9 +144,12 @@ def plan(client, params):
         return _create(client, wish)
     protocol.machine_id(params["machine_id"])
     found = next((machine for machine in client.list_machines() if machine["id"] == params["machine_id"]), None)
-    if found and found["pool"] != wish["pool"]:
-        raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
     left = machine_runner.require_owner(client, params, found)
+    if found and found["pool"] != wish["pool"]:
+        # a host's record can be wrong; which machine it is was proven by its token
+        if not params["prove_owner"] or params["confirmed"]:
+            raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
+        wish["pool"] = found["pool"]
     if params["state"] == "absent":
         return _delete(client, found, dict(wish, id=params["machine_id"]), params["token_mark"], left)
     machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])

@@ -161,7 +161,7 @@ def test_refused_token_gets_a_new_machine_and_the_old_one_goes(onboarded):
         redis-cli --scan --pattern 'workspace:authorization:token:*' | xargs -r redis-cli del"""
         % before,
     )
-    onboarded.sh(worker, "systemctl restart --no-block beta9-agent; sleep 1")
+    # the agent's last keepalive was accepted, and its next one is up to a minute away
     status, output = onboarded.play("onboard_worker.yml")
     assert status == 0, output
     after = onboarded.machine_id(worker)

@@ -335,7 +335,14 @@ def settle(bed):
     sh(WORKER, "timeout 30 systemctl restart beta9-agent; journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
     sh(OTHER, "journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
     old = bed.values["key"]
-    bed.learn()  # a remedy may have made a new machine, or a new token
+    try:
+        bed.learn()  # a remedy may have made a new machine, or a new token
+        sound = bed.values["machine"] in sh(WORKER, "grep MACHINE_ID /etc/beta9/agent.env", check=False)
+    except (OSError, ValueError, IndexError, KeyError, SystemExit):
+        sound = False
+    if not sound:  # the remedy gave the host other files than those that were restored
+        play("onboard_worker.yml", **bed.variables)
+        bed.learn()
     if bed.values["key"] != old:
         sh(GATEWAY, "redis-cli del %s %s:metrics; redis-cli srem provider:machine:generic:gpu:machine_index %s" % (old, old, old), check=False)
     if sh(GATEWAY, "redis-cli hget %s status" % bed.values["key"], check=False) != "ready":

@@ -153,5 +153,9 @@ def test_a_host_proves_its_machine_by_its_token(gateway, run_module, admin, crea
     assert not run_module("machine_drain", machine_id=created["machine_id"], prove_owner=True, token_mark=mine, **admin).get("failed")
     gateway.db.hset("provider:machine:generic:gpu:" + created["machine_id"], mapping={"registration_token": "", "token": "k3s-token-0123456789"})
     assert run_module("machine", token_mark=mine, **wanted, **admin)["failed"]
+    wanted["pool"] = "cpu"  # the host's record was edited: a wrong pool is no proof, and doesn't hinder one
+    assert run_module("machine", token_mark=foreign, **wanted, **admin)["code"] == "machine_not_proven"
+    unproven = run_module("machine", **dict(wanted, prove_owner=False), **admin)
+    assert unproven["code"] == "invalid_field" and gateway.state(created["machine_id"])
     gone = run_module("machine", token_mark=mine, k3s_mark=protocol.token_mark("k3s-token-0123456789"), **wanted, **admin)
     assert gone["changed"] and gone["token_revoked"] and not gateway.state(created["machine_id"])

@@ -1608,10 +1608,12 @@ CHECKS = (
         "The token on the host is this machine's",
         JOIN,
         "Invalid token: a token that is used by another machine.",
-        {"": ("the token on the host is not the one that the gateway made for this machine", ROTATE)},
+        {"": ("the token on the host is not the one that the gateway made for this machine", ONBOARD)},
         ("M02",),
         ("A01",),
         component="redis",
+        heal="onboard",
+        heal_class=OPT_IN,
     ),
     Check(
         "V05",
