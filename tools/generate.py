@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import role_pages
-from ansible_collections.beta9.workers.plugins.module_utils import systems
+from ansible_collections.beta9.workers.plugins.module_utils import connections, systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
@@ -54,7 +54,7 @@ def page(check):
         "| | |",
         "|---|---|",
         "| checked from | %s |" % catalog.SIDES[check.side],
-        "| connection modes | %s |" % ", ".join(check.modes),
+        "| connection modes | %s |" % ", ".join(mode.name for mode in connections.MODES if connections.gives(mode.name, check.builds_on)),
         "| needs | %s |" % (check.component or "–"),
         "| severity | %s |" % check.severity,
         "| needs to pass first | %s |" % (links(check.requires) or "–"),
@@ -263,7 +263,31 @@ class ActionModule(%s.%s):
 """
 
 
+def modes():
+    """Return {path: text} of the documentation that has the modes of connection as choices."""
+    files = {}
+    for name in ("plugins/modules/worker_health.py", "roles/preflight/meta/argument_specs.yml"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        listed = r"\g<1>[%s]" % ", ".join(connections.BY_NAME)
+        files[name] = re.sub(r"(?m)((?:^  |beta9_)connection:\n(?: +(?:description|type): .*\n)+ +choices: )\[.*\]", listed, text)
+    return files
+
+
+def drift(files):
+    """Return the names of the files that are not what they are made of. Write them, unless told to check."""
+    found = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
+    for name in found:
+        if "--check" in sys.argv:
+            print("differs from what it is made of: %s (make generate)" % name)
+        else:
+            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+            (ROOT / name).write_text(files[name], encoding="utf-8")
+            print("wrote", name)
+    return found if "--check" in sys.argv else []
+
+
 def main():
+    differs = drift(modes())  # before the pages that are made of them
     matrix, missing = coverage()
     files = {"roles/health_check/tasks/checks.yml": tasks(), "docs/checks/README.md": index(), "docs/guide-coverage.md": matrix}
     files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
@@ -279,19 +303,10 @@ def main():
     for guide, marker, text in sections:
         name = "docs/guides/%s.md" % guide
         files[name] = with_section(files.get(name) or (ROOT / name).read_text(encoding="utf-8"), marker, text)
-    drift = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv:
-        for name in drift:
-            print("differs from what it is made of: %s (make generate)" % name)
-    else:
-        for name in drift:
-            (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
-            (ROOT / name).write_text(files[name], encoding="utf-8")
-            print("wrote", name)
-        drift = []
+    differs += drift(files)
     for entry in missing:
         print("covered by no check and no reason:", entry)
-    return 1 if drift or missing else 0
+    return 1 if differs or missing else 0
 
 
 if __name__ == "__main__":

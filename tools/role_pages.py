@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import yaml
+from ansible_collections.beta9.workers.plugins.module_utils import connections
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTE = "<!-- Made by tools/generate.py from meta/argument_specs.yml. Do not edit. -->"
@@ -51,9 +52,17 @@ def played_by(role):
 
 
 def whole(path):
-    """Return the text of a playbook with the task files that it brings in where they stand."""
+    """Return the text of a playbook with the task files that it brings in where they stand, and for a connection's role those of all modes."""
     text = path.read_text(encoding="utf-8")
-    return re.sub(r"import_tasks: (tasks/\w+\.yml)", lambda match: (path.parent / match.group(1)).read_text(encoding="utf-8"), text)
+    text = re.sub(r"import_tasks: (tasks/\w+\.yml)", lambda match: (path.parent / match.group(1)).read_text(encoding="utf-8"), text)
+    return re.sub(r"name: \"{{ lookup\('beta9.workers.connection', 'role'.*\n(?: *tasks_from: (.*))?", roles_of_modes, text)
+
+
+def roles_of_modes(match):
+    """Return the roles of the modes that have the tasks which a playbook includes, each in a line of its own."""
+    tasks = match.group(1) or "main.yml"
+    names = [mode.role for mode in connections.MODES if (ROOT / "roles" / mode.role.rpartition(".")[2] / "tasks" / tasks).exists()]
+    return "" if tasks == "variables.yml" else "".join("%s\n" % name for name in names)
 
 
 def playbooks():

@@ -10,6 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.validation import check_type_list
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, trust
 
@@ -33,14 +34,14 @@ class ActionModule(ActionBase):
         started = time.time()
         few = len((task_vars or {}).get("ansible_play_batch") or []) <= FEW_HOSTS
         arguments = dict({"nonce": secrets.token_hex(16), "login": few, "asked": started}, **self._task.args)
+        arguments["connection"] = arguments.get("connection") or connections.DEFAULT
         probes = self.probes(arguments)
         try:
             seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
         except ValueError:
             raise AnsibleActionFail("deadline_seconds: expected a number of seconds, found %s" % arguments["deadline_seconds"]) from None
         seen = health_look.look(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
-        asked = {name: arguments.get(name) for name in ("connection", "k3s")}
-        settings = dict(arguments.get("inventory") or {}, connection=asked["connection"] or "autossh", k3s=boolean(asked["k3s"] or False, strict=False))
+        settings = dict(arguments.get("inventory") or {}, connection=arguments["connection"], k3s=boolean(arguments.get("k3s") or False, strict=False))
         return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
 
     def probes(self, arguments):
@@ -50,6 +51,6 @@ class ActionModule(ActionBase):
         if unknown:
             raise AnsibleActionFail("only, skip: expected ids of checks (T01, A01, ...), found %s" % ", ".join(unknown))
         active = boolean(arguments.get("active", False), strict=False) and not self._task.check_mode
-        mode = arguments.get("connection", "autossh")
-        found = [check for check in catalog.CHECKS if check.side == catalog.WORKER and mode in check.modes and (active or not check.active)]
+        of_workers = [check for check in catalog.CHECKS if check.side == catalog.WORKER and (active or not check.active)]
+        found = [check for check in of_workers if connections.gives(arguments.get("connection", connections.DEFAULT), check.builds_on)]
         return {check.id: check.timeout_seconds for check in found if catalog.asked_for(check.id, only, skip)}

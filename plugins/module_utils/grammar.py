@@ -231,9 +231,6 @@ def log_format(value, field: str = "beta9_log_format") -> str:
     return _match(r"text|json", value, field, "text or json")
 
 
-CONNECTIONS = ("autossh", "tailscale", "direct")
-
-
 def one_of(*words: str):
     """Return a validator that takes these words alone."""
 
@@ -252,9 +249,6 @@ def each(check):
         return [check(entry, f"{field}[{index}]") for index, entry in enumerate(entries)]
 
     return validator
-
-
-connection = one_of(*CONNECTIONS)
 
 
 def gateway_url(value, field: str = "gateway_url") -> str:

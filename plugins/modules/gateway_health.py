@@ -62,9 +62,9 @@ options:
         type: str
         default: generic
       connection:
-        description: The worker's way to the gateway.
+        description: How worker and gateway are connected. Without it, only checks that fit every connection are run.
         type: str
-        default: autossh
+        default: ""
       k3s:
         description: Whether k3s is part of the worker's configuration.
         type: bool
@@ -144,6 +144,7 @@ machines:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_files, gateway_host, gateway_side
 
@@ -154,7 +155,7 @@ NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 def probes(functions, params, connection=None):
     """Return [(check, function)] of those that are asked for, and belong to a connection."""
     found = [(NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in functions.items()]
-    found = [(check, function) for check, function in found if connection is None or connection in check.modes]
+    found = [(check, function) for check, function in found if connection is None or connections.gives(connection, check.builds_on)]
     return [(check, function) for check, function in found if catalog.asked_for(check.id, params["only"], params["skip"])]
 
 
@@ -176,7 +177,7 @@ def main():
         "machine_id": {"type": "str"},
         "pool": {"type": "str"},
         "provider": {"type": "str", "default": "generic"},
-        "connection": {"type": "str", "default": "autossh"},
+        "connection": {"type": "str", "default": ""},
         "k3s": {"type": "bool", "default": False},
         "tailnet_addresses": {"type": "list", "elements": "str"},
         "nonce": {"type": "str"},

@@ -113,7 +113,6 @@ EXAMPLES = r"""
       pool: gpu
       pools: [gpu, cpu]
       gateway_url: http://gateway.example.com:31994
-      connection: autossh
     systems: []
     resolve: [gateway.example.com]
     tunnel_port: 1994
@@ -144,11 +143,7 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gpu_accept, host, identity, preflight, protocol, systems
-
-# What a way to the gateway leaves on a host for as long as it is set up
-WAYS = (("autossh", "/etc/systemd/system/beta9-tunnel.service"), ("tailscale", "/etc/beta9/tailscale"))
-
+from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, connections, gpu_accept, host, identity, preflight, protocol, systems
 
 def unfinished():
     """Return the names of the sets of packages that a run of module host_packages began and did not end."""
@@ -199,7 +194,7 @@ def gather(params, run):
         "gpu_pci_count": host.nvidia_pci_count(),
         "gpu_offered": gpu_accept.offered(gpu_accept.kept().get("gpus", [])),
         "machine": host.machine_fact(),
-        "ways": [name for name, path in WAYS if os.path.lexists(path)],
+        "ways": [mode.name for mode in connections.MODES if mode.left and os.path.lexists(mode.left)],
         "agent_settings": host.agent_settings(),
         "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
         "host_id": identity.host_id(),

@@ -152,7 +152,7 @@ nonce:
 from collections import namedtuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils import connections, host
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine, platform, tailnet, tunnel
 
@@ -191,7 +191,7 @@ def main():
             "deadline_seconds": {"type": "float", "default": 20},
             "nonce": {"type": "str"},
             "asked": {"type": "float"},
-            "connection": {"type": "str", "choices": ["autossh", "tailscale", "direct"], "default": "autossh"},
+            "connection": {"type": "str", "choices": list(connections.BY_NAME), "default": connections.DEFAULT},
             "gateway_url": {"type": "str", "default": "http://127.0.0.1:1994"},
             "login_server": {"type": "str"},
             **{name: {"type": "path"} for name in ("ca_path", "client_cert", "client_key")},

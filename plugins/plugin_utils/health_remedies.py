@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -14,11 +15,10 @@ from typing import Any, Callable, Dict, List, Mapping
 from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleError
+from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TUNNEL_URL = "http://127.0.0.1:1994"
-FORWARD = {"local_port": "1994", "target": "localhost:31994"}
 
 
 class Remedies:
@@ -51,15 +51,13 @@ class Remedies:
 
     def values(self, host: str) -> Dict[str, str]:
         """Return what a command for this host may name, quoted for a shell."""
-        tunnel = self.variable(host, "beta9_connection") in (None, "autossh")
-        url = self.variable(host, "beta9_worker_gateway_url") or (None if tunnel else self.variable(host, "beta9_gateway_url"))
-        url = str(url or TUNNEL_URL).rstrip("/")
+        mode, read = self.variable(host, "beta9_connection") or connections.DEFAULT, functools.partial(self.variable, host)
+        url = str(connections.value(mode, "gateway_url", read) or read("beta9_gateway_url") or remedies.PLACEHOLDERS["gateway_url"]).rstrip("/")
         try:
             parts = urlsplit(url)
         except ValueError:
-            parts = urlsplit(TUNNEL_URL)
-        forwards = self.variable(host, "autossh_forwards")
-        forward = dict(FORWARD, **forwards[0]) if isinstance(forwards, list) and forwards and isinstance(forwards[0], dict) else FORWARD
+            parts = urlsplit(remedies.PLACEHOLDERS["gateway_url"])
+        forward = connections.forward(read)
         found = {
             "host": host,
             "gateway_host": self.gateway_host or remedies.PLACEHOLDERS["gateway_host"],
@@ -74,7 +72,7 @@ class Remedies:
         return dict(
             quoted,
             gateway_tcp="%s/%s" % (name, port),
-            local_port=digits(forward["local_port"], "1994"),
+            local_port=str(forward["local_port"]),
             kubectl=self.kubectl,
         )
 

@@ -17,7 +17,7 @@ from typing import Any, Callable, Iterable, Mapping
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import connections, grammar, preflight
 
 ROLES = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 PREFIX = "beta9_"
@@ -56,7 +56,7 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r".*_pool", grammar.pool_name),
     (r".*_provider", grammar.provider_name),
     (r"beta9_machine_id", grammar.machine_id),
-    (r".*_connection", grammar.connection),
+    (r".*_connection", connections.connection),
     (r".*_max_cpu", grammar.cpu),
     (r".*_max_memory", grammar.memory),
     (r"beta9_private_ip", grammar.address),
@@ -89,6 +89,7 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r"tailscale_tags", grammar.each(grammar.tag)),
     (r"tailscale_trusted_interfaces", grammar.each(grammar.interface)),
     (r"health_check_(only|skip)", grammar.each(grammar.check_id)),
+    (r"preflight_joining|health_check_awaited", grammar.each(grammar.worker_name)),
     (r"beta9_serial", grammar.batches),
     (r"beta9_max_fail_percentage", grammar.percentage),
 )
@@ -209,9 +210,9 @@ def required(given: Mapping) -> list[dict]:
             "or beta9_admin_token from a vault. 'beta9 token list' shows the tokens."
         )
         found.append(preflight.problem("admin token", "a cluster admin's token", "none", remedy))
-    if given.get("connection") == "autossh" and given.get("gateway_host") == "":
+    if connections.gives(given.get("connection"), connections.TUNNEL) and given.get("gateway_host") == "":
         remedy = "Add the gateway's SSH host to group beta9_gateway of the inventory, or name it in beta9_gateway_host."
-        found.append(preflight.problem("group beta9_gateway", "the gateway's SSH host, for beta9_connection=autossh", "no host", remedy))
+        found.append(preflight.problem("group beta9_gateway", "the gateway's SSH host, for beta9_connection=%s" % given["connection"], "no host", remedy))
     pool, pools = given.get("pool"), given.get("pools")
     if pool == "":
         remedy = "Set beta9_pool in the inventory; 'beta9 pool list' shows the names."

@@ -20,7 +20,7 @@ from unittest import mock
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils import connections, host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine
 
@@ -72,7 +72,7 @@ def ping():
 
 def separate_tasks():
     """Write a playbook that runs the worker's probes as one Ansible task each, and return its path and their number."""
-    names = [check.id for check in catalog.CHECKS if check.side == catalog.WORKER and not check.active and "autossh" in check.modes]
+    names = [check.id for check in catalog.CHECKS if check.side == catalog.WORKER and not check.active and connections.gives("autossh", check.builds_on)]
     tasks = [{"name": name, "beta9.workers.worker_health": {"only": [name]}} for name in names]
     path = HERE / "separate_tasks.yml"
     path.write_text(json.dumps([{"name": "One task a probe", "hosts": "all", "gather_facts": False, "become": True, "tasks": tasks}], indent=1) + "\n")

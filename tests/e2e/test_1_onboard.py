@@ -218,6 +218,24 @@ def test_killed_run_is_finished_by_the_next(testbed, task):
     assert all(row["changed"] == 0 for row in recap(output).values()), output
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("mode", "tunnel"), [("direct", "inactive"), ("autossh", "active")])
+def test_another_connection_takes_over(onboarded, mode, tunnel):
+    """The machine stays, ready by the new connection; what the old one had is gone."""
+    before = onboarded.machines()
+    arguments = ("onboard_worker.yml", "-e", f"beta9_connection={mode}")
+    status, output = onboarded.play(*arguments, health=True)
+    assert status == 0 and onboarded.machines() == before, output
+    for worker in onboarded.workers:
+        assert onboarded.sh(worker, "systemctl is-active beta9-tunnel || true") == tunnel
+        keys = onboarded.sh(onboarded.gateway, "cat /etc/ssh/beta9-tunnel/authorized_keys")
+        assert (worker in keys) is (tunnel == "active")
+        address = onboarded.sh(worker, "grep BETA9_HOSTNAME= /etc/beta9/agent.env")
+        assert ("127.77." in address) is (tunnel == "active")
+    status, output = onboarded.play(*arguments, "--diff")
+    assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
+
+
 def test_offboard_leaves_nothing(onboarded):
     worker = onboarded.workers[1]
     before = onboarded.machine_id(worker)

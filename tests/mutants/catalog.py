@@ -555,7 +555,7 @@ HEALTH_MISTAKES = {
             'return _observation("M05", "ok" if here == there else "bad", "the same token"',
             'return _observation("M05", "ok", "the same token"',
         ),
-        ('if settings.get("connection") != "autossh":', 'if settings.get("connection") == "autossh":'),
+        ('if not connections.gives(settings.get("connection"), connections.TUNNEL):', "if False:"),
     ),
     HEALTH + "catalog.py": (
         (
@@ -639,6 +639,18 @@ HOST_MISTAKES = {
             "wrong = mode & WRITABLE if own else False",
         ),
     ),
+    UTILS + "connections.py": (
+        ('return what in ("", of(name).gives)', 'return what in ("", *(mode.gives for mode in MODES))'),
+        ("gateway_url=lambda read: None, hostname=lambda read: None)", ")"),
+        ("return BY_NAME.get(str(name)) or Mode(str(name)", "return MODES[0] or Mode(str(name)"),
+        ('if field == "stored_as" and read(GIVEN["hostname"]) is not None:', "if False:"),
+        ("    if given is not None:\n        return given\n", ""),
+        ('read("tailscale_gateway_mode") or "tailnet"', '"tailnet"'),
+        ('re.match(r"[0-9]{1,5}\\Z", port)', "port"),
+        ('read("beta9_worker_gateway_url") or read("beta9_gateway_url") or ""', 'read("beta9_gateway_url") or ""'),
+        ("api_networks=(),  # the gateway", "api_networks=ANYWHERE,  # the gateway"),
+        ('read("ansible_host") or read("inventory_hostname")', 'read("inventory_hostname")'),
+    ),
     UTILS + "package_locks.py": (
         ("return begun and not ended and not disabled", "return begun and not ended"),
         ('[word for word in words[1:2] if word.startswith("/")]', "words[1:2]"),
@@ -657,6 +669,11 @@ HOST_MISTAKES = {
     ),
 }
 CONTROLLER_MISTAKES = {
+    "plugins/lookup/connection.py": (
+        ('self.get_option("mode") or read("beta9_connection")', 'read("beta9_connection")'),
+        ('return variables["hostvars"][host].get(name)', "pass"),
+        ('            value = self.get_option("default")\n', "            pass\n"),
+    ),
     "plugins/plugin_utils/remote.py": (
         (
             "return isinstance(value, (int, float)) and not isinstance(value, bool)",

@@ -16,7 +16,7 @@ from ansible_collections.beta9.workers.plugins.action import (
     machine_enrol,
     worker_health,
 )
-from ansible_collections.beta9.workers.plugins.module_utils import gateway
+from ansible_collections.beta9.workers.plugins.module_utils import connections, gateway
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 
@@ -110,7 +110,7 @@ def test_which_probes_run():
     own = {
         check.id
         for check in catalog.CHECKS
-        if check.side == catalog.WORKER and "autossh" in check.modes and not check.active
+        if check.side == catalog.WORKER and connections.gives("autossh", check.builds_on) and not check.active
     }
     assert set(everything) == own and everything["T01"] == catalog.BY_ID["T01"].timeout_seconds
     assert (
@@ -121,7 +121,7 @@ def test_which_probes_run():
     active = {
         check.id
         for check in catalog.CHECKS
-        if check.active and check.side == catalog.WORKER and "autossh" in check.modes
+        if check.active and check.side == catalog.WORKER and connections.gives("autossh", check.builds_on)
     }
     assert active and active <= set(probes(active="yes")) and not active & set(probes(check_mode=True, active=True))
     with pytest.raises(AnsibleActionFail, match="Z99"):

@@ -45,3 +45,11 @@ def test_beta9_agent_on_the_path_runs_the_current_agent(tmp_path):
     for given, expected in ((["status", "--json"], "status --json"), ([], "--help")):  # never another agent beside the running one
         done = subprocess.run(["sh", "-c", text, "beta9-agent", *given], capture_output=True, text=True, check=True)
         assert done.stdout == f"-I -m beta9_agent {expected}\n"
+
+
+@pytest.mark.parametrize("folder", ["playbooks", *(f"roles/{role}" for role in ROLES)])
+def test_nothing_reads_what_another_role_keeps_to_itself(folder):
+    others = "|".join(role for role in ROLES if folder != f"roles/{role}")
+    texts = {path: path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in (".yml", ".j2")}
+    found = {path.name: names for path, text in texts.items() if (names := re.findall(rf"(?<!\w)_+(?:{others})_\w+", text))}
+    assert found == {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils import connections, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.remedies import (
     CLUSTER,
     CONTROLLER,
@@ -33,7 +33,7 @@ class Check(NamedTuple):
 
     causes maps a probe's failure code to (cause, Remedy); the code "" is for any other. heal is what heal_worker.yml does about it, one of
     HEALS; heals names another one for some codes, or "" for nothing. heal_class says whether it may run by itself (safe), when asked for
-    (opt_in: "onboard" always), or not at all (person).
+    (opt_in: "onboard" always), or not at all (person). builds_on is what the connection has to give for the check to apply.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Check(NamedTuple):
     causes: dict
     requires: tuple = ()
     explained_by: tuple = ()
-    modes: tuple = ("autossh", "tailscale", "direct")
+    builds_on: str = ""
     component: str = ""
     severity: str = "fail"
     heal: str = ""
@@ -227,7 +227,7 @@ CHECKS = (
             )
         },
         ("C01",),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         heal="tunnel_install",
         heal_class=SAFE,
     ),
@@ -240,7 +240,7 @@ CHECKS = (
         dict(SSH_CAUSES, **{"": ("a login at the gateway host with the tunnel's key fails", inspect(WORKER, TRY_TUNNEL))}),
         ("C01",),
         ("T06", "T07", "C04", "T09", "G04"),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         timeout_seconds=12.0,
         heals=dict.fromkeys(("key_refused", "algorithms", "config"), "tunnel_install"),
         heal_class=SAFE,
@@ -263,7 +263,7 @@ CHECKS = (
             ),
             "": ("the tunnel's files on the gateway host are not as they were written", ONBOARD),
         },
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         component="the gateway host",
         heal="tunnel_install",
         heals={"drop_in": "", "line": ""},
@@ -299,7 +299,7 @@ CHECKS = (
         },
         ("C01",),
         ("T06", "T07", "T08", "C04", "C05", "T09"),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         heal="tunnel_install",
         heals=dict(
             dict.fromkeys(("stopped", ""), "tunnel_start"),
@@ -323,7 +323,7 @@ CHECKS = (
         },
         ("C01",),
         ("T01", "T08"),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
     ),
     Check(
         "T03",
@@ -1355,7 +1355,7 @@ CHECKS = (
         {"": ("the tunnel has no -R forward of port 6443", ONBOARD)},
         ("C01",),
         ("T01",),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         heal="tunnel_install",
         heal_class=SAFE,
     ),
@@ -1391,7 +1391,7 @@ CHECKS = (
             "": ("Tailscale reports a problem", inspect(WORKER, "tailscale status")),
         },
         ("C01",),
-        modes=("tailscale",),
+        builds_on=connections.TAILNET,
         heals={"stopped": "tailscale_start"},
         heal_class=SAFE,
     ),
@@ -1456,7 +1456,7 @@ CHECKS = (
         },
         (),
         ("G03",),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         component="kube",
         heal="tunnel_install",
         heal_class=SAFE,
@@ -1486,7 +1486,7 @@ CHECKS = (
             "": ("sshd does not do what the tunnel needs", PREPARE_GATEWAY),
         },
         explained_by=("T07",),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         component="the gateway host",
         timeout_seconds=8.0,
     ),
@@ -1510,7 +1510,7 @@ CHECKS = (
         },
         (),
         ("G02", "G03", "G04"),
-        modes=("autossh",),
+        builds_on=connections.TUNNEL,
         component="the gateway host",
         timeout_seconds=6.0,
     ),
@@ -1687,7 +1687,7 @@ CHECKS = (
         },
         ("C01",),
         ("V03",),
-        modes=("tailscale",),
+        builds_on=connections.TAILNET,
         component="tailscale on the gateway host",
         timeout_seconds=12.0,
     ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils import connections, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
 
 
@@ -47,8 +47,8 @@ def _inputs(settings, identity):
     url = settings.get("gateway_url") or ""
     if url and not re.match(r"https?://[^/]+/?$", url):
         faults.append("beta9_gateway_url: expected http://host:port, found %s" % url)
-    if settings.get("connection") not in ("autossh", "tailscale", "direct"):
-        faults.append("beta9_connection: expected autossh, tailscale or direct, found %s" % settings.get("connection"))
+    if settings.get("connection") not in connections.BY_NAME:
+        faults.append("beta9_connection: expected one of %s, found %s" % (", ".join(connections.BY_NAME), settings.get("connection")))
     if identity is None:
         return _observation("C01", "bad" if faults else "unknown", "; ".join(faults) or "the host could not be asked")
     if not identity.get("machine_id"):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
 
 
@@ -39,7 +40,7 @@ def _owner(data):
 
 
 def _nodeport(data, settings):
-    if settings.get("connection") != "autossh":
+    if not connections.gives(settings.get("connection"), connections.TUNNEL):
         return _observation("G04", "not_applicable", "no tunnel")
     there, here = data.get("nodeport", {}).get("nodeport"), data.get("T06", {}).get("target_port")
     if not here or not there:

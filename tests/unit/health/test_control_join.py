@@ -31,7 +31,7 @@ def test_both_are_told():
         ({"hostname": "no host!"}, "beta9_hostname: expected"),
         ({"gateway_url": "gate.example.com"}, "beta9_gateway_url: expected http://host:port, found gate.example.com"),
         ({"gateway_url": "http://gate.example.com/path"}, "beta9_gateway_url"),
-        ({"connection": "pigeon"}, "beta9_connection: expected autossh, tailscale or direct, found pigeon"),
+        ({"connection": "pigeon"}, "beta9_connection: expected one of autossh, tailscale, direct, found pigeon"),
         ({"pool": "cpu"}, "the host's machine is of pool gpu, the inventory says beta9_pool cpu"),
     ],
 )

@@ -9,8 +9,8 @@ import json
 import re
 import socket
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol, tailnet
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils import connections, protocol, tailnet
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
 
 
 def read(context, *words):
@@ -28,8 +28,6 @@ def read(context, *words):
 
 def node(context):
     """V03: what tailscaled itself says, against what the inventory wants."""
-    if context.config["connection"] != "tailscale":
-        return not_applicable("the connection is not tailscale")
     status = read(context, "status", "--json")
     if status is None:
         return bad("stopped", "tailscaled does not answer")
@@ -53,8 +51,6 @@ def peer_of(status, hostname, addresses):
 def path(context, hostname):
     """V04: the gateway host's own node, the worker as its peer, and tailscale's own ping."""
     machine = context.config["machine"]
-    if machine.get("connection") != "tailscale":
-        return not_applicable("the connection is not tailscale")
     status = read(context, "status", "--json")
     if status is None or status.get("BackendState") != "Running":
         return bad("gateway", "tailscaled on the gateway host: %s" % (status or {}).get("BackendState", "no answer"))
@@ -84,7 +80,7 @@ def resolves(context, hostname):
     except OSError:
         head = re.match(r"((?:\d+\.){3}\d+)\.", hostname)
         if head:
-            code = "suffix" if context.config["machine"].get("connection") == "tailscale" else "not_direct"
+            code = "suffix" if connections.gives(context.config["machine"].get("connection"), connections.TAILNET) else "not_direct"
             return bad(code, "%s: the gateway appended its tailnet to an address" % hostname)
         return bad("", "%s does not resolve here" % hostname)
     if addresses and not set(found) & set(addresses):

@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils import connections, gateway, host, protocol, tunnel, units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import SETTLED_SECONDS, crash_loop, explanation, journal_of, unit_of
 
@@ -293,7 +293,7 @@ def health(context):
         return ok("status ok")
     except gateway.GatewayError as error:
         code = error.problem.code
-        if code in ("empty_reply", "connection_reset") and context.config["connection"] == "autossh":
+        if code in ("empty_reply", "connection_reset") and connections.gives(context.config["connection"], connections.TUNNEL):
             code = _beyond(context) or code
         return bad(code, error.problem.cause, str(error))
 
@@ -349,7 +349,7 @@ def stability(context):
         raise Unknown("no request gets through now: %s" % last)
     if failed:
         return bad("probes", "%d of 10 requests failed: %s" % (failed, last))
-    if context.config["connection"] != "autossh":
+    if not connections.gives(context.config["connection"], connections.TUNNEL):
         return ok("10 of 10 requests")
     session = next((pid for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"), None)
     steady = host.process_age_seconds(session) if session else None
