@@ -120,9 +120,13 @@ def parser(env):
     add("--gateway-scheme", default=env("BETA9_GATEWAY_SCHEME") or "http", choices=SCHEMES, help="default: %(default)s")
     add("--gateway-host", default=env("BETA9_GATEWAY_HOST") or "localhost", help="default: %(default)s")
     add("--gateway-port", default=env("BETA9_GATEWAY_PORT") or "1994", help="default: %(default)s")
-    add("--ca-path", default=env("BETA9_CA_PATH"), metavar="FILE", help="CA certificates to trust, for https")
-    # The unit's copies go before the files that the settings name, which only root can read
-    for name, what in (("client-cert", "certificate to show to a gateway that demands one"), ("client-key", "its key")):
+    # The unit's copies go before the files that the settings name, which it may be that only root can read
+    tls = (
+        ("ca-path", "CA certificates to trust, for https"),
+        ("client-cert", "certificate to show to a gateway that demands one"),
+        ("client-key", "its key"),
+    )
+    for name, what in tls:
         variable = name.replace("-", "_")
         add(f"--{name}", default=credentials.path_of(variable) or env(f"BETA9_{variable.upper()}"), metavar="FILE", help=what)
     add("--hostname", default=env("BETA9_HOSTNAME") or socket.gethostname(), help="how the gateway reaches this host's k3s (default: the host's name)")

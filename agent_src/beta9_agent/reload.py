@@ -17,6 +17,7 @@ import time
 from . import config, credentials, events
 from . import state as state_file
 
+MAX_BYTES = 1024 * 1024  # as much as systemd takes: CA certificates may be all of a system's
 GRACE_SECONDS = 15  # beyond which root's helper is ended, whatever it waits for
 
 
@@ -37,7 +38,7 @@ def hand_over(directory, name, source):
     """
     try:
         with open(source, "rb") as stream:
-            content = stream.read(credentials.MAX_BYTES)
+            content = stream.read(MAX_BYTES)
     except FileNotFoundError:
         content = credentials.ABSENT
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -38,13 +38,14 @@ def test_token_from_a_systemd_credential(monkeypatch, tmp_path):
     assert found.machine_token() == "another"
 
 
-def test_certificate_is_the_unit_s_copy_before_the_file_of_the_settings(monkeypatch, tmp_path):
-    monkeypatch.setenv("BETA9_CLIENT_CERT", "/etc/ssl/worker.pem")
-    assert config.from_arguments(BASE).client_cert == "/etc/ssl/worker.pem"
-    (tmp_path / "client_cert").write_text("-----BEGIN CERTIFICATE-----")
+@pytest.mark.parametrize("name", ["ca_path", "client_cert", "client_key"])
+def test_what_tls_needs_is_the_unit_s_copy_before_the_file_of_the_settings(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(f"BETA9_{name.upper()}", "/etc/ssl/worker.pem")
+    assert getattr(config.from_arguments(BASE), name) == "/etc/ssl/worker.pem"
+    (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     found = config.from_arguments(BASE)
-    assert found.client_cert == str(tmp_path / "client_cert") in found.credential_files()
+    assert getattr(found, name) == str(tmp_path / name) in found.credential_files()
 
 
 def test_tokens_are_not_shown():
