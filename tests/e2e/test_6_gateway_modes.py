@@ -142,7 +142,7 @@ PLAIN = """
   become: true
   tasks:
     - beta9.workers.gateway_reachable: {{url: "http://127.0.0.1:1994", unit: beta9-tunnel.service, wait_seconds: 0}}
-      loop: "{{{{ range(12) }}}}"
+      loop: "{{{{ range(12) | list }}}}"
       loop_control: {{pause: 0.4}}
       ignore_errors: true
       register: asked
