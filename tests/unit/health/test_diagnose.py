@@ -51,6 +51,12 @@ def test_healthy():
     assert diagnose.outcome(verdicts) == "healthy" and not diagnose.roots(verdicts)
 
 
+@pytest.mark.parametrize("failed", [("T01", "T02", "T03", "T04", "A01"), ("T04", "A01", "M01")], ids=["listening-denied", "connecting-denied"])
+def test_sshd_that_may_not_forward_is_the_root(failed):
+    """As SELinux of the gateway host has it, for a tunnel that does not come up and for one that carries nothing."""
+    assert roots(seen(**dict.fromkeys((*failed, "T09"), "bad"))) == ["T09"]
+
+
 def test_dead_tunnel_is_one_root():
     failed = {name: "bad" for name in ("T01", "T02", "T03", "T04", "A01", "A02", "M01", "M02", "C02")}
     verdicts = {verdict["id"]: verdict for verdict in diagnose.diagnose(seen(**failed))}
