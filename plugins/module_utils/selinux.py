@@ -17,6 +17,7 @@ import re
 from typing import Iterable, Mapping, NamedTuple
 
 ROOT = "/sys/fs/selinux"
+OUTGOING_PORTS = "/proc/sys/net/ipv4/ip_local_port_range"  # which any domain may bind
 LIBRARY = "libsepol.so.2"
 TCP = 1  # SEPOL_PROTO_TCP
 CONTEXT = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+(:[\w.,:-]+)?\Z")
@@ -93,10 +94,12 @@ def refusals(source: str, wanted: Mapping[str, Iterable[int]]) -> list[Refusal]:
     if not enforcing() or not CONTEXT.match(source):
         return []
     contexts = port_contexts(port for ports in wanted.values() for port in ports)
+    low, high = [int(word) for word in _read(OUTGOING_PORTS).split()] or (0, 0)
     found: dict[tuple[str, str], set[int]] = {}
     for permission, ports in wanted.items():
         for port in ports:
-            if port in contexts and not allows(source, contexts[port], permission):
+            free = permission == "name_bind" and low <= port <= high
+            if port in contexts and not free and not allows(source, contexts[port], permission):
                 found.setdefault((permission, type_of(contexts[port])), set()).add(port)
     return [Refusal(type_of(source), permission, kind, tuple(sorted(ports))) for (permission, kind), ports in sorted(found.items())]
 

@@ -83,4 +83,4 @@ def test_health_names_the_gateway_hosts_sshd(bed):
         status, output = bed.play("health_check.yml")
     finally:
         bed.sh(bed.gateway, "systemctl start ssh")
-    assert status != 0 and "no sshd listens on the gateway host's port" in output, output
+    assert status != 0 and "nothing listens on port 22 of the gateway host" in output, output

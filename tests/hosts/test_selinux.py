@@ -72,7 +72,7 @@ def said(tmp_path_factory):
     subprocess.run(f"cd {root} && find . | cpio -o -H newc --quiet > {image}", shell=True, check=True)
     words = "-accel tcg -cpu max -m 2048 -nographic -no-reboot".split()
     options = "console=ttyS0 security=selinux selinux=1 panic=1 quiet"
-    output = run("qemu-system-x86_64", *words, "-kernel", str(kernel), "-initrd", str(image), "-append", options, timeout=400)
+    output = run("qemu-system-x86_64", *words, "-kernel", str(kernel), "-initrd", str(image), "-append", options, timeout=900)
     result = re.search(r"RESULT (\{.*\})", output)
     assert result, output[-3000:]
     return json.loads(result.group(1))
