@@ -85,7 +85,7 @@ def advice(remedy):
     lines = [remedy.prose, ""] if remedy.prose else []
     if remedy.command:
         command = re.sub(r"{(\w+)}", lambda match: remedies.PLACEHOLDERS[match.group(1)], remedy.command)
-        what = "removes the cause" if remedy.mends else "helps then" if remedy.command == catalog.ONBOARD.command else "shows more"
+        what = "removes the cause" if remedy.remediates else "helps then" if remedy.command == catalog.ONBOARD.command else "shows more"
         lines += ["On the %s (%s):" % (remedy.where, what), "", "    " + command, ""]
     return lines
 

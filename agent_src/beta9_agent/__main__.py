@@ -24,9 +24,9 @@ def main(argv=None):
 
         return command(argv[1:])
     if argv[:1] in (["status"], ["doctor"]):
-        from . import look
+        from . import status
 
-        return getattr(look, argv[0])(argv[1:])
+        return getattr(status, argv[0])(argv[1:])
     return run(argv)
 
 
@@ -52,7 +52,7 @@ def run(argv):
         print("beta9-agent: ca_path: expected readable CA certificates, found %s: %s" % (config.ca_path, error), file=sys.stderr)
         return 2
     if lasting and any(word.split("=")[0] == "--token" for word in argv):
-        events.say(events.WARNING, "token_in_argv", remedy="every user of this host can read it; use --token-file")
+        events.log(events.WARNING, "token_in_argv", remedy="every user of this host can read it; use --token-file")
     if config.dry_run:
         dry_run(agent)
         return 0

@@ -10,7 +10,7 @@ import time
 
 from . import __version__, credentials, events, protocol, report, state
 from .client import Client, Refused
-from .events import say
+from .events import log
 from .lifecycle import CREDENTIAL, Lifecycle
 from .metrics import Machine
 from .notify import Notifier
@@ -36,7 +36,7 @@ class Agent:
 
     def __init__(self, load, notifier=None, wait=wait_for_signal):
         self._load, self._wait, self.notifier = load, wait, notifier or Notifier()
-        self._said = events.Said()
+        self._changes = events.Changes()
         self._announced = False
         self._gpu_findings = set()  # what was said of GPUs: (index, check, code)
         self.reloads, self.reload_error = 0, None
@@ -44,12 +44,12 @@ class Agent:
         self.counts = collections.Counter()  # keepalives, registrations, and problems by code
         self.problems = {}  # code: what was said of it lately, oldest first
         self._use(load())
-        self.machine.look()
+        self.machine.refresh()
         now = clock()
         payload = self.register_payload()
         known = not self.config.once and state.remembered(self.config.registration_file) == self._fingerprint(payload)
         if known:
-            self._told("register", payload)
+            self._record_sent("register", payload)
         self._registered_capacity, self._differs = self.machine.capacity(), 0
         self.life = Lifecycle(self.config.machine_id, self.config.keepalive_interval, now, random.Random(), registered=known, wall_offset=time.time() - now)
         self._wall, self._suspended = time.time() - now, now - time.monotonic()
@@ -85,7 +85,7 @@ class Agent:
     def _fingerprint(self, payload):
         return state.fingerprint([payload, self.config.gateway_url], self.config.machine_token())
 
-    def _told(self, what, payload):
+    def _record_sent(self, what, payload):
         self.sent[what] = dict(payload, token="(not shown)") if "token" in payload else payload
 
     # -- the loop --
@@ -93,9 +93,9 @@ class Agent:
     def run(self):
         """Do what is due until told to stop, or with once until the first answer. Return whether the machine was ready at the end."""
         config = self.config
-        say(events.INFO, "starting", version=__version__, machine_id=config.machine_id, pool=config.pool_name, gateway=config.gateway_url)
-        self._tell_troubles()
-        self.tell()
+        log(events.INFO, "starting", version=__version__, machine_id=config.machine_id, pool=config.pool_name, gateway=config.gateway_url)
+        self._log_troubles()
+        self.publish()
         gc.freeze()  # what is here by now stays: the collector need not look at it again and again
         while True:
             signo = self._wait(self._pause())
@@ -103,10 +103,10 @@ class Agent:
                 break
             if signo == signal.SIGHUP:
                 self.reload()
-            self._look_around()
+            self._observe_clocks()
             late = clock() - self.life.due
             if late >= 0:
-                self._tell_lateness(late)
+                self._log_lateness(late)
                 self.step()
                 gc.collect()  # so little is left to look at that this costs nothing, and memory stays flat
                 if self.config.once and (self.life.status == "ready" or self.life.problem):
@@ -115,7 +115,7 @@ class Agent:
         self.client.close()
         self.machine.close()
         self.notifier.send("STOPPING=1")
-        say(events.INFO, "stopped")
+        log(events.INFO, "stopped")
         return self.life.status == "ready"
 
     def _pause(self):
@@ -138,25 +138,25 @@ class Agent:
         except protocol.InvalidField as error:  # a credential that can't be read now, or a fact out of range
             code = "credential_unreadable" if error.field in ("token", "k3s_token") else "invalid_field"
             self._failed(protocol.Problem(code, str(error), "Correct %s." % error.field, False, None))
-        self._tell_troubles()
-        self._tell_gpus()
-        self.tell()
+        self._log_troubles()
+        self._log_gpus()
+        self.publish()
         if (self.life.status, self.life.problem and self.life.problem.code) != before:
-            self._tell_change()
+            self._log_change()
 
     def _register(self):
-        self.machine.look()
+        self.machine.refresh()
         payload = self.register_payload()
-        self._told("register", payload)
+        self._record_sent("register", payload)
         accepted = self.client.register(payload)
         self.life.registered(clock(), accepted)
         self.counts["registrations"] += 1
         self._registered_capacity, self._differs = self.machine.capacity(), 0
-        self._note_file("registration", state.replace(self.config.registration_file, self._fingerprint(payload), 0o600))
+        self._log_file("registration", state.replace(self.config.registration_file, self._fingerprint(payload), 0o600))
 
     def _keepalive(self):
         payload = self.keepalive_payload()
-        self._told("keepalive", payload)
+        self._record_sent("keepalive", payload)
         accepted = self.client.keepalive(payload)
         self.life.kept(clock(), accepted)
         self.counts["keepalives"] += 1
@@ -164,7 +164,7 @@ class Agent:
         changed = self.machine.gpu.stale_seconds is None and self.machine.capacity() != self._registered_capacity
         self._differs = self._differs + 1 if changed else 0
         if self._differs > 1:
-            say(events.WARNING, "capacity_changed", before=self._registered_capacity["gpu_count"], now=self.machine.gpu.count)
+            log(events.WARNING, "capacity_changed", before=self._registered_capacity["gpu_count"], now=self.machine.gpu.count)
             self.life.register_again(clock())
 
     def _failed(self, problem):
@@ -185,77 +185,77 @@ class Agent:
             self._use(config)
         except (protocol.InvalidField, OSError) as error:  # OSError: CA certificates that are none
             self.reload_error = str(error)
-            say(events.ERROR, "reload_refused", cause=self.reload_error, remedy="correct it and reload again; until then the old settings hold")
+            log(events.ERROR, "reload_refused", cause=self.reload_error, remedy="correct it and reload again; until then the old settings hold")
         else:
             machine.close()
             client.close()
             self.reload_error = None
-            say(events.INFO, "reloaded", machine_id=config.machine_id, pool=config.pool_name, gateway=config.gateway_url)
+            log(events.INFO, "reloaded", machine_id=config.machine_id, pool=config.pool_name, gateway=config.gateway_url)
             self.life.reload(clock(), config.machine_id, config.keepalive_interval)
         self.reloads += 1
-        self.tell()
+        self.publish()
 
-    def _look_around(self):
+    def _observe_clocks(self):
         """Notice what the clocks and the credentials did in the meantime."""
         now = clock()
         wall, suspended = time.time() - now, now - time.monotonic()
         if suspended - self._suspended > 1.0:
-            say(events.INFO, "resumed", suspended_seconds=round(suspended - self._suspended))
+            log(events.INFO, "resumed", suspended_seconds=round(suspended - self._suspended))
         jumped = wall - self._wall
         if abs(jumped) > JUMP_SECONDS:
-            say(events.WARNING, "clock_jumped", seconds=round(jumped))
-            self.tell()  # its times are those of the wall clock
+            log(events.WARNING, "clock_jumped", seconds=round(jumped))
+            self.publish()  # its times are those of the wall clock
         self._wall, self._suspended = wall, suspended
         if self.life.reaction == CREDENTIAL:
             found = credentials.marks(self.config.credential_files())
             if found != self._credentials:
                 self._credentials = found
-                say(events.INFO, "credential_changed")
+                log(events.INFO, "credential_changed")
                 self.life.register_again(now)
 
-    def _tell_lateness(self, late):
+    def _log_lateness(self, late):
         behind = late > max(1.0, self.config.keepalive_interval / 4)
-        if self._said.changed("behind", behind) and behind:
-            say(events.WARNING, "behind_schedule", seconds=round(late))
+        if self._changes.changed("behind", behind) and behind:
+            log(events.WARNING, "behind_schedule", seconds=round(late))
 
-    def _tell_troubles(self):
+    def _log_troubles(self):
         for name in ("gpu", "cpu", "memory", "disk", "k3s"):
             trouble = self.machine.troubles.get(name)
-            if self._said.changed(name, trouble):
+            if self._changes.changed(name, trouble):
                 if trouble:
-                    say(events.WARNING, "unreadable", what=name, cause=trouble)
+                    log(events.WARNING, "unreadable", what=name, cause=trouble)
                 elif self.life.last_accepted is not None:
-                    say(events.INFO, "readable", what=name)
+                    log(events.INFO, "readable", what=name)
 
-    def _tell_gpus(self):
-        """Say once what became of a GPU, and once that it is over. Figures in the text may change without a word."""
+    def _log_gpus(self):
+        """Log once what became of a GPU, and once that it is over. Figures in the text may change without a word."""
         found = {(finding.gpu, finding.check, finding.code): finding for finding in self.machine.gpu.health.findings}
         for (gpu, check, code), finding in found.items():
             if (gpu, check, code) not in self._gpu_findings:
-                say(events.WARNING, "gpu_problem", gpu=gpu, check=check, code=code or None, severity=finding.severity, found=finding.text)
+                log(events.WARNING, "gpu_problem", gpu=gpu, check=check, code=code or None, severity=finding.severity, found=finding.text)
         for gpu, check, code in sorted(self._gpu_findings - set(found)):
-            say(events.INFO, "gpu_problem_over", gpu=gpu, check=check, code=code or None)
+            log(events.INFO, "gpu_problem_over", gpu=gpu, check=check, code=code or None)
         self._gpu_findings = set(found)
 
-    def _note_file(self, name, trouble):
-        if self._said.changed(name, trouble) and trouble:
-            say(events.WARNING, "not_written", what=name, cause=trouble)
+    def _log_file(self, name, trouble):
+        if self._changes.changed(name, trouble) and trouble:
+            log(events.WARNING, "not_written", what=name, cause=trouble)
 
-    def _tell_change(self):
+    def _log_change(self):
         problem = self.life.problem
         if problem and self.life.status != "registered":  # what a registration resolves is over when the keepalive that follows is accepted
             level = events.WARNING if problem.retryable or self.life.status == "registering" else events.ERROR
-            say(level, self.life.status, code=problem.code, cause=problem.cause, remedy=problem.remedy)
+            log(level, self.life.status, code=problem.code, cause=problem.cause, remedy=problem.remedy)
         elif self.life.status == "ready":
-            say(events.INFO, "ready", machine_id=self.config.machine_id, pool=self.config.pool_name, gpus=self.machine.gpu.count)
+            log(events.INFO, "ready", machine_id=self.config.machine_id, pool=self.config.pool_name, gpus=self.machine.gpu.count)
         else:
-            say(events.INFO, self.life.status, machine_id=self.config.machine_id)
+            log(events.INFO, self.life.status, machine_id=self.config.machine_id)
 
-    def tell(self):
+    def publish(self):
         """Tell systemd and the files how things are."""
         now = clock()
-        self._note_file("state", state.replace(self.config.state_file, report.state_text(self, now), 0o644))
-        self._note_file("metrics", state.replace(self.config.metrics_file, report.prometheus(self, now) if self.config.metrics_file else "", 0o644))
+        self._log_file("state", state.replace(self.config.state_file, report.state_text(self, now), 0o644))
+        self._log_file("metrics", state.replace(self.config.metrics_file, report.prometheus(self, now) if self.config.metrics_file else "", 0o644))
         lines = ["STATUS=" + report.status_text(self, now)]
         if self.life.status == "ready" and not self._announced:
             self._announced = True

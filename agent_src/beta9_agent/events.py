@@ -14,7 +14,7 @@ PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}  # syslog's, which journa
 SECRETS: set[str] = set()  # what was read from credentials so far
 
 
-def say(level, event, **fields):
+def log(level, event, **fields):
     """Write one event. Fields that are None are left out."""
     LOG.log(level, event, extra={"fields": {name: value for name, value in fields.items() if value is not None}})
 
@@ -26,8 +26,8 @@ def clean(text):
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-class Said:
-    """Remembers what was said about a subject, so that it is said again only when it changes."""
+class Changes:
+    """Remembers the last value of each subject, so that it is logged again only when it changes."""
 
     def __init__(self):
         self._last = {}

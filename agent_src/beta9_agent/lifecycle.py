@@ -14,7 +14,7 @@
 What a problem does, by its code, is in REACTIONS:
 
     REGISTER    the gateway does not know the machine: register, then a keepalive at once; if it is forgotten again, as RETRY
-    RETRY       the gateway or the way to it is down: full jitter, doubling, up to a little more than the interval, so that a fleet
+    RETRY       the gateway or the connection to it is down: full jitter, doubling, up to a little more than the interval, so that a fleet
                 comes back spread over one interval
     CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
     SLOW        waiting does not resolve it: once an interval, and the problem is told with its remedy

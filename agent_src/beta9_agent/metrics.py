@@ -40,14 +40,14 @@ class Machine:
         """Return {"cpu", "memory", "gpu_count"} as the register wants them, of the last reading of the GPUs."""
         return {"cpu": "%dm" % self.cpu_millicores, "memory": "%dMi" % self.memory_mib, "gpu_count": self.gpu.count}
 
-    def look(self):
+    def refresh(self):
         """Read the GPUs."""
         self.gpu = self.gpus.read()
         self._note("gpu", self.gpu.trouble)
 
     def metrics(self):
         """Return the metrics of one keepalive."""
-        self.look()
+        self.refresh()
         found = {"total_cpu_available": self.cpu_millicores, "total_memory_available": self.memory_mib, "free_gpu_count": self.gpu.free}
         for name, read in (("cpu", _cpu), ("memory", _memory), ("disk", self._disk)):
             try:

@@ -9,7 +9,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol, secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
-from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_causes, health_history, health_look, health_remedies, health_reports, trust
+from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_causes, health_history, health_observe, health_remedies, health_reports, trust
 
 HISTORY = "health.history.json"
 LISTS = {"type": "list", "elements": "str", "default": []}
@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
         """Return what module gateway_health saw on the host that this task is delegated to."""
         names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
         arguments = {name: params[name] for name in names if params[name] is not None}
-        return health_look.look(self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"])
+        return health_observe.observe(self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"])
 
 
 def list_all(params):

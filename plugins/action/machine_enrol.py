@@ -25,8 +25,8 @@ class ActionModule(remote.WithSecret):
         )
         replaces = params["replaces"] or {}
         if self._task.check_mode:
-            wish = {"machine_id": "(given by the gateway)", "pool": params["pool"], "provider": params["provider"]}
-            return {"changed": True, "machine": {}, "diff": {"before": replaces, "after": wish}}
+            desired = {"machine_id": "(given by the gateway)", "pool": params["pool"], "provider": params["provider"]}
+            return {"changed": True, "machine": {}, "diff": {"before": replaces, "after": desired}}
         try:
             client = gateway.client_from_params(params)
             return self._enrol(client, params, replaces, task_vars)

@@ -12,7 +12,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_look, trust
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_observe, trust
 
 JOB_SECONDS = 60  # of G10
 FEW_HOSTS = 4  # so many logins at once are within any sshd's MaxStartups
@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
         except ValueError:
             raise AnsibleActionFail("deadline_seconds: expected a number of seconds, found %s" % arguments["deadline_seconds"]) from None
-        seen = health_look.look(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
+        seen = health_observe.observe(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
         settings = dict(arguments.get("inventory") or {}, connection=arguments["connection"], k3s=boolean(arguments.get("k3s") or False, strict=False))
         return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
 

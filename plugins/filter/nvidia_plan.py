@@ -5,14 +5,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: nvidia_plan
-short_description: What is to be done about a host's NVIDIA driver, and what stands in the way
+short_description: What is to be done about a host's NVIDIA driver, and what prevents it
 version_added: "0.1.0"
 description:
   - Internal to the roles and playbooks of this collection.
   - Chooses source, branch and kernel module flavour by the generation of the GPUs. A driver that works is left alone.
 author:
   - beta9.workers authors (@beta9)
-positional: system, wish
+positional: system, desired
 options:
   _input:
     description: RV(beta9.workers.nvidia_host#module:facts).
@@ -21,14 +21,14 @@ options:
   system:
     description: The variables of the distribution, from role P(beta9.workers.nvidia#role). None where it is not supported.
     type: dict
-  wish:
+  desired:
     description: The variables of the role, without their prefix.
     type: dict
     required: true
 """
 
 EXAMPLES = r"""
-plan: "{{ host.facts | beta9.workers.nvidia_plan(system, wish) }}"
+plan: "{{ host.facts | beta9.workers.nvidia_plan(system, desired) }}"
 """
 
 RETURN = r"""

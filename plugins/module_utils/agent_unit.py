@@ -73,7 +73,7 @@ def prune(directory, keep):
             shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
 
 
-def look(module, unit, state_file):
+def inspect(module, unit, state_file):
     """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's is none."""
     _rc, out, _err = module.run_command(["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True)
     properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
@@ -97,7 +97,7 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
     deadline = time.monotonic() + seconds
     seen, first = None, None
     while True:
-        state, settled, properties = look(module, unit, state_file)
+        state, settled, properties = inspect(module, unit, state_file)
         problem = state.get("problem") or {}
         if _ready(state) and settled:
             break

@@ -59,7 +59,7 @@ class Rule(NamedTuple):
     code: str
     severity: str
     needs: Tuple[str, ...]
-    says: Callable[[Dict[str, Any]], str]
+    explain: Callable[[Dict[str, Any]], str]
 
 
 def _text(value: Any) -> str:
@@ -213,23 +213,23 @@ def read(nvml: Any) -> Dict[str, Any]:
 
 
 def _unreachable(wanted: Optional[int]) -> Callable[[Dict[str, Any]], str]:
-    def says(gpu: Dict[str, Any]) -> str:
+    def explain(gpu: Dict[str, Any]) -> str:
         found = gpu["unreachable"]
         fits = found == wanted if wanted else found not in (GPU_IS_LOST, RESET_REQUIRED)
         return "does not answer: NVML error %d, %s" % (found, gpu["why"]) if fits else ""
 
-    return says
+    return explain
 
 
 def _throttled(mask: int, without: int, what: str) -> Callable[[Dict[str, Any]], str]:
-    def says(gpu: Dict[str, Any]) -> str:
+    def explain(gpu: Dict[str, Any]) -> str:
         if not gpu["reasons"] & mask or gpu["reasons"] & without:
             return ""
         limit = " (slows down at %d)" % gpu["slowdown_temperature"] if gpu["slowdown_temperature"] else ""
         watts = ", %d W" % (gpu["power"] // 1000) if gpu["power"] else ""
         return "%s, at %s degrees%s%s" % (what, gpu["temperature"], limit, watts)
 
-    return says
+    return explain
 
 
 def _repair(gpu: Dict[str, Any]) -> str:
@@ -245,11 +245,11 @@ def _slow_link(gpu: Dict[str, Any]) -> str:
 
 
 def _peers(wrong: Callable[[Dict[str, Any], int], bool]) -> Callable[[Dict[str, Any]], str]:
-    def says(gpu: Dict[str, Any]) -> str:
+    def explain(gpu: Dict[str, Any]) -> str:
         found = [other for other, status in sorted(gpu["peers"].items()) if status is not None and wrong(gpu, status)]
         return "can't read the memory of GPU %s directly" % ", ".join(found) if found else ""
 
-    return says
+    return explain
 
 
 def _fabric_fault(state: int, text: str) -> Callable[[Dict[str, Any]], str]:
@@ -428,21 +428,21 @@ def findings(reading: Dict[str, Any]) -> List[Finding]:
     found = []
     for rule in RULES:
         for gpu in reading["gpus"]:
-            text = rule.says(gpu) if _tells(gpu, rule.needs) else ""
+            text = rule.explain(gpu) if _has(gpu, rule.needs) else ""
             if text:
                 found.append(Finding(rule.check, rule.code, gpu["index"], text, rule.severity))
     return found
 
 
-def told(reading: Dict[str, Any], check: str) -> int:
+def reporting(reading: Dict[str, Any], check: str) -> int:
     """Return how many GPUs tell something that a check looks at."""
     rules = [rule for rule in RULES if rule.check == check]
     if check == "U09":  # any answer is one
         return len(reading["gpus"])
-    return sum(any(_tells(gpu, rule.needs) for rule in rules) for gpu in reading["gpus"])
+    return sum(any(_has(gpu, rule.needs) for rule in rules) for gpu in reading["gpus"])
 
 
-def _tells(gpu: Dict[str, Any], needs: Tuple[str, ...]) -> bool:
+def _has(gpu: Dict[str, Any], needs: Tuple[str, ...]) -> bool:
     return all(gpu.get(name) is not None for name in needs)
 
 

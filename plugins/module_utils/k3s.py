@@ -73,17 +73,17 @@ def version_key(text):
     return int(major), int(minor), int(patch), int(build), int(candidate) if candidate else 10**6
 
 
-def check_step(current, wish):
+def check_step(current, desired):
     """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no obstacle."""
     if not VERSION_FORM.match(current or ""):
         return
-    now, then = version_key(current), version_key(wish)
+    now, then = version_key(current), version_key(desired)
     if then < now:
         remedy = "Set k3s_version to %s or newer. k3s can't read a newer version's database; to go back, offboard the host and onboard it again." % current
-        raise Refused("k3s_downgrade", "k3s_version", "%s, which is installed, or newer" % current, wish, remedy)
+        raise Refused("k3s_downgrade", "k3s_version", "%s, which is installed, or newer" % current, desired, remedy)
     if (then[0], then[1] - 1) > now[:2]:
         remedy = "Upgrade one minor version at a time: Kubernetes supports no larger step. Next is v%d.%d." % (now[0], now[1] + 1)
-        raise Refused("k3s_step", "k3s_version", "at most one minor version above %s" % current, wish, remedy)
+        raise Refused("k3s_step", "k3s_version", "at most one minor version above %s" % current, desired, remedy)
 
 
 def parse_sums(text):
@@ -132,7 +132,7 @@ def opened(url, ca_path=None):
 
 
 def check_mirror(base, name, pinned, insecure):
-    """Refuse a file of a mirror that anybody on the way may replace together with its list of checksums."""
+    """Refuse a file of a mirror that anybody on the network path may replace together with its list of checksums."""
     if not base.lower().startswith("https://") and not (pinned or insecure):
         remedy = "Use https, set k3s_binary_sha256 (for images: k3s_extra_images), or k3s_insecure_mirror: true where the network between both is trusted."
         raise Refused("k3s_mirror_insecure", "k3s_artifact_url", "https, or a checksum of %s" % name, base, remedy)

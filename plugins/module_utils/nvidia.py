@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pure: facts of a host with NVIDIA GPUs and the operator's wishes in, a plan or problems out.
+"""Pure: facts of a host with NVIDIA GPUs and the operator's desired state in, a plan or problems out.
 
 Sources of the table: device ids and chips from Debian's pci.ids 0.0~2025.06.09; the branches that know a generation from the
 *.ids lists of Debian's nvidia-detect 550.163.01 (470 knows Kepler and no Ada, 535 knows Ada and Hopper and no Kepler, 550 knows no
@@ -105,34 +105,34 @@ def state(facts):
     return "broken" if facts["library"]["version"] or facts["other_kernels"] else "absent"
 
 
-def plan(facts, system, wish):
-    """Return what is to be done, and what stands in the way.
+def plan(facts, system, desired):
+    """Return what is to be done, and what prevents it.
 
-    facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. wish: the role's
+    facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. desired: the role's
     variables without their prefix. Returns {"action": none|keep|install|upgrade, "problems": [...], ...}.
     """
     found = {"action": "none", "problems": [], "hold": [], "generations": sorted({generation(gpu["device"]).name for gpu in facts["gpus"]}), "text": ""}
     if not facts["gpus"]:
         found["text"] = "not applicable: no NVIDIA GPU on the PCI bus"
-        if wish["required"]:
+        if desired["required"]:
             found["problems"] = [
                 preflight.problem(
                     "GPU", "an NVIDIA GPU on the PCI bus (nvidia_required)", "none", "Check lspci -d 10de:, the VM's passthrough, power and seating."
                 )
             ]
         return found
-    found["problems"] = list(_wish_problems(wish))
+    found["problems"] = list(_desired_problems(desired))
     now, foreign = state(facts), facts["library"]["how"] in ("run", "image")
     if now == "absent" or (now == "broken" and not foreign):
         found["action"] = "install"
-    elif wish["upgrade"] and not foreign:
+    elif desired["upgrade"] and not foreign:
         found["action"] = "upgrade"
     else:
         found.update(action="keep", text=_kept(facts, now))
-        if wish["upgrade"] or now == "broken":
+        if desired["upgrade"] or now == "broken":
             found["problems"].append(_foreign(facts, now))
     if found["action"] in ("install", "upgrade"):
-        found.update(_choice(facts, system, wish, found["problems"]))
+        found.update(_choice(facts, system, desired, found["problems"]))
     prebuilt = found["action"] != "keep" or any(name.startswith("linux-modules-nvidia") for name in facts["packages"])
     if system and prebuilt and facts["kernel_package"]:
         found["hold"] = [_fill(name, 0, OPEN, facts) for name in system["hold"]]
@@ -156,17 +156,17 @@ def _foreign(facts, now):
     return preflight.problem("driver", expected, _kept(facts, now), remedy + ", then run again; or fix it by hand and run without nvidia_upgrade.")
 
 
-def _wish_problems(wish):
-    if not re.match(r"\d{3}$", str(wish["branch"])):
-        yield preflight.problem("nvidia_branch", "a driver branch like 580", wish["branch"] or "nothing", "Correct nvidia_branch.")
-    if wish["version"] and branch_of(wish["version"]) != branch_of(str(wish["branch"])):
+def _desired_problems(desired):
+    if not re.match(r"\d{3}$", str(desired["branch"])):
+        yield preflight.problem("nvidia_branch", "a driver branch like 580", desired["branch"] or "nothing", "Correct nvidia_branch.")
+    if desired["version"] and branch_of(desired["version"]) != branch_of(str(desired["branch"])):
         yield preflight.problem(
-            "nvidia_version", "a version of branch %s" % wish["branch"], wish["version"], "Set nvidia_branch and nvidia_version to the same branch."
+            "nvidia_version", "a version of branch %s" % desired["branch"], desired["version"], "Set nvidia_branch and nvidia_version to the same branch."
         )
 
 
-def _choice(facts, system, wish, problems):
-    """Return source, branch, flavour and packages; append to problems what stands in the way."""
+def _choice(facts, system, desired, problems):
+    """Return source, branch, flavour and packages; append to problems what prevents it."""
     if system is None or facts["architecture"] not in system["architectures"]:
         supported = "one of %s" % systems.words() if system is None else "architecture " + " or ".join(system["architectures"])
         problems.append(
@@ -178,15 +178,15 @@ def _choice(facts, system, wish, problems):
             )
         )
         return {}
-    source = wish["source"] or system["source"]
+    source = desired["source"] or system["source"]
     if source not in system["sources"]:
         problems.append(preflight.problem("nvidia_source", "one of %s" % ", ".join(sorted(system["sources"])), source, "Correct nvidia_source."))
         return {}
     chosen = system["sources"][source]
     # a distribution's own archive holds one branch: nvidia_branch can't change that
-    branch = int(chosen["branch"] or wish["branch"] if re.match(r"\d{3}$", str(wish["branch"])) else 0)
+    branch = int(chosen["branch"] or desired["branch"] if re.match(r"\d{3}$", str(desired["branch"])) else 0)
     kinds = [generation(gpu["device"]) for gpu in facts["gpus"]]
-    flavour = _flavour(kinds, wish["flavour"], branch, problems)
+    flavour = _flavour(kinds, desired["flavour"], branch, problems)
     for kind in sorted(set(kinds)):
         if branch and not kind.oldest <= branch <= kind.newest:
             problems.append(_wrong_branch(kind, branch, source, chosen))
@@ -194,8 +194,8 @@ def _choice(facts, system, wish, problems):
         problems.append(_secure_boot(system))
     names = chosen["packages"][flavour]
     packages = [_fill(name, branch, flavour, facts) for name in names if facts["kernel_package"] or "{kernel_package}" not in name]
-    if fabric(facts, wish):
-        name = wish["fabric_manager_package"] or chosen["fabric_manager"]
+    if fabric(facts, desired):
+        name = desired["fabric_manager_package"] or chosen["fabric_manager"]
         if name:
             packages.append(_fill(name, branch, flavour, facts))
         else:
@@ -208,7 +208,7 @@ def _choice(facts, system, wish, problems):
                 )
             )
     repository = {key: _fill(value, branch, flavour, facts) if isinstance(value, str) else value for key, value in chosen["repository"].items()}
-    repository.update({key: value for key, value in wish["repository"].items() if value})
+    repository.update({key: value for key, value in desired["repository"].items() if value})
     if repository.get("key_url") and not repository["key_fingerprint"]:
         problems.append(
             preflight.problem(
@@ -223,16 +223,16 @@ def _choice(facts, system, wish, problems):
         "branch": str(branch),
         "flavour": flavour,
         "packages": packages,
-        "version": wish["version"],
+        "version": desired["version"],
         "only_branch": "" if chosen["branch"] else str(branch),
-        "pin": wish["version"] or str(branch) if chosen["pin"] else wish["version"],
+        "pin": desired["version"] or str(branch) if chosen["pin"] else desired["version"],
         "stream": _fill(chosen["stream"][flavour], branch, flavour, facts) if chosen["stream"] else "",
         "repository": repository if chosen["repository"] else {},
-        "text": "%s driver %s, %s kernel modules, from %s" % (", ".join(sorted({kind.name for kind in kinds})), wish["version"] or branch, flavour, source),
+        "text": "%s driver %s, %s kernel modules, from %s" % (", ".join(sorted({kind.name for kind in kinds})), desired["version"] or branch, flavour, source),
     }
 
 
-def _flavour(kinds, wished, branch, problems):
+def _flavour(kinds, desired, branch, problems):
     """Return the flavour that drives all GPUs, preferring the open one where each allows it."""
     common = [flavour for flavour in (OPEN, CLOSED) if all(flavour in kind.flavours for kind in kinds)]
     names = ", ".join(sorted({kind.name for kind in kinds}))
@@ -240,11 +240,11 @@ def _flavour(kinds, wished, branch, problems):
         problems.append(
             preflight.problem("GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel modules serve both.")
         )
-    elif wished == CLOSED and OPEN in common and branch > CLOSED_NEWEST:
+    elif desired == CLOSED and OPEN in common and branch > CLOSED_NEWEST:
         problems.append(preflight.problem("nvidia_flavour", "open, the only flavour since branch 620", CLOSED, "Unset nvidia_flavour."))
-    elif wished and wished not in common:
-        problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, wished, "Unset nvidia_flavour, or correct it."))
-    return wished or (common or [OPEN])[0]
+    elif desired and desired not in common:
+        problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, desired, "Unset nvidia_flavour, or correct it."))
+    return desired or (common or [OPEN])[0]
 
 
 def _wrong_branch(kind, branch, source, chosen):
@@ -269,9 +269,9 @@ def _secure_boot(system):
     )
 
 
-def fabric(facts, wish):
+def fabric(facts, desired):
     """Return whether the fabric manager belongs on this host."""
-    return {"auto": facts["nvswitches"] > 0, "true": True, "false": False}[str(wish["fabric_manager"]).lower()]
+    return {"auto": facts["nvswitches"] > 0, "true": True, "false": False}[str(desired["fabric_manager"]).lower()]
 
 
 def _devel(kernel):

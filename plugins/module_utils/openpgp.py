@@ -34,8 +34,8 @@ class Key:
         packets = list(_packets(_dearmoured(data)))
         if not packets or packets[0][0] != PRIMARY_KEY:
             raise NotAKey("it does not begin with a public key")
-        prints = [(tag, _fingerprint(body)) for tag, body in packets if tag in (PRIMARY_KEY, SUBKEY)]
-        self.fingerprints = [text for tag, text in prints if tag == PRIMARY_KEY]
+        fingerprints = [(tag, _fingerprint(body)) for tag, body in packets if tag in (PRIMARY_KEY, SUBKEY)]
+        self.fingerprints = [text for tag, text in fingerprints if tag == PRIMARY_KEY]
         # packets of the old form, two octets of length: what every reader knows
         self.binary = b"".join(bytes([0x80 | tag << 2 | 1]) + len(body).to_bytes(2, "big") + body for tag, body in packets)
         text = base64.b64encode(self.binary)

@@ -59,11 +59,11 @@ def held(locks: tuple[str, ...] = LOCKS) -> Holder | None:
     return next((found for found in map(holder, locks) if found), None)
 
 
-def wait(seconds: float, look: Callable[[], Holder | None] = held) -> Holder | None:
+def wait(seconds: float, probe: Callable[[], Holder | None] = held) -> Holder | None:
     """Wait until nobody holds a lock. Return who still does when the time is over, or None."""
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
+        found = probe()
         if not found or time.monotonic() >= deadline:
             return found
         time.sleep(PAUSE_SECONDS)
@@ -75,7 +75,7 @@ def booting() -> bool:
     return begun and not ended and not disabled
 
 
-def told(found: Holder) -> str:
+def describe(found: Holder) -> str:
     """Return a holder in words."""
     who = f"{found.command or 'a process'} (pid {found.pid})" if found.pid else "a process of another container"
     return f"{found.path} held by {who}"

@@ -66,10 +66,10 @@ def of_branch(full, branch):
     return (full.partition(":")[2] or full).startswith(branch + ".")
 
 
-def is_version(full, wish):
-    """Return whether a package's version (2:580.95.05-1) is the one wished for (580.95.05, or exactly that)."""
+def is_version(full, desired):
+    """Return whether a package's version (2:580.95.05-1) is the desired one (580.95.05, or exactly that)."""
     plain = full.partition(":")[2] or full
-    return full == wish or plain == wish or plain.startswith(wish + "-")
+    return full == desired or plain == desired or plain.startswith(desired + "-")
 
 
 def size(text, pattern):
@@ -109,7 +109,7 @@ class Apt:
         found = package_locks.wait(self.lock_seconds)
         if found:
             remedy = "Wait until it ends, or end it if it hangs: ps -fp %d. Then run again, or give it more time (beta9_package_lock_seconds)." % found.pid
-            raise StillBusy("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.told(found), remedy)
+            raise StillBusy("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.describe(found), remedy)
 
     def work(self, command):
         """Run what takes apt's locks. Return (exit status, standard output, standard error)."""

@@ -77,7 +77,7 @@ class InvalidField(ValueError):
 
 
 class Problem(NamedTuple):
-    """One classified answer of the gateway, or of the way to it."""
+    """One classified answer of the gateway, or of the connection to it."""
 
     code: str
     cause: str
@@ -500,7 +500,7 @@ def find_token(body, mark):
 
 
 class Code(NamedTuple):
-    """One thing that a gateway, or the way to it, can answer. The agent reacts to codes, and checks of the health check name them."""
+    """One thing that a gateway, or the connection to it, can answer. The agent reacts to codes, and checks of the health check name them."""
 
     code: str
     cause: str
@@ -620,7 +620,7 @@ UNHEALTHY = Code(
     "gateway_unhealthy", "the gateway runs, but its Redis or Postgres does not answer", "Check Redis and Postgres: kubectl get pods -n beta9", True
 )
 
-# What the way to the gateway can do, as the two HTTP clients name it: classify(None, NAME)
+# What the connection to the gateway can do, as the two HTTP clients name it: classify(None, NAME)
 TRANSPORT = {
     "refused": Code(
         "connection_refused",

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of root, secret or not: written whole or not at all, with the mode and owner that they need whatever the umask is.
 
-What exists with other modes or owners is repaired, and so are the directories on the way to it: where somebody else may write,
+What exists with other modes or owners is repaired, and so are the parent directories of it: where somebody else may write,
 a file of root is not root's. Return values say whether something changed.
 """
 
@@ -19,7 +19,7 @@ WRITABLE = 0o022
 
 
 def make_directory(path, mode=0o755):
-    """Make a directory that is missing with exactly this mode, and those on the way to it with 0755."""
+    """Make a directory that is missing with exactly this mode, and its parents with 0755."""
     if os.path.isdir(path):
         return
     make_directory(os.path.dirname(path) or "/")
@@ -64,7 +64,7 @@ def ensure_kept(entries, check_mode=False):
 
 
 def _ensure_parents(path, public, check_mode):
-    """Make the directories on the way to path, or repair them. public: others have to reach path."""
+    """Make the parent directories of path, or repair them. public: others have to reach path."""
     changed, parent = False, os.path.dirname(path) or "."
     for folder in [folder for folder in _ancestors(path) if folder == parent or folder.startswith(OWN)]:
         if not os.path.isdir(folder):
@@ -84,7 +84,7 @@ def _ensure_parents(path, public, check_mode):
 
 
 def _ancestors(path):
-    """Return the directories on the way to path, the topmost first."""
+    """Return the parent directories of path, the topmost first."""
     found = []
     while os.path.dirname(path) not in ("", path):
         path = os.path.dirname(path)

@@ -97,61 +97,61 @@ def forgotten(status, seen_addresses):
     return status.get("BackendState") == "Running" and bool(seen_addresses) and not set(own) & set(seen_addresses)
 
 
-def plan(status, prefs, wish):
-    """Return the Plan that leads to a wish: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
+def plan(status, prefs, desired):
+    """Return the Plan that leads to a desired: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":
         remedy = "Approve it at the control server, then run again."
         return Plan(None, {}, Problem("approval", "a node that was approved", "one that waits for approval", remedy))
-    settings = changed_settings(prefs, wish)
+    settings = changed_settings(prefs, desired)
     if not logged_in(status, prefs):
         reason = "its key expired" if expired(status) else "it is logged out" if prefs.get("ControlURL") else "it never joined"
-        return _with_key("login", settings, wish, "The node needs a login: %s." % reason)
+        return _with_key("login", settings, desired, "The node needs a login: %s." % reason)
     others = holders(status, settings.get("hostname"))
     if others:  # it may be granted, and then the other node's name leads here
-        return Plan(None, {}, name_problem(status, prefs, wish["hostname"]))
-    moved = _move_reason(status, prefs, wish)
-    if moved and not wish["force_reauth"]:
+        return Plan(None, {}, name_problem(status, prefs, desired["hostname"]))
+    moved = _move_reason(status, prefs, desired)
+    if moved and not desired["force_reauth"]:
         return Plan(None, {}, moved)
     if moved:
-        return _with_key("move", settings, wish, "The node needs another login: %s." % moved.found)
+        return _with_key("move", settings, desired, "The node needs another login: %s." % moved.found)
     return Plan("resume" if status.get("BackendState") == "Stopped" else None, settings, None)
 
 
-def _with_key(action, settings, wish, reason):
-    if wish["has_key"]:
+def _with_key(action, settings, desired, reason):
+    if desired["has_key"]:
         return Plan(action, settings, None)
     remedy = "%s Set tailscale_auth_key_file (or tailscale_auth_key), then run again." % reason
     return Plan(None, {}, Problem("key_needed", "an auth key", "none", remedy))
 
 
-def _move_reason(status, prefs, wish):
+def _move_reason(status, prefs, desired):
     """Return why a login can't stay, as a Problem, or None."""
     again = "%s, or set tailscale_force_reauth=true to give the present login up."
-    if not same_server(prefs.get("ControlURL"), wish["login_server"]):
-        wanted = wish["login_server"] or TAILSCALE_SERVERS[-1]
+    if not same_server(prefs.get("ControlURL"), desired["login_server"]):
+        wanted = desired["login_server"] or TAILSCALE_SERVERS[-1]
         return Problem("other_server", "a login at %s" % wanted, "one at %s" % prefs.get("ControlURL"), again % "Correct tailscale_login_server")
     have = sorted((status.get("Self") or {}).get("Tags") or [])
-    if wish["tags"] and have != sorted(wish["tags"]):
-        return Problem("other_tags", "tags %s" % ", ".join(sorted(wish["tags"])), ", ".join(have) or "none", again % "Change the tags at the control server")
+    if desired["tags"] and have != sorted(desired["tags"]):
+        return Problem("other_tags", "tags %s" % ", ".join(sorted(desired["tags"])), ", ".join(have) or "none", again % "Change the tags at the control server")
     return None
 
 
-def not_granted(status, wish):
+def not_granted(status, desired):
     """Return the Problem of a node that logged in and did not get its tags, or None."""
     have = sorted((status.get("Self") or {}).get("Tags") or [])
-    if not wish["tags"] or have == sorted(wish["tags"]):
+    if not desired["tags"] or have == sorted(desired["tags"]):
         return None
     remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
-    return Problem("tags_refused", "tags %s" % ", ".join(sorted(wish["tags"])), ", ".join(have) or "none", remedy)
+    return Problem("tags_refused", "tags %s" % ", ".join(sorted(desired["tags"])), ", ".join(have) or "none", remedy)
 
 
-def changed_settings(prefs, wish):
-    """Return {flag of `tailscale set`: value} of what differs. A wish of None, or an empty host name, is left as it is."""
+def changed_settings(prefs, desired):
+    """Return {flag of `tailscale set`: value} of what differs. A desired of None, or an empty host name, is left as it is."""
     found = {}
-    if wish["hostname"] and prefs.get("Hostname") != wish["hostname"]:
-        found["hostname"] = wish["hostname"]
+    if desired["hostname"] and prefs.get("Hostname") != desired["hostname"]:
+        found["hostname"] = desired["hostname"]
     for flag, name in (("accept-routes", "RouteAll"), ("accept-dns", "CorpDNS")):
-        value = wish[flag.replace("-", "_")]
+        value = desired[flag.replace("-", "_")]
         if value is not None and bool(prefs.get(name)) != value:
             found[flag] = value
     return found
@@ -185,15 +185,15 @@ def name_problem(status, prefs, wanted):
     )
 
 
-def verdict(status, prefs, wish, now=None):
+def verdict(status, prefs, desired, now=None):
     """Return (code, found) of what is wrong with a node, or (None, text). Codes: stopped, down, login, expired, approval, server, duplicate,
     offline, expiring, health."""
     state, now = status.get("BackendState", "NoState"), now or time.time()
     found = node(status, prefs)
     if state == "NeedsMachineAuth":
         return "approval", "the node waits for approval"
-    if wish.get("login_server") is not None and prefs.get("ControlURL") and not same_server(prefs["ControlURL"], wish["login_server"]):
-        return "server", "logged in at %s, the inventory says %s" % (prefs["ControlURL"], wish["login_server"] or TAILSCALE_SERVERS[-1])
+    if desired.get("login_server") is not None and prefs.get("ControlURL") and not same_server(prefs["ControlURL"], desired["login_server"]):
+        return "server", "logged in at %s, the inventory says %s" % (prefs["ControlURL"], desired["login_server"] or TAILSCALE_SERVERS[-1])
     if expired(status, now):
         return "expired", "the node key expired at %s" % found["key_expiry"]
     if state == "NeedsLogin" or prefs.get("LoggedOut"):

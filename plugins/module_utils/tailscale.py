@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tailscale program on a host: how to ask it, how to log in without showing the key, and how to change the way one came by."""
+"""The tailscale program on a host: how to ask it, how to log in without showing the key, and how to change the connection one came by."""
 
 from __future__ import annotations
 

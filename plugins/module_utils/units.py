@@ -146,7 +146,7 @@ def of_module(module) -> Run:
     return run
 
 
-def look(run: Run, name: str) -> Unit:
+def read(run: Run, name: str) -> Unit:
     """Return one unit as it is now; one that systemd does not know where systemd does not answer."""
     return parse(run("systemctl", "show", name, f"--property={PROPERTIES}")[1]).get(name, Unit())
 
@@ -154,7 +154,7 @@ def look(run: Run, name: str) -> Unit:
 def said(run: Run, name: str, lines: int = 3, seconds: float = 600.0) -> str:
     """Return why a unit is as it is, in the last lines of its own processes, without their times: of the start that ended last where
     systemd starts it again and again, else of the present one. What systemd says of it counts where its own processes said nothing."""
-    unit = look(run, name)
+    unit = read(run, name)
     try:
         ends = unit.active != "active" and (unit.restarts or not unit.main_pid)
         own = last_run(run, name, unit, seconds) if ends else journal(run, name, unit, lines)

@@ -142,18 +142,18 @@ class Switch:
         """Return the journal of a switch whose outcome nobody saw, or None."""
         return json.loads(text_of(self.journal) or "null")
 
-    def wish(self):
+    def desired(self):
         return [{"path": entry["path"], "content": entry["content"], "mode": entry["mode"]} for entry in self.module.params["files"]]
 
     def found(self):
         """Return the files as they are."""
-        return [dict(entry, content=text_of(entry["path"])) for entry in self.wish()]
+        return [dict(entry, content=text_of(entry["path"])) for entry in self.desired()]
 
     def diffs(self, before, files):
-        """Return what differs between the version before with these files, and the wish."""
+        """Return what differs between the version before with these files, and the desired."""
         found = [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}] if before != self.version else []
         old = {entry["path"]: entry["content"] for entry in files}
-        for new in self.wish():
+        for new in self.desired():
             if old.get(new["path"]) != new["content"]:
                 found.append({"before": old.get(new["path"]) or "", "after": new["content"], "before_header": new["path"], "after_header": new["path"]})
         return found
@@ -177,7 +177,7 @@ class Switch:
         """Try the new version; return its outcome as ready()."""
         secretfiles.write(self.journal, json.dumps({"from": before, "to": self.version, "files": files}))
         try:
-            self.apply(self.version, self.wish())
+            self.apply(self.version, self.desired())
         except OSError as error:
             return False, {"status": "stopped", "code": "host_refuses", "cause": str(error), "remedy": "Fix the host and run it again."}
         return self.ready(self.module.params["wait_seconds"])

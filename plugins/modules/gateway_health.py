@@ -159,7 +159,7 @@ def probes(functions, params, connection=None):
     return [(check, function) for check, function in found if catalog.asked_for(check.id, params["only"], params["skip"])]
 
 
-def look(params):
+def observe(params):
     """Return the observations that all machines share, and those of each machine."""
     shared = engine.Context(dict(params, machine={}))
     deadline = time.monotonic() + params["deadline_seconds"]
@@ -204,7 +204,7 @@ def main():
     unknown = catalog.unknown_ids(module.params["only"] + module.params["skip"])
     if unknown:
         module.fail_json(msg="only, skip: expected ids of checks (G01, M02, ...), found %s" % ", ".join(unknown))
-    module.exit_json(changed=False, **look(module.params))
+    module.exit_json(changed=False, **observe(module.params))
 
 
 if __name__ == "__main__":

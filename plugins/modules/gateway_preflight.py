@@ -108,7 +108,7 @@ CONSTRAINTS = {}
 PROBE_ADDRESS = "192.0.2.1"  # TEST-NET-1: nobody's
 KEEPALIVE_ROUTE = "a build with POST %s/keepalive" % protocol.MACHINE_API
 REGISTER_SECONDS = 15  # a gateway without a tailnet and outside direct mode takes five
-WAYS = {
+PROBLEMS = {
     "direct": (
         "host names as they are registered (direct mode)",
         "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. Where beta9_k3s is true it needs a tailnet of its "
@@ -158,12 +158,12 @@ def stored_hostname(client: gateway.GatewayClient, as_machine: Any, pool: str) -
 
 
 def of_hostnames(stored: str, wanted: list[str]) -> Iterator[dict[str, str]]:
-    """Yield a problem for each wanted way that the gateway does not have."""
+    """Yield a problem for each wanted mode that the gateway does not have."""
     found = "direct" if stored == PROBE_ADDRESS else "tailnet"
-    for way in wanted:
-        if way != found:
-            expected, remedy = WAYS[way]
-            yield problem("gateway's way to workers", expected, "%s stored as %s" % (PROBE_ADDRESS, stored), remedy, hostnames=way)
+    for mode in wanted:
+        if mode != found:
+            expected, remedy = PROBLEMS[mode]
+            yield problem("gateway's connection to workers", expected, "%s stored as %s" % (PROBE_ADDRESS, stored), remedy, hostnames=mode)
 
 
 def probed(client: gateway.GatewayClient, params: dict[str, Any], pool: str) -> tuple[str, list[dict[str, str]]]:

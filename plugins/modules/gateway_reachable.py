@@ -112,7 +112,7 @@ def of_unit(run: units.Run, name: str, up: bool) -> tuple[str, str]:
     Its state comes first. Then what its ssh said: in the present start, for what was repaired before is no cause now. One that systemd
     starts again and again, and that is not up, has said why in the start that ended last.
     """
-    unit = units.look(run, name)
+    unit = units.read(run, name)
     if unit.exec_code:
         return unit.exec_code, f"{name} ended with {unit.exit_status}"
     failing = unit.restarts > 0 and not up

@@ -136,7 +136,7 @@ hosts:
           root: true
           because: []
           cause: no tunnel runs
-          remedy: {where: worker, host: gpu-1, command: systemctl restart beta9-tunnel, prose: "", mends: true}
+          remedy: {where: worker, host: gpu-1, command: systemctl restart beta9-tunnel, prose: "", remediates: true}
 roots:
   description: Root causes with C(id), C(cause) and their C(hosts).
   returned: always

@@ -26,7 +26,7 @@ attributes:
     description: A file that is already as specified is left alone.
 options:
   files:
-    description: Files that must exist, owned by root. Directories missing on the way are made with mode 0755.
+    description: Files that must exist, owned by root. Missing parent directories are made with mode 0755.
     type: list
     elements: dict
     default: []

@@ -30,7 +30,7 @@ attributes:
     description: Shows the packages of the set with their versions.
   idempotent:
     support: full
-    description: Packages that are there in the version wished for, and held, are left alone.
+    description: Packages that are there in the desired version, and held, are left alone.
 options:
   manager:
     description: The package manager. By default the one that the host has. V(dnf5) is refused by name.
@@ -153,8 +153,8 @@ class Record:
         secretfiles.remove_empty(host.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
 
 
-def wishes(manager, params, installed):
-    """Return {name: version} to ask the package manager for: what is missing or of another version than wished for. "" is any version."""
+def to_install(manager, params, installed):
+    """Return {name: version} to ask the package manager for: what is missing or of another version than desired. "" is any version."""
     found, some, names = {}, False, []
     for name, version in map(package_sets.parted, params["packages"]):
         if not version:
@@ -218,11 +218,11 @@ def judge(manager, params, asked, installed, outlook):
 
 
 def install(module, manager, record, installed):
-    """Bring the set to what is wished for. Return ({name: version} that comes, removed names, changed)."""
+    """Bring the set to what is desired. Return ({name: version} that comes, removed names, changed)."""
     params, trouble = module.params, ""
     begun = record.read()
     try:
-        if not begun and not wishes(manager, params, installed):
+        if not begun and not to_install(manager, params, installed):
             return {}, [], False
     except package_sets.PackageError:
         pass  # perhaps only not known yet
@@ -230,7 +230,7 @@ def install(module, manager, record, installed):
         trouble = manager.refresh()
     enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])  # versions of a stream show only then
     try:
-        asked = dict(begun, **wishes(manager, params, installed))
+        asked = dict(begun, **to_install(manager, params, installed))
         specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
         outlook = manager.simulate(specs)
     except package_sets.PackageError as error:
@@ -286,7 +286,7 @@ def main():
         if not name:
             raise package_sets.PackageError("package manager", "apt-get or dnf in /usr/bin", "neither", "Install %s by hand." % " ".join(params["packages"]))
         manager = package_sets.MANAGERS[name](module.run_command, params["lock_seconds"])
-        # what others left half done is theirs, unless it is in the way
+        # what others left half done is theirs, unless it prevents ours
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
         before, names = manager.installed(), [package_sets.parted(entry)[0] for entry in params["packages"]]
         coming, removed, changed = install(module, manager, record, before)

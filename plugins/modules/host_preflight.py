@@ -194,7 +194,7 @@ def gather(params, run):
         "gpu_pci_count": host.nvidia_pci_count(),
         "gpu_offered": gpu_accept.offered(gpu_accept.kept().get("gpus", [])),
         "machine": host.machine_fact(),
-        "ways": [mode.name for mode in connections.MODES if mode.left and os.path.lexists(mode.left)],
+        "connections": [mode.name for mode in connections.MODES if mode.left and os.path.lexists(mode.left)],
         "agent_settings": host.agent_settings(),
         "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
         "host_id": identity.host_id(),

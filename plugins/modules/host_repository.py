@@ -25,7 +25,7 @@ attributes:
     description: Shows the source and the pin.
   idempotent:
     support: full
-    description: A repository that is as wished is left alone.
+    description: A repository that is as desired is left alone.
 options:
   manager:
     description: The package manager.
@@ -128,7 +128,7 @@ def fetch(url, seconds):
     try:
         with open_url(url, timeout=seconds, http_agent="beta9.workers") as answer:
             return answer.read(KEY_BYTES)
-    except Exception as error:  # pylint: disable=broad-except  # open_url raises as many kinds as there are ways to fail
+    except Exception as error:  # pylint: disable=broad-except  # open_url raises as many kinds as there are failures
         return refuse(
             url,
             "an answer",
@@ -214,7 +214,7 @@ def texts(params, key_path):
     lines.append("Signed-By: " + key_path)
     found = {"/etc/apt/sources.list.d/%s.sources" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
     if params["pin_version"] and params["pin_packages"]:
-        # 1001: also over a newer version that is installed, so that a version wished for is the one that comes
+        # 1001: also over a newer version that is installed, so that the desired version is the one that comes
         records = [
             "Explanation: Managed by Ansible (beta9.workers)\nPackage: %s\nPin: version %s\nPin-Priority: 1001\n" % (params["pin_packages"], pattern)
             for pattern in ("%s.*" % params["pin_version"], "%s-*" % params["pin_version"])
@@ -291,30 +291,32 @@ def main():
             if not installed(own_key, wanted):
                 key = b"" if module.check_mode else right_key(fetch(params["signer_url"], params["timeout_seconds"]), wanted).armour
                 more = {} if module.check_mode else {"fingerprints": [wanted]}
-        wish = {path: text.encode() for path, text in texts(params, key_path).items()}
+        desired = {path: text.encode() for path, text in texts(params, key_path).items()}
         pin = "/etc/apt/preferences.d/" + params["name"]
-        if params["manager"] == "apt" and pin not in wish:
-            wish[pin] = None
+        if params["manager"] == "apt" and pin not in desired:
+            desired[pin] = None
         if key is not None:
-            wish.update({own_key: key, old_key: None})
-        before = {path: read(path) for path in wish}
-        changed = [path for path in wish if wish[path] != before[path]]
+            desired.update({own_key: key, old_key: None})
+        before = {path: read(path) for path in desired}
+        changed = [path for path in desired if desired[path] != before[path]]
         if changed and not module.check_mode:
             new = changed != [pin]  # a pin alone needs no network
             for url in index_urls(params) if new else ():
                 fetch(url, params["timeout_seconds"])
             for path in changed:
-                write(path, wish[path])
+                write(path, desired[path])
             trouble = read_index(module, params) if new else ""
             if trouble:
                 for path in changed:
                     write(path, before[path])
                 refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
-        repaired = secretfiles.ensure_kept({path: 0o644 for path, text in wish.items() if text is not None and path not in changed}, module.check_mode)
+        repaired = secretfiles.ensure_kept({path: 0o644 for path, text in desired.items() if text is not None and path not in changed}, module.check_mode)
     except Refused as refused:
         module.fail_json(msg=str(refused))
     shown = [path for path in changed if path not in (own_key, old_key)]
-    diffs = [{"before": (before[path] or b"").decode(), "after": (wish[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown]
+    diffs = [
+        {"before": (before[path] or b"").decode(), "after": (desired[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown
+    ]
     module.exit_json(changed=bool(changed or repaired), paths=changed + repaired, diff=diffs, **more)
 
 

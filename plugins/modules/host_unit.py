@@ -151,8 +151,10 @@ def main():
         if verbs and module.params["state"] == "absent":
             module.run_command(["systemctl", "reset-failed", name])  # refused when it ended well, and then there is nothing to forget
     before = "%s, %s\n" % (unit["ActiveState"], unit.get("UnitFileState") or "not installed")
-    wish = "inactive, not enabled\n" if module.params["state"] == "absent" else "active, enabled, current\n"
-    module.exit_json(changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}), diff={"before": before, "after": wish if verbs else before})
+    desired = "inactive, not enabled\n" if module.params["state"] == "absent" else "active, enabled, current\n"
+    module.exit_json(
+        changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}), diff={"before": before, "after": desired if verbs else before}
+    )
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def staged(path: str) -> str:
     return os.path.join(place, os.path.basename(path)) if path == k3s.BINARY else place
 
 
-def wished(params):
+def desired(params):
     """Return {path: name in the release} of all files that shall be in place."""
     names = k3s.release(platform.machine())
     files = {k3s.BINARY: names["binary"]}
@@ -137,15 +137,15 @@ def wished(params):
 def missing(params, files):
     """Return the paths whose content is not what it shall be."""
     known = k3s.record()
-    wish = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
+    desired = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
     if params["binary_sha256"]:
-        wish[files[k3s.BINARY]] = params["binary_sha256"].lower()
-    wish.update(k3s.parse_sums(params["checksums"] or ""))
+        desired[files[k3s.BINARY]] = params["binary_sha256"].lower()
+    desired.update(k3s.parse_sums(params["checksums"] or ""))
     found = []
     for path, name in files.items():
         right = known.get("files", {}).get(path, {}).get("sha256")
-        current = known.get("version") == params["version"] or name in wish
-        if not (current and k3s.in_place(path, known) and wish.get(name, right) == right):
+        current = known.get("version") == params["version"] or name in desired
+        if not (current and k3s.in_place(path, known) and desired.get(name, right) == right):
             found.append(path)
     if known.get("version") != params["version"]:
         found = list(files)  # another release has other images by the same name
@@ -169,7 +169,7 @@ def checksums(params, files, paths):
 
 
 def make_directories(paths):
-    """Make what is missing on the way. k3s keeps its server's secrets in a directory that only root may enter."""
+    """Make the missing parent directories. k3s keeps its server's secrets in a directory that only root may enter."""
     for path, mode in (("/var/lib/rancher/k3s", 0o755), ("/var/lib/rancher/k3s/server", 0o700), ("/var/lib/rancher/k3s/server/manifests", 0o700)):
         secretfiles.make_directory(path, mode)
     for path in paths:
@@ -238,7 +238,7 @@ def switch(module, version, digests, previous):
 def run(module):
     """Do it; raises k3s.Refused."""
     params = module.params
-    files = wished(params)
+    files = desired(params)
     k3s.version_key(params["version"])
     previous = k3s.installed_version(module.run_command)
     k3s.check_step(previous, params["version"])

@@ -176,7 +176,7 @@ def of_release(module, names):
         k3s.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
 
 
-def look(module):
+def inspect(module):
     """Return every problem, and the names of the release's files."""
     found, files = list(of_host(module)), {}
     try:
@@ -203,7 +203,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    problems, files = look(module)
+    problems, files = inspect(module)
     module.exit_json(changed=False, problems=problems, files=files, node_name=k3s_api.node_name())
 
 

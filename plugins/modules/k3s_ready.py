@@ -142,7 +142,7 @@ def nodes_of(module) -> tuple:
     return "", own, others, leases[0] if leases else {}
 
 
-def look(module, version=None):
+def inspect(module, version=None):
     """Return (what is not Ready yet or an empty string, {"version", "gpus", "others"}).
 
     After a restart the API shows the node as it was before for some time. So what counts is this start of k3s: it lasts, its node
@@ -178,7 +178,7 @@ def wait(module, seconds, version=None, gpus=None):
     """Return the last look, after success or when time is over."""
     deadline = time.monotonic() + seconds
     while True:
-        found, known = look(module, version)
+        found, known = inspect(module, version)
         if not found and gpus is not None and known["gpus"] != gpus:
             found = "%d GPUs are allocatable" % known["gpus"]
         if not found or time.monotonic() >= deadline:
@@ -273,7 +273,7 @@ def main():
     )
     params = module.params
     if module.check_mode:
-        _found, known = look(module) if os.path.exists(k3s.BINARY) else ("", {})
+        _found, known = inspect(module) if os.path.exists(k3s.BINARY) else ("", {})
         module.exit_json(changed=take_away(module, params["unwanted"]), **known)
     found, known = wait(module, params["wait_seconds"], params["version"])
     undecided = os.path.isdir(k3s.PREVIOUS)

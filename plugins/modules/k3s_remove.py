@@ -119,13 +119,13 @@ def commands_of(rules: str) -> list:
     for table in re.split(r"^\*", rules, flags=re.M)[1:]:
         lines = table.splitlines()
         ours = [line.split()[0][1:] for line in lines if line.startswith(":") and OUR_CHAIN.match(line[1:])]
-        ways = []
+        jumps = []
         for line in lines:
             chain = re.match(r"-A (\S+)", line)
             if chain and chain.group(1) not in ours and _is_ours(line):
-                ways.append("-D" + line[2:])
-        if ours or ways:
-            out += ["*" + lines[0], *ways, *("-F " + name for name in ours), *("-X " + name for name in ours), "COMMIT"]
+                jumps.append("-D" + line[2:])
+        if ours or jumps:
+            out += ["*" + lines[0], *jumps, *("-F " + name for name in ours), *("-X " + name for name in ours), "COMMIT"]
     return out
 
 

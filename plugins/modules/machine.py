@@ -139,46 +139,46 @@ CONSTRAINTS = {"required_if": [("state", "absent", ["machine_id"])]}
 
 def plan(client, params):
     """Return the plan: look for the machine in all pools, so that a wrong pool is an error and not another machine."""
-    wish = {"id": params["machine_id"] or "", "pool": protocol.pool_name(params["pool"]), "provider": protocol.provider_name(params["provider"])}
+    desired = {"id": params["machine_id"] or "", "pool": protocol.pool_name(params["pool"]), "provider": protocol.provider_name(params["provider"])}
     if not params["machine_id"]:
-        return _create(client, wish)
+        return _create(client, desired)
     protocol.machine_id(params["machine_id"])
     found = next((machine for machine in client.list_machines() if machine["id"] == params["machine_id"]), None)
     left = machine_runner.require_owner(client, params, found)
-    if found and found["pool"] != wish["pool"]:
+    if found and found["pool"] != desired["pool"]:
         # a host's record can be wrong; which machine it is was proven by its token
         if not params["prove_owner"] or params["confirmed"]:
-            raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), wish["pool"])
-        wish["pool"] = found["pool"]
+            raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), desired["pool"])
+        desired["pool"] = found["pool"]
     if params["state"] == "absent":
-        return _delete(client, found, dict(wish, id=params["machine_id"]), params["token_mark"], left)
-    machine = dict(found or dict(wish, status="absent"), provider=wish["provider"])
+        return _delete(client, found, dict(desired, id=params["machine_id"]), params["token_mark"], left)
+    machine = dict(found or dict(desired, status="absent"), provider=desired["provider"])
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
 
-def _create(client, wish):
-    client.list_machines(wish["pool"])  # refuses an unknown pool, and a local one, whose create would leave a token behind
+def _create(client, desired):
+    client.list_machines(desired["pool"])  # refuses an unknown pool, and a local one, whose create would leave a token behind
 
     def apply():
-        created = client.create_machine(wish["pool"])
+        created = client.create_machine(desired["pool"])
         token = created.pop("registration_token")
-        return {"machine": dict(created, pool=wish["pool"], status="pending"), "registration_token": token}
+        return {"machine": dict(created, pool=desired["pool"], status="pending"), "registration_token": token}
 
-    after = dict(wish, id="(given by the gateway)", status="pending")
+    after = dict(desired, id="(given by the gateway)", status="pending")
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found, wish, token_mark, left):
+def _delete(client, found, desired, token_mark, left):
     """Return the plan. The token goes first: with it a machine that was deleted comes back."""
     if not found:
-        client.list_machines(wish["pool"])  # refuses a pool that has no machines
+        client.list_machines(desired["pool"])  # refuses a pool that has no machines
     token_id = client.token_id(token_mark) if token_mark else None
 
     def apply():
         if token_id:
             client.delete_token(token_id)
         if not left:
-            client.delete_machine(wish["id"], wish["pool"])
+            client.delete_machine(desired["id"], desired["pool"])
         return {}
 
     token = {"token": "valid"} if token_id else {}

@@ -80,7 +80,7 @@ machine:
   type: dict
   sample: {machine_id: 1165a9b6, pool: gpu, provider: generic}
 taken:
-  description: Whether the host has a machine of another run, and nothing was written.
+  description: Whether the host holds the machine of another run, and nothing was written.
   returned: with O(seen)
   type: bool
 dropped:

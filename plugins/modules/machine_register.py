@@ -158,19 +158,19 @@ def plan(client, params):
     """Return the plan: nothing for a ready machine with the same facts."""
     payload = payload_of(params)
     listed = next((machine for machine in client.list_ready(payload["pool_name"], payload["provider_name"]) if machine["id"] == payload["machine_id"]), None)
-    wish = facts_of(payload)
+    desired = facts_of(payload)
     before = {name: listed[name] for name in COMPARED} if listed else {}
-    if before.get("hostname", "").startswith(wish["hostname"] + "."):  # a gateway on a tailnet adds the suffix
-        before["hostname"] = wish["hostname"]
-    if before == wish and not params["force"]:
-        return machine_runner.Plan(before, wish, None, {"machine": {"id": listed["id"], "pool": listed["pool"], "status": "ready", "ttl_seconds": None}})
+    if before.get("hostname", "").startswith(desired["hostname"] + "."):  # a gateway on a tailnet adds the suffix
+        before["hostname"] = desired["hostname"]
+    if before == desired and not params["force"]:
+        return machine_runner.Plan(before, desired, None, {"machine": {"id": listed["id"], "pool": listed["pool"], "status": "ready", "ttl_seconds": None}})
 
     def apply():
         state = client.register(payload)
         return {"machine": {"id": payload["machine_id"], "pool": payload["pool_name"], "status": state.status, "ttl_seconds": state.ttl_seconds}}
 
     expected = {"id": payload["machine_id"], "pool": payload["pool_name"], "status": "registered", "ttl_seconds": None}
-    return machine_runner.Plan(before, dict(wish, status="registered"), apply, {"machine": expected})
+    return machine_runner.Plan(before, dict(desired, status="registered"), apply, {"machine": expected})
 
 
 def main():

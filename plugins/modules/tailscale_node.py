@@ -26,7 +26,7 @@ attributes:
     description: Shows the node's state and settings before and after.
   idempotent:
     support: full
-    description: A node that is as wished is left alone.
+    description: A node that is as desired is left alone.
 options:
   state:
     description:
@@ -60,7 +60,7 @@ options:
     description: Whether the tailnet's DNS settings become this host's. Left as it is by default.
     type: bool
   force_reauth:
-    description: Whether a login at another control server, or with other tags, is given up for the wished one. The old one is kept until the new one works.
+    description: Whether a login at another control server, or with other tags, is given up for the desired one. The old one is kept until the new one works.
     type: bool
     default: false
   seen_addresses:
@@ -135,38 +135,40 @@ def refuse(module, problem, **more):
 RESTART = ["systemctl", "restart", "tailscaled.service"]
 
 
-def commands(program, plan, wish, before):
+def commands(program, plan, desired, before):
     """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the key.
 
     before: the flags that undo the settings.
     """
     path = program.path
     if plan.action == "move":
-        login = [path, "login", "--auth-key=file:{key}", "--timeout=%ds" % wish["timeout_seconds"]] + login_flags(wish)
+        login = [path, "login", "--auth-key=file:{key}", "--timeout=%ds" % desired["timeout_seconds"]] + login_flags(desired)
         profile = program.profile()
         return [login, RESTART], [[path, "switch", profile]], [[path, "switch", "remove", profile]]
     return [[path, "set"] + tailnet.flags(plan.settings)], [[path, "set"] + tailnet.flags(before)], []
 
 
-def login_flags(wish):
-    """Return the flags of a login: what is wished, and the server."""
-    found = {"login-server": wish["login_server"] or tailnet.TAILSCALE_SERVERS[-1]}
-    found.update({name: wish[name.replace("-", "_")] for name in ("hostname", "accept-routes", "accept-dns") if wish[name.replace("-", "_")] not in (None, "")})
-    if wish["tags"]:
-        found["advertise-tags"] = ",".join(sorted(wish["tags"]))
+def login_flags(desired):
+    """Return the flags of a login: what is desired, and the server."""
+    found = {"login-server": desired["login_server"] or tailnet.TAILSCALE_SERVERS[-1]}
+    found.update(
+        {name: desired[name.replace("-", "_")] for name in ("hostname", "accept-routes", "accept-dns") if desired[name.replace("-", "_")] not in (None, "")}
+    )
+    if desired["tags"]:
+        found["advertise-tags"] = ",".join(sorted(desired["tags"]))
     return tailnet.flags(found)
 
 
-def apply(program, plan, wish, key):
+def apply(program, plan, desired, key):
     """Do what the plan says."""
     if plan.action == "resume":
-        program.resume(wish["timeout_seconds"])
+        program.resume(desired["timeout_seconds"])
     elif plan.action == "login":
-        program.login("up", key, login_flags(wish), wish["timeout_seconds"])
+        program.login("up", key, login_flags(desired), desired["timeout_seconds"])
     elif plan.action == "move":
         before = program.profile()
         try:
-            program.login("login", key, login_flags(wish), wish["timeout_seconds"])
+            program.login("login", key, login_flags(desired), desired["timeout_seconds"])
         except tailscale.Failed:
             program.run("switch", before)
             raise
@@ -188,17 +190,17 @@ def online(program, timeout_seconds, name):
         time.sleep(0.5)
 
 
-def confirmed(module, wish):
+def confirmed(module, desired):
     """Confirm a detached step of an earlier call, if there is one. Fail if it was undone."""
     if not tailscale.stage() or module.check_mode:
         return False
     tailscale.forget_dead(module)
     if not tailscale.stage():
         return False
-    last, log = tailscale.confirm(wish["timeout_seconds"])
+    last, log = tailscale.confirm(desired["timeout_seconds"])
     if last == "confirmed":
         return True
-    found = {"reverted": "no new connection within %d s, and it was undone" % wish["timeout_seconds"], "failed": "a failure, and it was undone: %s" % log}
+    found = {"reverted": "no new connection within %d s, and it was undone" % desired["timeout_seconds"], "failed": "a failure, and it was undone: %s" % log}
     module.fail_json(
         msg="tailnet: expected a detached change to succeed, found %s. Ansible came in over this tailnet: connect by another address." % found.get(last, last),
         code="reverted",
@@ -250,28 +252,28 @@ def main():
     )
     turn.take(module)
     program = tailscale.Program(module)
-    wish = dict(module.params, has_key=bool(module.params["auth_key"]))
+    desired = dict(module.params, has_key=bool(module.params["auth_key"]))
     if module.params["state"] == "absent":
         leave(module, program, *program.read(5))
-    was_pending = confirmed(module, wish)
+    was_pending = confirmed(module, desired)
     status, prefs = program.read(tailscale.SETTLE_SECONDS)
     if status is None:
         if module.check_mode:
             module.exit_json(changed=True, actions=["login"], pending=False, node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""})
         text = "tailnet: expected an answer of tailscaled, found none%s. Check: systemctl status tailscaled"
         module.fail_json(msg=text % last_words(module), code="stopped")
-    restarted = tailnet.forgotten(status, wish["seen_addresses"]) and not tailscale.over_tailnet()
+    restarted = tailnet.forgotten(status, desired["seen_addresses"]) and not tailscale.over_tailnet()
     if restarted and not module.check_mode:
         module.run_command(["systemctl", "restart", "tailscaled.service"], check_rc=True)
         status, prefs = program.read(tailscale.SETTLE_SECONDS)
-    plan = tailnet.plan(status, prefs, wish)
+    plan = tailnet.plan(status, prefs, desired)
     before = tailnet.node(status, prefs)
     if plan.problem:
         refuse(module, plan.problem, node=before)
     try:
-        finish(module, program, plan, wish, before, prefs, was_pending, ["restart"] if restarted else [])
+        finish(module, program, plan, desired, before, prefs, was_pending, ["restart"] if restarted else [])
     except tailscale.Failed as error:
-        module.fail_json(msg=explain(str(error), wish), code="refused", node=before)
+        module.fail_json(msg=explain(str(error), desired), code="refused", node=before)
 
 
 def last_words(module):
@@ -288,7 +290,7 @@ def last_words(module):
 SERVER_BROKE = "INTERNAL_ERROR; received from peer"
 
 
-def explain(text, wish):
+def explain(text, desired):
     """Return what a failed login means."""
     if tailscale.TAGS_REFUSED in text:
         remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
@@ -297,36 +299,36 @@ def explain(text, wish):
     elif "auth" in text.lower() and ("key" in text.lower() or "invalid" in text.lower()):
         remedy = "Make a new auth key at the control server: this one is wrong, used up or expired."
     else:
-        remedy = "Check tailscale_login_server (%s) and the network path to it." % (wish["login_server"] or tailnet.TAILSCALE_SERVERS[-1])
+        remedy = "Check tailscale_login_server (%s) and the network path to it." % (desired["login_server"] or tailnet.TAILSCALE_SERVERS[-1])
     return "tailnet: expected a login, found: %s. %s" % (text, remedy)
 
 
-def finish(module, program, plan, wish, before, prefs, was_pending, actions):
+def finish(module, program, plan, desired, before, prefs, was_pending, actions):
     """Do the plan, see that it worked, and end the module. actions: what was done before."""
     actions = actions + ([plan.action] if plan.action else []) + (["set " + " ".join(sorted(plan.settings))] if plan.settings else [])
     after = ", ".join(["Running"] + tailnet.flags(plan.settings)) if actions else before["state"]
     diff = {"before": "%s\n" % before["state"], "after": "%s\n" % after}
     if module.check_mode:
         module.exit_json(changed=bool(actions), actions=actions, pending=False, node=before, diff=diff)
-    key = tailnet.key_text(module.params["auth_key"]) if wish["has_key"] else ""
+    key = tailnet.key_text(module.params["auth_key"]) if desired["has_key"] else ""
     if (plan.action == "move" or plan.settings and plan.action is None) and tailscale.over_tailnet():
         names = {"hostname": "Hostname", "accept-routes": "RouteAll", "accept-dns": "CorpDNS"}
-        parts = commands(program, plan, wish, {flag: prefs.get(names[flag]) for flag in plan.settings})
-        tailscale.detach(module, *parts, seconds=wish["timeout_seconds"], key=key or None)
+        parts = commands(program, plan, desired, {flag: prefs.get(names[flag]) for flag in plan.settings})
+        tailscale.detach(module, *parts, seconds=desired["timeout_seconds"], key=key or None)
         module.exit_json(changed=True, actions=actions, pending=True, node=before, diff=diff)
-    apply(program, plan, wish, key)
-    status, prefs = online(program, wish["timeout_seconds"], wish["hostname"] if actions else "")
+    apply(program, plan, desired, key)
+    status, prefs = online(program, desired["timeout_seconds"], desired["hostname"] if actions else "")
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
         secretfiles.write(tailscale.JOINED, "%s %s %d\n" % (found["login_server"], found["address"], time.time()), 0o644)
     if found["state"] != "Running" or not found["online"]:
         module.fail_json(
             msg="tailnet: expected the node online within %d s, found %s, %s. Check: tailscale status; journalctl -u tailscaled"
-            % (wish["timeout_seconds"], found["state"], "; ".join(found.get("health") or []) or "not online"),
+            % (desired["timeout_seconds"], found["state"], "; ".join(found.get("health") or []) or "not online"),
             code="offline",
             node=found,
         )
-    problem = tailnet.name_problem(status, prefs, wish["hostname"]) or tailnet.not_granted(status, wish)
+    problem = tailnet.name_problem(status, prefs, desired["hostname"]) or tailnet.not_granted(status, desired)
     if problem:
         refuse(module, problem, node=found)
     module.exit_json(changed=bool(actions) or was_pending, actions=actions, pending=False, node=found, diff=diff)

@@ -160,7 +160,7 @@ PROBES = dict(tunnel.PROBES, V03=tailnet.node, **dict(machine.PROBES, **dict(pla
 Probe = namedtuple("Probe", "id timeout_seconds")
 
 
-def look(params):
+def observe(params):
     """Return the observations of this worker."""
     identity = host.machine_fact()
     config = dict(params, machine_id=identity.get("machine_id", ""), pool=identity.get("pool", ""), provider=identity.get("provider", "generic"))
@@ -201,7 +201,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **look(module.params))
+    module.exit_json(changed=False, **observe(module.params))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ JOINED = {"gpu_count": int, "owner": str, "target_port": int, "nodeport": int, "
 PREFLIGHT = {
     "architecture": str, "system": str, "system_family": str, "system_base": str, "manager": str, "agent_python": str,
     "agent_python_package": str, "memory_mib": int, "gpu_pci_count": int,
-    "machine": dict, "ways": list, "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
+    "machine": dict, "connections": list, "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
     "host_id": str, "copied": bool, "agent_quiet_seconds": float,
 }  # fmt: skip
 

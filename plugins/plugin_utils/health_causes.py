@@ -187,7 +187,7 @@ def _of_hosts(reason: tuple, results: list, ad_hoc: str) -> Cause:
             "host": "",
             "command": command,
             "prose": prose,
-            "mends": False,
+            "remediates": False,
         },
         heal="",
         docs="",

@@ -58,7 +58,7 @@ def table(results, causes=None, compared=health_history.FIRST):
 
 def _cause_lines(cause: health_causes.Cause, note: str) -> List[str]:
     """Return one cause as lines for a terminal."""
-    terms = [("what", cause.expected), ("cause", cause.cause), ("found", cause.found), ("do", told(cause.remedy, cause.hosts))]
+    terms = [("what", cause.expected), ("cause", cause.cause), ("found", cause.found), ("do", describe(cause.remedy, cause.hosts))]
     lines = [f"{cause.label}  {names(cause.hosts)}{f'  ({note})' if note else ''}"]
     lines += [f"  {name:<7} {text}" for name, text in terms if text]
     lines += [f"          ({cause.heal})"] if cause.heal else []
@@ -71,7 +71,7 @@ def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
     found = {}
     for result in results:
         roots = [verdict for verdict in result["verdicts"] if verdict["root"] and verdict["status"] == "fail"]
-        lines = [f"{root['id']} {root['cause']}; {told(root['remedy'], [result['host']])}" for root in roots]
+        lines = [f"{root['id']} {root['cause']}; {describe(root['remedy'], [result['host']])}" for root in roots]
         if not lines and result["outcome"] != "healthy":
             lines = [f"{result['outcome']}: {' '.join(result['message'].split()) or 'see the report'}"]
         if lines:
@@ -79,7 +79,7 @@ def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
     return dict(list(found.items())[:limit])
 
 
-def told(remedy, hosts):
+def describe(remedy, hosts):
     """Return a filled remedy for all of its hosts in one line."""
     return remedies.text(remedy, names(hosts) if remedy.get("where") == remedies.WORKER else "")
 

@@ -206,7 +206,7 @@ def required(given: Mapping) -> list[dict]:
         found.append(preflight.problem("beta9_gateway_url", "a URL like http://gateway.example.com:31994", "nothing", remedy))
     if given.get("token") is False:
         remedy = (
-            "Give a cluster admin's token in one of three ways: environment variable BETA9_TOKEN, a file named by beta9_admin_token_file, "
+            "Give a cluster admin's token by one of: environment variable BETA9_TOKEN, a file named by beta9_admin_token_file, "
             "or beta9_admin_token from a vault. 'beta9 token list' shows the tokens."
         )
         found.append(preflight.problem("admin token", "a cluster admin's token", "none", remedy))

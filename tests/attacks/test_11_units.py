@@ -1,4 +1,4 @@
-"""What a process that was taken over can do to its host, and a mirror of k3s that anybody on the way may be."""
+"""What a process that was taken over can do to its host, and a mirror of k3s that anybody on the network path may be."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_reloaded_credentials_are_the_service_s_alone(ready):
 
 def test_k3s_from_a_mirror_without_tls_is_refused_unless_it_is_pinned_or_wished_for(ready, tmp_path):
     base = {"version": "v1.36.2+k3s1", "artifact_url": "http://127.0.0.1:9"}
-    cases = {"bare": {}, "pinned": {"binary_sha256": "0" * 64}, "wished": {"insecure_mirror": True}}
+    cases = {"bare": {}, "pinned": {"binary_sha256": "0" * 64}, "desired": {"insecure_mirror": True}}
     play = tmp_path / "play.yml"
     tasks = "".join("    - beta9.workers.k3s_preflight: %s\n      register: r_%s\n" % (json.dumps(dict(base, **more)), name) for name, more in cases.items())
     tasks += "".join('    - debug: {msg: \'%s {{ r_%s.problems | map(attribute="expected") | join(";") }} END\'}\n' % (name, name) for name in cases)
@@ -69,4 +69,4 @@ def test_k3s_from_a_mirror_without_tls_is_refused_unless_it_is_pinned_or_wished_
     text = " ".join(output.split())
     said = {name: text[text.index("msg: " + name if "msg: " + name in text else name + " ") :].partition(" END")[0] for name in cases}
     assert "https, or a checksum" in said["bare"], output
-    assert "https, or a checksum" not in said["pinned"] + said["wished"], output
+    assert "https, or a checksum" not in said["pinned"] + said["desired"], output

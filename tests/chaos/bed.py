@@ -1,4 +1,4 @@
-"""The hosts of the chaos, the ways to act on them, and the look from outside: the gateway's own log and Redis, never the product."""
+"""The hosts of the chaos, how to act on them, and the look from outside: the gateway's own log and Redis, never the product."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class Bed:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def forget(self):
-        """Start the gateway's log anew."""
+        """Truncate the gateway's log."""
         self.sh(self.gateway, ": > /var/log/beta9-gateway-double.log")
 
     def records(self):

@@ -35,7 +35,7 @@ class Chaos(NamedTuple):
     sample: bool = False
 
 
-# -- the gateway and the way there --
+# -- the gateway and the connection to it --
 
 
 def service(verb, name="beta9-gateway-double"):
@@ -64,7 +64,7 @@ def cut(bed):
     bed.net(bed.worker, "ip route add blackhole %s/32" % gateway_address(bed))
 
 
-def mend(bed):
+def restore(bed):
     bed.net(bed.worker, "ip route del blackhole %s/32" % gateway_address(bed))
 
 
@@ -246,7 +246,7 @@ ALL = [
     Chaos("Redis stopped for 20 s", service("stop", "redis-server"), service("start", "redis-server"), 20, all_hosts=True),
     Chaos("tunnel's ssh killed -9", on_worker("pkill -9 -u beta9-tunnel -x ssh"), sample=True),
     Chaos("tunnel's autossh killed -9", on_worker("systemctl kill -s KILL --kill-whom=main beta9-tunnel")),
-    Chaos("route dropped for 60 s", cut, mend, 60, within=30),
+    Chaos("route dropped for 60 s", cut, restore, 60, within=30),
     Chaos("30 % of packets lost for 60 s", lose, keep, 60, within=30),
     gateway_says("answers 500", answer(500, '{"message": "Internal Server Error"}')),
     gateway_says("answers 502 with a page", answer(502, "<html>Bad Gateway</html>")),

@@ -20,7 +20,7 @@ BIN = pathlib.Path(sys.executable).parent
 
 
 class Testbed:
-    """The hosts, and the ways to act on them and to look at them that do not go through the product."""
+    """The hosts, and how to act on them and to look at them that do not go through the product."""
 
     __test__ = False
     workers = (NAME + "-worker1", NAME + "-worker2")

@@ -74,7 +74,7 @@ def test_readme(testbed, clone):
     assert clone(copy)[0] == 0
     clone.fill_in()
     status, output = clone("set -e\n" + onboard)
-    assert status == 0 and "Nothing is in the way of onboard_worker.yml on gpu-01, gpu-02" in output
+    assert status == 0 and "Nothing prevents onboard_worker.yml on gpu-01, gpu-02" in output
     assert len(re.findall(r"gpu-0\d +\w{8} +gpu +ready", output)) == 2, output
     assert testbed.machines() == {testbed.machine_id(worker): "ready" for worker in testbed.workers}
     testbed.sh(testbed.workers[0], "systemctl stop beta9-tunnel")

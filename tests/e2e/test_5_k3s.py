@@ -37,10 +37,10 @@ printf '#!/bin/sh\\n# TEST DOUBLE\\n' > /usr/bin/nvidia-container-runtime; chmod
 REQUEST = """
 import json, ssl, sys, urllib.error, urllib.request
 context = ssl._create_unverified_context()  # as the gateway does
-for wish in json.load(sys.stdin):
-    request = urllib.request.Request("https://%s:6443%s" % (wish["address"], wish["path"]), method=wish["method"])
-    request.add_header("Authorization", "Bearer " + wish["token"])
-    data = json.dumps(wish["body"]).encode() if wish["body"] else None
+for desired in json.load(sys.stdin):
+    request = urllib.request.Request("https://%s:6443%s" % (desired["address"], desired["path"]), method=desired["method"])
+    request.add_header("Authorization", "Bearer " + desired["token"])
+    data = json.dumps(desired["body"]).encode() if desired["body"] else None
     try:
         answer = urllib.request.urlopen(request, data, context=context, timeout=10)
     except urllib.error.HTTPError as error:
@@ -80,7 +80,7 @@ class Cluster:
 
     def settings(self, version=OLD, **variables):
         """Return the variables of a run."""
-        wish = {
+        desired = {
             "beta9_k3s": True,
             "beta9_nvidia": False,
             "k3s_version": version,
@@ -88,7 +88,7 @@ class Cluster:
             "k3s_insecure_mirror": True,
             "k3s_min_disk_mib": 50,
         }
-        return {**wish, "k3s_wait_seconds": 60, "k3s_gpu_wait_seconds": 40, **variables}
+        return {**desired, "k3s_wait_seconds": 60, "k3s_gpu_wait_seconds": 40, **variables}
 
     def onboard(self, *arguments, **variables):
         """Run the playbook with k3s on."""
@@ -114,7 +114,7 @@ class Cluster:
                 words[name] += " " + problem
         return status, output, words, recap(output)
 
-    def look(self, worker):
+    def inspect(self, worker):
         """Return (version of the program, version that the node tells, what k3s runs as, files that wait for verification)."""
         return self.bed.sh(
             worker,
@@ -142,9 +142,9 @@ class Cluster:
     def ask_all(self, worker, requests):
         """Return [(status, document)]: asked on the gateway's host, through the tunnel, with the token that the worker registered."""
         fixed = {"address": self.address(worker), "token": self.token(worker)}
-        wishes = [dict(fixed, method=method, path=path, body=body) for method, path, body in requests]
+        asked = [dict(fixed, method=method, path=path, body=body) for method, path, body in requests]
         command = ["podman", "exec", "-i", self.bed.gateway, "python3", "-c", REQUEST]
-        done = subprocess.run(command, input=json.dumps(wishes), capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -311,14 +311,14 @@ for name in sys.argv[1:]:
 
 
 def test_second_run_changes_nothing_and_needs_no_site(cluster):
-    before = [cluster.look(worker) for worker in cluster.bed.workers]
+    before = [cluster.inspect(worker) for worker in cluster.bed.workers]
     cluster.bed.sh(cluster.bed.gateway, "systemctl stop k3s-site")
     try:
         status, output = cluster.onboard("--diff")
     finally:
         cluster.serve()
     assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
-    assert [cluster.look(worker) for worker in cluster.bed.workers] == before
+    assert [cluster.inspect(worker) for worker in cluster.bed.workers] == before
 
 
 def test_token_is_nowhere_but_in_its_file(cluster):
@@ -359,7 +359,7 @@ REFUSED = {
 @pytest.mark.long
 def test_refused_before_anything_changes(cluster):
     """One host under many names, each with its own mistake. The other host's port is taken, then its k3s is somebody else's."""
-    state = cluster.look(cluster.first)
+    state = cluster.inspect(cluster.first)
     hosts = {name: (cluster.first, dict({"version": NEW}, **variables)) for name, (variables, _message) in REFUSED.items()}
     cluster.bed.sh(cluster.second, "systemctl stop k3s; systemd-run -q --unit squatter python3 -m http.server 6443; sleep 0.7")
     try:
@@ -375,7 +375,7 @@ def test_refused_before_anything_changes(cluster):
     assert re.search(r"port 6443: expected free, or held by k3s, found python3 \(pid \d+\)", words["port"]), words["port"]
     assert "k3s.service of another origin" in foreign["foreign"], foreign
     assert re.search(r"Remove k3s\] \*+\nok:", left), left
-    assert cluster.look(cluster.first) == state
+    assert cluster.inspect(cluster.first) == state
 
 
 @pytest.mark.long
@@ -383,30 +383,30 @@ def test_bad_downloads_and_full_disks_leave_the_old_version(cluster):
     """No room beside the program; none to keep program and database aside; a program that is not what its checksum says; half of one."""
     status, output, _words, _recap = cluster.role({"again": (cluster.second, {})})
     assert status == 0, output
-    before = cluster.look(cluster.second)
+    before = cluster.inspect(cluster.second)
     small = "mkdir -p /small; mount -t tmpfs -o size=%s none /small; cp -a %s/* /small/; mount --bind /small %s"
     cluster.bed.sh(cluster.second, small % ("320k", "/usr/local/bin", "/usr/local/bin"))
     cluster.bed.sh(cluster.first, small % ("200k", "/var/lib/beta9-k3s", "/var/lib/beta9-k3s"))
     try:
         _status, output, words, _recap = cluster.role({"aside": (cluster.first, {"version": NEW}), "beside": (cluster.second, {"version": NEW})})
-        assert cluster.look(cluster.second) == before
-        wait_for(lambda: cluster.look(cluster.first)[:2] == [OLD, OLD])
+        assert cluster.inspect(cluster.second) == before
+        wait_for(lambda: cluster.inspect(cluster.first)[:2] == [OLD, OLD])
     finally:
         cluster.bed.sh(cluster.second, "umount /usr/local/bin; umount /small")
         cluster.bed.sh(cluster.first, "umount /var/lib/beta9-k3s; umount /small")
     for name in ("aside", "beside"):
         assert "No space left on device" in words[name] and "Free some space" in words[name], output
     assert "%s goes on running" % OLD in words["aside"]
-    states = {worker: cluster.look(worker) for worker in cluster.bed.workers}
+    states = {worker: cluster.inspect(worker) for worker in cluster.bed.workers}
     bad = (("damaged", cluster.first), ("cut", cluster.second))
-    wish = {name: (worker, {"version": NEW, "k3s_artifact_url": cluster.site + "/" + name}) for name, worker in bad}
-    wish.update(gpus=(cluster.first, {"k3s_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"k3s_gpus": 1}))
-    words = cluster.role(wish)[2]
+    desired = {name: (worker, {"version": NEW, "k3s_artifact_url": cluster.site + "/" + name}) for name, worker in bad}
+    desired.update(gpus=(cluster.first, {"k3s_gpus": 3, "k3s_gpu_wait_seconds": 1}), runtime=(cluster.second, {"k3s_gpus": 1}))
+    words = cluster.role(desired)[2]
     assert re.search(r"expected SHA-256 [0-9a-f]{64}, found [0-9a-f]{64}", words["damaged"]), words
     assert "the transfer ended early" in words["cut"], words
     assert "expected 3 allocatable nvidia.com/gpu within 1 s, found: 2 GPUs are allocatable" in words["gpus"], words
     assert "expected the NVIDIA container runtime in containerd's configuration" in words["runtime"], words
-    assert {worker: cluster.look(worker) for worker in cluster.bed.workers} == states
+    assert {worker: cluster.inspect(worker) for worker in cluster.bed.workers} == states
 
 
 @pytest.mark.long
@@ -414,10 +414,10 @@ def test_upgrade(cluster):
     """One host is upgraded; the other gets another choice of rights. Then the first is left alone, and the second gets its old rights."""
     before = cluster.token(cluster.first)
     assert cluster.ask(cluster.second, "GET", "/api/v1/nodes")[0] == 403
-    wish = {"upgrade": (cluster.first, {"version": NEW}), "rights": (cluster.second, {"beta9_k3s_rbac": "cluster-admin"})}
-    status, output, _words, _recap = cluster.role(wish)
+    desired = {"upgrade": (cluster.first, {"version": NEW}), "rights": (cluster.second, {"beta9_k3s_rbac": "cluster-admin"})}
+    status, output, _words, _recap = cluster.role(desired)
     assert status == 0, output
-    assert cluster.look(cluster.first)[:2] == [NEW, NEW]
+    assert cluster.inspect(cluster.first)[:2] == [NEW, NEW]
     assert cluster.token(cluster.first) == before and cluster.ask(cluster.first, "GET", "/api/v1/namespaces/default/pods")[0] == 200
     assert cluster.bed.sh(cluster.first, "ls /var/lib/beta9-k3s") == "installed.json"
     wait_for(lambda: cluster.ask(cluster.second, "GET", "/api/v1/nodes")[0] == 200)
@@ -444,13 +444,13 @@ python3 -c 'import urllib.request as u; open("/usr/local/bin/k3s", "wb").write(u
 def test_upgrade_that_fails_is_taken_back(cluster):
     """On one host in one run; on the other the run was killed when the new program was in place, and the next one decides."""
     cluster.bed.sh(cluster.second, KILLED % (OLD, cluster.site, BROKEN.replace("+", "%2B")))
-    wish = {"version": BROKEN, "k3s_wait_seconds": 15}
-    status, output, words, _recap = cluster.role({"whole": (cluster.first, wish), "killed": (cluster.second, wish)})
+    desired = {"version": BROKEN, "k3s_wait_seconds": 15}
+    status, output, words, _recap = cluster.role({"whole": (cluster.first, desired), "killed": (cluster.second, desired)})
     assert status != 0
     for name, worker, version in (("whole", cluster.first, NEW), ("killed", cluster.second, OLD)):
         assert "poststarthook/rbac/bootstrap-roles" in words[name], output
         assert "Went back to %s with its database and settings, which is Ready" % version in words[name], output
-        assert cluster.look(worker)[:2] == [version, version]
+        assert cluster.inspect(worker)[:2] == [version, version]
         assert cluster.ask(worker, "GET", "/apis/batch/v1/namespaces/default/jobs")[0] == 200
     status, output, _words, table = cluster.role({"whole": (cluster.first, {"version": NEW}), "killed": (cluster.second, {})})
     assert status == 0 and table["whole"]["changed"] == 0, output
@@ -466,7 +466,7 @@ def test_upgrade_whose_kubelet_does_not_start_is_taken_back(cluster):
     assert cluster.ask(cluster.first, "POST", jobs, job)[0] == 201
     status, output, words, _recap = cluster.role({"kubelet": (cluster.first, {"version": NO_KUBELET, "k3s_wait_seconds": 25})})
     assert status != 0 and "kubelet exited" in words["kubelet"] and "Went back to %s" % NEW in words["kubelet"], output
-    assert "which is Ready" in words["kubelet"] and cluster.look(cluster.first)[:2] == [NEW, NEW], output
+    assert "which is Ready" in words["kubelet"] and cluster.inspect(cluster.first)[:2] == [NEW, NEW], output
     assert cluster.token(cluster.first) == token and cluster.ask(cluster.first, "GET", jobs + "/kept")[0] == 200
     assert cluster.ask(cluster.first, "DELETE", jobs + "/kept")[0] == 200
     assert cluster.bed.sh(cluster.first, plugin) == "1"
@@ -503,11 +503,11 @@ def test_account_that_was_deleted_and_one_that_is_revoked(cluster):
 @pytest.mark.long
 def test_registries_and_pull_secrets(cluster):
     """Both are written where only root reads them, in use, and in no output; what is taken out of the variables is taken out of the cluster."""
-    wish = {
+    desired = {
         "k3s_registries": {"mirrors": {"docker.io": {"endpoint": ["https://mirror.example.com"]}}},
         "k3s_image_pull_secrets": [{"registry": "registry.example.com", "username": "puller", "password": "canary-pull-0123456789"}],
     }
-    status, output, _words, _table = cluster.role({"pull": (cluster.second, wish)}, "-vvv", "--diff")
+    status, output, _words, _table = cluster.role({"pull": (cluster.second, desired)}, "-vvv", "--diff")
     assert status == 0 and "canary-pull" not in output and "cHVsbGVyOmNhbmFye" not in output, output
     look = "stat -c '%a %U' /etc/rancher/k3s/registries.yaml /var/lib/rancher/k3s/server/manifests/beta9-pull-secret.yaml; "
     assert cluster.bed.sh(cluster.second, look).splitlines() == ["600 root", "600 root"]
@@ -515,7 +515,7 @@ def test_registries_and_pull_secrets(cluster):
     secret = "k3s kubectl get secret beta9-pull -n default -o json | grep -c dockerconfigjson; true"
     assert cluster.bed.sh(cluster.second, account) == "1"
     wait_for(lambda: cluster.bed.sh(cluster.second, secret) != "0")
-    status, output, _words, table = cluster.role({"pull": (cluster.second, wish)})
+    status, output, _words, table = cluster.role({"pull": (cluster.second, desired)})
     assert status == 0 and table["pull"]["changed"] == 0, output
     status, output, _words, _table = cluster.role({"pull": (cluster.second, {})})
     assert status == 0 and cluster.bed.sh(cluster.second, secret) == "0", output
@@ -544,7 +544,7 @@ def test_offboarding_drains_first_and_leaves_nothing(cluster):
     entry = {"machineId": bed.machine_id(worker), "poolName": "gpu", "status": "available", "activeContainers": [{"containerId": "c-1"}], "stubborn": True}
     bed.sh(bed.gateway, "redis-cli hset double:workers w-1 '%s'" % json.dumps(entry))
     status, output = bed.play("offboard_worker.yml", "-l", worker, "-e", "machine_drain_seconds=2")
-    assert status != 0 and "w-1 runs 1" in output and cluster.look(worker)[0] == OLD, output
+    assert status != 0 and "w-1 runs 1" in output and cluster.inspect(worker)[0] == OLD, output
     assert json.loads(bed.sh(bed.gateway, "redis-cli hget double:workers w-1"))["status"] == "disabled"
     bed.sh(bed.gateway, "redis-cli hset double:workers w-1 '%s'" % json.dumps(dict(entry, stubborn=False)))
     status, output = bed.play("offboard_worker.yml")
@@ -580,17 +580,17 @@ def test_hosts_without_internet_get_it_from_the_controller(cluster):
     (good / "plugin.tar").write_bytes(b"images of the plugin")
     images = [{"name": "plugin.tar", "sha256": hashlib.sha256(b"images of the plugin").hexdigest()}]
     offline = {"k3s_artifact_url": "http://127.0.0.1:9", "k3s_insecure_mirror": True, "beta9_gpus": 0, "beta9_hostname": "127.77.0.9"}
-    wish = (cluster.second, dict(offline, k3s_airgap_dir=str(good), k3s_extra_images=images))
+    desired = (cluster.second, dict(offline, k3s_airgap_dir=str(good), k3s_extra_images=images))
     bad = dict(offline, k3s_airgap_dir=str(SITE / "good" / BROKEN), version=BROKEN, k3s_wait_seconds=4)
-    status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)}, "--check", "--diff")
+    status, output, words, table = cluster.role({"good": desired, "never": (cluster.first, bad)}, "--check", "--diff")
     assert status == 0 and table["good"]["changed"] > 3, output
     assert cluster.bed.sh(cluster.second, "ls -d /usr/local/bin/k3s /var/lib/beta9-k3s /etc/rancher /var/lib/rancher /etc/beta9 2>/dev/null; true") == ""
-    status, output, words, _recap = cluster.role({"good": wish, "damaged": (cluster.first, dict(offline, k3s_airgap_dir=str(damaged)))})
+    status, output, words, _recap = cluster.role({"good": desired, "damaged": (cluster.first, dict(offline, k3s_airgap_dir=str(damaged)))})
     assert list(words) == ["damaged"] and re.search("k3s: expected SHA-256 [0-9a-f]{64}, found", words["damaged"]), output
     assert cluster.bed.sh(cluster.first, "ls -A /usr/local/bin | grep k3s; systemctl is-active k3s; true") == "inactive"
-    assert cluster.look(cluster.second)[:2] == [OLD, OLD]
+    assert cluster.inspect(cluster.second)[:2] == [OLD, OLD]
     assert cluster.bed.sh(cluster.second, "ls -A /var/lib/rancher/k3s/agent/images").split() == ["k3s-airgap-images-amd64.tar.zst", "plugin.tar"]
-    status, output, words, table = cluster.role({"good": wish, "never": (cluster.first, bad)})
+    status, output, words, table = cluster.role({"good": desired, "never": (cluster.first, bad)})
     assert list(words) == ["never"] and "expected the node to be Ready within 4 s" in words["never"] and "journalctl -u k3s" in words["never"], output
     assert table["good"]["changed"] == 0, output
     status, output = cluster.bed.play("offboard_worker.yml")

@@ -27,7 +27,7 @@ find /etc/apt /etc/modprobe.d /etc/cdi /var/lib/beta9 -type f 2>/dev/null | sort
 
 
 class Gpus:
-    """A host with GPUs on its bus, beside the testbed's own ways."""
+    """A host with GPUs on its bus, beside the testbed's own."""
 
     def __init__(self, bed, host, repository):
         self.bed, self.host, self.repository = bed, host, repository
@@ -298,7 +298,7 @@ def test_second_run_needs_no_network(host):
 
 @pytest.mark.long
 def test_working_driver_is_left_as_it_is(host):
-    """Another version is wished for, and nobody asked for an upgrade."""
+    """Another version is desired, and nobody asked for an upgrade."""
     status, output = host.play(nvidia_version=NEW)
     assert status == 0 and changed(output, host) == 0 and "driver 580.1.1 was installed from packages and is left as it is" in plain(output), output
 

@@ -81,10 +81,10 @@ exec /usr/bin/journalctl "$@"\\n' > /usr/local/sbin/journalctl
         """Run role nvidia."""
         return self.bed.play("tests/e2e/nvidia_role.yml", "-l", self.host, "-e", json.dumps(variables))
 
-    def look(self, folder, checks=tuple(CHECKS), **variables):
+    def check(self, folder, checks=tuple(CHECKS), **variables):
         """Return the host's entry of health.json."""
-        wish = {"health_check_directory": str(folder), "health_check_only": list(checks), "beta9_k3s": True}
-        _status, output = self.bed.play("health_check.yml", "-l", self.host, "-e", json.dumps(dict(wish, **variables)))
+        desired = {"health_check_directory": str(folder), "health_check_only": list(checks), "beta9_k3s": True}
+        _status, output = self.bed.play("health_check.yml", "-l", self.host, "-e", json.dumps(dict(desired, **variables)))
         path = folder / "health.json"
         assert path.exists(), output
         return json.loads(path.read_text())["hosts"][0]
@@ -198,7 +198,7 @@ def test_verdicts(gpu_host, tmp_path, gpus, script, variables, expected, root):
         gpu_host.bed.sh(gpu_host.bed.gateway, "redis-cli " + script.partition(" ")[2].format(key=key))
     else:
         gpu_host.sh(script)
-    entry = gpu_host.look(tmp_path, **variables)
+    entry = gpu_host.check(tmp_path, **variables)
     assert statuses(entry) == dict(GOOD, **expected), json.dumps(entry["verdicts"], indent=1)
     assert roots(entry) == root
 
@@ -217,7 +217,7 @@ def test_debians_own_packages_without_a_gpu(gpu_host, tmp_path):
         command -v nvidia-smi modinfo >/dev/null""")
     version = gpu_host.sh("dpkg-query --show --showformat='${Version}' libnvidia-ml1").partition("-")[0]
     try:
-        entry = gpu_host.look(tmp_path, ("U01", "U02", "U03", "U04", "U05"))
+        entry = gpu_host.check(tmp_path, ("U01", "U02", "U03", "U04", "U05"))
         assert statuses(entry) == {"U01": "pass", "U02": "fail:no_module", "U03": "blocked", "U04": "blocked", "U05": "fail"}, entry
         verdicts = {verdict["id"]: verdict for verdict in entry["verdicts"]}
         assert roots(entry) == ["U02"] and version in verdicts["U02"]["found"] and "Driver Not Loaded" in verdicts["U05"]["found"], entry
@@ -226,12 +226,12 @@ def test_debians_own_packages_without_a_gpu(gpu_host, tmp_path):
         assert status != 0 and "Unable to locate package linux-headers-" in plain, output  # this kernel is none of Debian's
 
         gpu_host.sh("mkdir -p /opt/module-double/nvidia; echo 400.1.1 > /opt/module-double/nvidia/version")
-        assert statuses(gpu_host.look(tmp_path, ("U01", "U02")))["U02"] == "fail:library"
+        assert statuses(gpu_host.check(tmp_path, ("U01", "U02")))["U02"] == "fail:library"
         status, output = gpu_host.role(nvidia_toolkit=False, nvidia_reboot="never")
         assert status == 0 and "reboot pending: the loaded driver is 400.1.1, the installed one %s" % version in output, output
 
         gpu_host.sh("echo %s > /opt/module-double/nvidia/version" % version)
-        entry = gpu_host.look(tmp_path, ("U01", "U02", "U03", "U04"))
+        entry = gpu_host.check(tmp_path, ("U01", "U02", "U03", "U04"))
         assert statuses(entry) == {"U01": "pass", "U02": "pass", "U03": "fail:driver", "U04": "blocked"}, entry
         status, output = gpu_host.role(nvidia_toolkit=False)
         plain = " ".join(output.split())
@@ -273,7 +273,7 @@ def test_acceptance_keeps_a_gpu_that_computes_wrongly_out_of_what_is_offered(gpu
     status, output = play("onboard_worker.yml", beta9_gpu_exclude_failed=True)
     assert status == 0 and "changed=0" in output, output
     # the host has two, one of which is left out on purpose
-    entry = gpu_host.look(tmp_path, ("U01", "U02", "U03", "U05", "U25"))
+    entry = gpu_host.check(tmp_path, ("U01", "U02", "U03", "U05", "U25"))
     assert statuses(entry) == dict.fromkeys(("U01", "U02", "U03", "U05", "U25"), "pass"), entry
     assert "1 failed and are not offered" in entry["verdicts"][-1]["found"]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must mend it by itself."""
+    """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must remediate it by itself."""
 
     name: str
     root: str

@@ -6,7 +6,7 @@ Each fault is tried in three settings:
     fresh          looked at within five seconds. An honest "unknown" will do there, "healthy" will not.
 
 Writes build/faults.json: {"faults": [{fault, setting, expected_root, reported_roots, wrong_roots, right, called_healthy, seconds, healed,
-remedy: {command, where, ran, mended}}], "commands": [...], "healthy": [...], "totals": {...}}. healed and mended are null where it was not
+remedy: {command, where, ran, remediated}}], "commands": [...], "healthy": [...], "totals": {...}}. healed and remediated are null where it was not
 tried, or where the report asks for a person.
 
     run.py [--only WORDS] [--settings quiet,fresh] [--every N] [--healthy N] [--commands] [--no-heal] [--keep]
@@ -37,14 +37,14 @@ from tests.faults.catalog import FAULTS, PAIRS
 
 SETTINGS = ("quiet", "after_trouble", "fresh")
 # The least that a run must reach, in shares of the rows
-BARS = {"right": 0.98, "remedies_ran": 1.0, "mended": 0.95}
+BARS = {"right": 0.98, "remedies_ran": 1.0, "remediated": 0.95}
 
 NAME = os.environ.get("B9_TESTBED", "b9f")
 STATE = ROOT / "build" / ("testbed-" + NAME)
 WORKER, OTHER, GATEWAY = NAME + "-worker1", NAME + "-worker2", NAME + "-gateway"
 REPORT = ROOT / "build" / "faults"
-# What mends shows nothing where it went well, also where a person has to do something before
-SILENT = {remedy.command for check in checks.CHECKS for _cause, remedy in check.causes.values() if remedy.mends}
+# What remediates shows nothing where it went well, also where a person has to do something before
+SILENT = {remedy.command for check in checks.CHECKS for _cause, remedy in check.causes.values() if remedy.remediates}
 K3S_TOKEN = "canary-k3s-token-0123456789"
 
 
@@ -258,19 +258,19 @@ def apply_remedy(bed, verdict, variables):
     """Paste the remedy of the root cause. Return the row's entry, and what is wrong with it in words."""
     remedy = verdict.get("remedy") or {}
     if not remedy.get("command"):
-        return {"command": "", "where": "", "ran": None, "mended": None}, ""
+        return {"command": "", "where": "", "ran": None, "remediated": None}, ""
     status, output = paste(bed, remedy)
     # a program that is not there, a usage error and a hang are the command's fault; else it may well say that something is broken
-    ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["mends"])
-    ran = ran and (remedy["command"] in SILENT or remedy["mends"] or bool(output.strip()))
-    mended = None
+    ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["remediates"])
+    ran = ran and (remedy["command"] in SILENT or remedy["remediates"] or bool(output.strip()))
+    remediated = None
     # the bed's k3s is a stand-in that no playbook has installed, so none repairs it
     stand_in = verdict["id"].startswith("K") and remedy["where"] == "controller"
-    if remedy["mends"] and ran and not stand_in:
+    if remedy["remediates"] and ran and not stand_in:
         again, _verdicts, _seconds, _leaked = bed.check(dict(variables, health_check_wait_seconds=30))
-        mended = verdict["id"] not in again
-    problem = "" if ran and mended is not False else "%s: %s" % (status, output[-800:])
-    return {"command": remedy["command"], "where": remedy["where"], "ran": ran, "mended": mended}, problem
+        remediated = verdict["id"] not in again
+    problem = "" if ran and remediated is not False else "%s: %s" % (status, output[-800:])
+    return {"command": remedy["command"], "where": remedy["where"], "ran": ran, "remediated": remediated}, problem
 
 
 def heal(bed, variables):
@@ -303,7 +303,7 @@ def one(bed, name, expected, faults, setting, with_heal):
         "called_healthy": outcome == "healthy" and not set(expected) & set(roots),
         "seconds": round(seconds, 2),
         "healed": None,
-        "remedy": {"command": "", "where": "", "ran": None, "mended": None},
+        "remedy": {"command": "", "where": "", "ran": None, "remediated": None},
         "secret_shown": leaked,
     }
     unsure = setting == "fresh" and not roots and outcome == "unknown"
@@ -378,9 +378,9 @@ def share(rows, judge):
     return round(sum(known) / len(known), 4) if known else None
 
 
-def is_mended(rows, fault):
+def is_remediated(rows, fault):
     """Return whether the pasted remedy or heal_worker.yml ended a fault; None where neither was tried."""
-    tried = [entry for row in rows if row["fault"] == fault for entry in (row["remedy"]["mended"], row["healed"]) if entry is not None]
+    tried = [entry for row in rows if row["fault"] == fault for entry in (row["remedy"]["remediated"], row["healed"]) if entry is not None]
     return any(tried) if tried else None
 
 
@@ -411,7 +411,7 @@ def summed(rows, commands, wrong, healthy_runs):
             "right": share(rows, lambda row: row["right"]),
             "called_healthy": share(rows, lambda row: row["called_healthy"]),
             "remedies_ran": share(rows, lambda row: row["remedy"]["ran"]),
-            "mended": share(names, lambda name: is_mended(rows, name)),
+            "remediated": share(names, lambda name: is_remediated(rows, name)),
         },
     }
 
@@ -468,7 +468,9 @@ def main():
         remedy = row["remedy"]
         words = [row.get("code", ""), {True: "healed", False: "NOT HEALED", None: ""}[row["healed"]]]
         words += ["CALLED HEALTHY"] if row["called_healthy"] else []
-        words += ["remedy " + ("mended" if remedy["mended"] else "DID NOT MEND" if remedy["mended"] is False else "shown")] if remedy["ran"] else []
+        words += (
+            ["remedy " + ("remediated" if remedy["remediated"] else "DID NOT REMEDIATE" if remedy["remediated"] is False else "shown")] if remedy["ran"] else []
+        )
         words += ["REMEDY FAILED"] if remedy["ran"] is False else []
         line = (" ".join(filter(None, words)), row["seconds"])
         print("%-5s %-44s %-13s %-9s %s %s %.1f s" % (

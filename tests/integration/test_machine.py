@@ -29,11 +29,11 @@ def test_known_id_never_makes_another(gateway, run_module, admin, created):
 
 
 def test_delete_and_delete_again(gateway, run_module, admin, created):
-    wish = dict(admin, pool="gpu", machine_id=created["machine_id"], state="absent")
-    assert run_module("machine", check=True, **wish)["changed"] and gateway.state(created["machine_id"])
-    result = run_module("machine", **wish)
+    desired = dict(admin, pool="gpu", machine_id=created["machine_id"], state="absent")
+    assert run_module("machine", check=True, **desired)["changed"] and gateway.state(created["machine_id"])
+    result = run_module("machine", **desired)
     assert result["changed"] and not gateway.state(created["machine_id"]) and result["diff"]["after"] == {}
-    assert not run_module("machine", **wish)["changed"]
+    assert not run_module("machine", **desired)["changed"]
 
 
 @pytest.mark.parametrize("state", ["pending", "expired"])
@@ -42,13 +42,13 @@ def test_token_is_revoked_with_its_machine(gateway, run_module, admin, created, 
     if state == "expired":
         gateway.db.delete("provider:machine:generic:gpu:" + created["machine_id"])
     other = gateway.token("machine")
-    wish = dict(admin, pool="gpu", machine_id=created["machine_id"], state="absent", token_mark=protocol.token_mark(created["token"]))
-    result = run_module("machine", check=True, **wish)
+    desired = dict(admin, pool="gpu", machine_id=created["machine_id"], state="absent", token_mark=protocol.token_mark(created["token"]))
+    result = run_module("machine", check=True, **desired)
     assert result["changed"] and result["token_revoked"] and result["diff"]["before"]["token"] == "valid" and gateway.has_token(created["token"])
-    result = run_module("machine", **wish)
+    result = run_module("machine", **desired)
     assert result["changed"] and result["token_revoked"] and not gateway.has_token(created["token"]) and gateway.has_token(other)
     assert not any(secret in result["_raw"] for secret in (created["token"], other, gateway.admin_token))
-    again = run_module("machine", **wish)
+    again = run_module("machine", **desired)
     assert not again["changed"] and not again["token_revoked"]
 
 

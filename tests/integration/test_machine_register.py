@@ -37,11 +37,11 @@ def test_ready_machine_is_left_alone(gateway, run_module, ready):
 
 
 def test_changed_facts_register(gateway, run_module, ready):
-    wish = dict(FACTS, memory="32Gi")
-    checked = run_module("machine_register", check=True, **ready, **wish)
+    desired = dict(FACTS, memory="32Gi")
+    checked = run_module("machine_register", check=True, **ready, **desired)
     assert checked["changed"] and (checked["diff"]["before"]["memory_mib"], checked["diff"]["after"]["memory_mib"]) == (16384, 32768)
     assert gateway.state(ready["machine_id"])["status"] == "ready"
-    assert run_module("machine_register", **ready, **wish)["changed"] and gateway.state(ready["machine_id"])["memory"] == "32768"
+    assert run_module("machine_register", **ready, **desired)["changed"] and gateway.state(ready["machine_id"])["memory"] == "32768"
 
 
 def test_expired_state_registers_again_under_the_same_id(gateway, run_module, ready):
@@ -70,9 +70,9 @@ def test_suffix_of_the_tailnet_is_the_same_name(tmp_path, run_module):
     try:
         made = run_module("machine", pool="gpu", gateway_url=other.url, token=other.admin_token)
         worker = {"gateway_url": other.url, "token": made["registration_token"], "machine_id": made["machine"]["id"], "pool": "gpu"}
-        wish = dict(FACTS, hostname="w1")
-        assert run_module("machine_register", **worker, **wish)["changed"] and run_module("machine_keepalive", **worker)["changed"]
-        assert not run_module("machine_register", **worker, **wish)["changed"]
+        desired = dict(FACTS, hostname="w1")
+        assert run_module("machine_register", **worker, **desired)["changed"] and run_module("machine_keepalive", **worker)["changed"]
+        assert not run_module("machine_register", **worker, **desired)["changed"]
     finally:
         other.stop()
 

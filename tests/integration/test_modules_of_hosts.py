@@ -159,8 +159,8 @@ def test_check_mode_of_what_needs_other_things_first(run_module, tmp_path):
     assert not run_module("tunnel_peer", name="gpu-1", path=str(tmp_path / "none/keys"), state="absent")["changed"]
     if not os.path.exists("/usr/local/bin/k3s"):
         assert run_module("k3s_token", check=True)["changed"]
-        wished = run_module("k3s_install", check=True, version="v1.36.2+k3s1", artifact_url="https://h")
-        assert wished["changed"] and wished["previous"] == ""
+        desired = run_module("k3s_install", check=True, version="v1.36.2+k3s1", artifact_url="https://h")
+        assert desired["changed"] and desired["previous"] == ""
 
 
 def test_gateway_that_does_not_answer_here(run_module):

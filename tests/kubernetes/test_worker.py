@@ -188,7 +188,7 @@ def test_ready_means_this_start_of_this_version(cluster, host, monkeypatch, run_
     monkeypatch.setattr(k3s_ready, "unit_of", lambda _module: unit)
     monkeypatch.setattr(k3s_api, "node_name", lambda: "this-host")
     module = type("Module", (), {"run_command": staticmethod(_run_command)})()
-    assert k3s_ready.look(module)[0] == "the node this-host has not joined"
+    assert k3s_ready.inspect(module)[0] == "the node this-host has not joined"
     for name in ("this-host", "earlier"):
         cluster.make("/api/v1/nodes", {"metadata": {"name": name}})
     info = dict.fromkeys(("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeProxyVersion"), "any")
@@ -196,14 +196,14 @@ def test_ready_means_this_start_of_this_version(cluster, host, monkeypatch, run_
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status"}
     cluster.patch("/api/v1/nodes/this-host/status", {"status": {"nodeInfo": info, "conditions": [ready], "allocatable": {"nvidia.com/gpu": "2"}}})
     try:
-        found, known = k3s_ready.look(module, "v1.36.1+k3s1")
+        found, known = k3s_ready.inspect(module, "v1.36.1+k3s1")
         assert found == "the node reports version v1.36.0+k3s1" and known["gpus"] == 2 and known["others"] == ["earlier"]
-        assert "no heartbeat" in k3s_ready.look(module, "v1.36.0+k3s1")[0]
+        assert "no heartbeat" in k3s_ready.inspect(module, "v1.36.0+k3s1")[0]
         lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
         cluster.make(lease, {"metadata": {"name": "this-host"}, "spec": {"renewTime": _time(-30)}})
-        assert "no heartbeat" in k3s_ready.look(module)[0]
+        assert "no heartbeat" in k3s_ready.inspect(module)[0]
         cluster.patch(lease + "/this-host", {"spec": {"renewTime": _time(0)}})
-        assert k3s_ready.look(module, "v1.36.0+k3s1")[0] == ""
+        assert k3s_ready.inspect(module, "v1.36.0+k3s1")[0] == ""
         assert platform.node(Context({"k3s": True}))["code"] == "stale"
     finally:
         for name in ("this-host", "earlier"):

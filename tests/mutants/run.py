@@ -1,4 +1,4 @@
-"""make mutants [AREA=health NUMBER=30]: change the code in small ways, and see whether unit and integration tests notice.
+"""make mutants [AREA=health NUMBER=30]: make small changes to the code, and see whether unit and integration tests notice.
 
 Mutants made by hand stand in catalog.py: one small mistake each that a person could make and that would hurt. NUMBER more of each area are
 made from the syntax tree of its functions (a comparison turned round, an "and" for an "or", a number one higher, a negation left out, a value

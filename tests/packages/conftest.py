@@ -107,5 +107,5 @@ def driver(host):
 def repository(host, name="driver", **params):
     """Let the host use one of the repositories."""
     url = "http://127.0.0.1:8000"
-    wish = {"name": "beta9-nvidia-" + name, "url": f"{url}/{name}/", "signer_url": f"{url}/key.asc", "fingerprint": host.fingerprint}
-    return host.module("host_repository", **dict(wish, manager="dnf", **params))
+    desired = {"name": "beta9-nvidia-" + name, "url": f"{url}/{name}/", "signer_url": f"{url}/key.asc", "fingerprint": host.fingerprint}
+    return host.module("host_repository", **dict(desired, manager="dnf", **params))

@@ -15,8 +15,8 @@ LIBRARY = "nvidia-driver-cuda-libs"
 
 def install(host, stream="nvidia-driver:580-open", **params):
     """Ask for the driver as role nvidia does."""
-    wish = {"name": "nvidia-driver", "packages": OPEN, "branch": "580", "hold": NAMES, "hold_version": VERSIONS, "removable": NAMES}
-    return host.module("host_packages", manager="dnf", **dict(wish, stream=stream, **params))
+    desired = {"name": "nvidia-driver", "packages": OPEN, "branch": "580", "hold": NAMES, "hold_version": VERSIONS, "removable": NAMES}
+    return host.module("host_packages", manager="dnf", **dict(desired, stream=stream, **params))
 
 
 def test_first_installation_is_held_and_the_second_run_changes_nothing(driver):
@@ -138,8 +138,8 @@ def test_wrong_fingerprint_and_wrong_signature(host):
 @pytest.mark.long
 def test_repository_that_signs_its_index(host):
     assert repository(host, "toolkit", signed="index")["changed"]
-    wish = {"manager": "dnf", "name": "toolkit", "packages": ["nvidia-container-toolkit"], "version": "1.17.8", "hold": "nvidia-container"}
-    assert host.module("host_packages", **wish)["changed"] and host.versions() == {"nvidia-container-toolkit": "1.17.8"}
+    desired = {"manager": "dnf", "name": "toolkit", "packages": ["nvidia-container-toolkit"], "version": "1.17.8", "hold": "nvidia-container"}
+    assert host.module("host_packages", **desired)["changed"] and host.versions() == {"nvidia-container-toolkit": "1.17.8"}
     assert not repository(host, "toolkit", signed="index")["changed"]
     host.sh("cp -a /srv/rpm/toolkit /srv/rpm/tampered; sed -i 's/<revision>/<revision>9/' /srv/rpm/tampered/repodata/repomd.xml")
     found = repository(host, "tampered", signed="index")

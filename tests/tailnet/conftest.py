@@ -18,7 +18,7 @@ BIN = pathlib.Path(sys.executable).parent
 
 
 class Tailnet:
-    """The hosts, and the ways to act on them that do not go through the product."""
+    """The hosts, and how to act on them that do not go through the product."""
 
     gateway, worker, other = NAME + "-gateway", NAME + "-worker1", NAME + "-worker2"
 
@@ -75,12 +75,12 @@ class Tailnet:
         """Return a fresh auth key."""
         return self.do("tailnet.py", "key").strip()
 
-    def until(self, look, seconds=30):
-        """Wait until look() is true; return its last value."""
+    def until(self, probe, seconds=30):
+        """Wait until probe() is true; return its last value."""
         deadline = time.monotonic() + seconds
-        while not look() and time.monotonic() < deadline:
+        while not probe() and time.monotonic() < deadline:
             time.sleep(0.5)
-        return look()
+        return probe()
 
 
 @pytest.fixture(scope="session")

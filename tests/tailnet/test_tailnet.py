@@ -125,20 +125,20 @@ def test_failed_runs_leave_the_login_alone(tailnet):
 
 def test_login_with_tags_by_force(tailnet):
     tagged = json.loads(tailnet.sh(tailnet.gateway, "headscale preauthkeys create --reusable --expiration 1h --tags tag:gpu --output json"))["key"]
-    wish = {"tailscale_auth_key_file": "", "tailscale_auth_key": tagged, "tailscale_tags": ["tag:gpu"]}
-    status, output = tailnet.onboard(limit=tailnet.other, **wish)
+    desired = {"tailscale_auth_key_file": "", "tailscale_auth_key": tagged, "tailscale_tags": ["tag:gpu"]}
+    status, output = tailnet.onboard(limit=tailnet.other, **desired)
     assert status != 0 and "or set tailscale_force_reauth=true" in output
     # to headscale that is another node, and the old one still has the name
-    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **wish)
+    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **desired)
     assert status != 0 and "(offline) has that name" in output, output
     tailnet.sh(tailnet.gateway, "headscale nodes delete --force -i %s" % tailnet.nodes()[tailnet.other]["id"])
     new = next(entry for name, entry in tailnet.nodes().items() if name.startswith(tailnet.other))
     tailnet.sh(tailnet.gateway, "headscale nodes rename -i %s %s" % (new["id"], tailnet.other))
     assert tailnet.until(lambda: tailnet.node(tailnet.other)["Self"]["DNSName"].startswith(tailnet.other + "."))
-    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **wish)
+    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **desired)
     assert status == 0, output
     assert tailnet.node(tailnet.other)["Self"]["Tags"] == ["tag:gpu"]
-    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **wish)
+    status, output = tailnet.onboard(limit=tailnet.other, tailscale_force_reauth=True, **desired)
     assert status == 0 and re.findall(r"changed=(\d+)", output) == ["0"], output
     # without tags again: a headscale 0.28 crashes in the login (its issue 3241) until it has forgotten the node
     tailnet.sh(tailnet.other, "tailscale logout")

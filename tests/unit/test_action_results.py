@@ -132,8 +132,8 @@ def test_which_probes_run():
 def test_few_hosts_log_in_at_once(monkeypatch, hosts, login):
     asked: list[Any] = []
     monkeypatch.setattr(
-        worker_health.health_look,
-        "look",
+        worker_health.health_observe,
+        "observe",
         lambda _action, _module, arguments, _vars, seconds: asked.append((arguments, seconds)) or {},
     )
     found = action_of(worker_health.ActionModule, k3s="true", inventory={"pool": "gpu"}).run(

@@ -17,7 +17,7 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import claims, plain
 from tests.conftest import ROOT
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
-# Actions that run on the controller only, or through plugin_utils/health_look.py, which has the same door
+# Actions that run on the controller only, or through plugin_utils/health_observe.py, which has the same door
 OTHERS = {"check_verdict", "health_gate", "health_report", "host_step", "worker_health"}
 # Modules of ansible.builtin that do nothing on a host
 HARMLESS = "assert debug fail include_role include_tasks include_vars import_playbook import_role import_tasks meta pause set_fact set_stats".split()

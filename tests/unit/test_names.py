@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -66,11 +67,7 @@ def existing() -> set[str]:
 def sentences(path: pathlib.Path) -> list[str]:
     """Strings of a program that are more than a name: what people may read."""
     tree = ast.parse(path.read_text())
-    return [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
-    ]
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value]
 
 
 def unknown(text: str, existing: set[str]) -> list[str]:
@@ -80,9 +77,7 @@ def unknown(text: str, existing: set[str]) -> list[str]:
 
 def test_messages_name_variables_that_exist(existing):
     found = {
-        str(path.relative_to(ROOT)): names
-        for path in sorted((ROOT / "plugins").rglob("*.py"))
-        if (names := unknown("\n".join(sentences(path)), existing))
+        str(path.relative_to(ROOT)): names for path in sorted((ROOT / "plugins").rglob("*.py")) if (names := unknown("\n".join(sentences(path)), existing))
     }
     assert found == {}
 
@@ -99,3 +94,18 @@ def test_pages_name_variables_that_exist(existing):
 @pytest.mark.parametrize("wrong", ["autossh_local_port", "gateway_host_network", "beta9_hostnam"])
 def test_a_name_that_does_not_exist_is_found(existing, wrong):
     assert unknown(f"The port is taken. Set {wrong}, and run again.", existing) == [wrong]
+
+
+FOREIGN_WORDS = re.compile(r"\b(wish(es|ed)?|mend(s|ed|ing)?|anew)\b|\bin the way\b|\bon the way\b|\b_?look\(")
+
+
+def test_words_are_those_of_the_field():
+    """Identifiers, comments, messages and pages speak as the field does: desired, remediate, again, prevents."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    read = [
+        name
+        for name in tracked
+        if name.startswith(("plugins/", "roles/", "playbooks/", "agent_src/", "docs/", "README")) and name.endswith((".py", ".yml", ".j2", ".md"))
+    ]
+    found = {name: [found.group() for found in FOREIGN_WORDS.finditer((ROOT / name).read_text())] for name in read if (ROOT / name).is_file()}
+    assert {name: words for name, words in found.items() if words} == {}

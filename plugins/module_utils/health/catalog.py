@@ -69,7 +69,7 @@ HEALS = {
 }
 
 
-def says(code: str) -> str:
+def cause_of(code: str) -> str:
     """Return what a code of the gateway means: it is written down where answers are classified."""
     return protocol.CODES[code].cause
 
@@ -121,8 +121,8 @@ SSH_CAUSES = {
     ),
     "not_ssh": ("what answers at the gateway host's SSH port is not SSH", first("Correct autossh_gateway_port.", ONBOARD)),
     "stalled": (
-        "small packets get through to the gateway host and large ones do not: an MTU is too large on the way, and its ICMP messages are dropped",
-        inspect(WORKER, "ip link show up", "Lower the MTU of the worker's interface (1400 often fits), or let ICMP type 3 code 4 through on the way."),
+        "small packets get through to the gateway host and large ones do not: an MTU is too large on the path, and its ICMP messages are dropped",
+        inspect(WORKER, "ip link show up", "Lower the MTU of the worker's interface (1400 often fits), or let ICMP type 3 code 4 through on the path."),
     ),
     "cut": ("the connection to the gateway host is cut during the login", inspect(GATEWAY_HOST, SSHD_LOG)),
     "slow": (
@@ -359,10 +359,10 @@ CHECKS = (
         "Register, keepalive and every other call fail.",
         {
             "empty_reply": (
-                says("empty_reply"),
+                cause_of("empty_reply"),
                 inspect(CLUSTER, "{kubectl} get service beta9-gateway-nodeport", "The tunnel's target must be this port of the gateway host."),
             ),
-            "connection_reset": (says("connection_reset"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
+            "connection_reset": (cause_of("connection_reset"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
             "target_refused": (
                 "nothing listens at the tunnel's target on the gateway host",
                 inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Start the gateway, or correct the target in autossh_forwards."),
@@ -371,14 +371,14 @@ CHECKS = (
                 "the gateway host's sshd may not connect to the tunnel's target (SELinux, or a firewall of the host itself)",
                 inspect(GATEWAY_HOST, SSHD_LOG, "Check T09 tells whether it is SELinux."),
             ),
-            "gateway_unhealthy": (says("gateway_unhealthy"), inspect(CLUSTER, "{kubectl} get pods")),
+            "gateway_unhealthy": (cause_of("gateway_unhealthy"), inspect(CLUSTER, "{kubectl} get pods")),
             "not_gateway": (
-                says("not_gateway"),
+                cause_of("not_gateway"),
                 inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993)."),
             ),
-            "timeout": (says("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Check its load.")),
+            "timeout": (cause_of("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Check its load.")),
             "tls_failed": (
-                says("tls_failed"),
+                cause_of("tls_failed"),
                 first("Set beta9_worker_ca_path to the CA that signed it, or beta9_worker_client_cert if the gateway demands one.", ONBOARD),
             ),
             "gateway_unavailable": (
@@ -444,8 +444,8 @@ CHECKS = (
         "Registration and keepalive are refused.",
         {
             "missing": ("the machine's token is not on the host", ONBOARD),
-            "token_unknown": (says("token_unknown"), ONBOARD),
-            "token_wrong_type": (says("token_wrong_type"), ONBOARD),
+            "token_unknown": (cause_of("token_unknown"), ONBOARD),
+            "token_wrong_type": (cause_of("token_wrong_type"), ONBOARD),
             "": ("the gateway does not accept the machine's token", ONBOARD),
         },
         ("T04",),
@@ -484,7 +484,7 @@ CHECKS = (
         WORKER,
         "The machine does not get a state, and keepalives are refused.",
         {
-            "pool_unknown": (says("pool_unknown"), first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD)),
+            "pool_unknown": (cause_of("pool_unknown"), first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD)),
             "": ("the gateway refuses the registration", JOURNAL),
         },
         ("A01", "A03"),
@@ -501,7 +501,7 @@ CHECKS = (
         "The machine's state expires after five minutes.",
         {
             "machine_not_found": (
-                says("machine_not_found"),
+                cause_of("machine_not_found"),
                 REGISTER_AGAIN,
             ),
             "": ("the gateway refuses the keepalive", JOURNAL),
@@ -1339,7 +1339,7 @@ CHECKS = (
         "k3s.kernel",
         "The kernel has what k3s needs",
         WORKER,
-        "Pods fail in ways that are hard to understand.",
+        "Pods fail for reasons that are hard to understand.",
         {"": ("k3s check-config names missing kernel features", inspect(WORKER, "k3s check-config", "Boot a kernel with these features."))},
         ("K01",),
         component="k3s",

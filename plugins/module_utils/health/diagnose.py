@@ -19,7 +19,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import catalo
 
 TROUBLE = ("fail", "warn")
 READY = ("C02", "M01", "M02")  # the checks that see the machine ready
-# Nobody is healthy of whom nothing of one of these was seen to be well: the gateway's view, the agent, the way between both
+# Nobody is healthy of whom nothing of one of these was seen to be well: the gateway's view, the agent, the connection between both
 CHAIN = (READY, ("P01",), ("T03", "T04", "A01"))
 
 

@@ -32,12 +32,12 @@ PLACEHOLDERS = {
 
 
 class Remedy(NamedTuple):
-    """where: WORKER, GATEWAY_HOST, CONTROLLER or CLUSTER, "" without a command. mends: whether the command alone removes the cause."""
+    """where: WORKER, GATEWAY_HOST, CONTROLLER or CLUSTER, "" without a command. remediates: whether the command alone removes the cause."""
 
     where: str = ""
     command: str = ""
     prose: str = ""
-    mends: bool = False
+    remediates: bool = False
 
 
 def repair(where: str, command: str, prose: str = "") -> Remedy:
@@ -52,7 +52,7 @@ def inspect(where: str, command: str, prose: str = "") -> Remedy:
 
 def first(prose: str, remedy: Remedy) -> Remedy:
     """Return a remedy whose command helps only after a person did what the prose says."""
-    return remedy._replace(prose=prose, mends=False)
+    return remedy._replace(prose=prose, remediates=False)
 
 
 def person(prose: str) -> Remedy:
@@ -66,7 +66,7 @@ def placeholders(remedy: Remedy) -> set:
 
 
 def fill(remedy: Mapping, values: Mapping[str, str], places: Mapping[str, str]) -> Dict[str, object]:
-    """Return a remedy for one host: {"where", "host", "command", "prose", "mends"}.
+    """Return a remedy for one host: {"where", "host", "command", "prose", "remediates"}.
 
     remedy: Remedy as a mapping. values: PLACEHOLDERS of the host, quoted for a shell. places: the inventory's name of each place; one
     that has none stays "".

@@ -453,8 +453,8 @@ class GatewayDouble:
         workers = {name: json.loads(text) for name, text in self.store.db.hgetall("double:workers").items()}
         raise Answer(200, {"ok": True, "errMsg": "", "workers": [dict(worker, id=name) for name, worker in sorted(workers.items())]})
 
-    def change_worker(self, header, _query, wish):
-        worker_id, verb = wish
+    def change_worker(self, header, _query, desired):
+        worker_id, verb = desired
         self.admin_only(header)
         text = self.store.db.hget("double:workers", worker_id)
         if not text:

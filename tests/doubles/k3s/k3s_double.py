@@ -191,9 +191,9 @@ class Cluster:
         return ["poststarthook/rbac/bootstrap-roles"] if FAULT == "never-ready" else state().get("readyz", [])
 
     def gpus(self):
-        wish = state().get("allocatable")
-        if wish is not None:
-            return wish
+        desired = state().get("allocatable")
+        if desired is not None:
+            return desired
         plugins = [entry["spec"]["template"]["spec"] for entry in self.find("apps", "daemonsets")]
         plugins = [spec for spec in plugins if "device-plugin" in spec["containers"][0]["image"] and spec.get("runtimeClassName") == "nvidia"]
         if not (plugins and self.runtime and any(entry["metadata"]["name"] == "nvidia" for entry in self.find("node.k8s.io", "runtimeclasses"))):
@@ -215,14 +215,14 @@ class Cluster:
     def fate(self, job):
         """Return (job status, pod status)."""
         spec = job["spec"]["template"]["spec"]
-        wish = state().get("pods", "complete")
+        desired = state().get("pods", "complete")
         limits = [(container.get("resources") or {}).get("limits") or {} for container in spec["containers"]]
         reason = "1 node(s) had untolerated taint(s)"
         if sum(int(limit.get("nvidia.com/gpu", 0)) for limit in limits) > self.gpus():
-            wish, reason = "unschedulable", "1 Insufficient nvidia.com/gpu"
+            desired, reason = "unschedulable", "1 Insufficient nvidia.com/gpu"
         age = time.time() - calendar.timegm(time.strptime(job["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ"))
-        if wish == "complete" and age < 1:
-            wish = "pending"
+        if desired == "complete" and age < 1:
+            desired = "pending"
         waiting = {"reason": "ErrImagePull", "message": "failed to pull image: i/o timeout"}
         message = "0/1 nodes are available: %s." % reason
         unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
@@ -233,8 +233,8 @@ class Cluster:
             "ended": {"phase": "Failed", "containerStatuses": [{"state": {"terminated": ended}}]},
             "unschedulable": {"phase": "Pending", "conditions": [unscheduled]},
             "pending": {"phase": "Pending"},
-        }[wish]
-        return {"complete": {"succeeded": 1}, "ended": {"failed": 1}}.get(wish, {"active": 1}), pod
+        }[desired]
+        return {"complete": {"succeeded": 1}, "ended": {"failed": 1}}.get(desired, {"active": 1}), pod
 
     def pods(self, namespace):
         """Return a pod for every Job."""
@@ -342,9 +342,9 @@ class Api(http.server.BaseHTTPRequestHandler):
             message = '%s is forbidden: User "%s" cannot %s resource "%s" in API group "%s" %s' % (what, user, verb, full, group, where)
             return self.refuse(403, "Forbidden", message)
         if review:
-            wish = body["spec"]["resourceAttributes"]
-            target = wish["resource"] + ("/" + wish["subresource"] if wish.get("subresource") else "")
-            allowed = self.cluster.allows(user, wish["verb"], wish.get("group", ""), target, wish.get("namespace", ""))
+            desired = body["spec"]["resourceAttributes"]
+            target = desired["resource"] + ("/" + desired["subresource"] if desired.get("subresource") else "")
+            allowed = self.cluster.allows(user, desired["verb"], desired.get("group", ""), target, desired.get("namespace", ""))
             return self.answer(201, dict(body, status={"allowed": allowed}))
         return self.act(verb, group, resource, namespace, name, query, body)
 
@@ -376,8 +376,8 @@ class Api(http.server.BaseHTTPRequestHandler):
         if name:
             items = [item for item in items if item["metadata"]["name"] == name]
             return self.answer(200, items[0]) if items else self.not_found(resource, group, name)
-        for wish in urllib.parse.parse_qs(query).get("labelSelector", [""])[0].split(","):
-            label, equals, value = wish.partition("=")
+        for desired in urllib.parse.parse_qs(query).get("labelSelector", [""])[0].split(","):
+            label, equals, value = desired.partition("=")
             items = [item for item in items if not equals or (item["metadata"].get("labels") or {}).get(label) == value]
         return self.answer(200, {"kind": LISTS.get(resource, "List"), "apiVersion": "v1", "metadata": {}, "items": items})
 
@@ -437,8 +437,8 @@ def certificates(config):
     if not os.path.exists(ca):
         usage = "keyUsage=critical,digitalSignature,keyEncipherment,keyCertSign"
         openssl("req", "-x509", *curve, "-days", "3650", "-subj", "/CN=k3s-server-ca@%d" % time.time(), "-addext", usage, "-keyout", key, "-out", ca)
-    wish = ["127.0.0.1", "::1", "localhost", "kubernetes", socket.gethostname()] + list(config.get("tls-san") or [])
-    text = ",".join(("IP:" if name.replace(".", "").isdigit() or ":" in name else "DNS:") + name for name in wish)
+    desired = ["127.0.0.1", "::1", "localhost", "kubernetes", socket.gethostname()] + list(config.get("tls-san") or [])
+    text = ",".join(("IP:" if name.replace(".", "").isdigit() or ":" in name else "DNS:") + name for name in desired)
     if not os.path.exists(names) or open(names, encoding="ascii").read() != text:
         request, leaf, own = pem + ".csr", pem + ".crt", pem + ".key"
         openssl("req", "-new", *curve, "-subj", "/O=k3s/CN=k3s", "-keyout", own, "-out", request)
@@ -606,15 +606,15 @@ def kubectl(words):
         return 0
     if "-f" in options:
         with open(options["-f"], encoding="utf-8") as stream:
-            wishes = [(item, path_of(item["kind"].lower(), "", found)) for item, _group, _resource, found in documents(stream.read())]
+            requested = [(item, path_of(item["kind"].lower(), "", found)) for item, _group, _resource, found in documents(stream.read())]
     elif words[0] == "patch":
         return answered(*call("PATCH", path_of(words[1], words[2], namespace), json.loads(options["-p"])))
     elif words[0] == "delete":
         pairs = [word.split("/") for word in words[1:]]
-        wishes = [({"metadata": {"name": name}}, path_of(kind, "", namespace)) for kind, name in pairs]
+        requested = [({"metadata": {"name": name}}, path_of(kind, "", namespace)) for kind, name in pairs]
     else:
         return fail('error: unknown command "%s" for "kubectl"' % words[0])
-    for item, path in wishes:
+    for item, path in requested:
         where = path + "/" + item["metadata"]["name"]
         there = call("GET", where)[0] == 200
         if words[0] == "apply":

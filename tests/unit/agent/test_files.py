@@ -197,7 +197,7 @@ def test_state_that_is_none_says_nothing(tmp_path):
 
 
 def test_lines_of_the_journal_are_said_again_only_when_they_change():
-    said = events.Said()
+    said = events.Changes()
     assert [said.changed("a", value) for value in (None, "x", "x", "y", None)] == [False, True, False, True, True]
     assert said.changed("b", "x")
 
@@ -211,7 +211,7 @@ def journal(monkeypatch, capsys):
         monkeypatch.setenv("JOURNAL_STREAM", stream)
         events.setup(log_format, debug)
         for level in (events.DEBUG, events.INFO, events.WARNING, events.ERROR):
-            events.say(level, "event", number=1, words="a b", nothing=None)
+            events.log(level, "event", number=1, words="a b", nothing=None)
         return capsys.readouterr().err.splitlines()
 
     yield write

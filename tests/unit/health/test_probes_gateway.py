@@ -424,7 +424,7 @@ def test_log_shows_the_last_lines():
         gateway_side.log(context({GET + "pods": listing()}))
 
 
-# the way to the worker
+# the path to the worker
 
 
 def test_identity(monkeypatch):

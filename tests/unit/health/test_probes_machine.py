@@ -150,7 +150,7 @@ def test_token_that_is_refused(client, code, expected):
             machine.token(context())
 
 
-def test_token_is_a_secret_from_the_first_look():
+def test_token_is_a_secret_from_the_first_check():
     asked = context()
     machine.token_of(asked)
     assert asked.redact("machine-t0ken-0123456789") == "********"
@@ -207,7 +207,7 @@ def test_the_list_is_asked_for_once(client):
 REGISTER = {"machine_id": "1165a9b6", "hostname": "127.77.9.8", "pool_name": "gpu", "provider_name": "generic", "cpu": "8000m", "memory": "16Gi",
             "gpu_count": "2", "private_ip": "10.0.0.2"}  # fmt: skip
 DRY_RUN = json.dumps({"gateway": "http://127.0.0.1:1994", "register": dict(REGISTER, token="(not shown)"), "keepalive": {}})
-LOOK = "python 3.11\npackages\n" + DRY_RUN
+INSPECTED = "python 3.11\npackages\n" + DRY_RUN
 
 
 @pytest.fixture
@@ -222,53 +222,53 @@ def installed(tmp_path, monkeypatch):
     return tmp_path
 
 
-def look(output=LOOK, status=0, files=None, **more):
+def inspected(output=INSPECTED, status=0, files=None, **more):
     return context(dict({"env": (status, output)}, **more), files)
 
 
 def test_python(installed):
-    assert told(machine.python(look())) == ("ok", "")
-    assert told(machine.python(look("Segmentation fault\n", -11))) == ("bad", "")
-    seen = machine.python(look("python 3.12\npackages\n"))
+    assert told(machine.python(inspected())) == ("ok", "")
+    assert told(machine.python(inspected("Segmentation fault\n", -11))) == ("bad", "")
+    seen = machine.python(inspected("python 3.12\npackages\n"))
     assert told(seen) == ("bad", "replaced") and "3.12" in seen["found"]
     (installed / "lib/python3.9").mkdir()
-    assert told(machine.python(look("python 3.9\npackages\n"))) == ("bad", "old")
+    assert told(machine.python(inspected("python 3.9\npackages\n"))) == ("bad", "old")
     (installed / "lib/python3.10").mkdir()
-    assert told(machine.python(look("python 3.10\npackages\n"))) == ("ok", "")
+    assert told(machine.python(inspected("python 3.10\npackages\n"))) == ("ok", "")
 
 
 def test_python_that_is_gone(installed, monkeypatch):
     (installed / "bin/python").unlink()
-    assert told(machine.python(look())) == ("bad", "missing")
+    assert told(machine.python(inspected())) == ("bad", "missing")
     (installed / "bin/python").symlink_to("/usr/bin/python9.99")
-    seen = machine.python(look())
+    seen = machine.python(inspected())
     assert told(seen) == ("bad", "replaced") and "/usr/bin/python9.99" in seen["found"]
     with pytest.raises(engine.Unknown, match="not installed"):
-        machine.packages(look())
+        machine.packages(inspected())
 
 
 def test_python_in_a_home_directory(installed, monkeypatch):
     monkeypatch.setattr(machine, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)) + "/",))
-    assert told(machine.python(look())) == ("bad", "home")
+    assert told(machine.python(inspected())) == ("bad", "home")
 
 
 def test_running_agent_speaks_for_its_python(installed, monkeypatch):
     monkeypatch.setattr(machine, "proof", lambda asked: {"python": "3.11.2", "sent": {"register": REGISTER}})
-    asked = look(output="")
+    asked = inspected(output="")
     assert "in use" in machine.python(asked)["found"] and told(machine.packages(asked)) == ("ok", "") and not asked.commands
     assert told(machine.payload(asked)) == ("ok", "")
 
 
 def test_packages(installed):
-    assert told(machine.packages(look())) == ("ok", "")
-    seen = machine.packages(look("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
+    assert told(machine.packages(inspected())) == ("ok", "")
+    seen = machine.packages(inspected("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
     assert told(seen) == ("bad", "") and seen["found"] == "ModuleNotFoundError: No module named 'httpcore'"
-    assert machine.packages(look("python 3.11\n", -9))["found"] == "exit status -9"
+    assert machine.packages(inspected("python 3.11\n", -9))["found"] == "exit status -9"
 
 
 def test_other_start_gets_the_settings_and_the_token_file(installed, monkeypatch):
     monkeypatch.setattr(machine, "TOKEN_FILE", sys.executable)
-    asked = look(files={machine.SETTINGS: "# x\nBETA9_POOL_NAME=gpu\nPATH=/evil\nBETA9_MAX_CPU=4000m\n"})
+    asked = inspected(files={machine.SETTINGS: "# x\nBETA9_POOL_NAME=gpu\nPATH=/evil\nBETA9_MAX_CPU=4000m\n"})
     machine.packages(asked)
     (command,) = asked.commands
     assert (
@@ -278,17 +278,17 @@ def test_other_start_gets_the_settings_and_the_token_file(installed, monkeypatch
 
 
 def test_payload(installed):
-    seen = machine.payload(look())
+    seen = machine.payload(inspected())
     assert told(seen) == ("ok", "") and seen["found"] == "8000m, 16Gi, 2 GPUs"
     for field, value in (("memory", "16GB"), ("cpu", "8"), ("machine_id", "x")):
         wrong = json.dumps({"register": dict(REGISTER, **{field: value})})
-        seen = machine.payload(look("python 3.11\npackages\n" + wrong))
+        seen = machine.payload(inspected("python 3.11\npackages\n" + wrong))
         assert told(seen) == ("bad", "") and field in seen["found"]
-    seen = machine.payload(look("python 3.11\npackages\nline\nbeta9-agent: memory: expected 16Gi, found 16GB\n", 2))
+    seen = machine.payload(inspected("python 3.11\npackages\nline\nbeta9-agent: memory: expected 16Gi, found 16GB\n", 2))
     assert told(seen) == ("bad", "") and seen["found"] == "beta9-agent: memory: expected 16Gi, found 16GB"
     for text in ("beta9-agent: gateway_port: expected a port number, found 0\n", "Killed\n"):
         with pytest.raises(engine.Unknown, match="dry run ended with 2"):
-            machine.payload(look("python 3.11\npackages\n" + text, 2))
+            machine.payload(inspected("python 3.11\npackages\n" + text, 2))
 
 
 def test_settings_of_another_machine(installed, monkeypatch):
@@ -298,30 +298,30 @@ def test_settings_of_another_machine(installed, monkeypatch):
             "agent_settings",
             lambda path, name=name, value=value: {"BETA9_POOL_NAME": "gpu", "BETA9_" + name: value},
         )
-        seen = machine.settings(look())
+        seen = machine.settings(inspected())
         assert told(seen) == ("bad", "identity") and "BETA9_%s=%s" % (name, value) in seen["found"]
 
 
 def test_settings(installed):
-    assert told(machine.settings(look())) == ("ok", "")
-    seen = machine.settings(look("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
+    assert told(machine.settings(inspected())) == ("ok", "")
+    seen = machine.settings(inspected("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
     assert told(seen) == ("bad", "") and "gateway_port" in seen["found"]
     with pytest.raises(engine.Unknown, match="ended with 1"):
-        machine.settings(look("python 3.11\npackages\nOSError\n", 1))
+        machine.settings(inspected("python 3.11\npackages\nOSError\n", 1))
     with pytest.raises(engine.Unknown, match="P03 and P04"):
-        machine.settings(look("python 3.11\n", 1))
+        machine.settings(inspected("python 3.11\n", 1))
 
 
 def test_registration(installed, client):
     client.answers["register"] = protocol_state("registered")
-    assert told(machine.register(look())) == ("ok", "")
+    assert told(machine.register(inspected())) == ("ok", "")
     _name, fields = client.asked[0]
     assert fields["token"] == "machine-t0ken-0123456789" and fields["cpu"] == "8000m" and client.token == "machine-t0ken-0123456789"
     client.asked.clear()
-    machine.register(look(files={os.path.join(host.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
+    machine.register(inspected(files={os.path.join(host.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
     assert client.asked[0][1]["token"] == "k3s"
     client.answers["register"] = refusal("pool_unknown")
-    assert told(machine.register(look())) == ("bad", "pool_unknown")
+    assert told(machine.register(inspected())) == ("bad", "pool_unknown")
 
 
 def protocol_state(word):
@@ -343,7 +343,7 @@ def test_keepalive(client, installed):
 
 def test_keepalive_after_the_registration_of_the_same_look(client, installed):
     client.answers.update(register=refusal("pool_unknown"), keepalive=protocol_state("ready"))
-    asked = context({"env": LOOK}, probes={"A04": 5})
+    asked = context({"env": INSPECTED}, probes={"A04": 5})
     assert told(machine.keepalive(asked)) == ("ok", "") and [name for name, *_rest in client.asked] == [
         "register",
         "keepalive",

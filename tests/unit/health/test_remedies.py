@@ -26,7 +26,7 @@ def completed(remedy, host="gpu-1", variables=None, **others):
 def test_every_remedy_is_data(check, code, remedy):
     assert isinstance(remedy, remedies.Remedy) and (remedy.command or remedy.prose)
     assert (remedy.where in PLACES) == bool(remedy.command) and remedies.placeholders(remedy) <= set(remedies.PLACEHOLDERS)
-    assert not remedy.mends or remedy.command
+    assert not remedy.remediates or remedy.command
     assert not remedy.prose or remedy.prose[-1] in ".:", "prose is a sentence of its own"
     filled = completed(remedy)
     assert "{" not in filled["command"] and "HOST" not in filled["command"] and "None" not in filled["command"]
@@ -40,7 +40,7 @@ def test_playbook_of_a_checkout_with_the_inventory_as_given(tmp_path):
     assert shlex.split(found["command"]) == [
         "ansible-playbook", str(health_remedies.ROOT / "onboard_worker.yml"), "-i", str(inventory), "-i", "gpu-1,", "-l", "gpu-1"
     ]  # fmt: skip
-    assert (health_remedies.ROOT / "onboard_worker.yml").exists() and found["where"] == "controller" and found["mends"]
+    assert (health_remedies.ROOT / "onboard_worker.yml").exists() and found["where"] == "controller" and found["remediates"]
 
 
 def test_playbook_of_an_installed_collection(tmp_path, monkeypatch):
@@ -97,8 +97,8 @@ def test_places_and_values():
 def test_one_command_for_many_hosts():
     hosts = ["gpu-1", "gpu-2"]
     both = health_remedies.for_hosts(completed(catalog.ONBOARD), hosts)
-    assert health_reports.told(both, hosts).endswith("onboard_worker.yml -l gpu-1,gpu-2")
-    assert health_reports.told(completed(catalog.START_TUNNEL), hosts) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
+    assert health_reports.describe(both, hosts).endswith("onboard_worker.yml -l gpu-1,gpu-2")
+    assert health_reports.describe(completed(catalog.START_TUNNEL), hosts) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
 
 
 def test_units_of_the_worker_are_restarted_on_the_worker():

@@ -150,15 +150,15 @@ def switch(tmp_path, unit, monkeypatch):
     )
 
     def run(version="b", content="of b", check_mode=False, **params):
-        wished = {
+        desired = {
             "version": version,
             "files": [{"path": str(tmp_path / "unit"), "content": content, "mode": "0644"}],
             "wait_seconds": 0,
         }
-        wished.update(
+        desired.update(
             unit="beta9-agent.service", state_file=str(unit.state_file), directory=str(tmp_path / "agent"), **params
         )
-        monkeypatch.setattr(agent_switch, "AnsibleModule", lambda **_options: unit.module(check_mode, **wished))
+        monkeypatch.setattr(agent_switch, "AnsibleModule", lambda **_options: unit.module(check_mode, **desired))
         with pytest.raises(Exit) as caught:
             agent_switch.main()
         return caught.value

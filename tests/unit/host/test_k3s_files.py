@@ -122,7 +122,7 @@ class Module:
 
     def __init__(self, check_mode=False, **params):
         self.check_mode, self.verbs = check_mode, []
-        wished = {
+        desired = {
             "version": NEW,
             "artifact_url": None,
             "binary_sha256": None,
@@ -131,7 +131,7 @@ class Module:
             "extra_images": [],
             "checksums": None,
         }
-        self.params = dict(wished, ca_path=None, **params)
+        self.params = dict(desired, ca_path=None, **params)
 
     def run_command(self, words, check_rc=False, **_options):
         if words[0] == "systemctl":
@@ -221,13 +221,13 @@ def test_own_images_have_their_own_checksums(mirror, host):
     url, folder = mirror
     release(folder, NEW)
     (folder / NEW / "x.tar").write_bytes(b"images")
-    wish = {"artifact_url": url, "extra_images": [{"name": "x.tar", "sha256": digest(b"images").upper()}]}
+    desired = {"artifact_url": url, "extra_images": [{"name": "x.tar", "sha256": digest(b"images").upper()}]}
     (host / "data/agent/images").mkdir(parents=True)
-    assert k3s_install.run(Module(**wish))["changed"] and (host / "data/agent/images/x.tar").read_bytes() == b"images"
-    assert not k3s_install.run(Module(**wish))["changed"]
-    wish["extra_images"] = [{"name": "x.tar", "sha256": "c" * 64}]
+    assert k3s_install.run(Module(**desired))["changed"] and (host / "data/agent/images/x.tar").read_bytes() == b"images"
+    assert not k3s_install.run(Module(**desired))["changed"]
+    desired["extra_images"] = [{"name": "x.tar", "sha256": "c" * 64}]
     assert (
-        refused(k3s_install.run, Module(**wish)) == "k3s_checksum"
+        refused(k3s_install.run, Module(**desired)) == "k3s_checksum"
         and (host / "data/agent/images/x.tar").read_bytes() == b"images"
     )
 

@@ -457,7 +457,7 @@ def test_worker_is_let_in_once_and_out_again(register):
 
 
 def test_key_of_another_worker(register):
-    """A copied host: its key is refused, made anew, or taken from the other, as was said."""
+    """A copied host: its key is refused, made again, or taken from the other, as was said."""
     register(name="gpu-2")
     before = register.path.read_text()
     with pytest.raises(peers.PeerError, match="gpu-2"):
@@ -616,11 +616,11 @@ def test_package_that_would_not_come_is_missed(install):
 
 def test_branch(install):
     """As Ubuntu's transitional packages: one has the name of the branch, and brings another."""
-    wish = {"branch": "2", "hold_version": r"\d+\."}
-    assert install(Manager({"install": {"a": "2.1", "b": "1-2", "other": "9.1"}}), **wish)[2]
+    desired = {"branch": "2", "hold_version": r"\d+\."}
+    assert install(Manager({"install": {"a": "2.1", "b": "1-2", "other": "9.1"}}), **desired)[2]
     host_packages.Record("set").forget()
     with pytest.raises(package_sets.PackageError, match="packages of branch 2 alone, found that b 3.1 would come"):
-        install(Manager({"install": {"a": "2.1", "b": "3.1", "other": "9.1"}}), **wish)
+        install(Manager({"install": {"a": "2.1", "b": "3.1", "other": "9.1"}}), **desired)
     manager = Manager()
     manager.available = lambda _name: ["10.3", "2.10", "2.9"]
     install(manager, branch="2")
@@ -636,11 +636,11 @@ def test_branch(install):
 )
 def test_files_of_a_release(params, names, monkeypatch):
     monkeypatch.setattr(k3s_install.platform, "machine", lambda: "x86_64")
-    wished = dict({"images": False, "extra_images": []}, **params)
-    assert len(k3s_install.wished(wished)) == names
+    desired = dict({"images": False, "extra_images": []}, **params)
+    assert len(k3s_install.desired(desired)) == names
     for wrong in ("../x.tar", "x.sh", "a/b.tar"):
         with pytest.raises(k3s_install.k3s.Refused):
-            k3s_install.wished(dict(wished, extra_images=[{"name": wrong, "sha256": ""}]))
+            k3s_install.desired(dict(desired, extra_images=[{"name": wrong, "sha256": ""}]))
     assert (
         os.path.dirname(k3s_install.staged("/a/b.tar")) == "/a"
         and os.path.basename(k3s_install.staged(k3s_install.k3s.BINARY)) == "k3s"
@@ -648,7 +648,7 @@ def test_files_of_a_release(params, names, monkeypatch):
 
 
 def test_login_asks_for_what_was_wished():
-    wish = {
+    desired = {
         "login_server": "",
         "hostname": "w1",
         "accept_routes": False,
@@ -656,7 +656,7 @@ def test_login_asks_for_what_was_wished():
         "tags": ["tag:b", "tag:a"],
         "timeout_seconds": 5,
     }
-    flags = tailscale_node.login_flags(wish)
+    flags = tailscale_node.login_flags(desired)
     assert (
         "--advertise-tags=tag:a,tag:b" in flags
         and "--accept-routes=false" in flags

@@ -28,7 +28,7 @@ def keys(tmp_path_factory):
     return found
 
 
-def prints(data):
+def fingerprints(data):
     """Return the fingerprints of a key file."""
     return openpgp.Key(data).fingerprints
 
@@ -36,25 +36,25 @@ def prints(data):
 @pytest.mark.parametrize("kind", ["rsa2048", "ed25519"])
 def test_as_gpg_says(keys, kind):
     armoured, binary, fingerprint = keys[kind]
-    assert prints(armoured) == prints(binary) == [fingerprint]
-    assert prints(armoured.replace(b"\n", b"\r\n")) == [fingerprint]
+    assert fingerprints(armoured) == fingerprints(binary) == [fingerprint]
+    assert fingerprints(armoured.replace(b"\n", b"\r\n")) == [fingerprint]
 
 
 def test_every_key_of_a_file_is_told(keys):
     both = [keys[kind][2] for kind in keys]
-    assert prints(b"".join(keys[kind][0] for kind in keys)) == both
-    assert prints(b"".join(keys[kind][1] for kind in keys)) == both
+    assert fingerprints(b"".join(keys[kind][0] for kind in keys)) == both
+    assert fingerprints(b"".join(keys[kind][1] for kind in keys)) == both
 
 
 @pytest.mark.parametrize("damage", [b"", b"<html>404</html>", openpgp.BEGIN + b"\n\n!!!!\n" + openpgp.END, b"\x99\x01\x0d\x04"])
 def test_what_is_no_key_is_refused(damage):
     with pytest.raises(openpgp.NotAKey):
-        prints(damage)
+        fingerprints(damage)
 
 
 def test_cut_key_is_refused(keys):
     with pytest.raises(openpgp.NotAKey):
-        prints(keys["rsa2048"][1][:100])
+        fingerprints(keys["rsa2048"][1][:100])
 
 
 @pytest.mark.parametrize("kind", ["rsa2048", "ed25519"])
@@ -77,7 +77,7 @@ def test_another_reader_s_key_is_no_part_of_it(keys):
     for file in (message + vendor[0], vendor[0] + message, b"hello\n" + vendor[0], vendor[0] + b"hello", vendor[0].replace(b"-\n", b"-x\n", 1)):
         with pytest.raises(openpgp.NotAKey, match="outside|not OpenPGP"):
             openpgp.Key(file)
-    assert prints(attacker[1] + user_id) == [attacker[2]]
+    assert fingerprints(attacker[1] + user_id) == [attacker[2]]
     for packet in (b"\xcb\x06b\x00\x00\x00\x00\x00", b"\xc8\x02\x00\x00", b"\x95\x00\x01\x04", b"\xca\x03PGP", b"\xd1\x01a"):
         with pytest.raises(openpgp.NotAKey, match="does not belong"):
             openpgp.Key(vendor[1] + packet)

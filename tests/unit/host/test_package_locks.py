@@ -34,7 +34,7 @@ def test_holder_is_named(hold, tmp_path):
     path, process = hold(60)
     found = package_locks.held((str(tmp_path / "absent"), path))
     assert (found.path, found.pid, found.command) == (path, process.pid, sys.executable)  # and not its arguments
-    assert package_locks.told(found).startswith("%s held by %s" % (path, sys.executable)) and "(pid %d)" % process.pid in package_locks.told(found)
+    assert package_locks.describe(found).startswith("%s held by %s" % (path, sys.executable)) and "(pid %d)" % process.pid in package_locks.describe(found)
     process.kill()
     process.wait()
     assert package_locks.held((path,)) is None

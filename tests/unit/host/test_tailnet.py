@@ -31,8 +31,8 @@ def status(**changes):
     return found
 
 
-def plan(seen=None, prefs=None, **wish):
-    return tailnet.plan(seen or STATUS, dict(PREFS, **prefs or {}), dict(WISH, **wish))
+def plan(seen=None, prefs=None, **desired):
+    return tailnet.plan(seen or STATUS, dict(PREFS, **prefs or {}), dict(WISH, **desired))
 
 
 def test_a_node_as_wished_is_left_alone_and_needs_no_key():

@@ -51,7 +51,7 @@ def test_dnf_holds_only_what_is_locked_to_its_version(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("full", "wish", "same"),
+    ("full", "desired", "same"),
     [
         ("580.95.05-1", "580.95.05", True),
         ("2:580.95.05-1", "580.95.05", True),
@@ -60,8 +60,8 @@ def test_dnf_holds_only_what_is_locked_to_its_version(monkeypatch, tmp_path):
         ("", "1", False),
     ],
 )
-def test_version(full, wish, same):
-    assert package_sets.is_version(full, wish) == same
+def test_version(full, desired, same):
+    assert package_sets.is_version(full, desired) == same
 
 
 def test_room():

@@ -65,8 +65,8 @@ def driven(loaded="580.95.05", module="580.95.05", library="580.95.05", how="pac
     return host(H100, loaded=loaded, module=dict(NONE, version=module), library={"version": library, "path": "/x", "how": how}, **more)
 
 
-def plan(facts, system="debian-12", **wish):
-    return nvidia.plan(facts, copy.deepcopy(SYSTEMS.get(system)), dict(WISH, **wish))
+def plan(facts, system="debian-12", **desired):
+    return nvidia.plan(facts, copy.deepcopy(SYSTEMS.get(system)), dict(WISH, **desired))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_names_as_recorded():
 
 
 @pytest.mark.parametrize(
-    ("facts", "system", "wish", "words"),
+    ("facts", "system", "desired", "words"),
     [
         (host(H100, system="fedora 42"), None, {}, ["fedora 42", "debian 12", "beta9_nvidia: false"]),
         (host(H100, architecture="ppc64le"), "debian-12", {}, ["ppc64le"]),
@@ -164,8 +164,8 @@ def test_names_as_recorded():
         (driven(loaded="", module="", how="run"), "debian-12", {}, ["a module for the running kernel", "nvidia-uninstall"]),
     ],
 )
-def test_problem(facts, system, wish, words):
-    found = plan(facts, system, **wish)
+def test_problem(facts, system, desired, words):
+    found = plan(facts, system, **desired)
     text = " ".join(" ".join(entry.values()) for entry in found["problems"])
     assert len(found["problems"]) == 1 and all(word in text for word in words), found["problems"]
 

@@ -29,7 +29,7 @@ def _trouble(path: str, readable: int) -> str:
 def files(context: Context) -> dict:
     """T07: owners, modes and lines. The same for every worker of a gateway host."""
 
-    def look():
+    def read():
         keys, folder = sshd_effective.KEYS_PATH, os.path.dirname(sshd_effective.KEYS_PATH)
         if not os.path.isdir(folder):
             return not_applicable("this host is no end of tunnels")
@@ -42,4 +42,4 @@ def files(context: Context) -> dict:
         lines = peers.strange(context.read(keys) or "")
         return bad("line", f"{keys}: {'; '.join(lines[:10])}") if lines else ok(f"{keys} is root's, and each line a worker's")
 
-    return context.shared("tunnel files", look)
+    return context.shared("tunnel files", read)

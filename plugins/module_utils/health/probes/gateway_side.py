@@ -270,7 +270,7 @@ def identity(context):
 
 
 def peer(context):
-    """V04: the way to the worker in the tailnet. Its registered name helps to find it, and is not needed."""
+    """V04: the path to the worker in the tailnet. Its registered name helps to find it, and is not needed."""
     try:
         name = state_of(context).get("hostname", "")
     except Unknown:

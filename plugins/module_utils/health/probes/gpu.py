@@ -15,7 +15,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
 
 PODS = re.compile(r"kubepods")
-MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several ways, and nvidia-smi in its own
+MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several words, and nvidia-smi in its own
 
 
 def gpu(probe):
@@ -167,7 +167,7 @@ def judged(check):
         if findings:
             text = "; ".join("GPU %d %s" % (finding.gpu, finding.text) for finding in findings)
             return (warn if findings[0].severity == gpu_health.WARN else bad)(findings[0].code, text, gpus=sorted({finding.gpu for finding in findings}))
-        told = gpu_health.told(seen, check)
+        told = gpu_health.reporting(seen, check)
         return ok("%d GPUs" % told) if told else not_applicable("no GPU of this host reports it")
 
     run.__doc__ = judged.__doc__

@@ -30,7 +30,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
 UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
 PYTHON = "/opt/beta9-agent/current/bin/python"
-AGENT_LOOK = (
+AGENT_INSPECT = (
     "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpx, psutil, pynvml, beta9_agent.agent; "
     "print('packages', flush=True); from beta9_agent.__main__ import main; sys.exit(main(['--dry-run']))"
 )
@@ -141,7 +141,7 @@ def proof(context):
     return context.shared("proof", read)
 
 
-def agent_look(context):
+def inspect_agent(context):
     """Return what the agent's own Python says: (version, whether its packages load, exit status, output after that). One start for all."""
 
     def read():
@@ -154,18 +154,18 @@ def agent_look(context):
         words = ["%s=%s" % entry for entry in sorted(environment.items())]
         if os.path.exists(TOKEN_FILE):
             words.append("BETA9_TOKEN_FILE=" + TOKEN_FILE)
-        ran = context.run("env", *words, PYTHON, "-I", "-c", AGENT_LOOK, timeout=9)
+        ran = context.run("env", *words, PYTHON, "-I", "-c", AGENT_INSPECT, timeout=9)
         version, _newline, rest = ran.output.partition("\n")
         version = re.match(r"python (\d+)\.(\d+)$", version)
         loaded, packages_line, last = rest.partition("packages\n")
         return version, bool(packages_line), ran.status, (loaded + last if version else ran.output)
 
-    return context.shared("agent look", read)
+    return context.shared("agent inspection", read)
 
 
 def dry_run(context):
     """Return (exit status, output) of the agent's dry run. Shared by A03, A04 and P07."""
-    _version, loads, status, output = agent_look(context)
+    _version, loads, status, output = inspect_agent(context)
     if not loads:
         raise Unknown("the agent can't be started: see P03 and P04")
     return status, output
@@ -267,7 +267,7 @@ def python(context):
     running = proof(context)
     if running:
         return ok("%s, in use" % running["python"])
-    version, _loads, status, output = agent_look(context)
+    version, _loads, status, output = inspect_agent(context)
     if not version:
         return bad("", "the interpreter ended with %s" % status, output)
     found = tuple(map(int, version.groups()))
@@ -285,7 +285,7 @@ def packages(context):
         raise Unknown("the agent is not installed")
     if proof(context):
         return ok("httpx, psutil, nvidia-ml-py: in use")
-    _version, loads, status, output = agent_look(context)
+    _version, loads, status, output = inspect_agent(context)
     if not loads:
         return bad("", (output.strip().splitlines() or ["exit status %s" % status])[-1], output)
     return ok("httpx, psutil, nvidia-ml-py")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at a tailnet: the node of a worker, the way to it from the gateway, and the name that the gateway dials."""
+"""How to look at a tailnet: the node of a worker, the path to it from the gateway, and the name that the gateway dials."""
 
 from __future__ import annotations
 

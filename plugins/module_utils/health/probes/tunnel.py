@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at the way from the worker to the gateway: process, listener, connection, health, options."""
+"""How to look at the connection from the worker to the gateway: process, listener, connection, health, options."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def forwarding_processes(port):
     found = []
     for pid, parent, words in host.processes():
         program = words[0].rpartition("/")[2]
-        # `ssh -G` only shows options, and -W is a login that tries the way: both are how a probe, or a person, looks at the tunnel
+        # `ssh -G` only shows options, and -W is a login that tries the connection: both are how a probe, or a person, looks at the tunnel
         if (
             program in ("ssh", "autossh")
             and not {"-G", "-W"} & set(words)

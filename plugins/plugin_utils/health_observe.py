@@ -16,7 +16,7 @@ GRACE_SECONDS = 15  # for the connection
 TMPDIR = "/dev/shm"
 
 
-def look(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float) -> dict[str, Any]:
+def observe(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return the module's result, or {"unreachable": True, "msg": why}.
 
     action: the running action, whose connection is used. module: its name. arguments: of the module, as mapping. seconds: the longest
@@ -26,7 +26,7 @@ def look(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: 
     task.environment = [*(task.environment or []), {"TMPDIR": TMPDIR}]
     try:
         with remote.within(seconds + GRACE_SECONDS):
-            return _look(action, module, arguments, task_vars)
+            return _observe(action, module, arguments, task_vars)
     except remote.TooLate:
         why = f"the host stopped answering during the check: nothing came back within {seconds + GRACE_SECONDS:.0f} s"
         return {"changed": False, "unreachable": True, "msg": why}
@@ -34,7 +34,7 @@ def look(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: 
         return {"changed": False, "unreachable": True, "msg": str(error)}
 
 
-def _look(action, module, arguments, task_vars):
+def _observe(action, module, arguments, task_vars):
     result = _once(action, module, arguments, task_vars)
     connection = action._connection  # pylint: disable=protected-access
     if "observations" in result or result.get("unreachable") or not connection.become:
