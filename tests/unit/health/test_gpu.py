@@ -268,7 +268,7 @@ def test_a_real_gpu_that_is_well_gives_no_finding(recorded):
     found, _smi, reading = recorded
     assert reading == found["reading"]
     assert gpu_health.findings(reading) == []
-    told = {check for check in {rule.check for rule in gpu_health.RULES} if gpu_health.told(reading, check)}
+    told = {check for check in {rule.check for rule in gpu_health.RULES} if gpu_health.reporting(reading, check)}
     assert told == {"U09", "U10", "U11", "U12", "U13", "U14", "U15", "U16", "U18", "U19", "U20"}, "no NVLink and no fabric in this virtual machine"
     assert gpu_health.in_use(reading["gpus"][0]) == (not reading["gpus"][0]["reasons"]), "idle, as the driver says itself"
 
