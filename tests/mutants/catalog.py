@@ -450,7 +450,7 @@ MODULE_MISTAKES = {
             "    if not module.check_mode:\n        record.forget()",
             "    if module.check_mode:\n        record.forget()",
         ),
-        ("        asked = dict(begun, **wishes(", "        asked = dict({}, **wishes("),
+        ("        asked = dict(begun, **to_install(", "        asked = dict({}, **to_install("),
     ),
     MODULES + "machine_keepalive.py": (
         ('{"status": "ready" if ready else "not ready"}', '{"status": "not ready"}'),
