@@ -116,6 +116,9 @@ def redis_fault(text):
 
 
 # ten minutes later: what the gateway's cache believed of tokens is gone
+ANOTHER_TOKEN = "double:token:$(printf %s canary-of-another-machine | sha256sum | cut -d' ' -f1)"
+# a remedy may have made another machine, and revoked this token
+IF_THERE = '[ "$(redis-cli exists {token_key})" = 0 ] || '
 AGED = "; redis-cli --scan --pattern 'workspace:authorization:token:*' | xargs -r redis-cli del >/dev/null"
 NO_FAULT = "redis-cli del double:fault >/dev/null"
 ONLY_REDIS = {}
@@ -329,7 +332,7 @@ FAULTS = [
         "A01",
         'Error: "Invalid token" (403)',
         {"gateway": "redis-cli hset {token_key} active 0" + AGED},
-        {"gateway": "redis-cli hset {token_key} active 1" + AGED, "worker": AGENT_NOW},
+        {"gateway": IF_THERE + "redis-cli hset {token_key} active 1" + AGED, "worker": AGENT_NOW},
         code="token_unknown",
     ),
     Fault(
@@ -337,7 +340,7 @@ FAULTS = [
         "A01",
         'Error: "Invalid token" (403)',
         {"gateway": "redis-cli hset {token_key} kind workspace" + AGED},
-        {"gateway": "redis-cli hset {token_key} kind machine" + AGED, "worker": AGENT_NOW},
+        {"gateway": IF_THERE + "redis-cli hset {token_key} kind machine" + AGED, "worker": AGENT_NOW},
         code="token_wrong_type",
     ),
     Fault(
@@ -345,10 +348,10 @@ FAULTS = [
         "M05",
         'Error: "Invalid token" (403)',
         {
-            "gateway": "redis-cli hset double:token:$(printf %s canary-of-another-machine | sha256sum | cut -d' ' -f1) kind machine active 1",
+            "gateway": "redis-cli hset " + ANOTHER_TOKEN + " kind machine active 1 created 1 key canary-of-another-machine",
             "worker": KEEP.format(TOKEN) + "; printf %s canary-of-another-machine > " + TOKEN,
         },
-        {"worker": BACK.format(TOKEN)},
+        {"worker": BACK.format(TOKEN), "gateway": "redis-cli del " + ANOTHER_TOKEN},
     ),
     Fault(
         "gateway without keepalive endpoint",

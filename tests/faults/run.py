@@ -316,6 +316,7 @@ def one(bed, name, expected, faults, setting, with_heal):
         row["remedy"], problem = apply_remedy(bed, verdicts[expected[0]], variables)
         if problem:
             row["remedy_output"] = problem
+            print("      " + problem[-1000:].replace("\n", "\n      "), flush=True)
     # what must heal by itself, and whatever the report says does
     promised = all(fault.heals for fault in faults) or all(
         verdicts.get(name, {}).get("heal") and verdicts[name]["heal_class"] == checks.SAFE for name in expected if name in roots
@@ -332,12 +333,13 @@ def one(bed, name, expected, faults, setting, with_heal):
 
 def settle(bed):
     """Wait until the machine is ready again: the unit is started when a keepalive was accepted. Forget the journal of the fault."""
-    sh(WORKER, "timeout 30 systemctl restart beta9-agent; journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
-    sh(OTHER, "journalctl -q --rotate --vacuum-time=1s 2>/dev/null", check=False)
+    forget = "journalctl -q --rotate --vacuum-time=1s 2>/dev/null"
+    started = sh(WORKER, "timeout 30 systemctl restart beta9-agent && echo started; " + forget, check=False)
+    sh(OTHER, forget, check=False)
     old = bed.values["key"]
     try:
         bed.learn()  # a remedy may have made a new machine, or a new token
-        sound = bed.values["machine"] in sh(WORKER, "grep MACHINE_ID /etc/beta9/agent.env", check=False)
+        sound = started and bed.values["machine"] in sh(WORKER, "grep MACHINE_ID /etc/beta9/agent.env", check=False)
     except (OSError, ValueError, IndexError, KeyError, SystemExit):
         sound = False
     if not sound:  # the remedy gave the host other files than those that were restored
