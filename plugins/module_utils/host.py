@@ -67,6 +67,15 @@ def container():
     return next((name for name, path in (("docker", "/.dockerenv"), ("podman", "/run/.containerenv")) if os.path.exists(path)), "")
 
 
+def tegra(path="/proc/device-tree/compatible"):
+    """Return whether this is one of NVIDIA's systems on a chip (Jetson), whose GPU is on no PCI bus."""
+    try:
+        with open(path, "rb") as stream:
+            return any(name.startswith(b"nvidia,tegra") for name in stream.read(4096).split(b"\0"))
+    except OSError:
+        return False
+
+
 def read_only(path):
     """Return whether a file system is mounted so that nothing can be written to it."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -71,6 +71,8 @@ def warnings(facts):
         found.append("%s is not in the support matrix: it is treated as %s, which it says it is made of." % (facts["system"], base))
     if facts["container"] == "wsl" and facts["systemd"]:
         found.append("This is the Windows Subsystem for Linux: its GPUs are not on a PCI bus and are not seen, and it ends with the Windows session.")
+    if facts["tegra"]:
+        found.append("This is an NVIDIA Jetson: its GPU is part of the chip, not on a PCI bus, and is not seen. It can be a machine without GPUs.")
     return found
 
 

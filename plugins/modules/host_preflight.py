@@ -174,6 +174,7 @@ def gather(params, run):
         "agent_python": agent_unit.interpreter(),
         "agent_python_package": found.system.python if found.system else "",
         "container": host.container(),
+        "tegra": host.tegra(),
         "manager": host.package_manager(),
         "usr_read_only": host.read_only("/usr"),
         "python": "%d.%d" % sys.version_info[:2],

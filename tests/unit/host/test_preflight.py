@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import preflight
+from ansible_collections.beta9.workers.plugins.module_utils import host, preflight
 
 PARAMS = {
     "settings": {"gateway_url": "http://gateway:31994", "gpus": 1},
@@ -26,6 +26,7 @@ FACTS = {
     "agent_python": "/usr/bin/python3.11",
     "agent_python_package": "",
     "container": "",
+    "tegra": False,
     "manager": "apt",
     "usr_read_only": False,
     "python": "3.11",
@@ -110,6 +111,22 @@ def test_warnings():
     [text] = preflight.warnings(dict(FACTS, system="amzn 2023", system_base="", system_family="rhel", system_how="like"))
     assert "treated as rhel" in text
     assert "Windows Subsystem" in preflight.warnings(dict(FACTS, container="wsl"))[0]
+    assert "NVIDIA Jetson" in preflight.warnings(dict(FACTS, tegra=True))[0] and preflight.warnings(FACTS) == []
+
+
+@pytest.mark.parametrize(
+    ("compatible", "tegra"),
+    [
+        (b"nvidia,p3768-0000+p3767-0005-super\0nvidia,p3767-0005\0nvidia,tegra234\0", True),  # a Jetson Orin Nano
+        (b"raspberrypi,5-model-b\0brcm,bcm2712\0", False),
+        (b"", False),
+        (None, False),
+    ],
+)
+def test_a_jetson_is_known_by_its_device_tree(tmp_path, compatible, tegra):
+    if compatible is not None:
+        (tmp_path / "compatible").write_bytes(compatible)
+    assert host.tegra(tmp_path / "compatible") is tegra
 
 
 def test_each_problem_is_told_once_with_its_hosts():
