@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
+import httpx
+
 from . import http
 
 SECONDS = 2.0
@@ -13,13 +17,13 @@ PODS = "/api/v1/namespaces/default/pods?labelSelector=job-name&fieldSelector=sta
 class Cluster:
     """Counts pods of Jobs and their running containers. trouble says why it can't, or is None: then there is no k3s to ask."""
 
-    def __init__(self, url, token, ca_path):
-        self.trouble = None
+    def __init__(self, url: str, token: Callable[[], str | None], ca_path: str | None) -> None:
+        self.trouble: str | None = None
         self._token = token
         self._url, self._ca_path = url, ca_path
-        self._http = None
+        self._http: httpx.Client | None = None
 
-    def counts(self):
+    def counts(self) -> dict[str, int]:
         """Return {"worker_count", "container_count"}, or {} when they can't be known."""
         try:
             token = self._token()
@@ -33,19 +37,20 @@ class Cluster:
                 self._http = http.client(self._url, self._ca_path, SECONDS, max_body_bytes=MAX_BODY_BYTES)
             response = self._http.get(PODS, headers={"Authorization": "Bearer " + token})
             if response.status_code != 200:
-                self.trouble = "k3s answers %d to a listing of pods in default" % response.status_code
+                self.trouble = f"k3s answers {response.status_code} to a listing of pods in default"
                 return {}
             pods = response.json()["items"]
-            containers = [part for pod in pods for part in pod["status"].get("containerStatuses", []) if "running" in part.get("state", {})]
+            parts = [part for pod in pods for part in pod["status"].get("containerStatuses", [])]
+            running = [part for part in parts if "running" in part.get("state", {})]
             self.trouble = None
-            return {"worker_count": len(pods), "container_count": len(containers)}
+            return {"worker_count": len(pods), "container_count": len(running)}
         except http.Unreachable as error:
-            self.trouble = "k3s does not answer at %s: %s" % (self._url, error.name)
+            self.trouble = f"k3s does not answer at {self._url}: {error.name}"
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            self.trouble = "k3s could not be asked: %s: %s" % (type(error).__name__, str(error)[:100])
+            self.trouble = f"k3s could not be asked: {type(error).__name__}: {str(error)[:100]}"
         return {}
 
-    def close(self):
+    def close(self) -> None:
         """Close the connection."""
         if self._http:
             self._http.close()

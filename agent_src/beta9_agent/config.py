@@ -10,6 +10,7 @@ import dataclasses
 import os
 import re
 import socket
+from typing import Mapping, Sequence
 
 from . import __version__, credentials, events, protocol
 
@@ -51,32 +52,49 @@ class Config:
     once: bool
     dry_run: bool
 
-    def machine_token(self):
+    def machine_token(self) -> str:
         """Return the token that authorises this machine, or raise InvalidField."""
         if self.token:
             return self.token
         if not self.token_file:
-            raise protocol.InvalidField("token", "--token-file FILE, BETA9_TOKEN_FILE, or a systemd credential machine_token", "nothing")
+            raise protocol.InvalidField(
+                "token", "--token-file FILE, BETA9_TOKEN_FILE, or a systemd credential machine_token", "nothing"
+            )
         return credentials.read(self.token_file, "token")
 
-    def cluster_token(self):
+    def cluster_token(self) -> str | None:
         """Return the service-account token of the local k3s, or None when there is none."""
         if self.k3s_token or not self.k3s_token_file:
             return self.k3s_token
         return credentials.read_optional(self.k3s_token_file, "k3s_token")
 
-    def credential_files(self):
+    def credential_files(self) -> list[str]:
         """Return the files that hold credentials, to see when one changes."""
-        paths = (self.token_file, self.k3s_token_file, self.k3s_ca_path, self.ca_path, self.client_cert, self.client_key)
+        paths = (
+            self.token_file,
+            self.k3s_token_file,
+            self.k3s_ca_path,
+            self.ca_path,
+            self.client_cert,
+            self.client_key,
+        )
         return [path for path in paths if path]
 
+    def certificate(self) -> tuple[str, str | None] | None:
+        """Return the files (certificate, key) to show to a gateway that demands one, or None."""
+        return (self.client_cert, self.client_key) if self.client_cert else None
 
-def _in(directory_variable, name):
+    def names(self) -> dict[str, str]:
+        """Return which machine this is, and of which gateway, as the journal tells it."""
+        return {"machine_id": self.machine_id, "pool": self.pool_name, "gateway": self.gateway_url}
+
+
+def _in(directory_variable: str, name: str) -> str | None:
     directory = os.environ.get(directory_variable, "").split(":")[0]
     return os.path.join(directory, name) if directory else None
 
 
-def own_address(peer):
+def own_address(peer: str) -> str:
     """Return the address this host uses towards peer. No packet is sent."""
     for target in (peer, "192.0.2.1"):
         try:
@@ -90,19 +108,24 @@ def own_address(peer):
     return "127.0.0.1"
 
 
-def read_env_file(path):
+def read_env_file(path: str) -> dict[str, str]:
     """Return the variables of a file of lines NAME=value, as systemd's EnvironmentFile= has them."""
     try:
         with open(path, encoding="utf-8") as stream:
-            lines = [line.strip().partition("=") for line in stream if line.strip() and not line.lstrip().startswith(("#", ";"))]
+            lines = [
+                line.strip().partition("=")
+                for line in stream
+                if line.strip() and not line.lstrip().startswith(("#", ";"))
+            ]
     except (OSError, UnicodeDecodeError) as error:
-        raise protocol.InvalidField("env_file", "a readable file", "%s: %s" % (path, getattr(error, "strerror", "not text"))) from None
+        found = f"{path}: {getattr(error, 'strerror', 'not text')}"
+        raise protocol.InvalidField("env_file", "a readable file", found) from None
     return {name.strip(): re.sub(r"\A(['\"])(.*)\1\Z", r"\2", value.strip()) for name, _equals, value in lines}
 
 
-def parser(env):
-    """Return the command line's parser. env maps the variables' names to values."""
-    env = env.get
+def parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the command line's parser. variables: BETA9_* by name."""
+    env = variables.get
     options = argparse.ArgumentParser(
         prog="beta9-agent",
         description="Keep one external worker registered with a beta9 gateway and ready.",
@@ -111,9 +134,18 @@ def parser(env):
         "read by every user of the host: use --token-file, or systemd's LoadCredential=machine_token:FILE.",
     )
     add = options.add_argument
-    add("--env-file", metavar="FILE", help="read BETA9_* variables from this file, and again on SIGHUP; the environment's own go before")
+    add(
+        "--env-file",
+        metavar="FILE",
+        help="read BETA9_* variables from this file, and again on SIGHUP; the environment's own go before",
+    )
     add("--token", default=env("BETA9_TOKEN"), help="the machine's token (rather use --token-file)")
-    add("--token-file", default=env("BETA9_TOKEN_FILE") or credentials.path_of("machine_token"), metavar="FILE", help="file that holds the machine's token")
+    add(
+        "--token-file",
+        default=env("BETA9_TOKEN_FILE") or credentials.path_of("machine_token"),
+        metavar="FILE",
+        help="file that holds the machine's token",
+    )
     add("--machine-id", default=env("BETA9_MACHINE_ID"), help="id that the gateway gave, like 1165a9b6")
     add("--pool-name", default=env("BETA9_POOL_NAME"), help="pool of the machine")
     add("--provider-name", default=env("BETA9_PROVIDER_NAME") or protocol.PROVIDER_DEFAULT, help="default: %(default)s")
@@ -128,37 +160,83 @@ def parser(env):
     )
     for name, what in tls:
         variable = name.replace("-", "_")
-        add(f"--{name}", default=credentials.path_of(variable) or env(f"BETA9_{variable.upper()}"), metavar="FILE", help=what)
-    add("--hostname", default=env("BETA9_HOSTNAME") or socket.gethostname(), help="how the gateway reaches this host's k3s (default: the host's name)")
-    add("--private-ip", default=env("BETA9_PRIVATE_IP"), help="this host's address (default: the one used towards the gateway)")
-    add("--k3s-token", default=env("BETA9_K3S_TOKEN"), help="service-account token for the gateway (rather use --k3s-token-file)")
+        add(
+            f"--{name}",
+            default=credentials.path_of(variable) or env(f"BETA9_{variable.upper()}"),
+            metavar="FILE",
+            help=what,
+        )
+    add(
+        "--hostname",
+        default=env("BETA9_HOSTNAME") or socket.gethostname(),
+        help="how the gateway reaches this host's k3s (default: the host's name)",
+    )
+    add(
+        "--private-ip",
+        default=env("BETA9_PRIVATE_IP"),
+        help="this host's address (default: the one used towards the gateway)",
+    )
+    add(
+        "--k3s-token",
+        default=env("BETA9_K3S_TOKEN"),
+        help="service-account token for the gateway (rather use --k3s-token-file)",
+    )
     add("--k3s-token-file", default=env("BETA9_K3S_TOKEN_FILE") or credentials.path_of("k3s_token"), metavar="FILE")
-    k3s_url = "https://127.0.0.1:%d" % protocol.K3S_API_PORT
-    add("--k3s-url", default=env("BETA9_K3S_URL") or k3s_url, help="the local k3s, to count workers (default: %(default)s)")
+    k3s_url = f"https://127.0.0.1:{protocol.K3S_API_PORT}"
+    add(
+        "--k3s-url",
+        default=env("BETA9_K3S_URL") or k3s_url,
+        help="the local k3s, to count workers (default: %(default)s)",
+    )
     add(
         "--k3s-ca-path",
         default=env("BETA9_K3S_CA_PATH") or credentials.path_of("k3s_ca"),
         metavar="FILE",
         help="CA of the local k3s; without it, or without the k3s token, workers are not counted",
     )
-    add("--max-cpu", default=env("BETA9_MAX_CPU"), metavar="8000m", help="offer no more than this, in millicores (default: all)")
+    add(
+        "--max-cpu",
+        default=env("BETA9_MAX_CPU"),
+        metavar="8000m",
+        help="offer no more than this, in millicores (default: all)",
+    )
     add("--max-memory", default=env("BETA9_MAX_MEMORY"), metavar="16Gi", help="offer no more than this (default: all)")
-    add("--gpu-ids", default=env("BETA9_GPU_IDS"), metavar="0,2", help="offer only these GPUs: indexes or UUIDs, or 'none' (default: all)")
-    add("--image-store", default=env("BETA9_IMAGE_STORE"), metavar="DIR", help="directory of container images, whose disk is reported (default: k3s's)")
+    add(
+        "--gpu-ids",
+        default=env("BETA9_GPU_IDS"),
+        metavar="0,2",
+        help="offer only these GPUs: indexes or UUIDs, or 'none' (default: all)",
+    )
+    add(
+        "--image-store",
+        default=env("BETA9_IMAGE_STORE"),
+        metavar="DIR",
+        help="directory of container images, whose disk is reported (default: k3s's)",
+    )
     add(
         "--keepalive-interval",
         default=env("BETA9_KEEPALIVE_INTERVAL") or str(protocol.KEEPALIVE_INTERVAL_SECONDS),
         metavar="SECONDS",
         help="default: %(default)s; the gateway forgets a machine after 300 s",
     )
-    add("--state-file", default=env("BETA9_STATE_FILE") or _in("RUNTIME_DIRECTORY", STATE_NAME), metavar="FILE", help="where to say how things are")
+    add(
+        "--state-file",
+        default=env("BETA9_STATE_FILE") or _in("RUNTIME_DIRECTORY", STATE_NAME),
+        metavar="FILE",
+        help="where to say how things are",
+    )
     add(
         "--registration-file",
         default=env("BETA9_REGISTRATION_FILE") or _in("STATE_DIRECTORY", "registration"),
         metavar="FILE",
         help="where to remember what was registered, so that a restart does not register again",
     )
-    add("--metrics-file", default=env("BETA9_METRICS_FILE"), metavar="FILE", help="where to write Prometheus metrics as text (default: nowhere)")
+    add(
+        "--metrics-file",
+        default=env("BETA9_METRICS_FILE"),
+        metavar="FILE",
+        help="where to write Prometheus metrics as text (default: nowhere)",
+    )
     add("--log-format", default=env("BETA9_LOG_FORMAT") or "text", choices=LOG_FORMATS, help="default: %(default)s")
     add("--debug", action="store_true", default=(env("BETA9_DEBUG") or "") in ("1", "true", "yes"), help="log more")
     add("--once", action="store_true", help="register, send one keepalive, and end")
@@ -167,7 +245,7 @@ def parser(env):
     return options
 
 
-def environment(argv=None):
+def environment(argv: Sequence[str] | None = None) -> dict[str, str]:
     """Return the environment's variables on top of those of --env-file."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--env-file", default=os.environ.get("BETA9_ENV_FILE"))
@@ -175,17 +253,18 @@ def environment(argv=None):
     return dict(read_env_file(path) if path else {}, **os.environ)
 
 
-def _interval(text):
+def _interval(text: str) -> float:
     try:
         interval = float(text)
         if 0.05 <= interval <= protocol.KEEPALIVE_MAX_INTERVAL_SECONDS:
             return interval
     except ValueError:
         pass
-    raise protocol.InvalidField("keepalive_interval", "at most %d seconds" % protocol.KEEPALIVE_MAX_INTERVAL_SECONDS, text)
+    expected = f"at most {protocol.KEEPALIVE_MAX_INTERVAL_SECONDS} seconds"
+    raise protocol.InvalidField("keepalive_interval", expected, text)
 
 
-def _gpu_ids(text):
+def _gpu_ids(text: str | None) -> tuple[str, ...] | None:
     if not text:
         return None
     words = tuple(word.strip() for word in text.split(",") if word.strip())
@@ -196,12 +275,15 @@ def _gpu_ids(text):
     return words
 
 
-def from_arguments(argv=None):
+def from_arguments(argv: Sequence[str] | None = None) -> Config:
     """Return the Config, or raise protocol.InvalidField."""
     given = parser(environment(argv)).parse_args(argv)
     if not (given.gateway_port.isdigit() and 0 < int(given.gateway_port) < 65536):
         raise protocol.InvalidField("gateway_port", "a port number", given.gateway_port)
-    for name, allowed in (("gateway_scheme", SCHEMES), ("log_format", LOG_FORMATS)):  # argparse does not look at what comes from the environment
+    for name, allowed in (
+        ("gateway_scheme", SCHEMES),
+        ("log_format", LOG_FORMATS),
+    ):  # argparse does not look at what comes from the environment
         if getattr(given, name) not in allowed:
             raise protocol.InvalidField(name, " or ".join(allowed), getattr(given, name))
     host = protocol.hostname(given.gateway_host)
@@ -209,7 +291,7 @@ def from_arguments(argv=None):
         machine_id=protocol.machine_id(given.machine_id),
         pool_name=protocol.pool_name(given.pool_name),
         provider_name=protocol.provider_name(given.provider_name),
-        gateway_url="%s://%s:%s" % (given.gateway_scheme, "[%s]" % host if ":" in host else host, given.gateway_port),
+        gateway_url=f"{given.gateway_scheme}://{f'[{host}]' if ':' in host else host}:{given.gateway_port}",
         hostname=protocol.hostname(given.hostname),
         private_ip=protocol.ip_address(given.private_ip or own_address(host)),
         keepalive_interval=_interval(given.keepalive_interval),

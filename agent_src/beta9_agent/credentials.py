@@ -9,6 +9,7 @@ SIGHUP. What was handed over goes before what systemd copied, and goes away with
 from __future__ import annotations
 
 import os
+from typing import Iterable
 
 from . import events, protocol
 
@@ -17,7 +18,7 @@ ABSENT = b"-"  # what an optional credential holds when its file is not there: i
 MAX_BYTES = 65536
 
 
-def path_of(name):
+def path_of(name: str) -> str | None:
     """Return the file of a credential that systemd or a reload gave this service, or None."""
     runtime = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     given = os.environ.get("CREDENTIALS_DIRECTORY", "")
@@ -30,18 +31,19 @@ def path_of(name):
     return None
 
 
-def read(path, field):
+def read(path: str, field: str) -> str:
     """Return the token in a file, or raise InvalidField, which never shows it."""
     try:
         with open(path, "rb", buffering=0) as stream:
             token = protocol.token(stream.read(MAX_BYTES).decode())
     except (OSError, UnicodeDecodeError) as error:
-        raise protocol.InvalidField(field, "a readable file", "%s: %s" % (path, getattr(error, "strerror", "not text"))) from None
+        found = f"{path}: {getattr(error, 'strerror', 'not text')}"
+        raise protocol.InvalidField(field, "a readable file", found) from None
     events.SECRETS.add(token)
     return token
 
 
-def read_optional(path, field):
+def read_optional(path: str, field: str) -> str | None:
     """Return the token in a file, or None when there is no file or nothing in it."""
     try:
         if not os.path.getsize(path):
@@ -51,9 +53,9 @@ def read_optional(path, field):
     return read(path, field)
 
 
-def marks(paths):
+def marks(paths: Iterable[str]) -> list[tuple[object, ...]]:
     """Return what changes when one of the files does."""
-    found = []
+    found: list[tuple[object, ...]] = []
     for path in paths:
         try:
             status = os.stat(path)

@@ -14,12 +14,12 @@ PRIORITIES = {DEBUG: 7, INFO: 6, WARNING: 4, ERROR: 3}  # syslog's, which journa
 SECRETS: set[str] = set()  # what was read from credentials so far
 
 
-def log(level, event, **fields):
+def log(level: int, event: str, **fields: object) -> None:
     """Write one event. Fields that are None are left out."""
     LOG.log(level, event, extra={"fields": {name: value for name, value in fields.items() if value is not None}})
 
 
-def clean(text):
+def clean(text: str) -> str:
     """Return text without tokens and control characters."""
     for secret in SECRETS:  # one shorter than this is a letter or a word of the text
         text = text.replace(secret, "(token)") if len(secret) > 7 else text
@@ -29,35 +29,45 @@ def clean(text):
 class Changes:
     """Remembers the last value of each subject, so that it is logged again only when it changes."""
 
-    def __init__(self):
-        self._last = {}
+    def __init__(self) -> None:
+        self._last: dict[str, object] = {}
 
-    def changed(self, subject, value):
+    def changed(self, subject: str, value: object) -> bool:
         """Return whether value is another than the last time."""
         before, self._last[subject] = self._last.get(subject), value
         return before != value
 
 
 class _Text(logging.Formatter):
-    def format(self, record):
-        fields = getattr(record, "fields", {})
-        words = ["%s=%s" % (name, repr(value) if isinstance(value, str) and " " in value else value) for name, value in fields.items()]
-        return clean(" ".join([record.levelname, record.getMessage()] + words))
+    def format(self, record: logging.LogRecord) -> str:
+        words = [record.levelname, record.getMessage()]
+        for name, value in getattr(record, "fields", {}).items():
+            words.append(f"{name}={repr(value) if isinstance(value, str) and ' ' in value else value}")
+        return clean(" ".join(words))
 
 
 class _Json(logging.Formatter):
-    def format(self, record):
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + ".%03dZ" % record.msecs
-        return clean(json.dumps({"time": moment, "level": record.levelname.lower(), "event": record.getMessage(), **getattr(record, "fields", {})}))
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        event = {"time": moment, "level": record.levelname.lower(), "event": record.getMessage()}
+        return clean(json.dumps({**event, **getattr(record, "fields", {})}))
 
 
-def setup(log_format, debug):
+class _Prioritised(logging.Formatter):
+    """What another one makes, with the priority that journald reads before it."""
+
+    def __init__(self, plain: logging.Formatter) -> None:
+        super().__init__()
+        self._plain = plain
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"<{PRIORITIES.get(record.levelno, 6)}>{self._plain.format(record)}"
+
+
+def setup(log_format: str, debug: bool) -> None:
     """Send events to standard error. May be called again."""
-    formatter = (_Json if log_format == "json" else _Text)()
-    if os.environ.get("JOURNAL_STREAM"):
-        plain = formatter.format
-        formatter.format = lambda record: "<%d>%s" % (PRIORITIES.get(record.levelno, 6), plain(record))
+    formatter: logging.Formatter = (_Json if log_format == "json" else _Text)()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_Prioritised(formatter) if os.environ.get("JOURNAL_STREAM") else formatter)
     LOG.handlers, LOG.propagate = [handler], False
     LOG.setLevel(DEBUG if debug else INFO)

@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from . import gpu_health
 
@@ -53,12 +53,12 @@ class Reading(NamedTuple):
     health: Health = Health()
 
     @property
-    def count(self):
+    def count(self) -> int:  # type: ignore[override]  # as with index of Unit
         """Return the number of units."""
         return len(self.units)
 
     @property
-    def free(self):
+    def free(self) -> int:
         """Return the number of free units whose GPU is fit for work."""
         unfit = self.health.unfit
         return sum(unit.free and int(unit.index.partition(":")[0]) not in unfit for unit in self.units)
@@ -67,15 +67,18 @@ class Reading(NamedTuple):
 class Gpus:
     """wanted limits what is counted: indexes or UUIDs, None for all."""
 
-    def __init__(self, wanted=None, deadline_seconds=NVML_SECONDS):
+    def __init__(self, wanted: tuple[str, ...] | None = None, deadline_seconds: float = NVML_SECONDS) -> None:
         self.wanted, self.deadline_seconds = wanted, deadline_seconds
-        self._requests, self._answers = queue.Queue(1), queue.Queue()
-        self._thread, self._asked = None, False
-        self._last, self._last_moment = None, None
-        self._session = None
+        self._requests: queue.Queue[None] = queue.Queue(1)
+        self._answers: queue.Queue[Reading] = queue.Queue()
+        self._thread: threading.Thread | None = None
+        self._asked = False
+        self._last: Reading | None = None
+        self._last_moment = 0.0
+        self._session: Any = None
         self._health, self._health_due = Health(), 0.0
 
-    def read(self):
+    def read(self) -> Reading:
         """Return a Reading within the deadline. When NVML hangs it is the last good one, marked stale."""
         if self.wanted == ():
             return Reading()
@@ -99,24 +102,24 @@ class Gpus:
         self._last, self._last_moment = reading, time.monotonic()
         return reading
 
-    def _stale(self):
-        trouble = "NVML did not answer within %g s: the driver hangs" % self.deadline_seconds
+    def _stale(self) -> Reading:
+        trouble = f"NVML did not answer within {self.deadline_seconds:g} s: the driver hangs"
         if self._last is None:
             return Reading(trouble=trouble)
         return self._last._replace(trouble=trouble, stale_seconds=time.monotonic() - self._last_moment)
 
     # -- in the thread --
 
-    def _serve(self):
+    def _serve(self) -> None:
         while True:
             self._requests.get()
             try:
                 reading = self._ask()
             except Exception as error:  # whatever it is, a thread that ended would look like a driver that hangs
-                reading = Reading(trouble="NVML could not be asked: %s: %s" % (type(error).__name__, error))
+                reading = Reading(trouble=f"NVML could not be asked: {type(error).__name__}: {error}")
             self._answers.put(reading)
 
-    def _ask(self):
+    def _ask(self) -> Reading:
         try:
             import pynvml  # only here: it costs memory, and a host without GPUs has no use for it
         except ImportError:
@@ -125,28 +128,30 @@ class Gpus:
             if self._session is None:  # kept: where no other process holds the driver, each new one would wake all GPUs up
                 pynvml.nvmlInit()
                 self._session = pynvml
-            found, troubles = [], []
+            found: list[Unit] = []
+            troubles: list[str] = []
             for index in range(pynvml.nvmlDeviceGetCount()):
                 try:
                     found += _units(pynvml, index)
                 except pynvml.NVMLError as error:
-                    troubles.append("GPU %d: %s" % (index, error))
+                    troubles.append(f"GPU {index}: {error}")
             if time.monotonic() >= self._health_due:
                 self._health, self._health_due = _health(pynvml), time.monotonic() + HEALTH_SECONDS
         except pynvml.NVMLError as error:
             self._end(pynvml)
             # a host without NVIDIA hardware is not in trouble
             absent = isinstance(error, pynvml.NVMLError_LibraryNotFound) and not os.path.exists("/proc/driver/nvidia")
-            return Reading(trouble=None if absent else "NVML: %s" % error)
+            return Reading(trouble=None if absent else f"NVML: {error}")
         if troubles:
             self._end(pynvml)
         wanted = self.wanted
         if wanted is not None:
-            troubles += ["GPU %s is not there" % name for name in wanted if not any(name in _names(unit) for unit in found)]
+            there = {name for unit in found for name in _names(unit)}
+            troubles += [f"GPU {name} is not there" for name in wanted if name not in there]
             found = [unit for unit in found if not _names(unit).isdisjoint(wanted)]
         return Reading(tuple(found), "; ".join(troubles) or None, health=self._health)
 
-    def _end(self, pynvml):
+    def _end(self, pynvml: Any) -> None:
         """Start over with the next question: after a driver's reload the old session is of no use."""
         if self._session is not None:
             self._session = None
@@ -171,12 +176,12 @@ def _accepted(path: str = ACCEPTANCE) -> dict[str, bool]:
         return {}
 
 
-def _names(unit):
+def _names(unit: Unit) -> set[str]:
     """Return the names under which a unit can be asked for: a MIG instance also under its GPU's index."""
     return {unit.index, unit.index.partition(":")[0], unit.uuid} - {""}
 
 
-def _units(pynvml, index):
+def _units(pynvml: Any, index: int) -> list[Unit]:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     name = _optional(pynvml, pynvml.nvmlDeviceGetName, handle) or ""
     if not _partitioned(pynvml, handle):
@@ -185,21 +190,21 @@ def _units(pynvml, index):
     for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         instance = _optional(pynvml, pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, number)
         if instance is not None:
-            found.append(_unit(pynvml, "%d:%d" % (index, number), name, instance))
+            found.append(_unit(pynvml, f"{index}:{number}", name, instance))
     return found
 
 
-def _unit(pynvml, index, name, handle):
+def _unit(pynvml: Any, index: str, name: str | bytes, handle: Any) -> Unit:
     uuid = _optional(pynvml, pynvml.nvmlDeviceGetUUID, handle) or ""
     return Unit(index, _text(uuid), _text(name), not pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
 
 
-def _partitioned(pynvml, handle):
+def _partitioned(pynvml: Any, handle: Any) -> bool:
     mode = _optional(pynvml, pynvml.nvmlDeviceGetMigMode, handle)
     return mode is not None and mode[0] == 1
 
 
-def _optional(pynvml, call, *arguments):
+def _optional(pynvml: Any, call: Callable[..., Any], *arguments: Any) -> Any:
     """Return the answer of a call that not every GPU or driver has, or None. A GPU that is lost is not excused."""
     try:
         return call(*arguments)
@@ -212,5 +217,5 @@ def _optional(pynvml, call, *arguments):
 NOT_SUPPORTED, FUNCTION_NOT_FOUND, NOT_FOUND, INVALID_ARGUMENT = 3, 13, 6, 2
 
 
-def _text(value):
+def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value

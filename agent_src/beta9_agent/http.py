@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from typing import Any, Iterable, Iterator
 
 import httpcore
 import httpx
@@ -23,7 +24,7 @@ FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolE
 class Unreachable(Exception):
     """No usable answer came. name is a key of protocol.TRANSPORT."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
 
@@ -31,10 +32,10 @@ class Unreachable(Exception):
 class _Deadline:
     """The moment at which the request under way has to be over."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.moment = 0.0
 
-    def cut(self, timeout):
+    def cut(self, timeout: float | None) -> float:
         left = self.moment - time.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout("the request took too long")
@@ -44,44 +45,54 @@ class _Deadline:
 class _Stream(httpcore.NetworkStream):
     """A connection whose every step keeps to the deadline."""
 
-    def __init__(self, stream, deadline):
+    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
         self._stream, self._deadline = stream, deadline
 
-    def read(self, max_bytes, timeout=None):
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         return self._stream.read(max_bytes, self._deadline.cut(timeout))
 
-    def write(self, buffer, timeout=None):
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, self._deadline.cut(timeout))
 
-    def close(self):
+    def close(self) -> None:
         self._stream.close()
 
-    def start_tls(self, ssl_context, server_hostname=None, timeout=None):
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, self._deadline.cut(timeout)), self._deadline)
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.cut(timeout))
+        return _Stream(secured, self._deadline)
 
-    def get_extra_info(self, info):
+    def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 
 class _Backend(httpcore.SyncBackend):
     """Opens connections that keep to the deadline, and counts them."""
 
-    def __init__(self, deadline):
+    def __init__(self, deadline: _Deadline) -> None:
         self._deadline, self.connections = deadline, 0
 
-    def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
         self.connections += 1
         stream = super().connect_tcp(host, port, self._deadline.cut(timeout), local_address, socket_options)
         return _Stream(stream, self._deadline)
 
 
-def _causes(error):
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
-def transport_name(error):
+def transport_name(error: BaseException) -> str:
     """Return the key of protocol.TRANSPORT for what httpx's engine raised."""
     causes = list(_causes(error))
     for kinds, name in (
@@ -89,7 +100,10 @@ def transport_name(error):
         (socket.gaierror, "dns"),
         (httpcore.TimeoutException, "timeout"),
         (ConnectionRefusedError, "refused"),
-        (httpcore.RemoteProtocolError, "empty" if "disconnected without" in str(error) else "reset" if "closed" in str(error) else "not_json"),
+        (
+            httpcore.RemoteProtocolError,
+            "empty" if "disconnected without" in str(error) else "reset" if "closed" in str(error) else "not_json",
+        ),
         ((httpcore.NetworkError, OSError), "reset"),
     ):
         if any(isinstance(cause, kinds) for cause in causes):
@@ -104,12 +118,14 @@ class Transport(httpx.BaseTransport):
     used, and a client would act on some (compression, cookies).
     """
 
-    def __init__(self, tls, idle_seconds, max_body_bytes):
+    def __init__(self, tls: ssl.SSLContext | None, idle_seconds: float, max_body_bytes: int) -> None:
         self._max, self._deadline = max_body_bytes, _Deadline()
         self._backend = _Backend(self._deadline)
-        self._pool = httpcore.ConnectionPool(tls, max_connections=1, keepalive_expiry=idle_seconds, network_backend=self._backend)
+        self._pool = httpcore.ConnectionPool(
+            tls, max_connections=1, keepalive_expiry=idle_seconds, network_backend=self._backend
+        )
 
-    def handle_request(self, request):
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the answer, of any status."""
         self._deadline.moment = time.monotonic() + request.extensions["timeout"]["read"]
         opened = self._backend.connections
@@ -126,9 +142,11 @@ class Transport(httpx.BaseTransport):
         except FAILURES as error:
             raise Unreachable(transport_name(error)) from None
 
-    def _once(self, request):
-        url = httpcore.URL(scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path)
-        response = self._pool.handle_request(httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream))
+    def _once(self, request: httpx.Request) -> httpx.Response:
+        to = request.url
+        url = httpcore.URL(scheme=to.raw_scheme, host=to.raw_host, port=to.port, target=to.raw_path)
+        sent = httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream)
+        response = self._pool.handle_request(sent)
         try:
             raw = bytearray()
             for block in response.iter_stream():
@@ -139,21 +157,29 @@ class Transport(httpx.BaseTransport):
             response.close()  # and the connection, where the answer was not read to its end
         return httpx.Response(response.status, content=bytes(raw))
 
-    def close(self):
+    def close(self) -> None:
         """Close the connection."""
         self._pool.close()
 
 
-def client(url, ca_path=None, seconds=10.0, idle_seconds=240.0, max_body_bytes=MAX_BODY_BYTES, certificate=None):
-    """Return a client of httpx for one place.
+def client(
+    url: str,
+    ca_path: str | None = None,
+    seconds: float = 10.0,
+    idle_seconds: float = 240.0,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    certificate: tuple[str, str | None] | None = None,
+) -> httpx.Client:
+    """Return a client of httpx for one place. Raises InvalidField, and OSError where ca_path holds no certificates.
 
-    ca_path: for https only; without it the system's certificates are trusted. certificate: the files (certificate, key) to show.
+    ca_path: for https only; without it the system's certificates are trusted. certificate: the files (certificate, key) to
+    show; a key that has a passphrase is refused.
     """
     # made once: reading the certificates costs more than all the rest of a keepalive
     tls = ssl.create_default_context(cafile=ca_path) if url.startswith("https:") else None
     if tls and certificate:
         try:
-            tls.load_cert_chain(*certificate)
+            tls.load_cert_chain(*certificate, password="")  # without one, OpenSSL asks at the terminal
         except OSError as error:
             found = f"{certificate[0]}: {error.strerror or error}"
             raise protocol.InvalidField("client_cert", "a certificate, and its key in client_key", found) from None

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import random
 
 from . import protocol
 
@@ -65,12 +66,12 @@ REACTIONS = {
 }
 
 
-def reaction_to(problem):
+def reaction_to(problem: protocol.Problem) -> str:
     """Return what a problem does. An answer that no one foresaw is judged by whether it may pass."""
     return REACTIONS.get(problem.code) or (RETRY if problem.retryable else SLOW)
 
 
-def phase_of(machine_id, interval):
+def phase_of(machine_id: str, interval: float) -> float:
     """Return the machine's own second within the interval: stable, and evenly spread over a fleet."""
     return int.from_bytes(hashlib.sha256(machine_id.encode()).digest()[:8], "big") / 2.0**64 * interval
 
@@ -78,33 +79,42 @@ def phase_of(machine_id, interval):
 class Lifecycle:
     """What to do next, and when. Times are seconds of any clock that only goes forward.
 
-    action is "register" or "keepalive"; due is when. rng is a random.Random.
+    action is "register" or "keepalive"; due is when. wall_offset: the wall clock minus this clock, which aligns a fleet's phases.
     """
 
-    def __init__(self, machine_id, interval, now, rng, registered=False, wall_offset=0.0):
+    def __init__(
+        self,
+        machine_id: str,
+        interval: float,
+        now: float,
+        rng: random.Random,
+        registered: bool = False,
+        wall_offset: float = 0.0,
+    ) -> None:
         self.rng = rng
         self.status = "starting"
-        self.problem = None
+        self.problem: protocol.Problem | None = None
         self.failures = 0
-        self.last_accepted = None
-        self.told_last = None  # when that was by the gateway's clock, where it tells
-        self.registrations = collections.deque(maxlen=8)  # when, but for those that a person asked for
+        self.last_accepted: float | None = None
+        self.told_last: int | None = None  # when that was by the gateway's clock, where it tells
+        # when, but for those that a person asked for
+        self.registrations: collections.deque[float] = collections.deque(maxlen=8)
         self._asked_for = False
-        self._wall_offset = wall_offset  # wall clock minus this clock at start: aligns the phases of a fleet
+        self._wall_offset = wall_offset
         self._refound = 0
         self._settings(machine_id, interval)
         self.action, self.due = "keepalive" if registered else "register", now
 
-    def _settings(self, machine_id, interval):
+    def _settings(self, machine_id: str, interval: float) -> None:
         self.interval, self.ttl = interval, protocol.STATE_TTL_SECONDS
         self._phase = phase_of(machine_id, interval)
 
     @property
-    def reaction(self):
+    def reaction(self) -> str | None:
         """Return the reaction to the problem there is, or None."""
         return reaction_to(self.problem) if self.problem else None
 
-    def registered(self, now, state):
+    def registered(self, now: float, state: protocol.MachineState) -> None:
         """The register was accepted: a keepalive follows at once."""
         if not self._asked_for:
             self.registrations.append(now)
@@ -113,7 +123,7 @@ class Lifecycle:
         self._accept_ttl(state)
         self.action, self.due = "keepalive", now
 
-    def kept(self, now, state):
+    def kept(self, now: float, state: protocol.MachineState) -> None:
         """The keepalive was accepted."""
         self._accept_ttl(state)
         self.status, self.problem, self.failures, self._refound = "ready", None, 0, 0
@@ -121,7 +131,7 @@ class Lifecycle:
         self.told_last = state.last_keepalive
         self.action, self.due = "keepalive", self._next_slot(now)
 
-    def failed(self, now, problem):
+    def failed(self, now: float, problem: protocol.Problem) -> None:
         """Something was refused or did not arrive."""
         reaction = reaction_to(problem)
         if reaction == REGISTER and self.action == "keepalive" and not self._refound:
@@ -135,22 +145,22 @@ class Lifecycle:
         self.failures += 1
         self.due = now + self._pause(reaction)
 
-    def register_again(self, now):
+    def register_again(self, now: float) -> None:
         """What was registered is not true any more: tell the gateway now."""
         self.status, self.problem, self.failures = "registering", None, 0
         self.action, self.due = "register", now
 
-    def reload(self, now, machine_id, interval):
+    def reload(self, now: float, machine_id: str, interval: float) -> None:
         """Settings or credentials may be others: register with them now."""
         self._settings(machine_id, interval)
         self.register_again(now)
         self._asked_for = True
 
-    def _accept_ttl(self, state):
+    def _accept_ttl(self, state: protocol.MachineState) -> None:
         if state.ttl_seconds:
             self.ttl = min(max(state.ttl_seconds, TTL_LIMITS_SECONDS[0]), TTL_LIMITS_SECONDS[1])
 
-    def _pause(self, reaction):
+    def _pause(self, reaction: str) -> float:
         if reaction in (CREDENTIAL, SLOW):
             slow = min(60.0, self.interval)
             return self.rng.uniform(slow / 2, slow)
@@ -160,7 +170,7 @@ class Lifecycle:
         cap = min(longest, FIRST_PAUSE_SECONDS * 2.0 ** min(self.failures - 1, 16))
         return self.rng.uniform(min(0.2, cap), cap)
 
-    def _next_slot(self, now):
+    def _next_slot(self, now: float) -> float:
         """Return the machine's next slot, at least half an interval away, never later than half the TTL."""
         earliest = now + self.interval / 2
         wall = earliest + self._wall_offset - self._phase

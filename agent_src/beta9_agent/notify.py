@@ -9,14 +9,15 @@ import socket
 class Notifier:
     """Sends READY, STATUS and WATCHDOG."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) if address else None
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._channel = socket.socket(socket.AF_UNIX, kind) if address else None
         watchdog = os.environ.get("WATCHDOG_USEC", "")
-        self.watchdog_seconds = int(watchdog) / 1e6 if watchdog.isdigit() else None
+        self.watchdog_seconds: float | None = int(watchdog) / 1e6 if watchdog.isdigit() else None
 
-    def send(self, *lines):
+    def send(self, *lines: str) -> None:
         """Send assignments like "READY=1"."""
         if self._channel:
             try:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from typing import Sequence
 
 from . import config, credentials, events
 from . import state as state_file
@@ -21,17 +22,21 @@ MAX_BYTES = 1024 * 1024  # as much as systemd takes: CA certificates may be all 
 GRACE_SECONDS = 15  # beyond which root's helper is ended, whatever it waits for
 
 
-def state(directory):
+def state(directory: str) -> tuple[int | None, int, str | None]:
     """Return (pid, number of reloads, why the last one was refused) as the agent says of itself; (None, 0, None) when it says nothing."""
     try:
         found = state_file.read(os.path.join(directory, config.STATE_NAME))
     except (OSError, ValueError):
         found = {}
     reloads, refused = found.get("reloads"), found.get("reload_error")
-    return found.get("pid"), reloads if isinstance(reloads, int) else 0, events.clean(str(refused))[:500] if refused else None
+    return (
+        found.get("pid"),
+        reloads if isinstance(reloads, int) else 0,
+        events.clean(str(refused))[:500] if refused else None,
+    )
 
 
-def hand_over(directory, name, source):
+def hand_over(directory: str, name: str, source: str) -> None:
     """Put a copy of source into the service's directory, for the service's user only. A source that is not there is told as such.
 
     The directory belongs to the service's user: nothing in it is followed or opened, the copy is made beside it and renamed.
@@ -44,7 +49,7 @@ def hand_over(directory, name, source):
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         owner = os.fstat(folder)
-        new = ".%s.%d" % (name, os.getpid())
+        new = f".{name}.{os.getpid()}"
         copy = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400, dir_fd=folder)
         try:
             os.write(copy, content)
@@ -56,7 +61,7 @@ def hand_over(directory, name, source):
         os.close(folder)
 
 
-def taken_in(directory, pid, before, wait_seconds):
+def taken_in(directory: str, pid: int, before: int, wait_seconds: float) -> str | None:
     """Return None when the agent has taken the reload in, or why not."""
     deadline = time.monotonic() + wait_seconds
     while time.monotonic() < deadline:
@@ -64,14 +69,18 @@ def taken_in(directory, pid, before, wait_seconds):
         if main == pid and reloads > before:
             return refused
         time.sleep(0.02)
-    return "it did not take it in within %d s" % wait_seconds
+    return f"it did not take it in within {wait_seconds:.0f} s"
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Return the exit status."""
-    options = argparse.ArgumentParser(prog="beta9-agent reload", description="Give the running agent new credentials and settings (as root).")
+    options = argparse.ArgumentParser(
+        prog="beta9-agent reload", description="Give the running agent new credentials and settings (as root)."
+    )
     options.add_argument("--pid", type=int, required=True, help="the agent's main process")
-    options.add_argument("--credential", action="append", default=[], metavar="NAME:FILE", help="may be given more than once")
+    options.add_argument(
+        "--credential", action="append", default=[], metavar="NAME:FILE", help="may be given more than once"
+    )
     options.add_argument("--runtime-directory", default=config.RUNTIME_DIRECTORY, metavar="DIR")
     options.add_argument("--wait-seconds", type=int, default=30)
     given = options.parse_args(argv)
@@ -83,10 +92,10 @@ def main(argv=None):
             hand_over(os.path.join(given.runtime_directory, credentials.HANDED_OVER), name, source)
         os.kill(given.pid, signal.SIGHUP)
     except OSError as error:
-        print("beta9-agent reload: %s" % error, file=sys.stderr)
+        print(f"beta9-agent reload: {error}", file=sys.stderr)
         return 1
     refused = taken_in(given.runtime_directory, given.pid, before, given.wait_seconds)
     if refused:
-        print("beta9-agent reload: the agent goes on with its old settings: %s" % refused, file=sys.stderr)
+        print(f"beta9-agent reload: the agent goes on with its old settings: {refused}", file=sys.stderr)
         return 1
     return 0

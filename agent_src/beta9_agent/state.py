@@ -7,11 +7,12 @@ import hmac
 import json
 import os
 import stat
+from typing import Any
 
 MAX_BYTES = 262144
 
 
-def read(path):
+def read(path: str) -> dict[str, Any]:
     """Return the state that an agent wrote, as a dict. Raises OSError or ValueError for anything else.
 
     Root reads this and the file is the agent's user's: a link is not followed, a FIFO does not block, a device or a huge file is not read.
@@ -30,7 +31,7 @@ def read(path):
     return found
 
 
-def replace(path, text, mode):
+def replace(path: str | None, text: str, mode: int) -> str | None:
     """Write text to path in one step. Return why it could not be, or None: a full disk is not worth dying for."""
     if not path:
         return None
@@ -39,16 +40,16 @@ def replace(path, text, mode):
         try:
             content = text.encode()
             if os.write(handle, content) != len(content):
-                return "%s: no room for all of it" % path
+                return f"{path}: no room for all of it"
         finally:
             os.close(handle)
         os.replace(path + ".new", path)
     except OSError as error:
-        return "%s: %s" % (path, error.strerror)
+        return f"{path}: {error.strerror}"
     return None
 
 
-def fingerprint(payload, token):
+def fingerprint(payload: object, token: str) -> str:
     """Return a keyed hash of what was registered and in which boot: tells whether it changed, and nothing else."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
@@ -59,7 +60,7 @@ def fingerprint(payload, token):
     return hmac.new(token.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
-def remembered(path):
+def remembered(path: str | None) -> str:
     """Return the fingerprint of the last accepted registration, or an empty string."""
     try:
         with open(path or "", encoding="ascii") as stream:

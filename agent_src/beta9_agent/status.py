@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from typing import Any, Iterator, Sequence
 
 from . import __version__, config, events, protocol
 from . import state as state_file
@@ -23,76 +24,85 @@ CREDENTIALS = (
 )
 
 
-def _ago(epoch):
-    seconds = time.time() - epoch
-    return "%d s ago" % seconds if seconds >= 0 else "in %d s" % -seconds
+def _ago(epoch: float) -> str:
+    seconds = int(time.time() - epoch)
+    return f"{seconds} s ago" if seconds >= 0 else f"in {-seconds} s"
 
 
-def _lines(state):
+def _lines(state: dict[str, Any]) -> Iterator[str]:
     """Yield the state as lines for people."""
-    alive = os.path.isdir("/proc/%d" % state["pid"])
-    yield "machine      %s of pool %s at %s" % (state["machine_id"], state["pool"], state["gateway_url"])
-    yield "agent        %s, pid %d%s" % (state["agent_version"], state["pid"], "" if alive else ", which does not run any more")
-    yield "status       %s" % state["status"]
-    if state["problem"]:
-        yield "  cause      %s (%s)" % (state["problem"]["cause"], state["problem"]["code"])
-        yield "  remedy     %s" % state["problem"]["remedy"]
+    pid, problem = int(state["pid"]), state["problem"]
+    alive = os.path.isdir(f"/proc/{pid}")
+    yield f"machine      {state['machine_id']} of pool {state['pool']} at {state['gateway_url']}"
+    yield f"agent        {state['agent_version']}, pid {pid}{'' if alive else ', which does not run any more'}"
+    yield f"status       {state['status']}"
+    if problem:
+        yield f"  cause      {problem['cause']} ({problem['code']})"
+        yield f"  remedy     {problem['remedy']}"
     last, interval, ttl = state["last_keepalive_epoch"], state["keepalive_interval_seconds"], state["ttl_seconds"]
-    yield "keepalive    last accepted %s, every %g s, forgotten after %g s" % (_ago(last) if last else "never", interval, ttl)
-    yield "next         %s %s" % (state["next_action"], _ago(state["next_epoch"]))
-    stale = state["gpu_stale_seconds"]
-    yield "GPUs         %d free of %d%s" % (state["free_gpu_count"], state["gpu_count"], "" if stale is None else ", read %d s ago" % stale)
+    accepted = _ago(last) if last else "never"
+    yield f"keepalive    last accepted {accepted}, every {interval:g} s, forgotten after {ttl:g} s"
+    yield f"next         {state['next_action']} {_ago(state['next_epoch'])}"
+    stale = "" if state["gpu_stale_seconds"] is None else f", read {int(state['gpu_stale_seconds'])} s ago"
+    yield f"GPUs         {int(state['free_gpu_count'])} free of {int(state['gpu_count'])}{stale}"
     for finding in state.get("gpu_findings", []):
-        yield "  GPU %-6d %s (%s)" % (finding["gpu"], finding["text"], finding["check"])
+        yield f"  GPU {int(finding['gpu']):<6} {finding['text']} ({finding['check']})"
     for name, why in sorted(state["unreadable"].items()):
-        yield "  unreadable %s: %s" % (name, why)
+        yield f"  unreadable {name}: {why}"
     for name in ("register", "keepalive"):
         if name in state["sent"]:
-            yield "last sent    %s %s" % (name, json.dumps(state["sent"][name], sort_keys=True))
+            yield f"last sent    {name} {json.dumps(state['sent'][name], sort_keys=True)}"
     if state["reload_error"]:
-        yield "reload       refused: %s" % state["reload_error"]
+        yield f"reload       refused: {state['reload_error']}"
     for entry in reversed(state["recent_problems"]):
-        yield "problem      %s, %d times, last %s: %s. %s" % (entry["code"], entry["count"], _ago(entry["last_epoch"]), entry["cause"], entry["remedy"])
+        when = _ago(entry["last_epoch"])
+        yield f"problem      {entry['code']}, {int(entry['count'])} times, last {when}: {entry['cause']}. {entry['remedy']}"
 
 
-def status(argv=None):
+def status(argv: Sequence[str] | None = None) -> int:
     """Tell how the running agent is. Return the exit status."""
-    options = argparse.ArgumentParser(prog="beta9-agent status", description="Tell how the running agent is. Exit status: 0 ready, 1 not, 3 no agent.")
+    about = "Tell how the running agent is. Exit status: 0 ready, 1 not, 3 no agent."
+    options = argparse.ArgumentParser(prog="beta9-agent status", description=about)
     options.add_argument("--json", action="store_true", help="the whole state file")
-    options.add_argument("--state-file", default=os.path.join(config.RUNTIME_DIRECTORY, config.STATE_NAME), metavar="FILE", help="default: %(default)s")
+    usual = os.path.join(config.RUNTIME_DIRECTORY, config.STATE_NAME)
+    options.add_argument("--state-file", default=usual, metavar="FILE", help="default: %(default)s")
     given = options.parse_args(argv)
     try:
         state = state_file.read(given.state_file)
         text = json.dumps(state, indent=2) if given.json else "\n".join(events.clean(line) for line in _lines(state))
-        alive = state["status"] == "ready" and os.path.isdir("/proc/%d" % state["pid"])
+        alive = state["status"] == "ready" and os.path.isdir(f"/proc/{int(state['pid'])}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        print("beta9-agent status: no state of an agent in %s: %s. Is it running? systemctl status beta9-agent" % (given.state_file, error), file=sys.stderr)
+        found = f"no state of an agent in {given.state_file}: {error}"
+        print(f"beta9-agent status: {found}. Is it running? systemctl status beta9-agent", file=sys.stderr)
         return 3
     print(text)
     return 0 if alive else 1
 
 
-def facts(argv):
+def facts(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return what an agent with these options finds on this host, and what is wrong as a list of texts."""
-    found, wrong = {"agent_version": __version__, "python": platform.python_version(), "packages": {}}, []
+    packages: dict[str, str] = {}
+    found: dict[str, Any] = {"agent_version": __version__, "python": platform.python_version(), "packages": packages}
+    wrong: list[str] = []
     for name in ("httpx", "psutil", "pynvml"):
         try:
             __import__(name)
-            found["packages"][name] = "loads"
+            packages[name] = "loads"
         except ImportError as error:
-            found["packages"][name] = str(error)
-            wrong.append("package %s: %s" % (name, error))
+            packages[name] = str(error)
+            wrong.append(f"package {name}: {error}")
     try:
         settings = config.from_arguments(argv)
     except protocol.InvalidField as error:
         found["settings"] = str(error)
         return found, wrong + [str(error)]
-    if found["packages"]["psutil"] != "loads" or found["packages"]["httpx"] != "loads":
+    if packages["psutil"] != "loads" or packages["httpx"] != "loads":
         return found, wrong
     from .metrics import Machine  # only now: it needs the packages
 
     machine = Machine.of(settings)
-    found.update(settings="valid", gateway_url=settings.gateway_url, has_k3s_token=bool(settings.cluster_token()), metrics=machine.metrics())
+    found.update(settings="valid", gateway_url=settings.gateway_url, has_k3s_token=bool(settings.cluster_token()))
+    found["metrics"] = machine.metrics()
     found["register"] = {
         "machine_id": settings.machine_id,
         "hostname": settings.hostname,
@@ -104,15 +114,15 @@ def facts(argv):
     found["gpus"] = [unit._asdict() for unit in machine.gpu.units]
     found["unreadable"] = machine.troubles
     machine.close()
-    return found, wrong + ["%s: %s" % entry for entry in sorted(machine.troubles.items())]
+    return found, wrong + [f"{name}: {why}" for name, why in sorted(machine.troubles.items())]
 
 
-def doctor(argv=None):
+def doctor(argv: Sequence[str] | None = None) -> int:
     """Tell what an agent finds on this host. Return the exit status."""
     options = argparse.ArgumentParser(
         prog="beta9-agent doctor",
-        description="Tell what an agent finds on this host, without asking the gateway. Other options are those of the agent.",
-        epilog="Without options: the settings of %s and the credentials of the service, which only root can read." % config.ENV_FILE,
+        description="Tell what an agent finds on this host, without asking the gateway. Other options are the agent's.",
+        epilog=f"Without options: the settings of {config.ENV_FILE} and the service's credentials, which only root can read.",
     )
     options.add_argument("--json", action="store_true")
     given, rest = options.parse_known_args(argv)
@@ -126,7 +136,7 @@ def doctor(argv=None):
         print(json.dumps(dict(found, wrong=wrong), indent=2))
         return 1 if wrong else 0
     for name, value in found.items():
-        print("%-14s %s" % (name, events.clean(value if isinstance(value, str) else json.dumps(value, sort_keys=True))))
+        print(f"{name:<14} {events.clean(value if isinstance(value, str) else json.dumps(value, sort_keys=True))}")
     for text in wrong or ["nothing"]:
-        print("%-14s %s" % ("wrong", events.clean(text)))
+        print(f"{'wrong':<14} {events.clean(text)}")
     return 1 if wrong else 0

@@ -23,11 +23,11 @@ def main():
     for _round in range(WARM):
         agent.step()
         gc.collect()
-    before, first = time.process_time(), agent.counts["keepalives"]
+    before, first = time.process_time(), agent.history.counts["keepalives"]
     for _round in range(rounds):
         agent.step()
         gc.collect()
-    spent, counted = time.process_time() - before, agent.counts["keepalives"] - first
+    spent, counted = time.process_time() - before, agent.history.counts["keepalives"] - first
     if counted != rounds:
         sys.exit("bench: %d of %d keepalives were accepted: %s" % (counted, rounds, agent.life.problem))
     print(json.dumps({"cpu_ms_per_keepalive": 1000 * spent / rounds}))

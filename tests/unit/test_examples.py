@@ -5,6 +5,7 @@ that these have."""
 
 from __future__ import annotations
 
+import collections
 import json
 import pathlib
 import re
@@ -12,7 +13,8 @@ import types
 
 import yaml
 from beta9_agent import gpu_health, report
-from beta9_agent.gpus import Health
+from beta9_agent.gpus import Health, Reading
+from beta9_agent.history import History
 
 ROOT = pathlib.Path(__file__).parents[2]
 RULES = ROOT / "examples/monitoring/beta9-alerts.yml"
@@ -34,13 +36,25 @@ def written() -> dict[str, set[str]]:
         "pcie": [4, 4, 16, 16],
     }
     health = Health((gpu,), (gpu_health.Finding("U11", "", 0, "errors", "grave"),), {"GPU-a": False}, 1.0)
-    machine = types.SimpleNamespace(
-        gpu=types.SimpleNamespace(health=health, count=1, free=0, stale_seconds=None), troubles={"gpu": "x"}
+    history = History(counts=collections.Counter({"keepalives": 1, "registrations": 1, "refused": 1}))
+    shot = report.Snapshot(
+        now=2.0,
+        epoch=2.0,
+        config=types.SimpleNamespace(machine_id="a", pool_name="b", provider_name="c", keepalive_interval=60),
+        status="ready",
+        problem=None,
+        failures=0,
+        action="keepalive",
+        due=60.0,
+        ttl_seconds=300,
+        last_accepted=1.0,
+        gateway_epoch=None,
+        registrations=(),
+        gpu=Reading(health=health),
+        troubles={"gpu": "x"},
+        history=history,
     )
-    life = types.SimpleNamespace(status="ready", last_accepted=1.0, ttl=300, failures=0)
-    config = types.SimpleNamespace(machine_id="a", pool_name="b", provider_name="c", keepalive_interval=60)
-    counts = {"keepalives": 1, "registrations": 1, "refused": 1}
-    text = report.prometheus(types.SimpleNamespace(life=life, config=config, machine=machine, counts=counts), 2.0)
+    text = report.prometheus(shot)
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {re.match(r"\w+", line)[0]: set(re.findall(r'(\w+)="', line)) for line in lines}
 

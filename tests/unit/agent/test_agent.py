@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import signal
@@ -9,7 +10,7 @@ import time
 
 import pytest
 from beta9_agent import agent as module
-from beta9_agent import config, gpu_health, protocol, report
+from beta9_agent import clocks, config, gpu_health, journal, protocol, report
 from beta9_agent.client import Refused
 from beta9_agent.gpus import Health, Reading, Unit
 
@@ -93,9 +94,9 @@ def test_jump_of_the_clock_moves_no_keepalive_and_mends_the_told_times(make, mon
         due.append(agent.life.due)
         shift(monkeypatch, "time", seconds)
 
-    agent = make(jump, lambda agent: due.append(agent.life.due))
+    agent = make(jump, lambda agent: due.append(agent.life.due), lambda _agent: None)
     agent.run()
-    assert due[0] == due[1] and "clock_jumped" in events(caplog)
+    assert due[0] == due[1] and events(caplog).count("clock_jumped") == 1
     assert abs(agent.state()["last_keepalive_epoch"] - time.time()) < 60 and 0 <= agent.state()["next_epoch"] - time.time() < 100
 
 
@@ -160,17 +161,17 @@ def test_stale_reading_registers_nothing(make):
     gateway = Gateway()
     agent = make(*[lambda agent: setattr(agent.life, "due", 0.0)] * 4, gateway=gateway)
     agent.machine.gpus = type("Gpus", (), {"read": lambda self: Reading(trouble="hangs", stale_seconds=9.0)})()
-    agent._registered_capacity = {"gpu_count": 2}
+    agent._registered.capacity = {"gpu_count": 2}
     agent.life.registered(0.0, ACCEPTED)
     agent.run()
     assert "register" not in [what for what, _payload in gateway.sent]
-    assert "GPUs not readable for 9 s" in report.status_text(agent, module.clock())
+    assert "GPUs not readable for 9 s" in report.status_text(agent.snapshot())
 
 
 def test_unreadable_credential_is_a_problem_and_no_end(make, tmp_path):
     def lose(agent):
         (tmp_path / "token").unlink()
-        agent.life.register_again(module.clock())
+        agent.life.register_again(clocks.now())
 
     agent = make(lose, lambda _agent: None)
     agent.run()
@@ -212,12 +213,14 @@ def test_registration_is_remembered_and_not_done_again(make, tmp_path):
     assert len(registers(first)) == 1 and (tmp_path / "registration").stat().st_mode & 0o777 == 0o600
     agent = make(gateway=second, more=file)
     agent.run()
-    assert not registers(second) and agent.sent["register"]["machine_id"] == "1165a9b6"
+    assert not registers(second) and agent.history.sent["register"]["machine_id"] == "1165a9b6"
     make(gateway=once, more=(*file, "--once")).run()
     assert len(registers(once)) == 1
-    changed = Gateway()
-    make(gateway=changed, more=(*file, "--max-cpu", "1m")).run()
-    assert len(registers(changed)) == 1
+    for more in (("--max-cpu", "1m"), ("--gateway-port", "1")):  # a fact, or another gateway
+        changed = Gateway()
+        make(gateway=changed, more=(*file, *more)).run()
+        assert len(registers(changed)) == 1
+        make(gateway=Gateway(), more=file).run()
 
 
 def test_once_ends_with_the_first_answer(make):
@@ -231,7 +234,7 @@ def test_gateway_is_given_the_cluster_s_token_where_there_is_one_and_the_state_f
     gateway = Gateway()
     agent = make(gateway=gateway, more=["--k3s-token-file", str(tmp_path / "k3s")])
     agent.run()
-    assert registers(gateway)[0]["token"] == "canary-k3s-0123456789" and agent.sent["register"]["token"] == "(not shown)"
+    assert registers(gateway)[0]["token"] == "canary-k3s-0123456789" and agent.history.sent["register"]["token"] == "(not shown)"
     assert "canary" not in (tmp_path / "state.json").read_text() and agent.state()["has_k3s_token"]
     (tmp_path / "k3s").write_text("")
     gateway = Gateway()
@@ -303,7 +306,7 @@ def test_lateness_is_told_once(make, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
 
     def late(agent):
-        agent.life.due = module.clock() - 1000
+        agent.life.due = clocks.now() - 1000
 
     make(late, late, late).run()
     assert events(caplog).count("behind_schedule") == 1
@@ -318,13 +321,13 @@ def test_clock_that_stands_still_is_no_news(make, caplog):
 def test_ready_is_told_to_systemd_once_only(make):
     agent = make(*[asked_again] * 4)
     agent.run()
-    assert agent.notifier.lines.count("READY=1") == 1 and agent.counts["keepalives"] > 3
+    assert agent.notifier.lines.count("READY=1") == 1 and agent.history.counts["keepalives"] > 3
 
 
 def test_metrics_for_prometheus(make):
     agent = make(asked_again, gateway=Gateway([None, None, protocol.classify(None, "refused"), None]))
     agent.run()
-    text = report.prometheus(agent, module.clock())
+    text = report.prometheus(agent.snapshot())
     states = [line for line in text.splitlines() if line.startswith("beta9_agent_status{")]
     assert [line.rpartition(" ")[2] for line in states].count("1") == 1 and len(states) == len(report.STATES)
     assert 'beta9_agent_problems_total{code="connection_refused"} 1' in text and "beta9_agent_keepalives_total 1" in text
@@ -338,7 +341,7 @@ def test_problem_s_cause_is_shown_without_tokens(make, tmp_path):
     agent = make(gateway=Gateway([problem]))
     agent.run()
     assert "(token)" in agent.state()["problem"]["cause"] and "canary" not in (tmp_path / "state.json").read_text()
-    assert "canary" not in report.status_text(agent, module.clock()) and "\x1b" not in agent.state()["problem"]["cause"]
+    assert "canary" not in report.status_text(agent.snapshot()) and "\x1b" not in agent.state()["problem"]["cause"]
 
 
 def test_what_becomes_of_a_gpu_is_said_once(make, monkeypatch, caplog):
@@ -358,7 +361,11 @@ def test_what_becomes_of_a_gpu_is_said_once(make, monkeypatch, caplog):
         return step
 
     told = []
-    agent = make(*(step for health in readings for step in (see(health), lambda agent: told.append((agent.machine.gpu.free, report.prometheus(agent, 1.0))))))
+
+    def note(agent):
+        told.append((agent.machine.gpu.free, report.prometheus(agent.snapshot())))
+
+    agent = make(*(step for health in readings for step in (see(health), note)))
     agent.run()
     said = [(record.getMessage(), record.fields["gpu"], record.fields["check"]) for record in caplog.records if record.getMessage().startswith("gpu_")]
     assert said == [("gpu_problem", 1, "U13"), ("gpu_problem", 0, "U12"), ("gpu_problem_over", 0, "U12"), ("gpu_problem_over", 1, "U13")]
@@ -387,4 +394,40 @@ def test_each_accepted_keepalive_is_counted_once(make):
     gateway = Gateway()
     agent = make(*[asked_again] * 3, gateway=gateway)
     agent.run()
-    assert agent.counts["keepalives"] == [what for what, _payload in gateway.sent].count("keepalive") and agent.counts["registrations"] == 1
+    assert agent.history.counts["keepalives"] == [what for what, _payload in gateway.sent].count("keepalive") and agent.history.counts["registrations"] == 1
+
+
+def test_problem_that_comes_again_is_the_latest(make):
+    refused, reset = (protocol.classify(None, name) for name in ("refused", "reset"))
+    agent = make(*[asked_again] * 3, gateway=Gateway([refused, reset, refused]))
+    agent.run()
+    kept = agent.state()["recent_problems"]
+    assert [entry["code"] for entry in kept] == ["connection_reset", "connection_refused"]
+    assert kept[1]["first_epoch"] <= kept[0]["first_epoch"] <= kept[1]["last_epoch"]
+
+
+def test_reading_that_comes_back_is_logged_of_a_machine_that_was_ready(make, caplog):
+    caplog.set_level(logging.INFO)
+    shot = make().snapshot()
+    for accepted, logged in ((None, ["unreadable"]), (1.0, ["unreadable", "readable"])):
+        written = journal.Journal()
+        caplog.clear()
+        written.readings(dataclasses.replace(shot, troubles={"disk": "gone"}, last_accepted=accepted))
+        written.readings(dataclasses.replace(shot, troubles={}, last_accepted=accepted))
+        assert events(caplog) == logged
+
+
+def test_file_that_can_not_be_written_is_logged_once(caplog):
+    caplog.set_level(logging.INFO)
+    written = journal.Journal()
+    for trouble in ("full", "full", None, None, "full"):
+        written.written("state", trouble)
+    assert events(caplog) == ["not_written", "not_written"]
+
+
+def test_state_file_may_be_read_by_everyone_and_tells_of_no_past_try(make, tmp_path):
+    agent = make(gateway=Gateway([protocol.classify(None, "refused")]))
+    agent.run()
+    assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o644
+    late = dataclasses.replace(agent.snapshot(), due=0.0)
+    assert late.now > 1 and "next try in 0 s" in report.status_text(late)
