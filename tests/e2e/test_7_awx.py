@@ -14,7 +14,7 @@ import yaml
 from tests.awx.fixtures import BIN, ROOT, Awx
 from tests.doubles.awx import rules
 
-TEMPLATES = ["Onboard workers", "Health check", "Verify health", "Heal", "Upgrade agent", "Rotate token", "Offboard", "Prepare gateway"]
+TEMPLATES = ["Onboard workers", "Health check", "Verify health", "Heal", "Accept GPUs", "Upgrade agent", "Rotate token", "Offboard", "Prepare gateway"]
 NOTIFYING = [name for name in TEMPLATES if name not in ("Health check", "Heal")]
 CHECKS = ("Health check", "Verify health")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 
 import pytest
 
 from tests.awx.launch import Launcher
-from tests.e2e.conftest import STATE
+from tests.e2e.conftest import ROOT, STATE
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +216,31 @@ def test_upgrade_and_rotate(launch, testbed, name, artefact):
     assert (testbed.machine_id(left) != before) == (name == "Rotate token")
     job = launch(name, limit=gone)
     assert job.status == "failed" and job.hosts("failures") == [gone] and "onboard" in job.output, job.output
+
+
+def test_accept_gpus(launch, testbed, tmp_path):
+    """A host without a driver fails; with GPUs, which are doubles, each passes; of one that computes wrongly only the others are offered."""
+    left = testbed.workers[0]
+    job = launch("Accept GPUs", limit=left)
+    assert job.status == "failed" and job.artefacts["beta9_acceptance"] == {left: "failed"} and "CUDA" in job.output, job.output
+    library = tmp_path / "double.so"
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/doubles/gpu/nvidia_double.c")], check=True)
+    for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
+        subprocess.run(["podman", "cp", str(library), f"{left}:/usr/local/lib/{name}"], check=True, capture_output=True)
+    try:
+        testbed.sh(left, "ldconfig; printf 'gpus=2\nbusy=0\nsmi=2\n' > /etc/beta9-gpu-double")
+        job = launch("Accept GPUs", limit=left)
+        assert job.status == "successful" and job.artefacts["beta9_acceptance"] == {left: "passed"}, job.output
+        testbed.sh(left, "echo cuda_product_wrong.1=1 >> /etc/beta9-gpu-double")
+        job = launch("Accept GPUs", limit=left, answers={"beta9_gpu_exclude_failed": "true"})
+        assert job.status == "successful" and "a matrix product is wrong" in job.output, job.output
+        assert testbed.sh(left, "grep -c ^BETA9_GPU_IDS=GPU-00000000-0000-0000-0000-000000000000 /etc/beta9/agent.env") == "1"
+        testbed.sh(left, "sed -i /cuda_product_wrong/d /etc/beta9-gpu-double")
+        job = launch("Accept GPUs", limit=left, answers={"beta9_gpu_exclude_failed": "true"})
+        assert job.status == "successful" and job.artefacts["beta9_acceptance"] == {left: "passed"}, job.output
+        assert testbed.sh(left, "grep ^BETA9_GPU_IDS= /etc/beta9/agent.env || true") == ""
+    finally:
+        testbed.sh(left, "rm -f /usr/local/lib/libcuda.so.1 /usr/local/lib/libnvidia-ml.so.1 /etc/beta9-gpu-double /var/lib/beta9/gpu_acceptance.json; ldconfig", check=False)
 
 
 def test_no_secret_in_what_awx_keeps(jobs, testbed):
