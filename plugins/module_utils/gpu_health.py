@@ -22,7 +22,7 @@ VOLATILE, UNCORRECTED = 0, 1
 SLOWDOWN_THRESHOLD, TEMPERATURE_GPU, CLOCK_SM, P2P_READ = 1, 0, 1, 0
 P2P_OK, P2P_REGKEY = 0, 4
 LINK_RECOVERY = 1
-HW_SLOWDOWN, SW_THERMAL, HW_THERMAL, HW_POWER_BRAKE = 0x8, 0x20, 0x40, 0x80
+GPU_IDLE, HW_SLOWDOWN, SW_THERMAL, HW_THERMAL, HW_POWER_BRAKE = 0x1, 0x8, 0x20, 0x40, 0x80
 FABRIC_NOT_STARTED, FABRIC_IN_PROGRESS, FABRIC_COMPLETED = 1, 2, 3
 FABRIC_DEGRADED = 1  # of two bits: 0 does not tell, 1 is degraded, 2 is not
 RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
@@ -419,7 +419,12 @@ RULES = (
 
 
 def in_use(gpu: Dict[str, Any]) -> bool:
-    """Return whether a GPU computes just now, so that its clocks and its link are not slowed down to save power."""
+    """Return whether a GPU computes just now, so that its clocks and its link are not slowed down to save power.
+
+    The utilization is that of the last second or so: a GPU that has just become idle says so among its reasons.
+    """
+    if (gpu.get("reasons") or 0) & GPU_IDLE:
+        return False
     return bool(gpu.get("utilization")) and gpu.get("pstate") is not None and gpu["pstate"] <= BUSY_PSTATES
 
 

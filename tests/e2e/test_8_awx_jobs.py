@@ -240,7 +240,8 @@ def test_accept_gpus(launch, testbed, tmp_path):
         assert job.status == "successful" and job.artefacts["beta9_acceptance"] == {left: "passed"}, job.output
         assert testbed.sh(left, "grep ^BETA9_GPU_IDS= /etc/beta9/agent.env || true") == ""
     finally:
-        testbed.sh(left, "rm -f /usr/local/lib/libcuda.so.1 /usr/local/lib/libnvidia-ml.so.1 /etc/beta9-gpu-double /var/lib/beta9/gpu_acceptance.json; ldconfig", check=False)
+        files = "/usr/local/lib/libcuda.so.1 /usr/local/lib/libnvidia-ml.so.1 /etc/beta9-gpu-double /var/lib/beta9/gpu_acceptance.json"
+        testbed.sh(left, f"rm -f {files}; ldconfig", check=False)
 
 
 def test_no_secret_in_what_awx_keeps(jobs, testbed):

@@ -195,6 +195,7 @@ WORK = "utilization.1=80\npstate.1=2\n"
         ("clock.1=900\n", {"U15": ""}),
         ("pcie_width.1=4\n" + WORK, {"U16": ""}),
         ("pcie_generation.1=1\npstate.1=8\n", {}),
+        ("pcie_generation.1=1\nreasons.1=1\n" + WORK, {}),  # busy until a moment ago
         ("pcie_generation.1=1\npcie_width.0=4\n" + WORK, {"U16": ""}),
         ("links_down.1=1\n", {"U17": "down"}),
         ("links_down=12\n", {}),
@@ -355,6 +356,7 @@ def test_codes_and_bits_are_nvidias():
         "P2P_OK": "NVML_P2P_STATUS_OK",
         "P2P_REGKEY": "NVML_P2P_STATUS_DISABLED_BY_REGKEY",
         "LINK_RECOVERY": "NVML_NVLINK_ERROR_DL_RECOVERY",
+        "GPU_IDLE": "nvmlClocksEventReasonGpuIdle",
         "HW_SLOWDOWN": "nvmlClocksEventReasonHwSlowdown",
         "SW_THERMAL": "nvmlClocksEventReasonSwThermalSlowdown",
         "HW_THERMAL": "nvmlClocksEventReasonHwThermalSlowdown",
