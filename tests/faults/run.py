@@ -6,7 +6,7 @@ Each fault is tried in three settings:
     fresh          looked at within five seconds. An honest "unknown" will do there, "healthy" will not.
 
 Writes build/faults.json: {"faults": [{fault, setting, expected_root, reported_roots, wrong_roots, right, called_healthy, seconds, healed,
-remedy: {command, where, ran, remediated}}], "commands": [...], "healthy": [...], "totals": {...}}. healed and remediated are null where it was not
+remedy: {command, where, ran, mended}}], "commands": [...], "healthy": [...], "totals": {...}}. healed and mended are null where it was not
 tried, or where the report asks for a person.
 
     run.py [--only WORDS] [--settings quiet,fresh] [--every N] [--healthy N] [--commands] [--no-heal] [--keep]
@@ -37,7 +37,7 @@ from tests.faults.catalog import FAULTS, PAIRS
 
 SETTINGS = ("quiet", "after_trouble", "fresh")
 # The least that a run must reach, in shares of the rows
-BARS = {"right": 0.98, "remedies_ran": 1.0, "remediated": 0.95}
+BARS = {"right": 0.98, "remedies_ran": 1.0, "mended": 0.95}
 
 NAME = os.environ.get("B9_TESTBED", "b9f")
 STATE = ROOT / "build" / ("testbed-" + NAME)
@@ -258,19 +258,19 @@ def apply_remedy(bed, verdict, variables):
     """Paste the remedy of the root cause. Return the row's entry, and what is wrong with it in words."""
     remedy = verdict.get("remedy") or {}
     if not remedy.get("command"):
-        return {"command": "", "where": "", "ran": None, "remediated": None}, ""
+        return {"command": "", "where": "", "ran": None, "mended": None}, ""
     status, output = paste(bed, remedy)
     # a program that is not there, a usage error and a hang are the command's fault; else it may well say that something is broken
     ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["remediates"])
     ran = ran and (remedy["command"] in SILENT or remedy["remediates"] or bool(output.strip()))
-    remediated = None
+    mended = None
     # the bed's k3s is a stand-in that no playbook has installed, so none repairs it
     stand_in = verdict["id"].startswith("K") and remedy["where"] == "controller"
     if remedy["remediates"] and ran and not stand_in:
         again, _verdicts, _seconds, _leaked = bed.check(dict(variables, health_check_wait_seconds=30))
-        remediated = verdict["id"] not in again
-    problem = "" if ran and remediated is not False else "%s: %s" % (status, output[-800:])
-    return {"command": remedy["command"], "where": remedy["where"], "ran": ran, "remediated": remediated}, problem
+        mended = verdict["id"] not in again
+    problem = "" if ran and mended is not False else "%s: %s" % (status, output[-800:])
+    return {"command": remedy["command"], "where": remedy["where"], "ran": ran, "mended": mended}, problem
 
 
 def heal(bed, variables):
@@ -303,7 +303,7 @@ def one(bed, name, expected, faults, setting, with_heal):
         "called_healthy": outcome == "healthy" and not set(expected) & set(roots),
         "seconds": round(seconds, 2),
         "healed": None,
-        "remedy": {"command": "", "where": "", "ran": None, "remediated": None},
+        "remedy": {"command": "", "where": "", "ran": None, "mended": None},
         "secret_shown": leaked,
     }
     unsure = setting == "fresh" and not roots and outcome == "unknown"
@@ -380,9 +380,9 @@ def share(rows, judge):
     return round(sum(known) / len(known), 4) if known else None
 
 
-def is_remediated(rows, fault):
+def is_mended(rows, fault):
     """Return whether the pasted remedy or heal_worker.yml ended a fault; None where neither was tried."""
-    tried = [entry for row in rows if row["fault"] == fault for entry in (row["remedy"]["remediated"], row["healed"]) if entry is not None]
+    tried = [entry for row in rows if row["fault"] == fault for entry in (row["remedy"]["mended"], row["healed"]) if entry is not None]
     return any(tried) if tried else None
 
 
@@ -413,7 +413,7 @@ def summed(rows, commands, wrong, healthy_runs):
             "right": share(rows, lambda row: row["right"]),
             "called_healthy": share(rows, lambda row: row["called_healthy"]),
             "remedies_ran": share(rows, lambda row: row["remedy"]["ran"]),
-            "remediated": share(names, lambda name: is_remediated(rows, name)),
+            "mended": share(names, lambda name: is_mended(rows, name)),
         },
     }
 
@@ -471,7 +471,7 @@ def main():
         words = [row.get("code", ""), {True: "healed", False: "NOT HEALED", None: ""}[row["healed"]]]
         words += ["CALLED HEALTHY"] if row["called_healthy"] else []
         words += (
-            ["remedy " + ("remediated" if remedy["remediated"] else "DID NOT REMEDIATE" if remedy["remediated"] is False else "shown")] if remedy["ran"] else []
+            ["remedy " + ("mended" if remedy["mended"] else "DID NOT REMEDIATE" if remedy["mended"] is False else "shown")] if remedy["ran"] else []
         )
         words += ["REMEDY FAILED"] if remedy["ran"] is False else []
         line = (" ".join(filter(None, words)), row["seconds"])
