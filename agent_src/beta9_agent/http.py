@@ -6,8 +6,10 @@ drips its headers would keep it busy for hours. So the limit of each read and wr
 
 from __future__ import annotations
 
+import queue
 import socket
 import ssl
+import threading
 import time
 from typing import Any, Iterable, Iterator
 
@@ -67,11 +69,41 @@ class _Stream(httpcore.NetworkStream):
         return self._stream.get_extra_info(info)
 
 
+class _Resolver:
+    """Looks the place's name up, in a thread: the system's resolver has no time limit, and takes minutes where DNS is away."""
+
+    def __init__(self) -> None:
+        self._answers: queue.Queue[list[str] | OSError] | None = None  # of the question under way
+
+    def addresses(self, host: str, port: int, seconds: float) -> list[str]:
+        """Return the name's addresses. Raises OSError, also where none came within the time."""
+        if self._answers is None:
+            self._answers = queue.Queue()
+            threading.Thread(target=self._look_up, args=(host, port, self._answers), daemon=True).start()
+        try:
+            found = self._answers.get(timeout=seconds)
+        except queue.Empty:  # the next request waits for the same answer
+            raise socket.gaierror(socket.EAI_AGAIN, f"the resolver did not answer within {seconds:.0f} s") from None
+        self._answers = None
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    @staticmethod
+    def _look_up(host: str, port: int, answers: queue.Queue[list[str] | OSError]) -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            answers.put(error)
+        else:
+            answers.put(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
+
+
 class _Backend(httpcore.SyncBackend):
     """Opens connections that keep to the deadline, and counts them."""
 
     def __init__(self, deadline: _Deadline) -> None:
-        self._deadline, self.connections = deadline, 0
+        self._deadline, self._resolver, self.connections = deadline, _Resolver(), 0
 
     def connect_tcp(
         self,
@@ -82,8 +114,16 @@ class _Backend(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         self.connections += 1
-        stream = super().connect_tcp(host, port, self._deadline.cut(timeout), local_address, socket_options)
-        return _Stream(stream, self._deadline)
+        addresses = self._resolver.addresses(host, port, self._deadline.cut(timeout))
+        for address in addresses:
+            try:
+                stream = super().connect_tcp(address, port, self._deadline.cut(timeout), local_address, socket_options)
+            except httpcore.ConnectError:
+                if address == addresses[-1]:
+                    raise
+            else:
+                return _Stream(stream, self._deadline)
+        raise httpcore.ConnectError("the name has no address")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

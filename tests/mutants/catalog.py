@@ -342,6 +342,9 @@ AGENT_MISTAKES = {
         ("if opened != self._backend.connections:", "if False:"),
         ("if len(raw) > self._max:", "if False:"),
         ("return left if timeout is None else min(left, timeout)", "return timeout"),
+        ("found = self._answers.get(timeout=seconds)", "found = self._answers.get(timeout=60)"),
+        ("        if self._answers is None:\n", "        if True:\n"),
+        ("                if address == addresses[-1]:\n", "                if address:\n"),
     ),
     AGENT + "cluster.py": (
         ("if response.status_code != 200:", "if response.status_code == 500:"),

@@ -29,6 +29,14 @@ def test_every_playbook_can_be_named_from_the_checkout(name):
     assert (ROOT / name).exists(), "a bare checkout has no %s" % name
 
 
+def test_offboarding_stops_the_agent_before_its_machine_is_deleted():
+    """An agent that runs on would bring the machine back at the gateway."""
+    [play] = [play for play in yaml.safe_load((ROOT / "playbooks/offboard_worker.yml").read_text()) if "tasks" in play]
+    files = [tuple(task.get("ansible.builtin.include_role", {}).values())[:2] for task in play["tasks"]]
+    agent, machine = (files.index((f"beta9.workers.{role}", "remove.yml")) for role in ("agent", "machine"))
+    assert agent < machine
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_role_has_the_templates_that_it_names_and_no_others(role):
     folder = ROOT / "roles" / role

@@ -216,6 +216,49 @@ def test_name_without_address():
     assert refused.value.problem.code == "name_unresolved"
 
 
+@pytest.fixture
+def names(monkeypatch):
+    """Addresses of gate.example, and how often they were asked for; names["wait"] holds the answers back."""
+    found, real = {"addresses": ["127.0.0.1"], "asked": 0, "wait": threading.Event()}, socket.getaddrinfo
+    found["wait"].set()
+
+    def look_up(host, port, *arguments, **more):
+        if host != "gate.example":
+            return real(host, port, *arguments, **more)
+        found["asked"] += 1
+        found["wait"].wait(20)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found["addresses"]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return found
+
+
+def test_resolver_that_hangs_is_waited_for_no_longer_than_the_rest(names):
+    names["wait"].clear()
+    with server(answer({"status": "ok", "machine_state": {}})) as port:
+        client = Client(f"http://gate.example:{port}", lambda: TOKEN, seconds=SECONDS)
+        for _request in range(2):
+            start = time.monotonic()
+            with pytest.raises(Refused) as refused:
+                client.keepalive({})
+            assert refused.value.problem.code == "name_unresolved" and time.monotonic() - start < SECONDS + 1
+        assert names["asked"] == 1  # no heap of threads
+        names["wait"].set()
+        client.keepalive({})
+        client.close()
+
+
+def test_each_address_of_a_name_is_tried(names):
+    names["addresses"] = ["127.0.0.2", "127.0.0.1"]
+    with server(answer({"status": "ok", "machine_state": {}})) as port:
+        client = Client(f"http://gate.example:{port}", lambda: TOKEN, seconds=SECONDS)
+        client.keepalive({})
+        client.close()
+    with pytest.raises(Refused) as refused:
+        Client(f"http://gate.example:{port}", lambda: TOKEN, seconds=SECONDS).keepalive({})
+    assert refused.value.problem.code == "connection_refused"
+
+
 def test_missing_keepalive_route_has_its_own_message():
     with server(lambda connection, _request, _stop: connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")) as port:
         with pytest.raises(Refused) as refused:
