@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What firewalld of this host lets in, as firewalld itself says. Read-only.
 
-Its rules are a table of their own: what another table accepts, this collection's included, firewalld refuses all the same.
+Its rules are a table of their own: what another table accepts, this collection's included, it refuses all the same.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ def running(run: Run) -> bool:
 
 
 def zones(run: Run) -> list[Zone]:
-    """Return the zones of a firewalld that runs which have packets to decide on: the active ones, and the default for interfaces of no other."""
+    """Return the zones of a firewalld that runs which have packets to decide on.
+
+    They are the active ones, and the default for interfaces of no other.
+    """
 
     def words(*arguments: str) -> list[str]:
         status, out, _err = run([PROGRAM, *arguments])

@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether SELinux of this host lets a process use a TCP port, asked of the kernel and of the policy that it has loaded. Read-only, as root.
+"""Whether SELinux of this host lets a process use a TCP port. Read-only, as root.
 
     for refusal in refusals(context_of(pid), {"name_bind": [6443], "name_connect": [31994]}): ...
 
-The kernel decides (selinuxfs: class/, access), booleans and permissive domains included. Only which type a port has is in the policy alone:
-libsepol reads that, the library that the host's own semodule uses. What can't be read is no refusal.
+The kernel decides (selinuxfs: class/, access), booleans and permissive domains included. Only which type a port has is
+in the loaded policy alone: libsepol reads that, the library that the host's own semodule uses. What can't be read is no
+refusal.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def allows(source: str, target: str, permission: str) -> bool:
         return True
     try:
         os.write(handle, f"{source} {target} {number}".encode())
-        allowed, _decided, _audit_allow, _audit_deny, _sequence, flags = os.read(handle, 4096).decode().strip("\0\n ").split()
+        allowed, _decided, _audit_allow, _audit_deny, _sequence, flags = (
+            os.read(handle, 4096).decode().strip("\0\n ").split()
+        )
         return bool(int(allowed, 16) >> int(bit) - 1 & 1 or int(flags, 16) & PERMISSIVE)
     except (OSError, ValueError):
         return True
@@ -77,7 +80,10 @@ def allows(source: str, target: str, permission: str) -> bool:
 
 
 def port_contexts(ports: Iterable[int]) -> dict[int, str]:
-    """Return {TCP port: its security context} of those that could be read, by the rules of the loaded policy: the first that holds a port counts."""
+    """Return {TCP port: its security context} of those that could be read, by the rules of the loaded policy.
+
+    The first rule that holds a port counts.
+    """
     wanted, found = set(ports), {}
     rules = _port_rules(os.path.join(ROOT, "policy"))
     if not rules:
@@ -90,7 +96,10 @@ def port_contexts(ports: Iterable[int]) -> dict[int, str]:
 
 
 def refusals(source: str, wanted: Mapping[str, Iterable[int]]) -> list[Refusal]:
-    """Return what a process of this context may not do of wanted, {permission: ports}. Empty where SELinux does not enforce, or can't be asked."""
+    """Return what a process of this context may not do of wanted, {permission: ports}.
+
+    Empty where SELinux does not enforce, or can't be asked.
+    """
     if not enforcing() or not CONTEXT.match(source):
         return []
     contexts = port_contexts(port for ports in wanted.values() for port in ports)
@@ -101,17 +110,23 @@ def refusals(source: str, wanted: Mapping[str, Iterable[int]]) -> list[Refusal]:
             free = permission == "name_bind" and low <= port <= high
             if port in contexts and not free and not allows(source, contexts[port], permission):
                 found.setdefault((permission, type_of(contexts[port])), set()).add(port)
-    return [Refusal(type_of(source), permission, kind, tuple(sorted(ports))) for (permission, kind), ports in sorted(found.items())]
+    return [
+        Refusal(type_of(source), permission, kind, tuple(sorted(ports)))
+        for (permission, kind), ports in sorted(found.items())
+    ]
 
 
 def remedy(found: Iterable[Refusal]) -> str:
-    """Return the command that allows just this: a module of its own in CIL, for semodule, which each host with SELinux has."""
+    """Return the command that allows just this: a module in CIL, for semodule, which each host with SELinux has."""
     rules = " ".join(f"(allow {entry.domain} {entry.port_type} (tcp_socket ({entry.permission})))" for entry in found)
     return f"echo '{rules}' > /root/beta9-tunnel.cil && semodule -i /root/beta9-tunnel.cil"
 
 
 def _port_rules(path: str) -> list[tuple[int, int, str]]:
-    """Return (lowest port, highest port, context) of each rule for TCP of a compiled policy, in its order. Empty where it can't be read."""
+    """Return (lowest port, highest port, context) of each rule for TCP of a compiled policy, in its order.
+
+    Empty where it can't be read.
+    """
     try:
         with open(path, "rb") as stream:  # one reader at a time: another gets EBUSY
             image = stream.read()
@@ -129,14 +144,22 @@ def _port_rules(path: str) -> list[tuple[int, int, str]]:
         if sepol.sepol_port_get_proto(port) == TCP:
             context = ctypes.c_void_p(sepol.sepol_port_get_con(port))
             parts = [getattr(sepol, "sepol_context_get_" + part)(context) for part in ("user", "role", "type", "mls")]
-            rules.append((sepol.sepol_port_get_low(port), sepol.sepol_port_get_high(port), b":".join(part for part in parts if part).decode()))
+            rules.append(
+                (
+                    sepol.sepol_port_get_low(port),
+                    sepol.sepol_port_get_high(port),
+                    b":".join(part for part in parts if part).decode(),
+                )
+            )
         return 0
 
     handle, policy = ctypes.c_void_p(sepol.sepol_handle_create()), ctypes.c_void_p()
     sepol.sepol_msg_set_callback(handle, None, None)  # else it writes to stdout, which is the module's
     sepol.sepol_policydb_create(ctypes.byref(policy))
     if sepol.sepol_policydb_from_image(handle, image, ctypes.c_size_t(len(image)), policy) == 0:
-        sepol.sepol_port_iterate(handle, policy, ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(keep), None)
+        sepol.sepol_port_iterate(
+            handle, policy, ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(keep), None
+        )
         sepol.sepol_policydb_free(policy)  # of one that could not be read libsepol itself has freed a part
     sepol.sepol_handle_destroy(handle)
     return rules

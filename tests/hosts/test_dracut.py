@@ -1,4 +1,4 @@
-"""Real dracut, as Ubuntu 26.04 has it instead of initramfs-tools: what keeps nouveau away gets into the image (long)."""
+"""Real dracut, which Ubuntu 26.04 has for initramfs-tools: what keeps nouveau away gets into the image (long)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ MODULE = "/srv/lib/ansible_collections/beta9/workers/plugins/modules/host_initra
 
 
 def sh(script):
-    done = subprocess.run(["podman", "exec", "-i", HOST, "bash"], input=script, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["podman", "exec", "-i", HOST, "bash"], input=script, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
     return done.stdout.strip()
 
@@ -33,7 +35,8 @@ def host(tmp_path_factory):
     try:
         sh("""export DEBIAN_FRONTEND=noninteractive
             apt-get -o Acquire::Check-Valid-Until=false -qq update
-            apt-get -qq install -y --no-install-recommends dracut linux-image-cloud-amd64 >/dev/null 2>&1; mkdir -p /srv/lib/ansible""")
+            apt-get -qq install -y --no-install-recommends dracut linux-image-cloud-amd64 >/dev/null 2>&1
+            mkdir -p /srv/lib/ansible""")
         for source, target in (
             (pathlib.Path(ansible.__file__).parent / "module_utils", "/srv/lib/ansible/module_utils"),
             (ROOT / "plugins", "/srv/lib/ansible_collections/beta9/workers/plugins"),
@@ -52,7 +55,10 @@ def rebuild(check=False):
 
 @pytest.mark.parametrize("away", ["", "/usr/sbin/update-initramfs"], ids=["with-update-initramfs", "dracut-alone"])
 def test_blacklist_reaches_the_image(request, away):
-    seen.say(request, ("dracut", "the driver's settings get into the image", "dracut of Debian testing itself, with its kernel"))
+    seen.say(
+        request,
+        ("dracut", "the driver's settings get into the image", "dracut of Debian testing itself, with its kernel"),
+    )
     if away:
         sh(f"mv {away} /root/")
     sh(f"sleep 1; mkdir -p /etc/modprobe.d; echo 'blacklist nouveau' > {CONF}")

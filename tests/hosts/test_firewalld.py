@@ -1,4 +1,4 @@
-"""A worker with a real firewalld: what k3s needs of it is refused before, and works once the commands ran that preflight names (long)."""
+"""A worker with a real firewalld: what k3s needs is refused, until the commands ran that preflight names (long)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def bed():
         found.do("down")
     found.do("up", "--workers", "1")
     packages = "firewalld netbase nftables python3-nftables"
-    found.sh(WORKER, f"apt-get update -qq && apt-get install -qq -y --no-install-recommends {packages} >/dev/null && systemctl restart firewalld")
+    found.sh(
+        WORKER,
+        f"apt-get update -qq && apt-get install -qq -y --no-install-recommends {packages} >/dev/null && systemctl restart firewalld",
+    )
     status, output = found.play("prepare_gateway.yml")
     assert status == 0, output
     yield found
@@ -39,16 +42,27 @@ def bed():
 
 def preflight(bed, connection):
     """Return what preflight says of firewalld, and the commands that it names."""
-    more = ["-e", "beta9_k3s=true", "-e", f"beta9_connection={connection}", "-e", f"beta9_worker_gateway_url=http://{bed.gateway}:31994"]
+    more = [
+        "-e",
+        "beta9_k3s=true",
+        "-e",
+        f"beta9_connection={connection}",
+        "-e",
+        f"beta9_worker_gateway_url=http://{bed.gateway}:31994",
+    ]
     _status, output = bed.play("onboard_worker.yml", "--check", "-l", WORKER, *more)
     text = " ".join(output.split())
-    return re.findall(r"firewalld: expected (.*?), found", text), re.findall(r"Run: (firewall-cmd .*? firewall-cmd --reload)", text)
+    return re.findall(r"firewalld: expected (.*?), found", text), re.findall(
+        r"Run: (firewall-cmd .*? firewall-cmd --reload)", text
+    )
 
 
 def test_pods_and_the_gateway_get_through_once_the_named_commands_ran(bed, request):
     seen.say(request, ("firewalld", "preflight of k3s names what is refused, and the commands that open it", HOW))
     missing, commands = preflight(bed, "autossh")
-    assert missing == ["the addresses of pods (10.42.0.0/16) in a zone that accepts them"]  # the gateway comes through the tunnel
+    assert missing == [
+        "the addresses of pods (10.42.0.0/16) in a zone that accepts them"
+    ]  # the gateway comes through the tunnel
     missing, commands = preflight(bed, "direct")
     assert missing[1:] == ["port 6443 open, because the gateway connects to it"] and len(commands) == 2
     bed.sh(WORKER, POD)

@@ -1,6 +1,7 @@
-"""SELinux in enforcing mode: a real kernel, a real sshd whose sessions are in sshd_session_t, and what the product says of both (long).
+"""SELinux in enforcing mode: a real kernel, a real sshd in sshd_session_t, and what the product says of both (long).
 
-The kernel and the tools are Debian's; the policy rules TCP ports alone, as that of the RHEL family does (tests/hosts/selinux/policy.cil).
+The kernel and the tools are Debian's; the policy rules TCP ports alone, as that of the RHEL family does
+(tests/hosts/selinux/policy.cil).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PACKAGES = ["qemu-system-x86", "cpio"]
 UNPACKED = ["linux-image-cloud-amd64", "secilc", "libsepol2"]
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/pts; mount -t devpts devpts /dev/pts
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+mkdir -p /dev/pts; mount -t devpts devpts /dev/pts
 mount -t tmpfs run /run; mount -t selinuxfs selinuxfs /sys/fs/selinux
 python3 /srv/guest.py
 echo o > /proc/sysrq-trigger; sleep 9
@@ -65,14 +67,18 @@ def said(tmp_path_factory):
         shutil.copy(path, root / ("srv" if path.parent == HERE else "usr/bin"))
     for path in tools.glob("*/x86_64-linux-gnu/libsepol.so.2"):
         shutil.copy(path, root / "usr/lib/x86_64-linux-gnu")
-    shutil.copytree(ROOT / "plugins/module_utils", root / "srv/collections/ansible_collections/beta9/workers/plugins/module_utils")
+    shutil.copytree(
+        ROOT / "plugins/module_utils", root / "srv/collections/ansible_collections/beta9/workers/plugins/module_utils"
+    )
     (root / "init").write_text(INIT)
     (root / "init").chmod(0o755)
     image, (kernel,) = folder / "guest.img", tools.glob("boot/vmlinuz*")
     subprocess.run(f"cd {root} && find . | cpio -o -H newc --quiet > {image}", shell=True, check=True)
     words = "-accel tcg -cpu max -m 2048 -nographic -no-reboot".split()
     options = "console=ttyS0 security=selinux selinux=1 panic=1 quiet"
-    output = run("qemu-system-x86_64", *words, "-kernel", str(kernel), "-initrd", str(image), "-append", options, timeout=900)
+    output = run(
+        "qemu-system-x86_64", *words, "-kernel", str(kernel), "-initrd", str(image), "-append", options, timeout=900
+    )
     result = re.search(r"RESULT (\{.*\})", output)
     assert result, output[-3000:]
     return json.loads(result.group(1))
@@ -80,8 +86,10 @@ def said(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _seen(request):
-    how = "a virtual machine with Debian's kernel, enforcing, and OpenSSH 10; the policy rules TCP ports as the RHEL family's does"
-    seen.say(request, ("SELinux on the gateway host", "what sshd is denied is named with the command that allows it", how))
+    how = "a virtual machine: Debian's kernel, enforcing, OpenSSH 10; the policy rules TCP ports as the RHEL family's does"
+    seen.say(
+        request, ("SELinux on the gateway host", "what sshd is denied is named with the command that allows it", how)
+    )
 
 
 def test_without_enforcement_nothing_is_found(said):
@@ -91,15 +99,25 @@ def test_without_enforcement_nothing_is_found(said):
 def test_what_the_policy_denies_is_named_before_a_worker_meets_it(said):
     (problem,) = said["refused"]
     assert problem["what"] == "SELinux" and "sshd_session_t" in problem["expected"]
-    assert problem["found"] == "its policy refuses name_bind on TCP 6443 (unreserved_port_t), name_connect on TCP 31994 (unreserved_port_t)"
+    assert (
+        problem["found"]
+        == "its policy refuses name_bind on TCP 6443 (unreserved_port_t), name_connect on TCP 31994 (unreserved_port_t)"
+    )
     assert problem["remedy"].endswith("> /root/beta9-tunnel.cil && semodule -i /root/beta9-tunnel.cil")
 
 
 def test_it_is_what_a_tunnel_meets(said):
-    assert "remote port forwarding failed for listen port 6443" in said["tunnel_refused"]["said"] and not said["tunnel_refused"]["listens"]
+    assert (
+        "remote port forwarding failed for listen port 6443" in said["tunnel_refused"]["said"]
+        and not said["tunnel_refused"]["listens"]
+    )
     assert "open failed: connect failed: open failed" in said["login_refused"]
 
 
 def test_the_rule_of_the_remedy_is_enough(said):
-    assert said["allowed"] == [] and said["tunnel_allowed"]["listens"] and said["tunnel_allowed"]["domain"] == "system_u:system_r:sshd_session_t:s0"
+    assert (
+        said["allowed"] == []
+        and said["tunnel_allowed"]["listens"]
+        and said["tunnel_allowed"]["domain"] == "system_u:system_r:sshd_session_t:s0"
+    )
     assert "connect failed: Connection refused" in said["login_allowed"]

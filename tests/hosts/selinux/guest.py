@@ -1,4 +1,6 @@
-"""What runs as root in the guest of test_selinux.py: real sshd in the domain sshd_session_t under an enforcing kernel. Prints one line of JSON.
+"""What runs as root in the guest of test_selinux.py: real sshd in sshd_session_t under an enforcing kernel.
+
+It prints one line of JSON.
 
 Run with an argument it is what Ansible would run in a session of sshd: what the product says of this host.
 """

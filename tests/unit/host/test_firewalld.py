@@ -30,12 +30,22 @@ def answer(words):
 
 def test_zones_are_read_once_each():
     found = firewalld.zones(answer)
-    assert [(zone.name, zone.default, zone.accepts) for zone in found] == [("public", True, False), ("trusted", False, True)] and firewalld.running(answer)
+    assert [(zone.name, zone.default, zone.accepts) for zone in found] == [
+        ("public", True, False),
+        ("trusted", False, True),
+    ] and firewalld.running(answer)
 
 
 @pytest.mark.parametrize(
     ("network", "accepted"),
-    [("10.42.0.0/16", True), ("10.42.7.0/24", True), ("10.0.0.0/8", False), ("10.43.0.0/16", False), ("fd00:42::/56", True), ("nonsense", False)],
+    [
+        ("10.42.0.0/16", True),
+        ("10.42.7.0/24", True),
+        ("10.0.0.0/8", False),
+        ("10.43.0.0/16", False),
+        ("fd00:42::/56", True),
+        ("nonsense", False),
+    ],
 )
 def test_network_of_pods(network, accepted):
     assert firewalld.accepts_pods(firewalld.zones(answer), network) is accepted
@@ -43,7 +53,9 @@ def test_network_of_pods(network, accepted):
 
 def test_pods_are_also_known_by_their_interface():
     zone = firewalld.Zone("pods", False, True, ["cni0"], [], [])
-    assert firewalld.accepts_pods([zone], "10.42.0.0/16") and not firewalld.accepts_pods([zone._replace(accepts=False)], "10.42.0.0/16")
+    assert firewalld.accepts_pods([zone], "10.42.0.0/16") and not firewalld.accepts_pods(
+        [zone._replace(accepts=False)], "10.42.0.0/16"
+    )
 
 
 @pytest.mark.parametrize(("port", "opened"), [(8080, True), (9005, True), (9011, False), (53, False), (6443, False)])
@@ -64,14 +76,22 @@ def test_a_firewalld_that_is_not_there_does_not_run():
     [
         ({}, ["10.42.0.0/16"], []),
         ({}, [], ["--zone=trusted --add-source=10.42.0.0/16 --add-source=10.43.0.0/16"]),
-        ({"pod_network": "10.42.0.0/16,fd00::/56"}, ["10.42.0.0/16"], ["--add-source=10.42.0.0/16 --add-source=fd00::/56 --add-source=10.43.0.0/16"]),
+        (
+            {"pod_network": "10.42.0.0/16,fd00::/56"},
+            ["10.42.0.0/16"],
+            ["--add-source=10.42.0.0/16 --add-source=fd00::/56 --add-source=10.43.0.0/16"],
+        ),
         ({"inbound": True}, ["10.42.0.0/16"], ["--add-port=6443/tcp"]),  # that zone is for pods alone
         ({"inbound": True}, ["10.0.0.0/8"], []),  # whoever is trusted may connect
         ({"inbound": True}, [], ["--zone=trusted", "--add-port=6443/tcp"]),
     ],
 )
 def test_what_k3s_needs_of_it(params, sources, problems):
-    params = dict({"pod_network": "10.42.0.0/16", "service_network": "10.43.0.0/16", "port": 6443, "inbound": False}, **params)
+    params = dict(
+        {"pod_network": "10.42.0.0/16", "service_network": "10.43.0.0/16", "port": 6443, "inbound": False}, **params
+    )
     zone = firewalld.Zone("trusted" if sources else "public", not sources, bool(sources), [], sources, [])
     found = list(k3s_preflight.of_firewalld(params, [zone]))
-    assert len(found) == len(problems) and all(word in problem["remedy"] for word, problem in zip(problems, found)), found
+    assert len(found) == len(problems) and all(word in problem["remedy"] for word, problem in zip(problems, found)), (
+        found
+    )

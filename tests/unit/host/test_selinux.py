@@ -1,4 +1,4 @@
-"""What is made of the kernel's answers about SELinux. The kernel itself, enforcing, and a real sshd: tests/hosts/test_selinux.py."""
+"""What is made of the kernel's answers about SELinux. The kernel itself: tests/hosts/test_selinux.py."""
 
 import pytest
 
@@ -13,7 +13,9 @@ def kernel(tmp_path, monkeypatch):
     """selinuxfs as files; what it decides is denied = {(permission, port type)}."""
     denied = {("name_bind", "unreserved_port_t"), ("name_connect", "unreserved_port_t")}
     monkeypatch.setattr(selinux, "ROOT", str(tmp_path))
-    monkeypatch.setattr(selinux, "allows", lambda _source, target, permission: (permission, selinux.type_of(target)) not in denied)
+    monkeypatch.setattr(
+        selinux, "allows", lambda _source, target, permission: (permission, selinux.type_of(target)) not in denied
+    )
     rules = [(22, 22, "system_u:object_r:ssh_port_t:s0"), (1024, 32767, UNRESERVED), (6443, 6443, "first:wins:no_t")]
     monkeypatch.setattr(selinux, "_port_rules", lambda _path: rules)
     monkeypatch.setattr(selinux, "OUTGOING_PORTS", str(tmp_path / "ports"))
@@ -25,11 +27,17 @@ def kernel(tmp_path, monkeypatch):
 
 
 def test_the_first_rule_with_a_port_is_its_type(kernel):
-    assert selinux.port_contexts([22, 6443, 50000]) == {22: "system_u:object_r:ssh_port_t:s0", 6443: UNRESERVED, 50000: "system_u:object_r:port_t:s0"}
+    assert selinux.port_contexts([22, 6443, 50000]) == {
+        22: "system_u:object_r:ssh_port_t:s0",
+        6443: UNRESERVED,
+        50000: "system_u:object_r:port_t:s0",
+    }
 
 
 def test_refusals_name_domain_permission_and_type(kernel):
-    found = selinux.refusals(SESSION, {"name_bind": [6443, 6444, 22, 31994], "name_connect": [31994]})  # the kernel lets any domain bind 31994
+    found = selinux.refusals(
+        SESSION, {"name_bind": [6443, 6444, 22, 31994], "name_connect": [31994]}
+    )  # the kernel lets any domain bind 31994
     assert found == [
         selinux.Refusal("sshd_session_t", "name_bind", "unreserved_port_t", (6443, 6444)),
         selinux.Refusal("sshd_session_t", "name_connect", "unreserved_port_t", (31994,)),
@@ -69,7 +77,11 @@ def test_the_gateway_hosts_problem_has_the_command(monkeypatch):
     refused = [selinux.Refusal("sshd_t", "name_bind", "unreserved_port_t", (6443,))]
     monkeypatch.setattr(sshd_effective, "_session", lambda _user: 1)
     monkeypatch.setattr(selinux, "enforcing", lambda: True)
-    monkeypatch.setattr(selinux, "refusals", lambda _context, wanted: refused if wanted == {"name_bind": [6443], "name_connect": [31994]} else [])
+    monkeypatch.setattr(
+        selinux,
+        "refusals",
+        lambda _context, wanted: refused if wanted == {"name_bind": [6443], "name_connect": [31994]} else [],
+    )
     (problem,) = sshd_effective.refused_by_selinux("root", [6443], ["localhost:31994"])
     assert str(problem) == (
         "SELinux: expected sshd's sessions (sshd_t) to be allowed what a tunnel does, found its policy refuses name_bind on TCP 6443 (unreserved_port_t). "
