@@ -12,7 +12,7 @@ import fcntl
 import os
 import struct
 import time
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, TypeVar
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
 CLOUD_INIT = "/run/cloud-init"
@@ -59,8 +59,11 @@ def held(locks: tuple[str, ...] = LOCKS) -> Holder | None:
     return next((found for found in map(holder, locks) if found), None)
 
 
-def wait(seconds: float, probe: Callable[[], Holder | None] = held) -> Holder | None:
-    """Wait until nobody holds a lock. Return who still does when the time is over, or None."""
+Found = TypeVar("Found")
+
+
+def wait(seconds: float, probe: Callable[[], Found] = held) -> Found:
+    """Wait until nobody holds a lock, or what else probe() tells of is over. Return who still does when the time is over, or None."""
     deadline = time.monotonic() + seconds
     while True:
         found = probe()
@@ -70,7 +73,10 @@ def wait(seconds: float, probe: Callable[[], Holder | None] = held) -> Holder | 
 
 
 def booting() -> bool:
-    """Return whether cloud-init still works on this host: it began, and has not said its result."""
+    """Return whether cloud-init still works on this host: it began, and has not said its result.
+
+    Its own `status --wait` does not wait where a stage before had an error.
+    """
     begun, ended, disabled = (os.path.exists(os.path.join(CLOUD_INIT, name)) for name in ("status.json", "result.json", "disabled"))
     return begun and not ended and not disabled
 

@@ -84,6 +84,14 @@ def tail(text, lines=6):
     return " | ".join(said[-lines:])
 
 
+def await_boot(seconds):
+    """Wait until cloud-init, where it works on this host, has ended, or raise StillBusy."""
+    if not package_locks.wait(seconds, package_locks.booting):
+        return
+    remedy = "Check it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
+    raise StillBusy("cloud-init", "its end within %d s" % seconds, "that it still runs", remedy)
+
+
 class Apt:
     """apt-get and dpkg."""
 
@@ -101,12 +109,9 @@ class Apt:
 
     def settle(self):
         """Wait for all who work on this host's packages, cloud-init among them, or raise PackageError that names who does not end."""
-        if package_locks.booting():
-            rc, out, err = self.run(["timeout", str(self.lock_seconds), "cloud-init", "status", "--wait"])
-            if rc == 124:
-                remedy = "Check it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
-                raise StillBusy("cloud-init", "its end within %d s" % self.lock_seconds, tail(out or err) or "that it still runs", remedy)
-        found = package_locks.wait(self.lock_seconds)
+        deadline = time.monotonic() + self.lock_seconds
+        await_boot(self.lock_seconds)
+        found = package_locks.wait(deadline - time.monotonic())
         if found:
             remedy = "Wait until it ends, or end it if it hangs: ps -fp %d. Then run again, or give it more time (beta9_package_lock_seconds)." % found.pid
             raise StillBusy("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.describe(found), remedy)
@@ -215,6 +220,11 @@ class Apt:
                 "A module that did not build says why in /var/lib/dkms/*/*/build/make.log. Run again.",
             )
 
+    def reinstall(self, names):
+        """Install packages again that are installed, because files of theirs are gone. Return what went wrong."""
+        rc, out, err = self.work(["apt-get"] + self.INSTALL + ["--reinstall", "install"] + names)
+        return tail(err or out) if rc else ""
+
     def held(self):
         """Return the held packages."""
         _rc, out, _err = self.run(["apt-mark", "showhold"])
@@ -276,7 +286,7 @@ class Dnf:
     download_path = "/var/cache/dnf"
 
     def __init__(self, run, lock_seconds=600):
-        self.run = run  # dnf waits for its lock itself
+        self.run, self.lock_seconds = run, lock_seconds  # dnf waits for its lock itself
 
     def _ask(self, **asked):
         """Return what dnf's library answers."""
@@ -303,6 +313,7 @@ class Dnf:
         return False  # rpm's transactions are its own affair: a half-done one shows as a package that is missing
 
     def refresh(self):
+        await_boot(self.lock_seconds)
         rc, _out, err = self.run(["dnf", "-q", "makecache"])
         return tail(err) if rc else ""
 
@@ -354,6 +365,11 @@ class Dnf:
         rc, out, err = self._dnf([], specs)
         if rc:
             raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Fix what it reports, and run again.")
+
+    def reinstall(self, names):
+        await_boot(self.lock_seconds)
+        rc, out, err = self.run(["dnf", "-q", "--assumeyes", "reinstall"] + names)
+        return tail(err.strip() or out) if rc else ""
 
     def held(self):
         """Return the packages that are locked to the version that is installed."""

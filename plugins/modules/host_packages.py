@@ -78,6 +78,11 @@ options:
     type: list
     elements: str
     default: []
+  programs:
+    description: Programs of O(packages). Where one of them is gone though its package is installed, O(packages) are installed again.
+    type: list
+    elements: str
+    default: []
   removable:
     description: Regular expression of the packages that may be removed for the sake of the set, at their beginning.
     type: str
@@ -89,10 +94,11 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Have two packages, of any version
+- name: Have two packages, of any version, with their programs
   beta9.workers.host_packages:
     name: tunnel
     packages: [autossh, openssh-client]
+    programs: [autossh, ssh]
 
 - name: Install two packages of one version, and keep them so
   beta9.workers.host_packages:
@@ -255,6 +261,27 @@ def install(module, manager, record, installed):
     return outlook["install"], outlook["remove"], True
 
 
+def restore(module, manager):
+    """Install the packages of the set again where programs of theirs are gone. Return whether they were."""
+    params = module.params
+
+    def gone():
+        return [name for name in params["programs"] if not module.get_bin_path(name)]
+
+    if not gone():
+        return False
+    if module.check_mode:
+        return True
+    trouble = manager.refresh()
+    trouble = manager.reinstall(params["packages"]) or trouble
+    lost = gone()
+    if lost:
+        found = "that %s is still missing%s" % (", ".join(lost), ": " + trouble if trouble else "")
+        remedy = "Install %s again by hand, and look whether something removes or hides its programs." % ", ".join(params["packages"])
+        raise package_sets.PackageError(params["name"], "the programs of its packages", found, remedy)
+    return True
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -268,6 +295,7 @@ def main():
             "hold": {"type": "str", "default": ""},
             "hold_version": {"type": "str", "default": ""},
             "hold_names": {"type": "list", "elements": "str", "default": []},
+            "programs": {"type": "list", "elements": "str", "default": []},
             "removable": {"type": "str", "default": "(?!)"},
             "lock_seconds": {"type": "int", "default": 600},
         },
@@ -290,6 +318,7 @@ def main():
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
         before, names = manager.installed(), [package_sets.parted(entry)[0] for entry in params["packages"]]
         coming, removed, changed = install(module, manager, record, before)
+        restored = not (changed and module.check_mode) and restore(module, manager)
         after = dict(before, **coming) if module.check_mode else manager.installed()
         keep = [name for name in after if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")]
         keep += [name for name in params["hold_names"] if name in after]
@@ -306,7 +335,11 @@ def main():
         "after": "".join("%s %s%s\n" % (name, after[name], " held" if name in missing else "") for name in shown if name in after and name not in removed),
     }
     module.exit_json(
-        changed=bool(repaired or changed or missing), packages={name: after[name] for name in names if name in after}, held=missing, removed=removed, diff=diff
+        changed=bool(repaired or changed or restored or missing),
+        packages={name: after[name] for name in names if name in after},
+        held=missing,
+        removed=removed,
+        diff=diff,
     )
 
 

@@ -104,7 +104,7 @@ def run(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: d
     module: a name of this collection, or with its own in front. keep: see documented(). limit: seconds; by default what the module's own
     waits come to, and some. A host that does not answer in time is unreachable; errors of the connection are raised.
     """
-    waits = [str(arguments.get(name)) for name in ("wait_seconds", "gpu_wait_seconds", "timeout_seconds")]
+    waits = [str(arguments.get(name)) for name in ("wait_seconds", "gpu_wait_seconds", "timeout_seconds", "lock_seconds")]
     seconds = limit or LIMITS.get(module, LIMIT_SECONDS) + sum(float(wait) for wait in waits if re.fullmatch(r"[0-9]+([.][0-9]+)?", wait))
     name = module if "." in module else "beta9.workers." + module
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 
 import pytest
 
@@ -172,3 +173,44 @@ def test_account_that_may_not_log_in(bed, script, back, words):
         assert status == 0, output
         status, output = bed.play("onboard_worker.yml", "-l", worker)
         assert status == 0, output
+
+
+@pytest.mark.long
+def test_umask_of_the_gateway_hosts_logins(bed):
+    """sshd reads authorized_keys as the account: what Ansible writes there is for it to read all the same."""
+    login, fresh = "/etc/pam.d/common-session", {"ANSIBLE_SSH_ARGS": "-o ControlMaster=no"}
+    bed.sh(bed.gateway, f"cp -p {login} /root/login; echo 'session optional pam_umask.so umask=027' >> {login}; rm -r /etc/ssh/beta9-tunnel")
+    try:
+        status, output = bed.play("prepare_gateway.yml", **fresh)
+        assert status == 0, output
+        status, output = bed.play("onboard_worker.yml", **fresh)
+        assert status == 0, output
+    finally:
+        bed.sh(bed.gateway, f"cp -p /root/login {login}")
+    look = "stat -c '%a %U' /etc/ssh/beta9-tunnel /etc/ssh/beta9-tunnel/authorized_keys /etc/ssh/sshd_config.d/50-beta9-tunnel.conf"
+    assert bed.sh(bed.gateway, look).splitlines() == ["755 root", "644 root", "644 root"]
+    bed.sh(bed.workers[0], "systemctl restart beta9-tunnel")
+    status, output = bed.play("onboard_worker.yml")
+    assert status == 0 and all(row["changed"] == 0 for row in recap(output).values()), output
+
+
+@pytest.mark.long
+def test_cause_that_was_repaired_is_named_no_more(bed):
+    """The gateway's key was another one, then it was repaired, then the gateway was away: minutes apart, in one journal."""
+    worker, known = bed.workers[0], "/etc/beta9/tunnel/known_hosts"
+    bed.sh(
+        worker,
+        f"""ssh-keygen -q -t ed25519 -N '' -f /root/other
+        sed -i "s|ssh-ed25519 .*|$(cut -d' ' -f1,2 /root/other.pub)|; /ssh-ed25519/!d" {known}; rm /root/other*
+        systemctl restart beta9-tunnel; sleep 4; journalctl -u beta9-tunnel -n 20 | grep 'Host key verification failed'""",
+    )
+    status, output = bed.play("onboard_worker.yml", "-l", worker)
+    assert status == 0, output
+    module = ["-m", "beta9.workers.gateway_reachable", "-a", "url=http://127.0.0.1:1994 unit=beta9-tunnel.service wait_seconds=1"]
+    bed.sh(bed.gateway, "systemctl stop beta9-gateway-double")
+    try:
+        command = [bed.command("")[0].replace("ansible-playbook", "ansible"), "-i", str(bed.inventory), worker, *module]
+        done = subprocess.run(command, cwd=bed.root, env=bed.environment(), capture_output=True, text=True, check=False)
+    finally:
+        bed.sh(bed.gateway, "systemctl start beta9-gateway-double")
+    assert done.returncode != 0 and "refused" in done.stdout and "host key" not in done.stdout.lower(), done.stdout + done.stderr

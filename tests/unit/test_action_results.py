@@ -386,6 +386,7 @@ def test_time_that_a_task_has_left_goes_on():
         ({"wait_seconds": 60}, 360),
         ({"wait_seconds": "60", "gpu_wait_seconds": 5.5}, 365.5),
         ({"wait_seconds": "x"}, 300),
+        ({"lock_seconds": 600, "timeout_seconds": 20}, 920),
     ],
 )
 def test_limit_is_what_the_module_s_own_waits_come_to(monkeypatch, arguments, seconds):

@@ -65,7 +65,7 @@ def apt(monkeypatch):
 
 def test_time_that_is_over_names_the_holder_and_what_to_do(hold, apt, monkeypatch):
     path, process = hold(60)
-    monkeypatch.setattr(package_locks, "wait", lambda seconds: package_locks.held((path,)))
+    monkeypatch.setattr(package_locks, "wait", lambda seconds, probe=None: None if probe else package_locks.held((path,)))
     with pytest.raises(package_sets.StillBusy) as refusal:
         apt.refresh()
     text = str(refusal.value)
@@ -73,30 +73,60 @@ def test_time_that_is_over_names_the_holder_and_what_to_do(hold, apt, monkeypatc
 
 
 def test_who_was_quicker_is_waited_for(apt, monkeypatch):
-    monkeypatch.setattr(package_locks, "wait", lambda seconds: None)
+    monkeypatch.setattr(package_locks, "wait", lambda seconds, probe=None: None)
     apt.answers[:] = [(100, "", "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)"), (0, "", "")]
     assert apt.refresh() == "" and len(apt.ran) == 2
 
 
-def test_cloud_init_is_waited_for(apt, monkeypatch, tmp_path):
+@pytest.fixture
+def cloud_init(monkeypatch, tmp_path):
+    """cloud-init that works; the folder in which it says so."""
     (tmp_path / "status.json").write_text("{}")
     monkeypatch.setattr(package_locks, "CLOUD_INIT", str(tmp_path))
+    monkeypatch.setattr(package_locks, "held", lambda: None)
+    return tmp_path
+
+
+def test_cloud_init_is_waited_for(apt, cloud_init, monkeypatch):
+    """By its result, and not by what it says of itself: one error in a stage, and `cloud-init status --wait` waits no more."""
     assert package_locks.booting()
-    monkeypatch.setattr(package_locks, "wait", lambda seconds: None)
-    apt.answers[:] = [(0, "", ""), (0, "", "")]
-    assert apt.refresh() == "" and apt.ran[0] == ["timeout", "2", "cloud-init", "status", "--wait"]
-    apt.answers[:] = [(124, "....", "")]
-    with pytest.raises(package_sets.StillBusy, match="cloud-init: expected its end within 2 s"):
+    monkeypatch.setattr(package_locks.time, "sleep", lambda seconds: (cloud_init / "result.json").write_text("{}"))
+    apt.answers[:] = [(0, "", "")]
+    assert apt.refresh() == "" and [command[0] for command in apt.ran] == ["apt-get"] and not package_locks.booting()
+    (cloud_init / "result.json").unlink()
+    (cloud_init / "disabled").write_text("")
+    assert not package_locks.booting()
+
+
+def test_cloud_init_that_does_not_end_is_named(apt, cloud_init):
+    apt.lock_seconds = 0
+    with pytest.raises(package_sets.StillBusy, match="cloud-init: expected its end within 0 s, found that it still runs. Check it: cloud-init status"):
         apt.refresh()
-    (tmp_path / "result.json").write_text("{}")
-    assert not package_locks.booting()
-    (tmp_path / "result.json").unlink()
-    (tmp_path / "disabled").write_text("")
-    assert not package_locks.booting()
+    assert apt.ran == []
+
+
+def test_cloud_init_and_locks_share_the_time_there_is(apt, cloud_init, monkeypatch):
+    now, waits = [1000.0], []
+    monkeypatch.setattr(package_sets.time, "monotonic", lambda: now[0])
+
+    def wait(seconds, probe=None):
+        waits.append((seconds, probe))
+        now[0] += 1.5
+
+    monkeypatch.setattr(package_locks, "wait", wait)
+    apt.settle()
+    assert waits == [(2, package_locks.booting), (0.5, None)]
+
+
+def test_dnf_waits_for_cloud_init_as_well(cloud_init):
+    dnf = package_sets.Dnf(None, 0)
+    for act in (dnf.refresh, lambda: dnf.reinstall(["openssh-clients"])):
+        with pytest.raises(package_sets.StillBusy, match="cloud-init"):
+            act()
 
 
 def test_broken_package_of_somebody_else_is_named(apt, monkeypatch):
-    monkeypatch.setattr(package_locks, "wait", lambda seconds: None)
+    monkeypatch.setattr(package_locks, "wait", lambda seconds, probe=None: None)
     apt.answers[:] = [
         (0, "audit", ""),
         (1, "", "error processing package"),
