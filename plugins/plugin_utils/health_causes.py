@@ -13,7 +13,7 @@ import shlex
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import diagnose, remedies
-from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
+from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies, remote
 
 FAIL, UNREACHABLE, UNKNOWN, WARN = "fail", "unreachable", "unknown", "warn"
 ORDER = (FAIL, UNREACHABLE, UNKNOWN, WARN)
@@ -31,6 +31,7 @@ MESSAGES = (
         "Compare the key's fingerprint with the host's, then add it to known_hosts; after a reinstallation remove the old one "
         "first: ssh-keygen -R.",
     ),
+    (remote.PROMPT, "prompt", "sudo did not ask for a password in words that Ansible knows", remote.SUDO_RS),
     (
         r"\bsudo\b|become|privilege",
         "become",

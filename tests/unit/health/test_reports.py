@@ -88,6 +88,7 @@ def test_hosts_out_of_reach_are_told_once_with_what_to_do():
         ("Failed to connect to the host via ssh: ssh: Could not resolve hostname gpu-7: Name or service not known", "name"),
         ("Failed to connect to the host via ssh: ssh: connect to host 192.0.2.1 port 22: Connection timed out", "silent"),
         ("Missing sudo password", "become"),
+        ("Timeout (12s) waiting for privilege escalation prompt:", "prompt"),
         ("Failed to create temporary directory. In some cases, you may have been able to authenticate", "disk"),
         ("<script>", ""),
     ],
