@@ -284,7 +284,7 @@ def between(cuda: Cuda, numbers: List[int], seconds: float) -> List[Dict[str, An
         return bool(able)
 
     def one(source: int, target: int) -> Dict[str, Any]:
-        both = direct(source, target) and direct(target, source)
+        both = all(direct(*pair) for pair in ((source, target), (target, source)))
         cuda.call("cuCtxSetCurrent", contexts[target])
         cuda.call("cuMemsetD32_v2", incoming[target], ctypes.c_uint(0), ctypes.c_size_t(size.value // 4))
         arguments = (incoming[target], contexts[target], outgoing[source], contexts[source], size)
