@@ -1,7 +1,12 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a module that looks at a host from an action, and never wait for ever for a host that stops answering."""
+"""Run a module that looks at a host from an action, and never wait for ever for a host that stops answering.
+
+The limit is remote.within() and not the task keyword timeout: what the keyword ends is failed, never unreachable,
+whatever failed_when and ignore_unreachable say (tests/integration/test_health_actions.py holds that), so that a host
+that hangs would leave the play before its verdicts are given.
+"""
 
 from __future__ import annotations
 

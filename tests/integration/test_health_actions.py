@@ -64,3 +64,17 @@ def test_gate_that_could_not_tell_names_why():
 def test_verdict_names_the_remedy():
     output = run("check_verdict", id="T01", health=health(T01="bad"))
     assert "FAILED" in output and "Do: on gpu-1: systemctl restart beta9-tunnel" in output and "root cause: " in output
+
+
+def test_what_the_keyword_timeout_ends_is_failed_and_never_unreachable(tmp_path):
+    """Why plugin_utils/health_observe.py has a limit of its own: the host leaves the play whatever the task says."""
+    task = {"ansible.builtin.command": "sleep 5", "timeout": 1, "failed_when": False, "ignore_unreachable": True}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [task, {"ansible.builtin.debug": {"msg": "still here"}}]}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    variables = json.dumps({"ansible_connection": "local", "ansible_python_interpreter": sys.executable})
+    done = subprocess.run(
+        [str(BIN / "ansible-playbook"), "-i", "gpu-1,", "-e", variables, str(tmp_path / "play.yml")],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2 and "failed=1" in done.stdout and "unreachable=0" in done.stdout, done.stdout
+    assert "still here" not in done.stdout
