@@ -189,6 +189,7 @@ def _of_hosts(reason: tuple, results: list, ad_hoc: str) -> Cause:
             "command": command,
             "prose": prose,
             "remediates": False,
+            "mends": False,
         },
         heal="",
         docs="",

@@ -66,13 +66,13 @@ def placeholders(remedy: Remedy) -> set:
 
 
 def fill(remedy: Mapping, values: Mapping[str, str], places: Mapping[str, str]) -> Dict[str, object]:
-    """Return a remedy for one host: {"where", "host", "command", "prose", "remediates"}.
+    """Return a remedy for one host: {"where", "host", "command", "prose", "remediates", "mends"}. mends is what remediates was called.
 
     remedy: Remedy as a mapping. values: PLACEHOLDERS of the host, quoted for a shell. places: the inventory's name of each place; one
     that has none stays "".
     """
     command = re.sub(r"{(\w+)}", lambda match: values[match.group(1)], str(remedy["command"]))
-    return dict(remedy, command=command, host=places.get(str(remedy["where"]), ""))
+    return dict(remedy, command=command, host=places.get(str(remedy["where"]), ""), mends=remedy["remediates"])
 
 
 def text(remedy: Mapping, where: str = "") -> str:
