@@ -145,6 +145,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, connections, gpu_accept, host, identity, preflight, protocol, systems
 
+
 def unfinished():
     """Return the names of the sets of packages that a run of module host_packages began and did not end."""
     try:
