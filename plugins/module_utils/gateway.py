@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP to a gateway through Python's own URL library.
+"""The calls of a gateway.
 
     GatewayError            .problem (protocol.Problem, whose code tells them apart), .method, .url
       NotFoundError         machine_not_found, route_missing
 
-No message contains a token or a body. Redirects are not followed, so a token goes to the named host only.
+No message contains a token or a body. exchange follows no redirects, so a token goes to the named host only.
 """
 
 from __future__ import annotations
@@ -16,17 +16,12 @@ import http.client
 import ipaddress
 import json
 import random
-import socket
 import ssl
-import threading
 import time
-import urllib.request
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.basic import env_fallback
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
-
-MAX_BODY_BYTES = 8 * 1024 * 1024
+from ansible_collections.beta9.workers.plugins.module_utils import exchange, protocol
 
 GATEWAY_ARGUMENT_SPEC = {
     "gateway_url": {"type": "str", "fallback": (env_fallback, ["BETA9_GATEWAY_URL"])},
@@ -60,22 +55,6 @@ def error_of(problem, method, url, message=""):
     """Return the exception that fits a problem."""
     kind = NotFoundError if problem.code in ("machine_not_found", "route_missing") else GatewayError
     return kind(problem, method, url, message)
-
-
-def transport_name(error):
-    """Return the key of protocol.TRANSPORT for an exception of the URL library."""
-    reason = getattr(error, "reason", error)
-    if isinstance(reason, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "tls"
-    if isinstance(reason, socket.gaierror):
-        return "dns"
-    if isinstance(reason, (socket.timeout, TimeoutError)) or "timed out" in str(reason):
-        return "timeout"
-    if isinstance(reason, ConnectionRefusedError):
-        return "refused"
-    if isinstance(reason, (http.client.RemoteDisconnected, http.client.BadStatusLine, http.client.IncompleteRead)):
-        return "empty"
-    return "reset" if isinstance(reason, ConnectionError) else "other"
 
 
 class GatewayClient:
@@ -233,16 +212,11 @@ class GatewayClient:
         if self._token and path != protocol.HEALTH_PATH:
             headers["Authorization"] = "Bearer " + self._token
         data = None if payload is None else json.dumps(payload).encode()
-        request = urllib.request.Request(url, data=data, headers=headers, method=method)
-        with _Deadline(self._timeout) as deadline:
-            try:
-                with _opener(self._tls, deadline, self._proxied(path)).open(request, timeout=self._timeout) as response:
-                    status, raw = response.getcode(), response.read(MAX_BODY_BYTES + 1)
-            except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and SSLError are OSErrors
-                raise error_of(protocol.classify(None, "timeout" if deadline.over else transport_name(error)), method, url) from None
-        if deadline.over:
-            raise error_of(protocol.classify(None, "timeout"), method, url)
-        if len(raw) > MAX_BODY_BYTES:
+        try:
+            status, _headers, raw = exchange.exchange(method, url, self._timeout, headers, data, self._tls, self._proxied(path))
+        except (OSError, http.client.HTTPException) as error:
+            raise error_of(protocol.classify(None, exchange.name_of(error)), method, url) from None
+        if len(raw) > exchange.MAX_BODY_BYTES:
             raise error_of(protocol.classify(None, "too_large"), method, url)
         try:
             body = protocol.decode(raw)
@@ -254,60 +228,6 @@ class GatewayClient:
         if problem:
             raise error_of(problem, method, url, protocol.message_of(body))
         return body
-
-
-class _Deadline:
-    """Ends the connections of a request when its time is over. urllib's own limit holds for a single read: a server that sends a byte
-    now and then would keep a task for hours."""
-
-    def __init__(self, seconds):
-        self.over, self._sockets = False, []
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self):
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_arguments):
-        self._timer.cancel()
-
-    def watch(self, kind):
-        """Return a kind of connection that this deadline ends."""
-        deadline = self
-
-        class Watched(kind):  # pylint: disable=missing-class-docstring
-            def connect(self):
-                super().connect()
-                deadline._sockets.append(self.sock)
-                if deadline.over:  # it passed while the connection was made
-                    deadline._end()
-
-        return Watched
-
-    def _end(self):
-        self.over = True
-        for handle in self._sockets:
-            try:
-                socket.socket.shutdown(handle, socket.SHUT_RDWR)  # of TLS too, whose own way would wait for an answer
-            except OSError:
-                pass  # it is closed
-
-
-class _Handler(urllib.request.AbstractHTTPHandler):
-    """Opens HTTP and HTTPS. An answer of any status is an answer, redirects are not followed, no .netrc is read."""
-
-    def __init__(self, tls, deadline):
-        super().__init__()
-        self._tls, self._deadline = tls, deadline
-
-    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
-
-    def http_open(self, request):
-        return self.do_open(self._deadline.watch(http.client.HTTPConnection), request)
-
-    def https_open(self, request):
-        return self.do_open(self._deadline.watch(http.client.HTTPSConnection), request, context=self._tls)
 
 
 def _tls(ca_path, client_cert, client_key, validate_certs):
@@ -325,13 +245,6 @@ def _tls(ca_path, client_cert, client_key, validate_certs):
         except OSError as error:
             raise protocol.InvalidField("client_cert", "a certificate, and its key in client_key", "%s: %s" % (client_cert, error.strerror or error)) from None
     return context
-
-
-def _opener(tls, deadline, proxied):
-    opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler(None if proxied else {}), _Handler(tls, deadline)):
-        opener.add_handler(handler)
-    return opener
 
 
 def read_token(path):

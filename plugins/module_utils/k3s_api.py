@@ -11,8 +11,8 @@ import json
 import re
 import socket
 import ssl
-import urllib.error
-import urllib.request
+
+from ansible_collections.beta9.workers.plugins.module_utils import exchange
 
 API = "https://127.0.0.1:6443"
 CA = "/var/lib/rancher/k3s/server/tls/server-ca.crt"
@@ -57,17 +57,13 @@ def ask(method, path, token, body=None, timeout=5):
     context = ssl.create_default_context(cafile=CA)
     # Python 3.13 asks for what the public's authorities have to put into a certificate; this one is the host's own
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     headers = {"Authorization": "Bearer %s" % token, "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     try:
-        with opener.open(urllib.request.Request(API + path, data=data, headers=headers, method=method), timeout=timeout) as answer:
-            status, text = answer.getcode(), answer.read()
-    except urllib.error.HTTPError as error:
-        status, text = error.code, error.read()
+        answer = exchange.exchange(method, API + path, timeout, headers, data, context)
     except http.client.HTTPException as error:
-        raise OSError("no HTTP answer: %r" % error) from None
+        raise OSError(f"no HTTP answer: {error!r}") from None
     try:
-        return status, json.loads(text)
-    except ValueError:
-        return status, {}
+        return answer.status, json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return answer.status, {}

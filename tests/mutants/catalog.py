@@ -82,6 +82,13 @@ PROTOCOL = {
     ),
 }
 GATEWAY = {
+    UTILS + "exchange.py": (
+        ("if isinstance(reason, socket.gaierror):", "if False:"),
+        ('    if deadline.over:\n        raise TimeoutError(f"timed out after {seconds:g} s")\n    return answer', "    return answer"),
+        ("response.read(most_bytes + 1)", "response.read(most_bytes)"),
+        ("urllib.request.ProxyHandler(None if proxied else {})", "urllib.request.ProxyHandler(None)"),
+        ("                deadline._sockets.append(self.sock)\n", ""),
+    ),
     UTILS + "gateway.py": (
         ("if self._token and path != protocol.HEALTH_PATH:", "if self._token:"),
         ("            pause *= 2\n", ""),
@@ -92,7 +99,7 @@ GATEWAY = {
             "                    if error.problem.status == 401:\n",
             "                    if error.problem.status == 403:\n",
         ),
-        ("if len(raw) > MAX_BODY_BYTES:", "if False:"),
+        ("if len(raw) > exchange.MAX_BODY_BYTES:", "if False:"),
         ('for worker in found if worker["machine_id"] == machine_id]', "for worker in found]"),
         ('{"pool_name": protocol.pool_name(pool)}, retries=0))', '{"pool_name": protocol.pool_name(pool)}))'),
         ("        self.list_machines(protocol.pool_name(pool))\n", ""),
@@ -116,16 +123,11 @@ GATEWAY = {
             'if parts.scheme not in ("http", "https") or not parts.hostname or parts.username',
             'if parts.scheme not in ("http", "https") or not parts.hostname',
         ),
-        ("if isinstance(reason, socket.gaierror):", "if False:"),
         ("context.verify_mode = ssl.CERT_NONE", "pass"),
         ("    if not validate_certs:\n", "    if validate_certs:\n"),
         (
             'token = params.get("token") or (read_token(params["token_file"]) if params.get("token_file") else None)',
             'token = (read_token(params["token_file"]) if params.get("token_file") else None) or params.get("token")',
-        ),
-        (
-            '        if deadline.over:\n            raise error_of(protocol.classify(None, "timeout"), method, url)\n',
-            "",
         ),
         ('in ("machine_not_found", "route_missing") else', 'in ("machine_not_found",) else'),
         ("            if status < 300:\n", "            if status < 600:\n"),
@@ -454,7 +456,7 @@ MODULE_MISTAKES = {
     ),
     MODULES + "host_unit.py": (
         (
-            'if unit.get("NeedDaemonReload") == "yes" or unit["LoadState"] == "not-found":',
+            'if unit.get("NeedDaemonReload") == "yes" or unit["LoadState"] in ("not-found", "error", "bad-setting"):',
             'if unit.get("NeedDaemonReload") == "yes":',
         ),
         ('    if unit.get("UnitFileState") != "enabled":\n', '    if unit.get("UnitFileState") == "disabled":\n'),
@@ -472,7 +474,7 @@ MODULE_MISTAKES = {
         ('            module.run_command(["systemctl", "reset-failed", name])', "            pass"),
     ),
     MODULES + "host_packages.py": (
-        ("    if others:\n        raise package_sets", "    if False:\n        raise package_sets"),
+        ("    if others:\n        release", "    if False:\n        release"),
         (
             'not re.match(params["hold"] or "(?!)", name) and name not in params["hold_names"]',
             'not re.match(params["hold"] or "(?!)", name)',
@@ -505,7 +507,7 @@ MODULE_MISTAKES = {
             'machine = dict(identity, replaces=replaces) if replaces.get("machine_id") else identity',
             "machine = identity",
         ),
-        ('replaces=replaces if replaces.get("machine_id") else None', "replaces=None"),
+        ('arguments["replaces"] = replaces if replaces.get("machine_id") else None', 'arguments["replaces"] = None'),
     ),
     ACTION + "health_report.py": (
         ('"listen": grammar.host_port(told["listen"]) if told["listen"] else "",', '"listen": told["listen"],'),

@@ -42,6 +42,7 @@ TESTS = ("tests/unit", "tests/contract", "tests/integration")
 AREAS = {
     "protocol": ("plugins/module_utils/protocol.py", "plugins/module_utils/grammar.py"),
     "gateway": (
+        "plugins/module_utils/exchange.py",
         "plugins/module_utils/gateway.py",
         "plugins/module_utils/machine_runner.py",
         "plugins/module_utils/peers.py",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
+import http.client
 import http.server
 import socket
 import sys
@@ -387,6 +389,26 @@ def closed_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
+
+
+def test_a_request_ends_with_its_time_though_the_answer_drips():
+    """What one read may take is no limit of the whole: a port that sends a byte now and then would hold the health check."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            with listener.accept()[0] as connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\n")
+                while not ended.wait(0.02):
+                    connection.sendall(b"X: y\r\n")
+
+        ended = threading.Event()
+        threading.Thread(target=drip, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            tunnel.knock(context(url="http://127.0.0.1:%d" % listener.getsockname()[1]), timeout=0.3)
+        took = time.monotonic() - started
+        ended.set()
+    assert took < 1.5
 
 
 def test_connect(gateway, closed_port, monkeypatch):

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import exchange, gateway, machine_runner, protocol
 
 TOKEN, OTHER = "canary-admin-token-0123456789", "canary-machine-token-0123"
 WELL = (200, {"status": "ok"})
@@ -169,7 +169,7 @@ def test_a_refused_token_is_believed_of_a_gateway_that_is_well(server, client):
         ((200, {"ok": False, "errMsg": "This action is not permitted"}), gateway.GatewayError, "not_permitted"),
         ((200, {"ok": False, "errMsg": "Invalid pool"}), gateway.GatewayError, "pool_unknown"),
         ((500, {"message": "worker pool state not found: x"}), gateway.GatewayError, "pool_state_missing"),
-        ((200, b'{"pools": []}' + b" " * gateway.MAX_BODY_BYTES), gateway.GatewayError, "not_gateway"),
+        ((200, b'{"pools": []}' + b" " * exchange.MAX_BODY_BYTES), gateway.GatewayError, "not_gateway"),
     ],
 )
 def test_answers_are_told_apart(server, client, answer, kind, code):
@@ -209,6 +209,14 @@ def test_an_answer_without_end_is_no_answer_though_its_beginning_is_one():
             gateway.GatewayClient("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.3, retries=0).list_pools()
         ended.set()
     assert caught.value.problem.code == "timeout"
+
+
+def test_a_proxy_is_asked_only_where_the_caller_says_so(server, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert exchange.exchange("GET", server.url + "/nowhere", 3).status < 600
+    with pytest.raises(OSError):
+        exchange.exchange("GET", server.url + "/nowhere", 3, proxied=True)
 
 
 def test_nobody_listens_and_no_such_name():

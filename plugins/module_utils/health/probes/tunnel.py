@@ -15,7 +15,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import connections, gateway, host, protocol, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils import connections, exchange, gateway, host, protocol, tunnel, units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import SETTLED_SECONDS, crash_loop, explanation, journal_of, unit_of
 
@@ -320,21 +320,15 @@ def knock(context, timeout=2.0, padding=0):
 
     padding: so many bytes more than the request needs.
     """
-    parts = urlsplit(context.config["gateway_url"])
-    if parts.scheme == "https":  # the trust store is read once: that costs more than a request
+    url = context.config["gateway_url"].rstrip("/")
+    trusted = None
+    if url.startswith("https:"):  # the trust store is read once: that costs more than a request
         trusted = context.shared("trust store", lambda: _trusted(context.config))
-        connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=trusted)
-    else:
-        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
-    try:
-        connection.request("GET", protocol.HEALTH_PATH, headers={"X-Padding": "x" * padding} if padding else {})
-        answer = connection.getresponse()
-        answer.read(65536)
-        if answer.status != 200:
-            raise http.client.HTTPException("HTTP %d" % answer.status)
-        return answer.headers.get("Date")
-    finally:
-        connection.close()
+    headers = {"X-Padding": "x" * padding} if padding else {}
+    answer = exchange.exchange("GET", url + protocol.HEALTH_PATH, timeout, headers, tls=trusted)
+    if answer.status != 200:
+        raise http.client.HTTPException(f"HTTP {answer.status}")
+    return answer.headers.get("Date")
 
 
 def stability(context):
@@ -344,7 +338,7 @@ def stability(context):
         try:
             knock(context)
         except (OSError, http.client.HTTPException) as error:
-            failed, last = failed + 1, gateway.transport_name(error)
+            failed, last = failed + 1, exchange.name_of(error)
     if failed == 10:
         raise Unknown("no request gets through now: %s" % last)
     if failed:
