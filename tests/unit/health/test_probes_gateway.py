@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils.health import engine
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_side, tailnet
 
 from tests.unit.health.recorded import Context, Redis, told
@@ -540,6 +540,26 @@ def test_name_of_the_worker(monkeypatch):
     assert told(gateway_side.resolves(asked)) == ("bad", "")
     appended = context(redis=Redis({KEY: state(hostname="127.77.9.8.beta9.example.internal")}), machine=TAILNET)
     assert told(gateway_side.resolves(appended)) == ("bad", "suffix")
+
+
+@pytest.mark.parametrize(
+    ("mode", "remedy"),
+    [
+        ("autossh", "Set tailscale.directRedisHost in the gateway's configuration"),
+        ("direct", "Set tailscale.directRedisHost in the gateway's configuration"),
+        ("tailscale", "Set tailscale_gateway_mode=tailnet"),
+    ],
+)
+def test_name_that_the_gateway_made_longer_is_cured_by_what_the_connection_has(monkeypatch, mode, remedy):
+    """A worker without a tailnet needs another gateway configuration; one in a tailnet another name."""
+
+    def nothing(_name, _port):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nothing)
+    machine = dict(TAILNET, connection=mode)
+    seen = gateway_side.resolves(context(redis=Redis({KEY: state(hostname="127.77.9.8.beta9.example.internal")}), machine=machine))
+    assert catalog.causes_of(catalog.BY_ID["V05"], told(seen)[1])[1].prose.startswith(remedy)
 
 
 NODE = {
