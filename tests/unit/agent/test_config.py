@@ -45,7 +45,8 @@ def test_what_tls_needs_is_the_unit_s_copy_before_the_file_of_the_settings(monke
     (tmp_path / name).write_text("-----BEGIN CERTIFICATE-----")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     found = config.from_arguments(BASE)
-    assert getattr(found, name) == str(tmp_path / name) in found.credential_files()
+    assert getattr(found, name) == str(tmp_path / name)
+    assert str(tmp_path / name) in found.credential_files()
 
 
 def test_tokens_are_not_shown():
