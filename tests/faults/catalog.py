@@ -186,7 +186,7 @@ FAULTS = [
         "Tunnel Connection Refused",
         {},
         {},
-        {"health_check_connection": "direct", "health_check_gateway_url": "http://{gateway_address}:9"},
+        {"beta9_connection": "direct", "beta9_worker_gateway_url": "http://{gateway_address}:9"},
         code="refused",
     ),
     Fault(
@@ -195,7 +195,7 @@ FAULTS = [
         "Tunnel Connection Refused",
         {},
         {},
-        {"health_check_connection": "direct", "health_check_gateway_url": "http://no-such-gateway.invalid:31994"},
+        {"beta9_connection": "direct", "beta9_worker_gateway_url": "http://no-such-gateway.invalid:31994"},
         code="dns",
     ),
     Fault(

@@ -601,7 +601,7 @@ CHECKS = (
         ("C01",),
         ("P03", "P04", "P07", "A01", "C04", "C05"),
         heal="agent_install",
-        heals=dict(dict.fromkeys(("stopped", "frozen", ""), "agent_start"), **dict.fromkeys(("account", "sandbox", "folder", "duplicate"), "")),
+        heals=dict(dict.fromkeys(("stopped", "frozen", ""), "agent_start"), **dict.fromkeys(("account", "sandbox", "folder", "failing", "duplicate"), "")),
         heal_class=SAFE,
     ),
     Check(
