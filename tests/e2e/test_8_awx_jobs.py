@@ -218,6 +218,7 @@ def test_upgrade_and_rotate(launch, testbed, name, artefact):
     assert job.status == "failed" and job.hosts("failures") == [gone] and "onboard" in job.output, job.output
 
 
+@pytest.mark.long
 def test_accept_gpus(launch, testbed, tmp_path):
     """A host without a driver fails; with GPUs, which are doubles, each passes; of one that computes wrongly only the others are offered."""
     left = testbed.workers[0]
