@@ -344,7 +344,7 @@ CHECKS = (
             ),
             "dns": (
                 "the gateway's name has no address",
-                inspect(WORKER, "getent hosts {gateway_name}", "Correct beta9_worker_gateway_url, or the worker's DNS."),
+                inspect(WORKER, "getent hosts {gateway_name} || echo no address", "Correct beta9_worker_gateway_url, or the worker's DNS."),
             ),
             "": ("the gateway's port does not accept connections", START_TUNNEL),
         },
