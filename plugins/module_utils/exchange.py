@@ -57,11 +57,11 @@ def exchange(
 def name_of(error: Exception) -> str:
     """Return the key of protocol.TRANSPORT for what exchange() raised."""
     reason = getattr(error, "reason", error)
-    if isinstance(reason, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+    if isinstance(reason, ssl.SSLError):
         return "tls"
     if isinstance(reason, socket.gaierror):
         return "dns"
-    if isinstance(reason, (socket.timeout, TimeoutError)) or "timed out" in str(reason):
+    if isinstance(reason, (socket.timeout, TimeoutError)):
         return "timeout"
     if isinstance(reason, ConnectionRefusedError):
         return "refused"

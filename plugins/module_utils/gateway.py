@@ -36,6 +36,10 @@ GATEWAY_ARGUMENT_SPEC = {
 }
 
 
+# Codes of problems that only another token ends
+REFUSED_TOKEN = ("token_unknown", "token_wrong_type")
+
+
 class GatewayError(Exception):
     """A gateway call that did not succeed."""
 

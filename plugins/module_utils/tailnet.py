@@ -98,7 +98,7 @@ def forgotten(status, seen_addresses):
 
 
 def plan(status, prefs, desired):
-    """Return the Plan that leads to a desired: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
+    """Return the Plan that leads to the desired node: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":
         remedy = "Approve it at the control server, then run again."
         return Plan(None, {}, Problem("approval", "a node that was approved", "one that waits for approval", remedy))

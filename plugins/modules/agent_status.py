@@ -84,7 +84,6 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gateway, host, protocol
 
-REFUSED = ("token_unknown", "token_wrong_type")
 DIRECT_MODE = (
     "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where beta9_k3s is true the "
     "gateway needs a tailnet of its own as well. See the guide connection-modes."
@@ -104,33 +103,30 @@ def ready_machines():
         return None
 
 
-def stored_hostname():
-    """Return the host name that the gateway has of this machine, or None where that can't be known now."""
+def hostname_of(machines):
+    """Return the host name that the gateway has of this machine, or None where it does not list it."""
     own = host.agent_settings().get("BETA9_MACHINE_ID")
-    try:
-        return next((machine["hostname"] for machine in ready_machines() or () if machine["id"] == own), None)
-    except gateway.GatewayError:
-        return None
+    return next((machine["hostname"] for machine in machines or () if machine["id"] == own), None)
 
 
-def refused_token():
-    """Return the problem where the gateway refuses the machine's token now, else {}: the keepalive that it accepted last can be a minute old."""
+def asked():
+    """Return (ready machines, {}), or (None, problem) where the gateway refuses the token now: the keepalive that it accepted last can be
+    a minute old. Where it does not answer, nothing more is known than the agent told."""
     try:
-        ready_machines()
+        return ready_machines(), {}
     except gateway.GatewayError as error:
-        if error.problem.code in REFUSED:
-            return {"status": "degraded", "code": error.problem.code, "cause": error.problem.cause, "remedy": error.problem.remedy}
-    return {}
+        refused = error.problem if error.problem.code in gateway.REFUSED_TOKEN else None
+    return None, {"status": "degraded", "code": refused.code, "cause": refused.cause, "remedy": refused.remedy} if refused else {}
 
 
-def register_again(module, seconds):
+def register_again(module, before, seconds):
     """Let the agent register where the gateway has another host name of it. Return (whether ready, result keys), or None where all is well."""
-    expected, before = module.params["hostname"], stored_hostname()
+    expected = module.params["hostname"]
     if before in (None, expected):
         return None
     module.run_command(["systemctl", "reload", module.params["unit"]], check_rc=True)
     ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
-    after = stored_hostname() if ready else None
+    after = hostname_of(asked()[0]) if ready else None
     if after not in (None, expected):
         cause = "the gateway stores %s, and can't reach this host by that name" % after
         return False, dict(result, code="hostname_suffix", cause=cause, remedy=DIRECT_MODE)
@@ -150,10 +146,10 @@ def main():
     seconds = 0 if module.check_mode else module.params["wait_seconds"]
     ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
     if ready and not module.check_mode:
-        refused = refused_token()
+        machines, refused = asked()
         ready, result = not refused, dict(result, **refused)
-    if ready and module.params["hostname"] and not module.check_mode:
-        ready, result = register_again(module, seconds) or (ready, result)
+        if ready and module.params["hostname"]:
+            ready, result = register_again(module, hostname_of(machines), seconds) or (ready, result)
     if ready or module.check_mode:
         module.exit_json(**dict({"changed": False}, **result))
     module.fail_json(

@@ -150,7 +150,7 @@ class Switch:
         return [dict(entry, content=text_of(entry["path"])) for entry in self.desired()]
 
     def diffs(self, before, files):
-        """Return what differs between the version before with these files, and the desired."""
+        """Return what differs between the version before with these files, and the desired one."""
         found = [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}] if before != self.version else []
         old = {entry["path"]: entry["content"] for entry in files}
         for new in self.desired():

@@ -92,11 +92,12 @@ def ask(client):
 
 def why(module, problem):
     """Return (cause, remedy) with what the host knows beyond the failed request."""
-    name, listeners = module.params["unit"], host.listeners(urlsplit(module.params["url"]).port)
+    name, port = module.params["unit"], urlsplit(module.params["url"]).port
+    listeners = host.listeners(port)
     foreign = [entry for entry in listeners if entry["process"] not in ("ssh", None)]
     if name and foreign:
         return (
-            "port %d is held by %s (pid %s), not by the tunnel" % (urlsplit(module.params["url"]).port, foreign[0]["process"], foreign[0]["pid"]),
+            "port %d is held by %s (pid %s), not by the tunnel" % (port, foreign[0]["process"], foreign[0]["pid"]),
             "Stop that program, or choose another port in autossh_forwards.",
         )
     code, line = of_unit(units.of_module(module), name, bool(listeners)) if name else ("", "")

@@ -233,7 +233,7 @@ def main():
 
 
 def apply(module, params):
-    """Compare the register with the desired and write it once if it differs. Called with the lock held."""
+    """Compare the register with the desired one and write it once if it differs. Called with the lock held."""
     before = read(params["path"])
     known = peers.parse(before)
     line, result, rival, text, repaired = None, {}, None, before, []

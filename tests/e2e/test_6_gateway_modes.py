@@ -144,7 +144,7 @@ PLAIN = """
     - beta9.workers.gateway_reachable: {{url: "http://127.0.0.1:1994", unit: beta9-tunnel.service, wait_seconds: 0}}
       loop: "{{{{ range(12) | list }}}}"
       loop_control: {{pause: 0.4}}
-      ignore_errors: true
+      failed_when: false
       register: asked
     - ansible.builtin.copy: {{content: "{{{{ asked.results | map(attribute='cause') | to_json }}}}", dest: {told}}}
       delegate_to: localhost

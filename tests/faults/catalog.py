@@ -115,10 +115,10 @@ def redis_fault(text):
     return "redis-cli set double:fault '%s' >/dev/null" % text
 
 
-# ten minutes later: what the gateway's cache believed of tokens is gone
 ANOTHER_TOKEN = "double:token:$(printf %s canary-of-another-machine | sha256sum | cut -d' ' -f1)"
 # a remedy may have made another machine, and revoked this token
 IF_THERE = '[ "$(redis-cli exists {token_key})" = 0 ] || '
+# ten minutes later: what the gateway's cache believed of tokens is gone
 AGED = "; redis-cli --scan --pattern 'workspace:authorization:token:*' | xargs -r redis-cli del >/dev/null"
 NO_FAULT = "redis-cli del double:fault >/dev/null"
 ONLY_REDIS = {}

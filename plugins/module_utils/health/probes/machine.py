@@ -86,7 +86,7 @@ def token(context):
         ready_list(context)
         return ok("accepted", owner=owner_of(context))
     except gateway.GatewayError as error:
-        if error.problem.code in ("token_unknown", "token_wrong_type"):
+        if error.problem.code in gateway.REFUSED_TOKEN:
             return bad(error.problem.code, error.problem.cause, str(error), owner=owner_of(context))
         raise Unknown("the gateway did not judge the token: %s" % error.problem.cause) from None
 
