@@ -352,21 +352,30 @@ def settle(bed):
 
 
 def healthy(bed, number):
-    """Look at healthy hosts: quiet, after trouble, busy, and just rebooted. Return the rows of those that were not called healthy."""
+    """Look at healthy hosts: quiet, after trouble, busy, behind a dead proxy, and just rebooted.
+
+    Return the rows of those that were not called healthy.
+    """
     wrong = []
+    proxies = "for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do echo $name=http://127.0.0.1:9; done"
     for count in range(number):
         place = count / number
-        kind = "quiet" if place < 0.4 else "after_trouble" if place < 0.6 else "busy" if place < 0.8 else "rebooted"
+        kinds = ((0.4, "quiet"), (0.6, "after_trouble"), (0.7, "busy"), (0.8, "proxied"), (1, "rebooted"))
+        kind = next(name for end, name in kinds if place < end)
         if kind == "after_trouble":
             bed.run(trouble.BEFORE)
         if kind == "busy":
             sh(WORKER, "systemd-run -q --collect -p RuntimeMaxSec=20 sh -c 'while :; do :; done'", check=False)
+        if kind == "proxied":
+            sh(WORKER, proxies + " >> /etc/environment")
         if kind == "rebooted":
             subprocess.run(["podman", "restart", "--time", "5", WORKER], check=True, capture_output=True)
             sh(WORKER, "for n in $(seq 300); do systemctl is-active -q multi-user.target 2>/dev/null && break; sleep 0.1; done")
             sh(WORKER, (ROOT / "tests/faults/equip_worker.sh").read_text())
             bed.run({"worker": 'for n in $(seq 300); do grep -qs \'"status": "ready"\' /run/beta9-agent/state.json && break; sleep 0.1; done'})
         roots, _verdicts, seconds, leaked = bed.check(limit="all")
+        if kind == "proxied":
+            sh(WORKER, "sed -i /_proxy=/Id /etc/environment")
         found = sorted({"%s %s" % (verdict["id"], verdict["status"]) for verdict in bed.all_verdicts if verdict["status"] not in ("pass", "not_applicable")})
         if roots or found or leaked:
             wrong.append({"run": count, "kind": kind, "reported_roots": roots, "found": found, "seconds": round(seconds, 2), "secret_shown": leaked})
