@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
+from ansible_collections.beta9.workers.plugins.action import health_report
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
 
 BIN = pathlib.Path(sys.executable).parent
@@ -78,3 +79,15 @@ def test_what_the_keyword_timeout_ends_is_failed_and_never_unreachable(tmp_path)
     )  # fmt: skip
     assert done.returncode == 2 and "failed=1" in done.stdout and "unreachable=0" in done.stdout, done.stdout
     assert "still here" not in done.stdout
+
+
+@pytest.mark.parametrize(("kind", "words"), [("admin", ""), ("workspace", "not a cluster admin's"), ("machine", "not a cluster admin's")])
+def test_a_token_that_may_not_list_machines_is_not_told_that_there_are_none(gateway, admin, created, kind, words):
+    """The gateway answers it with an empty list, as if the machine were gone."""
+    token = {"admin": admin["token"], "machine": created["token"]}.get(kind) or gateway.token(kind)
+    listed = health_report.list_all(dict(admin, token=token, token_file=None))
+    identity = {"machine_id": created["machine_id"], "pool": "gpu", "provider": "generic"}
+    settings = {"connection": "direct", "pool": "gpu", "list_error": listed["why"]}
+    (seen,) = [entry for entry in control.observe(settings, identity, listed.get("machines")) if entry["id"] == "C02"]
+    assert (seen["outcome"], seen["code"]) == (("bad", "pending") if kind == "admin" else ("unknown", "")), seen
+    assert words in seen["found"] and token not in str(listed)
