@@ -239,7 +239,7 @@ def trap_empty(bed):
 
 
 ALL = [
-    Chaos("gateway restarted", service("restart"), all_hosts=True, sample=True),
+    Chaos("gateway restarted", service("restart"), all_hosts=True),
     Chaos("gateway away for 20 s", service("stop"), service("start"), 20, all_hosts=True),
     Chaos("network to the gateway dark, longer than the TTL", dark, light, 60, all_hosts=True, within=30),
     Chaos("Redis flushed", flush_redis, all_hosts=True),
@@ -264,7 +264,7 @@ ALL = [
     Chaos("disk full", on_worker(DISK_FULL), on_worker(DISK_FREE), 20),
     Chaos("agent started on a full disk", on_worker(DISK_FULL + "systemctl restart --no-block beta9-agent"), on_worker(DISK_FREE), 20),
     Chaos("NVML hangs for 40 s", gpu(999), gpu(0), 40),
-    Chaos("agent killed -9", on_worker("systemctl kill -s KILL beta9-agent"), sample=True),
+    Chaos("agent killed -9", on_worker("systemctl kill -s KILL beta9-agent")),
     Chaos("agent's process stopped (SIGTERM)", on_worker("kill -TERM $(systemctl show beta9-agent -p MainPID --value)")),
     Chaos("agent frozen (SIGSTOP)", on_worker("systemctl kill -s STOP beta9-agent"), within=170),
     Chaos("host rebooted", reboot, within=40),

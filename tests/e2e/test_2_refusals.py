@@ -70,13 +70,13 @@ def unchanged(converged):
         ({"beta9_pool": "gqu"}, ["beta9_pool", "expected one of the gateway's pools: cpu, gpu", "found gqu", "Did you mean gpu?"]),
         pytest.param({"beta9_pool": ""}, ["beta9_pool", "Set beta9_pool"], marks=pytest.mark.long),
         pytest.param({"beta9_gateway_url": ""}, ["beta9_gateway_url", "http://gateway.example.com:31994"], marks=pytest.mark.long),
-        ({"beta9_gateway_url": "gateway:31994"}, ["beta9_gateway_url"]),
+        pytest.param({"beta9_gateway_url": "gateway:31994"}, ["beta9_gateway_url"], marks=pytest.mark.long),
         pytest.param({"beta9_gateway_url": "http://127.0.0.1:9"}, ["http://127.0.0.1:9", "nothing listens"], marks=pytest.mark.long),
         pytest.param({"beta9_connection": "carrier-pigeon"}, ["beta9_connection", "autossh, tailscale, direct"], marks=pytest.mark.long),
         ({"beta9_machine_id": "XYZ"}, ["beta9_machine_id", "8 lower-case hexadecimal"]),
         pytest.param({"beta9_max_memory": "16GB"}, ["beta9_max_memory", "16Gi", "'16GB'"], marks=pytest.mark.long),
         pytest.param({"beta9_max_cpu": "8"}, ["beta9_max_cpu", "8000m"], marks=pytest.mark.long),
-        ({"agent_keepalive_interval": 600}, ["agent_keepalive_interval", "5 to 240"]),
+        pytest.param({"agent_keepalive_interval": 600}, ["agent_keepalive_interval", "5 to 240"], marks=pytest.mark.long),
     ],
 )
 def test_bad_variable_is_named_before_anything_is_changed(unchanged, variables, words):
@@ -100,7 +100,7 @@ def token_of_kind(bed, kind):
     return text
 
 
-@pytest.mark.parametrize("kind", ["machine", "workspace", "unknown"])
+@pytest.mark.parametrize("kind", [pytest.param("machine", marks=pytest.mark.long), "workspace", pytest.param("unknown", marks=pytest.mark.long)])
 def test_other_token_on_the_admin_api(unchanged, kind, tmp_path):
     path = tmp_path / "token"
     path.write_text(token_of_kind(unchanged, kind) if kind != "unknown" else "canary-unknown-0123456789abcdef")

@@ -135,51 +135,46 @@ def test_check_on_a_bare_host_tells_and_writes_nothing(host):
     assert host.state() == before
 
 
+REFUSED = {
+    "distribution": ("sed -i 's/^ID=.*/ID=slackware/' /usr/lib/os-release", {}, ["one of debian 12", "slackware", "beta9_nvidia: false"]),
+    "gpu-too-old": ("echo 0x102d > /opt/pci-double/pci/devices/0000:01:00.0/device", {}, ["kepler", "418 to 470", "branch 580", "too old"]),
+    "gpu-too-new": (
+        "echo 0x2901 > /opt/pci-double/pci/devices/0000:01:00.0/device",
+        {"nvidia_source": "distribution", "nvidia_version": ""},
+        ["blackwell", "570 or newer"],
+    ),
+    "branch-too-new": (
+        "echo 0x1db6 > /opt/pci-double/pci/devices/0000:01:00.0/device",
+        {"nvidia_branch": "590", "nvidia_version": ""},
+        ["volta", "418 to 580", "branch 590"],
+    ),
+    "secure-boot": (
+        "mkdir -p /opt/firmware-double/efi/efivars; printf '\\6\\0\\0\\0\\1' > /opt/firmware-double/efi/efivars/SecureBoot-8be4df61; "
+        "mount --bind /opt/firmware-double /sys/firmware",
+        {},
+        ["Secure Boot", "mokutil --import", "Enroll MOK"],
+    ),
+    "fingerprint": (
+        "true",
+        {"nvidia_repository_key_fingerprint": "0123456789ABCDEF0123456789ABCDEF01234567"},
+        ["expected fingerprint 0123456789ABCDEF", "Nothing was changed"],
+    ),
+    "other-key": ("true", {"nvidia_repository_key_url": "OTHER"}, ["signing key", "expected fingerprint", "Do not trust"]),
+    "no-fingerprint": ("true", {"nvidia_repository_key_fingerprint": "abc"}, ["40 hexadecimal digits", "abc"]),
+    "no-internet": (
+        "true",
+        {"nvidia_repository_key_url": "http://127.0.0.1:9/key"},
+        ["http://127.0.0.1:9/key", "Connection refused", "mirror", "Nothing was changed"],
+    ),
+    "no-index": ("true", {"nvidia_repository_url": "http://127.0.0.1:9/driver"}, ["http://127.0.0.1:9/driver/InRelease", "Nothing was changed"]),
+    "version": ("true", {"nvidia_version": "570.1.1"}, ["nvidia_version", "branch 580", "570.1.1"]),
+}
+SAMPLE = ("gpu-too-old", "secure-boot", "other-key")  # of REFUSED, for make test
+
+
 @pytest.mark.parametrize(
     ("prepare", "variables", "words"),
-    [
-        ("sed -i 's/^ID=.*/ID=slackware/' /usr/lib/os-release", {}, ["one of debian 12", "slackware", "beta9_nvidia: false"]),
-        ("echo 0x102d > /opt/pci-double/pci/devices/0000:01:00.0/device", {}, ["kepler", "418 to 470", "branch 580", "too old"]),
-        (
-            "echo 0x2901 > /opt/pci-double/pci/devices/0000:01:00.0/device",
-            {"nvidia_source": "distribution", "nvidia_version": ""},
-            ["blackwell", "570 or newer"],
-        ),
-        (
-            "echo 0x1db6 > /opt/pci-double/pci/devices/0000:01:00.0/device",
-            {"nvidia_branch": "590", "nvidia_version": ""},
-            ["volta", "418 to 580", "branch 590"],
-        ),
-        (
-            "mkdir -p /opt/firmware-double/efi/efivars; printf '\\6\\0\\0\\0\\1' > /opt/firmware-double/efi/efivars/SecureBoot-8be4df61; "
-            "mount --bind /opt/firmware-double /sys/firmware",
-            {},
-            ["Secure Boot", "mokutil --import", "Enroll MOK"],
-        ),
-        (
-            "true",
-            {"nvidia_repository_key_fingerprint": "0123456789ABCDEF0123456789ABCDEF01234567"},
-            ["expected fingerprint 0123456789ABCDEF", "Nothing was changed"],
-        ),
-        ("true", {"nvidia_repository_key_url": "OTHER"}, ["signing key", "expected fingerprint", "Do not trust"]),
-        ("true", {"nvidia_repository_key_fingerprint": "abc"}, ["40 hexadecimal digits", "abc"]),
-        ("true", {"nvidia_repository_key_url": "http://127.0.0.1:9/key"}, ["http://127.0.0.1:9/key", "Connection refused", "mirror", "Nothing was changed"]),
-        ("true", {"nvidia_repository_url": "http://127.0.0.1:9/driver"}, ["http://127.0.0.1:9/driver/InRelease", "Nothing was changed"]),
-        ("true", {"nvidia_version": "570.1.1"}, ["nvidia_version", "branch 580", "570.1.1"]),
-    ],
-    ids=[
-        "distribution",
-        "gpu-too-old",
-        "gpu-too-new",
-        "branch-too-new",
-        "secure-boot",
-        "fingerprint",
-        "other-key",
-        "no-fingerprint",
-        "no-internet",
-        "no-index",
-        "version",
-    ],
+    [pytest.param(*case, id=name, marks=[] if name in SAMPLE else [pytest.mark.long]) for name, case in REFUSED.items()],
 )
 def test_refused_before_anything_is_changed(host, prepare, variables, words):
     host.sh("cp -p /usr/lib/os-release /root/os-release; " + prepare)
@@ -315,6 +310,7 @@ def test_module_that_does_not_build_and_the_run_after_it(host):
     assert {"nvidia-driver-cuda", "libcuda1", "nvidia-kernel-open-dkms"} <= host.held()
 
 
+@pytest.mark.long
 def test_pending_reboot_is_told_on_every_run(host):
     words = "reboot pending: the loaded driver is %s, the installed one %s" % (OLD, NEW)
     for _again in range(2):
@@ -367,6 +363,7 @@ def test_policy_always_reboots_once_after_an_installation(host, machine):
     assert status == 0 and changed(output, host) == 0 and machine.starts == 1, output
 
 
+@pytest.mark.long
 def test_kernel_that_refuses_the_module(host):
     host.sh("rm -rf /opt/module-double/nvidia; echo \"modprobe: ERROR: could not insert 'nvidia': Key was rejected by service\" > /etc/beta9-modprobe-double")
     status, output = host.play()

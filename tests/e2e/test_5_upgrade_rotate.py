@@ -146,6 +146,7 @@ def test_rotation_to_a_token_that_does_not_work_is_undone(bed):
     assert bed.play("rotate_token.yml", bed.worker, options=["--check"])[0] == 0 and bed.records() == records
 
 
+@pytest.mark.long
 def test_killed_rotation_is_finished_by_the_next(bed):
     old = bed.identity(bed.worker)
     process = subprocess.Popen(

@@ -205,6 +205,7 @@ def test_offboard(launch, testbed):
     assert len(testbed.machines()) == 1 and testbed.machine_id(leaving) == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, artefact", [("Upgrade agent", "beta9_upgrade"), ("Rotate token", "beta9_rotate")])
 def test_upgrade_and_rotate(launch, testbed, name, artefact):
     """On the host that is left; the other one was offboarded, and is told so."""
