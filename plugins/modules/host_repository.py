@@ -108,7 +108,7 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, openpgp, package_sets, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils import grammar, host, openpgp, package_sets, secretfiles, turn
 
 KEY_BYTES = 1024 * 1024
 
@@ -223,9 +223,17 @@ def texts(params, key_path):
     return found
 
 
+def spelled(url):
+    """Return the address with the values that the package manager gives its variables on this host."""
+    machine = os.uname().machine
+    values = {"$(ARCH)": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine), "$basearch": machine}
+    values["$releasever"] = host.os_release().get("VERSION_ID", "").partition(".")[0]
+    return re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", lambda match: values[match.group()], url)
+
+
 def index_urls(params):
     """Return the addresses of the indexes."""
-    base = params["url"].rstrip("/") + "/"
+    base = spelled(params["url"]).rstrip("/") + "/"
     if params["manager"] == "dnf":
         return [base + "repodata/repomd.xml"]
     if params["suite"] == "/":
@@ -234,7 +242,10 @@ def index_urls(params):
 
 
 def read_index(module, params):
-    """Have the package manager read this repository's index, and no other."""
+    """Have the package manager read this repository's index, and no other. Return what went wrong.
+
+    Refused where somebody else keeps the package manager busy.
+    """
     if params["manager"] == "dnf":
         command = ["dnf", "--quiet", "--assumeyes", "makecache", "--disablerepo=*", "--enablerepo=" + params["name"]]
     else:
@@ -248,7 +259,7 @@ def read_index(module, params):
     try:
         rc, out, err = work(command)
     except package_sets.PackageError as error:
-        module.fail_json(msg=str(error))
+        raise Refused(str(error)) from None
     if rc and "--error-on=any" in command and "not understood" in err:  # apt before 2.1
         rc, out, err = run([word for word in command if word != "--error-on=any"])
     return "" if rc == 0 else (err or out).strip()
@@ -305,11 +316,14 @@ def main():
                 fetch(url, params["timeout_seconds"])
             for path in changed:
                 write(path, desired[path])
-            trouble = read_index(module, params) if new else ""
-            if trouble:
+            try:
+                trouble = read_index(module, params) if new else ""
+                if trouble:
+                    refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
+            except Refused:
                 for path in changed:
                     write(path, before[path])
-                refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
+                raise
         repaired = secretfiles.ensure_kept({path: 0o644 for path, text in desired.items() if text is not None and path not in changed}, module.check_mode)
     except Refused as refused:
         module.fail_json(msg=str(refused))

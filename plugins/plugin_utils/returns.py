@@ -40,7 +40,6 @@ RETURNS: dict[str, dict[str, type]] = {
     "nvidia_cdi": {"path": str, "devices": list},
     "nvidia_host": {"facts": dict, "cuda": dict},
     "pool_info": {"pools": list, "code": str, "cause": str, "remedy": str, "retryable": bool},
-    "repository_key": {"fingerprints": list},
     "tailscale_info": {"version": str, "node": dict, "path": str, "nft": bool, "system": dict, "over_tailnet": bool, "peers": list, "joined_by_us": bool},
     "tailscale_node": {"node": dict, "actions": list, "ours": bool, "path": str, "pending": bool, "code": str},
     "tunnel_key": {"public_key": str, "running": bool},

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.server
 import json
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import openpgp
 from tests.doubles.commands import Commands
 
 STAMPS = ("ExecMainStart", "StateChange", "ActiveEnter")
@@ -173,46 +168,6 @@ def test_gateway_that_does_not_answer_here(run_module):
         and time.monotonic() - start < 30
     )
     assert run_module("gateway_reachable", url="http://127.0.0.1:9", check=True)["reachable"] is False
-
-
-@pytest.fixture
-def published(tmp_path):
-    """A signing key behind a URL: (URL, fingerprint, file that is served)."""
-    if not shutil.which("gpg"):
-        pytest.skip("gpg makes the key")
-    home = tmp_path / "g"
-    home.mkdir(mode=0o700)
-    gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
-    subprocess.run(
-        [*gpg, "--quick-gen-key", "a@example.com", "ed25519", "sign", "never"], check=True, capture_output=True
-    )
-    served = tmp_path / "served"
-    served.mkdir()
-    (served / "key").write_bytes(subprocess.run([*gpg, "--armor", "--export"], check=True, capture_output=True).stdout)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield (
-            "http://127.0.0.1:%d/key" % server.server_port,
-            openpgp.Key((served / "key").read_bytes()).fingerprints[0],
-            served / "key",
-        )
-        server.shutdown()
-
-
-def test_repository_key_is_trusted_by_its_fingerprint_only(run_module, published, tmp_path):
-    url, fingerprint, served = published
-    arguments = {"url": url, "fingerprint": fingerprint, "path": str(tmp_path / "keys/a.asc")}
-    refused = run_module("repository_key", **dict(arguments, fingerprint="0" * 40))
-    assert refused["failed"] and fingerprint in refused["msg"] and not (tmp_path / "keys").exists()
-    assert run_module("repository_key", check=True, **arguments)["changed"] and not (tmp_path / "keys").exists()
-    assert run_module("repository_key", **arguments)["changed"] and openpgp.Key(
-        (tmp_path / "keys/a.asc").read_bytes()
-    ).fingerprints == [fingerprint]
-    served.unlink()
-    assert not run_module("repository_key", **arguments)["changed"]
-    failed = run_module("repository_key", **dict(arguments, path=str(tmp_path / "b.asc")))
-    assert failed["failed"] and "expected a key file" in failed["msg"]
 
 
 def test_host_step_runs_only_what_roles_need_and_returns_little(tmp_path):

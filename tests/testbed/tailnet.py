@@ -4,6 +4,7 @@
     tailnet.py up              build what is not cached, run headscale on the gateway host, write build/testbed-NAME/tailnet.yml
     tailnet.py k3s             run the k3s double on the workers, on all interfaces as k3s does
     tailnet.py key             print a fresh auth key
+    tailnet.py packages        serve the programs as a signed repository as well, in the layout of Tailscale's own; print its key's fingerprint
 
 Both programs are built with Go from their modules at the versions below, and kept in the testbed's cache. The release is served from
 the gateway host in the layout of Tailscale's own static tarballs, so that the role installs it as it would anywhere.
@@ -230,9 +231,46 @@ def k3s():
         )
 
 
+def packages():
+    """Serve a repository for Debian 12 and 13 from the gateway host, and return the fingerprint of its key."""
+    sys.path.insert(0, str(testbed.ROOT / "tests/doubles/gpu"))
+    from build_packages import index, package  # pylint: disable=import-outside-toplevel,import-error
+
+    service = "[Service]\nEnvironmentFile=-/etc/default/tailscaled\nExecStart=/usr/sbin/tailscaled --state=/var/lib/tailscale/tailscaled.state\n"
+    service += "RuntimeDirectory=tailscale\nRuntimeDirectoryMode=0755\nStateDirectory=tailscale\nType=notify\n[Install]\nWantedBy=multi-user.target\n"
+    files = {"usr/bin/tailscale": (PROGRAMS / "tailscale").read_bytes(), "usr/sbin/tailscaled": (PROGRAMS / "tailscaled").read_bytes()}
+    with tempfile.TemporaryDirectory() as work:
+        folder = pathlib.Path(work) / "debian"
+        folder.mkdir()
+        gpg = ["gpg", "--homedir", work, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        run(*gpg, "--quick-gen-key", "repository@example.com", "rsa2048", "sign", "never")
+        listed = run(*gpg, "--with-colons", "--list-keys", "repository@example.com")
+        package(folder, "tailscale", TAILSCALE, dict(files, **{"lib/systemd/system/tailscaled.service": service}), architecture=ARCHITECTURE)
+        index(folder, gpg)
+        for codename in ("bookworm", "trixie"):
+            run(*gpg, "--output", str(folder / (codename + ".noarmor.gpg")), "--export", "repository@example.com")
+            layout(folder, codename, gpg)
+        run("podman", "exec", GATEWAY, "rm", "-rf", "/srv/artefacts/debian")
+        run("podman", "cp", str(folder), GATEWAY + ":/srv/artefacts/debian")
+    return next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr"))
+
+
+def layout(folder, codename, gpg):
+    """Write dists/CODENAME of a repository, for the packages that lie in its folder."""
+    below = "main/binary-%s/Packages" % ARCHITECTURE
+    (folder / "dists" / codename / below).parent.mkdir(parents=True)
+    text = (folder / "Packages").read_bytes()
+    (folder / "dists" / codename / below).write_bytes(text)
+    date = run("date", "-Ru").replace("+0000", "UTC")
+    lines = ["Origin: Tailscale", "Suite: " + codename, "Codename: " + codename, "Date: " + date, "Architectures: " + ARCHITECTURE, "Components: main"]
+    lines += ["SHA256:", " %s %d %s" % (hashlib.sha256(text).hexdigest(), len(text), below)]
+    (folder / "dists" / codename / "Release").write_text("\n".join(lines) + "\n")
+    run(*gpg, "--clearsign", "--output", str(folder / "dists" / codename / "InRelease"), str(folder / "dists" / codename / "Release"))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["available", "up", "k3s", "key"])
+    parser.add_argument("verb", choices=["available", "up", "k3s", "key", "packages"])
     verb = parser.parse_args().verb
     if verb == "available":
         reason = why_not()
@@ -242,6 +280,8 @@ def main():
         up()
     elif verb == "k3s":
         k3s()
+    elif verb == "packages":
+        print(packages())
     else:
         print(key())
 

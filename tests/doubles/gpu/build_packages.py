@@ -107,7 +107,7 @@ def package(folder, name, version, files, depends="", postinst="", architecture=
                 target.symlink_to(content[0])
                 continue
             target.write_bytes(content if isinstance(content, bytes) else content.encode())
-            target.chmod(0o755 if "/bin/" in "/" + path else 0o644)
+            target.chmod(0o755 if "bin/" in path else 0o644)
         (root / "DEBIAN").mkdir(mode=0o755)
         control = "Package: %s\nVersion: %s\nArchitecture: %s\nMaintainer: beta9.workers tests <nobody@example.com>\n" % (name, version, architecture)
         control += ("Depends: %s\n" % depends if depends else "") + "Description: TEST DOUBLE of %s\n" % name

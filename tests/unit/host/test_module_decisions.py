@@ -33,7 +33,6 @@ from ansible_collections.beta9.workers.plugins.modules import (
     k3s_install,
     machine_keepalive,
     nvidia_cdi,
-    repository_key,
     tailscale_node,
     tunnel_peer,
     tunnel_sshd,
@@ -58,7 +57,7 @@ def module_of(check_mode=False, **params):
     return types.SimpleNamespace(params=params, check_mode=check_mode, fail_json=fail_json, run_command=None)
 
 
-# -- host_repository and repository_key --
+# -- host_repository --
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,6 @@ def test_a_key_file_is_installed_as_it_was_written_here(signing_keys, tmp_path):
         if content is not None:
             path.write_bytes(content)
         assert host_repository.installed(str(path), fingerprint) is good
-        assert (repository_key.present(str(path)) == [fingerprint]) is good
 
 
 @pytest.mark.parametrize("text", [None, "", "ABCD", "g" * 40, "A" * 39, "A" * 65])
