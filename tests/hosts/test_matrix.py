@@ -110,6 +110,21 @@ def test_upgrade(bed, tmp_path_factory):
         assert bed.sh(worker, "basename $(readlink /opt/beta9-agent/current)").startswith("98.0.0-")
 
 
+@pytest.mark.skipif("newest" not in WORKERS, reason="no worker has sudo-rs")
+def test_sudo_that_asks_for_a_password(bed):
+    """The prompt of sudo-rs is told of where Ansible does not know it; the other sudo works."""
+    worker = bed.workers[WORKERS.index("newest")]
+    bed.sh(worker, "cp -p /etc/sudoers.d/ops /root/sudoers; echo ops:secret | chpasswd; sed -i 's/NOPASSWD: *//' /etc/sudoers.d/ops")
+    arguments = ["health_check.yml", "-l", worker, "-e", "ansible_become_password=secret"]
+    try:
+        status, output = bed.play(*arguments)
+        assert status == 0 or "ansible_become_exe to sudo.ws" in " ".join(output.split()), output
+        status, output = bed.play(*arguments, "-e", "ansible_become_exe=sudo.ws")
+        assert status == 0, output
+    finally:
+        bed.sh(worker, "cp -p /root/sudoers /etc/sudoers.d/ops")
+
+
 def test_offboarding(bed):
     status, output = bed.play("offboard_worker.yml")
     assert status == 0 and not bed.machines(), output

@@ -69,8 +69,8 @@ echo 9 > /etc/dnf/vars/releasever; mkdir -p /etc/yum.repos.d /etc/rpm; echo '%_d
 printf '[main]\\nenabled=0\\n' > /etc/dnf/plugins/local.conf
 grep -q platform:el9 /etc/dnf/dnf.conf || echo module_platform_id=platform:el9 >> /etc/dnf/dnf.conf"""
 EL9 = EL9.replace("%s", (ROOT / "tests/unit/host/os_release/rocky-9").read_text().strip(), 1)
-# sudo and coreutils as Ubuntu 26.04 has them
-RUST = """ln -sf sudo-rs /usr/bin/sudo
+# sudo and coreutils as Ubuntu 26.04 has them, the other sudo beside it
+RUST = """[ -e /usr/bin/sudo.ws ] || cp -p /usr/bin/sudo /usr/bin/sudo.ws; ln -sf sudo-rs /usr/bin/sudo
 for name in $(coreutils --list); do ln -sf coreutils "/usr/bin/$name"; done"""
 GATEWAYS = {
     "debian12": ("gateway", "root", ""),
