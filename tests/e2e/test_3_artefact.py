@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -58,13 +59,13 @@ def test_contains_what_it_needs_and_nothing_else(installed):
     assert not [name for name in names if unwanted.search(name)]
 
 
-def play(bed, folder, playbook, *arguments):
+def play(bed, folder, playbook, *arguments, inventory=None):
     """Run a playbook by its full name, without the checkout, its ansible.cfg and a package index; return (status, output)."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     environment.update(ANSIBLE_COLLECTIONS_PATH=str(folder / "collections"), ANSIBLE_NOCOLOR="1")
     environment.update(PATH=f"{BIN}:{os.environ['PATH']}")
     environment.update(HOME=str(folder), PIP_INDEX_URL="http://127.0.0.1:9/", PIP_CONFIG_FILE=os.devnull)
-    command = [BIN / "ansible-playbook", "-i", bed.inventory, "beta9.workers." + playbook, *arguments]
+    command = [BIN / "ansible-playbook", "-i", inventory or bed.inventory, "beta9.workers." + playbook, *arguments]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     done = subprocess.run(command, cwd=folder, env=environment, text=True, check=False, **output)
     return done.returncode, done.stdout
@@ -85,3 +86,24 @@ def test_demo_of_the_artefact_alone(onboarded, installed):
 def test_bare_checkout_warns_of_nothing(onboarded):
     status, output = onboarded.play("onboard_worker.yml", "-l", "gpu-hosts")
     assert status == 0 and "[WARNING]" not in output, output
+
+
+@pytest.mark.long
+def test_sample_of_a_run_in_the_guide_is_what_is_printed(testbed, installed, tmp_path):
+    """To the letter, by the installed artefact alone with the default callback."""
+    testbed.clean()
+    inventory = json.loads(testbed.inventory.read_text())
+    groups = inventory["all"]["children"]
+    groups["gpu-hosts"]["hosts"] = {f"b9-worker{number}": reach for number, reach in enumerate(groups["gpu-hosts"]["hosts"].values(), 1)}
+    groups["beta9_gateway"]["hosts"] = {"b9-gateway": next(iter(groups["beta9_gateway"]["hosts"].values()))}
+    path = tmp_path / "hosts.yml"
+    path.write_text(json.dumps(inventory))
+    samples = re.findall(
+        r"^\$ ansible-playbook -i hosts\.yml beta9\.workers\.onboard_worker (.*)\n((?:(?!```).*\n)+)", (ROOT / "docs/guides/playbooks.md").read_text(), re.M
+    )
+    assert len(samples) == 2
+    for arguments, text in samples:
+        status, output = play(testbed, installed[0], "onboard_worker", *arguments.split(), inventory=path)
+        assert status != 0 and "[WARNING]" not in output, output
+        for part in text.replace("/srv/hosts.yml", str(path)).split("...\n" if "TASK" in text else "... "):
+            assert part in output if "TASK" in part else " ".join(part.replace("[ERROR]:", "").split()) in " ".join(output.split()), (part, output)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import pytest
 
 from tests.e2e.test_1_onboard import recap
 
+PLAYBOOKS = ("prepare_gateway", "onboard_worker", "health_check", "heal_worker", "rotate_token", "upgrade_agent", "offboard_worker")
 LOOK = """cd /etc/beta9; stat -c '%a %U %n' . tunnel tunnel/ssh_config credentials credentials/* /etc/ansible/facts.d/beta9.fact | sort -k3"""
 SPOIL = """
     chmod 777 /etc/beta9 /etc/beta9/credentials; chmod 700 /etc/beta9/tunnel; chmod 600 /etc/beta9/tunnel/ssh_config
@@ -94,3 +96,56 @@ def test_interpreter_in_a_home_and_opt_without_programs_are_refused(onboarded):
     finally:
         onboarded.sh(worker, "umount /opt")
     assert status == 2 and "found /root/python/bin/python3" in output and "mounted noexec" in output and changes(output, worker) == 0, output
+
+
+@pytest.mark.long
+def test_interpreter_for_all_hosts_is_none_of_the_controllers(onboarded):
+    """-e goes before everything, also for what is done on localhost: that has no such program."""
+    path = "/usr/local/lib/only-there/python3"
+    for host in (onboarded.gateway, *onboarded.workers):
+        onboarded.sh(host, f"mkdir -p $(dirname {path}); ln -sf /usr/bin/python3 {path}")
+    assert not pathlib.Path(path).exists()
+    for playbook in PLAYBOOKS:
+        status, output = onboarded.play(playbook + ".yml", "-e", "ansible_python_interpreter=" + path)
+        assert status == 0, (playbook, output)
+    assert onboarded.machines() == {}
+
+
+@pytest.mark.long
+def test_directories_of_everybody_without_programs(onboarded):
+    """As hardening guides have /tmp, /var/tmp and /dev/shm: packages, agent and tunnel are installed all the same."""
+    worker, places = onboarded.workers[0], "/tmp /var/tmp /dev/shm"
+    onboarded.clean([worker])
+    onboarded.sh(worker, "rm -rf /opt/beta9-agent; DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge autossh >/dev/null 2>&1; true")
+    onboarded.sh(worker, f"for place in {places}; do mount -t tmpfs -o mode=1777,nosuid,nodev,noexec none $place; done")
+    try:
+        status, output = onboarded.play("onboard_worker.yml", "-l", worker, health=True)
+        assert status == 0 and onboarded.machines()[onboarded.machine_id(worker)] == "ready", output
+        status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+        assert status == 0 and changes(output, worker) == 0, output
+    finally:
+        onboarded.sh(worker, f"systemctl stop beta9-agent; umount {places}; systemctl start beta9-agent")
+
+
+UPGRADE = """
+    exec >/var/log/upgrade.log 2>&1; set -e; export DEBIAN_FRONTEND=noninteractive
+    grep -rl bookworm /etc/apt/sources.list /etc/apt/sources.list.d | xargs sed -i s/bookworm/trixie/g
+    apt-get -q update
+    for step in upgrade dist-upgrade autoremove; do
+        apt-get -q -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $step
+    done"""
+
+
+@pytest.mark.long
+def test_upgrade_of_the_distribution_itself(onboarded):
+    """Debian 12 becomes Debian 13 on the worker, by apt: its Python is gone, and onboarding installs the agent again."""
+    worker = onboarded.workers[0]
+    before = onboarded.machine_id(worker)
+    onboarded.sh(worker, UPGRADE + "\nsystemctl restart beta9-tunnel; systemctl restart --no-block beta9-agent; sleep 5")
+    assert onboarded.sh(worker, ". /etc/os-release; echo $VERSION_ID; test -e /usr/bin/python3.11 || echo gone") == "13\ngone"
+    status, output = onboarded.play("health_check.yml", "-l", worker)
+    assert status != 0 and "onboard_worker.yml" in output, output
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker, health=True)
+    assert status == 0 and onboarded.machine_id(worker) == before and onboarded.machines()[before] == "ready", output
+    status, output = onboarded.play("onboard_worker.yml", "-l", worker)
+    assert status == 0 and changes(output, worker) == 0, output
