@@ -56,9 +56,9 @@ options:
     description: Fingerprint of the signing key, 40 hexadecimal digits or more. Needed with O(signer_url).
     type: str
   signed:
-    description: With O(manager=dnf), what the key signs, each package or the index of the repository. apt always verifies the index.
+    description: With O(manager=dnf), what the key signs, each package, the index of the repository, or both. apt always verifies the index.
     type: str
-    choices: [packages, index]
+    choices: [packages, index, both]
     default: packages
   keyring:
     description: A key file that the host has already, instead of O(signer_url).
@@ -206,7 +206,7 @@ def check_values(params):
 def texts(params, key_path):
     """Return {path: text} of source and pin."""
     if params["manager"] == "dnf":
-        checks = ["gpgcheck=1"] if params["signed"] == "packages" else ["gpgcheck=0", "repo_gpgcheck=1"]
+        checks = ["gpgcheck=0" if params["signed"] == "index" else "gpgcheck=1"] + ([] if params["signed"] == "packages" else ["repo_gpgcheck=1"])
         lines = ["[%s]" % params["name"], "name=" + params["name"], "baseurl=" + params["url"], "enabled=1", *checks, "gpgkey=file://" + key_path]
         return {"/etc/yum.repos.d/%s.repo" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
     lines = ["Types: deb", "URIs: " + params["url"], "Suites: " + params["suite"]]
@@ -275,7 +275,7 @@ def main():
             "components": {"type": "list", "elements": "str", "default": []},
             "signer_url": {"type": "str"},
             "fingerprint": {"type": "str"},
-            "signed": {"type": "str", "choices": ["packages", "index"], "default": "packages"},
+            "signed": {"type": "str", "choices": ["packages", "index", "both"], "default": "packages"},
             "keyring": {"type": "path"},
             "pin_version": {"type": "str", "default": ""},
             "pin_packages": {"type": "str", "default": ""},

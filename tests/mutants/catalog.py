@@ -431,8 +431,8 @@ MODULE_MISTAKES = {
         ),
         ('if not re.match(r"[0-9A-F]{40,64}$", text):', 'if not re.match(r"[0-9A-F]+$", text):'),
         (
-            "                for path in changed:\n                    write(path, before[path])\n                refuse",
-            "                refuse",
+            "                for path in changed:\n                    write(path, before[path])\n                raise",
+            "                raise",
         ),
         ('key = b"" if module.check_mode else', "key ="),
         (

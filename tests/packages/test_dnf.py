@@ -136,6 +136,21 @@ def test_wrong_fingerprint_and_wrong_signature(host):
 
 
 @pytest.mark.long
+def test_repository_that_signs_both(host):
+    """As Tailscale's: neither packages nor index are believed without their signature."""
+    assert repository(host, "flat", signed="both")["changed"]
+    assert install(host, stream="")["changed"] and not repository(host, "flat", signed="both")["changed"]
+    for name in ("driver", "toolkit"):
+        host.sh("rm /etc/yum.repos.d/beta9-*.repo; dnf -q clean all")
+        found = repository(host, name, signed="both")
+        if "msg" not in found:
+            desired = {"manager": "dnf", "name": name, "packages": ["nvidia-container-toolkit"], "version": "1.17.8"}
+            found = host.module("host_packages", **desired)
+        expected = "an index that the key signs" if name == "driver" else "GPG"
+        assert found["failed"] and expected in found["msg"], found
+
+
+@pytest.mark.long
 def test_repository_that_signs_its_index(host):
     assert repository(host, "toolkit", signed="index")["changed"]
     desired = {"manager": "dnf", "name": "toolkit", "packages": ["nvidia-container-toolkit"], "version": "1.17.8", "hold": "nvidia-container"}

@@ -263,8 +263,8 @@ def away(tailnet, host):
 def test_package_of_a_repository(tailnet):
     """Without a static release: the source that somebody wrote by hand gives way, others who work on the packages are named."""
     source = json.loads((STATE / "tailnet.yml").read_text())["all"]["vars"]["tailscale_artifact_url"].rpartition("/")[0]
-    wish = {"tailscale_artifact_url": "", "tailscale_artifact_checksum": "", "tailscale_repository_url": source, "limit": tailnet.other}
-    wish["tailscale_repository_key_fingerprint"] = tailnet.do("tailnet.py", "packages").strip().splitlines()[-1]
+    package = {"tailscale_artifact_url": "", "tailscale_artifact_checksum": "", "tailscale_repository_url": source, "limit": tailnet.other}
+    package["tailscale_repository_key_fingerprint"] = tailnet.do("tailnet.py", "packages").strip().splitlines()[-1]
     away(tailnet, tailnet.other)
     tailnet.sh(
         tailnet.other,
@@ -275,15 +275,15 @@ def test_package_of_a_repository(tailnet):
         systemd-run -q --unit holder python3 -c "import fcntl, time; f = open('/var/lib/dpkg/lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(99)"
         sleep 1""",
     )
-    status, output = tailnet.onboard(beta9_package_lock_seconds=2, **wish)
+    status, output = tailnet.onboard(beta9_package_lock_seconds=2, **package)
     tailnet.sh(tailnet.other, "systemctl stop holder")
     assert status != 0 and "/var/lib/dpkg/lock held by" in " ".join(output.split()), output
     assert tailnet.sh(tailnet.other, "command -v tailscale", check=False) == ""
-    status, output = tailnet.onboard(**wish)
+    status, output = tailnet.onboard(**package)
     assert status == 0, output
     assert tailnet.sh(tailnet.other, "dpkg-query -W -f '${Version}' tailscale; ls /etc/apt/sources.list.d") == "1.94.1tailscale.sources"
     # nothing to change, also where a static release was asked for meanwhile: the package's program is as good
-    for settings in (wish, {"limit": tailnet.other}):
+    for settings in (package, {"limit": tailnet.other}):
         status, output = tailnet.onboard(**settings)
         assert status == 0 and re.findall(r"changed=(\d+)", output) == ["0"], output
     away(tailnet, tailnet.other)

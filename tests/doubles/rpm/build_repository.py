@@ -3,9 +3,9 @@
     build_repository.py FOLDER [--driver 580.1.1 ...]
 
 FOLDER/base is what a distribution and EPEL have (without a key). FOLDER/driver has every driver in a module stream of its branch, FOLDER/flat
-without streams, as on RHEL 10. FOLDER/toolkit signs its index instead of its packages, FOLDER/forged has packages signed by another key.
-FOLDER/key.asc is the key of all, FOLDER/other.asc the other one, and the fingerprint is in FOLDER/fingerprint. Debian with rpm, createrepo-c
-and gnupg.
+without streams, as on RHEL 10, and its index is signed as well. FOLDER/toolkit signs its index instead of its packages, FOLDER/forged has
+packages signed by another key. FOLDER/key.asc is the key of all, FOLDER/other.asc the other one, and the fingerprint is in
+FOLDER/fingerprint. Debian with rpm, createrepo-c and gnupg.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def main():
     for name in ("base", "driver", "flat", "toolkit", "forged"):
         run("createrepo_c", "--quiet", folder / name)
     run("modifyrepo_c", "--mdtype=modules", folder / "modules.yaml", folder / "driver/repodata")
-    run(*gpg, "--local-user", "key@example.com", "--armor", "--detach-sign", folder / "toolkit/repodata/repomd.xml")
+    for name in ("flat", "toolkit"):
+        run(*gpg, "--local-user", "key@example.com", "--armor", "--detach-sign", folder / name / "repodata/repomd.xml")
     shutil.rmtree(home)
 
 

@@ -149,6 +149,8 @@ def test_repository_is_only_believed_with_its_key():
     assert "\ngpgcheck=1\ngpgkey=file:///etc/pki/rpm-gpg/nvidia.asc\n" in repo
     [repo] = host_repository.texts(dict(APT, manager="dnf", signed="index"), "/k").values()
     assert "\ngpgcheck=0\nrepo_gpgcheck=1\ngpgkey=file:///k\n" in repo
+    [repo] = host_repository.texts(dict(APT, manager="dnf", signed="both"), "/k").values()
+    assert "\ngpgcheck=1\nrepo_gpgcheck=1\ngpgkey=file:///k\n" in repo
     pinned = host_repository.texts(dict(APT, pin_version="580.1", pin_packages="nvidia-*"), "/k")[
         "/etc/apt/preferences.d/nvidia"
     ]
