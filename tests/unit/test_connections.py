@@ -26,10 +26,10 @@ NAMED = re.compile(
     |^\s*(?:-\s+|[\w.]+:\s+)?({NAMES})\s*(?:\#.*)?$|^\s*({NAMES}):|[\[,]\s*({NAMES})\s*(?=[,\]])""",
     re.X,
 )
-# The programs of the same name
+# The programs and packages of the same name
 PROGRAMS = re.compile(
     r"""run\("tailscale"|which\("tailscale"\)|C\(tailscale\)\sthrough|import\ssecretfiles,.*|"ssh",\s"autossh"|or\s"autossh"\)
-    |autossh,\sopenssh-client|'autossh'(?=[],])|"autossh",\s"ssh".*""",
+    |autossh,\sopenssh-client|\sname:\stailscale$|packages:\s\[tailscale\]|'autossh'(?=[],])|"autossh",\s"ssh".*""",
     re.X,
 )
 MOST = 8
