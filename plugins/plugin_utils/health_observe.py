@@ -53,6 +53,7 @@ def _observe(action, module, arguments, task_vars):
 
 
 def _once(action, module, arguments, task_vars):
+    task_vars = remote.with_own_python(action, task_vars)
     try:
         return remote.believed(
             action,

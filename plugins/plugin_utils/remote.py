@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional
 
+from ansible import constants as C
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
 from ansible_collections.beta9.workers.plugins.plugin_utils import claims, plain, returns, trust
 
 Kept = Optional[Dict[str, type]]
@@ -105,6 +108,7 @@ def run(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: d
     waits come to, and some. A host that does not answer in time is unreachable; errors of the connection are raised.
     """
     waits = [str(arguments.get(name)) for name in ("wait_seconds", "gpu_wait_seconds", "timeout_seconds", "lock_seconds")]
+    task_vars = with_own_python(action, task_vars)
     seconds = limit or LIMITS.get(module, LIMIT_SECONDS) + sum(float(wait) for wait in waits if re.fullmatch(r"[0-9]+([.][0-9]+)?", wait))
     name = module if "." in module else "beta9.workers." + module
     try:
@@ -116,6 +120,21 @@ def run(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: d
         raise
     except TooLate:
         return {"changed": False, "unreachable": True, "msg": f"expected the host to answer module {module} within {seconds:.0f} s, found nothing"}
+
+
+def with_own_python(action: ActionBase, task_vars: dict[str, Any]) -> dict[str, Any]:
+    """Return a task's variables. Where it was delegated to the controller, modules run with the Python of ansible-playbook.
+
+    -e ansible_python_interpreter goes before every other variable, and means the hosts of the inventory.
+    """
+    target = action._task.delegate_to  # pylint: disable=protected-access
+    if target not in C.LOCALHOST or action._connection.transport != "local":  # pylint: disable=protected-access
+        return task_vars
+    if "ansible_python_interpreter" not in load_extra_vars(action._loader):  # pylint: disable=protected-access
+        return task_vars
+    delegated = task_vars.get("ansible_delegated_vars", {})
+    own = dict(delegated.get(target, {}), ansible_python_interpreter=sys.executable)
+    return dict(task_vars, ansible_delegated_vars=dict(delegated, **{target: own}))
 
 
 def believed(action: ActionBase, module: str, execute: Callable[[], Any], task_vars: dict[str, Any], keep: Kept = None) -> dict[str, Any]:
