@@ -1,4 +1,5 @@
-"""How Sphinx builds the site. tools/docs.py lays out what it reads: this folder, and the reference made by antsibull-docs."""
+"""How Sphinx builds the site. tools/docs.py lays out what it reads: this folder, and the reference made by
+antsibull-docs."""
 
 import re
 
@@ -46,11 +47,16 @@ def ansibles_own(_app, _environment, reference, content):
     elif reference.get("reftype") == "envvar" and target.startswith("ANSIBLE_"):
         title, page = target, "reference_appendices/config.html#envvar-" + target
     elif plugin:
-        title, page = "ansible.builtin." + plugin.group(1), "collections/ansible/builtin/%s_%s.html" % plugin.groups()[:2]
+        title, page = (
+            "ansible.builtin." + plugin.group(1),
+            f"collections/ansible/builtin/{plugin.group(1)}_{plugin.group(2)}.html",
+        )
     else:
         return None
     shown = content.astext()
-    return nodes.reference("", shown if reference.get("refexplicit") and shown else title, refuri=ANSIBLE + page, internal=False)
+    return nodes.reference(
+        "", shown if reference.get("refexplicit") and shown else title, refuri=ANSIBLE + page, internal=False
+    )
 
 
 def setup(app):

@@ -9,12 +9,14 @@
 Prints a line for each step that a host has done, then the outcome. As a library:
 
     from onboard_with_runner import onboard
-    result = onboard("inventory.yml", limit="gpu-07", progress=lambda event: print(event.host, event.step, event.status))
+    result = onboard("inventory.yml", limit="gpu-07", progress=lambda event: print(event.host, event.step,
+    event.status))
     result.hosts     {"gpu-07": "ready"}      or failed, unreachable; a host that is not in it was not begun with
     result.failures  {"gpu-08": "Report all problems: ..."}
     result.health    {"gpu-07": "healthy"}
 
-The admin token is read by the modules from BETA9_TOKEN_FILE or BETA9_TOKEN. It is no argument here, so it can't be logged.
+The admin token is read by the modules from BETA9_TOKEN_FILE or BETA9_TOKEN. It is no argument here, so it can't be
+logged.
 """
 
 from __future__ import annotations
@@ -30,13 +32,19 @@ import ansible_runner
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # this Python's ansible-playbook first, also where its virtual environment is not activated
-PATH = "%s:%s" % (pathlib.Path(sys.executable).parent, os.environ["PATH"])
-STATUS = {"runner_on_ok": "ok", "runner_on_failed": "failed", "runner_on_unreachable": "unreachable", "runner_on_start": "started"}
+PATH = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+STATUS = {
+    "runner_on_ok": "ok",
+    "runner_on_failed": "failed",
+    "runner_on_unreachable": "unreachable",
+    "runner_on_start": "started",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """One step of one host. status: started, ok, changed, failed or unreachable. A step may fail and be tried in another way."""
+    """One step of one host. status: started, ok, changed, failed or unreachable. A step may fail and be tried in
+    another way."""
 
     host: str
     step: str
@@ -67,12 +75,22 @@ def progress_of(event):
 
 
 def summary(stats, rc, failures):
-    """Return the Result, from the event that ends a run: what Ansible counted, and what the playbook left with set_stats."""
+    """Return the Result, from the event that ends a run: what Ansible counted, and what the playbook left with
+    set_stats."""
     left = stats.get("artifact_data", {})
     hosts = dict(left.get("beta9_onboard", {}))
     hosts.update(dict.fromkeys(stats.get("dark", {}), "unreachable"))
     health = left.get("beta9_health", {}).get("outcome", {})
-    return Result(rc, hosts, {host: text for host, text in failures.items() if host in stats.get("failures", {}) or host in stats.get("dark", {})}, health)
+    return Result(
+        rc,
+        hosts,
+        {
+            host: text
+            for host, text in failures.items()
+            if host in stats.get("failures", {}) or host in stats.get("dark", {})
+        },
+        health,
+    )
 
 
 def onboard(inventory, limit=None, serial="100%", progress=None, variables=None):
@@ -102,14 +120,14 @@ def onboard(inventory, limit=None, serial="100%", progress=None, variables=None)
             quiet=True,
         )
         if not stats:
-            raise RuntimeError("expected a run, found that none began: %s" % runner.stdout.read()[-1000:])
+            raise RuntimeError(f"expected a run, found that none began: {runner.stdout.read()[-1000:]}")
         return summary(stats, runner.rc, failures)
 
 
 def show(progress):
     """Print what a host has done; steps that changed nothing are not worth a line."""
     if progress.status in ("changed", "failed", "unreachable"):
-        print("%-11s %s: %s %s" % (progress.status, progress.host, progress.step, progress.message), flush=True)
+        print(f"{progress.status:11} {progress.host}: {progress.step} {progress.message}", flush=True)
 
 
 def main():
@@ -120,7 +138,7 @@ def main():
     options = parser.parse_args()
     result = onboard(options.inventory, options.limit, options.serial, show)
     for host, outcome in sorted(result.hosts.items()):
-        print("%-12s %s %s" % (outcome, host, result.health.get(host, "")))
+        print(f"{outcome:12} {host} {result.health.get(host, '')}")
     sys.exit(result.rc)
 
 

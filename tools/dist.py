@@ -1,11 +1,14 @@
-"""Make the release -> dist/: the collection's artefact, the agent's bundles, SHA256SUMS. The same commit gives the same bytes.
+"""Make the release -> dist/: the collection's artefact, the agent's bundles, SHA256SUMS. The same commit gives the same
+bytes.
 
 python tools/dist.py                      build
 python tools/dist.py --repository URL     with the address that Galaxy wants to know
-python tools/dist.py --release            refuse what is not a release: changes without a version, a version without notes, a dirty tree
+python tools/dist.py --release            refuse what is not a release: changes without a version, a version without
+notes, a dirty tree
 
-ansible-galaxy writes files in the order of the file system, with the time and modes they happen to have. So only tracked files are
-staged, and its archive is rewritten: sorted, owned by nobody, as old as the commit (or SOURCE_DATE_EPOCH).
+ansible-galaxy writes files in the order of the file system, with the time and modes they happen to have. So only
+tracked files are staged, and its archive is rewritten: sorted, owned by nobody, as old as the commit (or
+SOURCE_DATE_EPOCH).
 """
 
 from __future__ import annotations
@@ -41,9 +44,15 @@ def not_released(version):
     notes = yaml.safe_load((ROOT / "changelogs" / "changelog.yaml").read_text(encoding="utf-8"))["releases"]
     fragments = sorted(path.name for path in (ROOT / "changelogs" / "fragments").glob("*.y*ml"))
     if version not in notes:
-        found.append("changelogs/changelog.yaml: expected notes of version %s, found %s. antsibull-changelog release" % (version, ", ".join(notes)))
+        found.append(
+            f"changelogs/changelog.yaml: expected notes of version {version}, found {', '.join(notes)}. "
+            f"antsibull-changelog release"
+        )
     if fragments:
-        found.append("changelogs/fragments: expected none, found %s. Set a new version in galaxy.yml; antsibull-changelog release" % ", ".join(fragments))
+        found.append(
+            f"changelogs/fragments: expected none, found {', '.join(fragments)}. Set a new version in galaxy.yml; "
+            f"antsibull-changelog release"
+        )
     if output("git", "status", "--porcelain", "--untracked-files=no"):
         found.append("the tree: expected what is committed, found changes. git status")
     return found
@@ -63,14 +72,17 @@ def stage(repository):
         target.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
     if repository:
         with open(source / "galaxy.yml", "a", encoding="utf-8") as stream:
-            stream.write("repository: %s\n" % json.dumps(repository))
+            stream.write(f"repository: {json.dumps(repository)}\n")
     return source
 
 
 def canonical(raw, target, epoch):
     """Write an archive of ansible-galaxy again: the same content in one order, with one date and one owner."""
     with tarfile.open(raw) as archive:
-        members = {member.name.rstrip("/"): (member, archive.extractfile(member).read() if member.isfile() else None) for member in archive.getmembers()}
+        members = {
+            member.name.rstrip("/"): (member, archive.extractfile(member).read() if member.isfile() else None)
+            for member in archive.getmembers()
+        }
     listing = json.loads(members["FILES.json"][1])
     listing["files"].sort(key=lambda entry: entry["name"])
     files = json.dumps(listing, indent=1, sort_keys=True).encode() + b"\n"
@@ -95,7 +107,11 @@ def artefact(repository, folder):
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or output("git", "log", "-1", "--format=%ct"))
     source, raw = stage(repository), STAGE / "raw"
     galaxy = pathlib.Path(sys.executable).with_name("ansible-galaxy")
-    subprocess.run([str(galaxy), "collection", "build", "--force", "--output-path", str(raw), str(source)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [str(galaxy), "collection", "build", "--force", "--output-path", str(raw), str(source)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     built = next(raw.glob("*.tar.gz"))
     canonical(built, folder / built.name, epoch)
     return source, folder / built.name
@@ -104,10 +120,23 @@ def artefact(repository, folder):
 def bundles(source):
     """Build the agent for every architecture with the module that does it on a controller; return the files."""
     cache = STAGE / "agent"
-    arguments = {"ANSIBLE_MODULE_ARGS": {"source": str(source / "agent_src"), "architectures": ARCHITECTURES, "cache": str(cache)}}
+    arguments = {
+        "ANSIBLE_MODULE_ARGS": {
+            "source": str(source / "agent_src"),
+            "architectures": ARCHITECTURES,
+            "cache": str(cache),
+        }
+    }
     module = ROOT / "collections/ansible_collections/beta9/workers/plugins/modules/agent_bundle.py"
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "collections"))
-    done = subprocess.run([sys.executable, str(module)], input=json.dumps(arguments), env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(module)],
+        input=json.dumps(arguments),
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     result = json.loads(done.stdout.strip().splitlines()[-1])
     if result.get("failed"):
         sys.exit(result["msg"])
@@ -130,7 +159,7 @@ def main():
     source, _path = artefact(arguments.repository, DIST)
     for path in bundles(source):
         shutil.copyfile(path, DIST / path.name)
-    lines = ["%s  %s\n" % (hashlib.sha256(path.read_bytes()).hexdigest(), path.name) for path in sorted(DIST.iterdir())]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(DIST.iterdir())]
     (DIST / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     print("".join(lines), end="")
     return 0

@@ -1,7 +1,7 @@
 """Build the site of the documentation: python tools/docs.py -> build/docs/html
 
-The guides and check pages of docs/, the changelog, and the reference that antsibull-docs makes of every plugin and role. Any
-warning fails the build, and so does a link, an image or an anchor that leads nowhere.
+The guides and check pages of docs/, the changelog, and the reference that antsibull-docs makes of every plugin and
+role. Any warning fails the build, and so does a link, an image or an anchor that leads nowhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ SOURCE, HTML, STAGE = BUILD / "source", BUILD / "html", BUILD / "collections"
 
 def typed_default_is_template(option):
     """Say whether a default is worked out at run time, which the schema of antsibull-docs knows for text only."""
-    return isinstance(option.get("default"), str) and "{{" in option["default"] and option.get("type", "str") not in ("str", "path", "raw")
+    return (
+        isinstance(option.get("default"), str)
+        and "{{" in option["default"]
+        and option.get("type", "str") not in ("str", "path", "raw")
+    )
 
 
 def documented(specs):
@@ -35,7 +39,9 @@ def documented(specs):
         for option in entry.get("options", {}).values():
             if typed_default_is_template(option):
                 text = option["description"]
-                option["description"] = (text if isinstance(text, list) else [text]) + ["By default C(%s)." % option.pop("default").strip()]
+                option["description"] = (text if isinstance(text, list) else [text]) + [
+                    f"By default C({option.pop('default').strip()})."
+                ]
     return specs
 
 
@@ -55,9 +61,12 @@ def stage():
 
 
 def trimmed(text):
-    """Return a page of the reference without its table of contents, which the theme has beside it, and with a short title."""
+    """Return a page of the reference without its table of contents, which the theme has beside it, and with a short
+    title."""
     text = re.sub(r"^\.\. contents::\n(?:   .*\n)*", "", text, flags=re.MULTILINE)
-    return re.sub(r"^beta9\.workers\.(\w+ \w+ -- )", r"\1", text, flags=re.MULTILINE).replace("\nBeta9.Workers\n", "\nThe reference\n")
+    return re.sub(r"^beta9\.workers\.(\w+ \w+ -- )", r"\1", text, flags=re.MULTILINE).replace(
+        "\nBeta9.Workers\n", "\nThe reference\n"
+    )
 
 
 def is_internal(documentation: dict) -> bool:
@@ -68,12 +77,15 @@ def is_internal(documentation: dict) -> bool:
 def internal(kind: str, name: str) -> bool:
     """Say whether a plugin of a kind ("module", "filter", ...) is for this collection alone."""
     path = ROOT / "plugins" / ("modules" if kind == "module" else kind) / (name + ".py")
-    found = re.search(r'(?ms)^DOCUMENTATION = r?"""(.*?)^"""', path.read_text(encoding="utf-8")) if path.exists() else None
+    found = (
+        re.search(r'(?ms)^DOCUMENTATION = r?"""(.*?)^"""', path.read_text(encoding="utf-8")) if path.exists() else None
+    )
     return bool(found) and is_internal(yaml.safe_load(found.group(1)))
 
 
 def sorted_index(text: str, is_hidden: Callable[[str, str], bool] = internal) -> str:
-    """Return the index of the reference with what is for users first, and all that is_hidden(kind, name) in a list of its own at the end."""
+    """Return the index of the reference with what is for users first, and all that is_hidden(kind, name) in a list of
+    its own at the end."""
     hidden = []
     for line in re.findall(r"(?m)^\* :ansplugin:`.*\n", text):
         kind, name = re.search(r"<[\w.]+\.(\w+)#(\w+)>", line).group(2, 1)
@@ -83,19 +95,28 @@ def sorted_index(text: str, is_hidden: Callable[[str, str], bool] = internal) ->
 
     def users_first(entries: re.Match) -> str:
         pages = re.findall(r"    (\w+)_([a-z]+)\n", entries.group())
-        return "".join("    %s_%s\n" % (name, kind) for name, kind in sorted(pages, key=lambda page: is_hidden(page[1], page[0])))
+        return "".join(
+            f"    {name}_{kind}\n" for name, kind in sorted(pages, key=lambda page: is_hidden(page[1], page[0]))
+        )
 
     text = re.sub(r"(?m)(?:^    \w+_[a-z]+\n)+", users_first, text)
     text = re.sub(r"(?m)(^~~+\n)\n\n(?=\.\. toctree|\Z)", r"\1\nOnly internal ones, see below.\n\n", text)
-    return "%s\n\nInternal\n--------\n\nWhat the roles and playbooks use. These may change with any release.\n\n%s" % (text.rstrip(), "".join(hidden))
+    return (
+        f"{text.rstrip()}\n\nInternal\n--------\n\nWhat the roles and playbooks use. These may change with any "
+        f"release.\n\n{''.join(hidden)}"
+    )
 
 
 def run(*command):
     """Run a program of this virtual environment, with the staged collection. End here if it fails."""
-    environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(STAGE), PATH="%s:%s" % (pathlib.Path(sys.executable).parent, os.environ["PATH"]))
+    environment = dict(
+        os.environ,
+        ANSIBLE_COLLECTIONS_PATH=str(STAGE),
+        PATH=f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    )
     status = subprocess.run(command, check=False, env=environment, cwd=ROOT).returncode
     if status:
-        sys.exit("%s failed with %d" % (command[0], status))
+        sys.exit(f"{command[0]} failed with {status}")
 
 
 def without_links_out(path):
@@ -137,7 +158,7 @@ def dead_links(folder):
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             known = pages.get(target)
             if not target.exists() or (parts.fragment and known and unquote(parts.fragment) not in known.anchors):
-                dead.append("%s: %s" % (path.relative_to(folder.resolve()), link))
+                dead.append(f"{path.relative_to(folder.resolve())}: {link}")
     return dead
 
 
@@ -151,23 +172,42 @@ def main():
         without_links_out(path)
     index = SOURCE / "index.md"
     text = index.read_text(encoding="utf-8")
-    others = [guide for guide in ("guides/" + path.stem for path in sorted((SOURCE / "guides").glob("*.md"))) if guide + "\n" not in text]
-    index.write_text(text.replace("guides/support-matrix\n```", "\n".join(others + ["guides/support-matrix\n```"])), encoding="utf-8")
+    others = [
+        guide
+        for guide in ("guides/" + path.stem for path in sorted((SOURCE / "guides").glob("*.md")))
+        if guide + "\n" not in text
+    ]
+    index.write_text(
+        text.replace("guides/support-matrix\n```", "\n".join(others + ["guides/support-matrix\n```"])), encoding="utf-8"
+    )
     with open(SOURCE / "checks" / "README.md", "a", encoding="utf-8") as checks:
         checks.write("\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n")
     reference = SOURCE / "reference"
     reference.mkdir(mode=0o755)
-    run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error", "--no-add-antsibull-docs-version",
-        "--dest-dir", str(reference), "beta9.workers")  # fmt: skip
+    run("antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error",
+        "--no-add-antsibull-docs-version", "--dest-dir", str(reference), "beta9.workers")  # fmt: skip
     for path in reference.glob("*.rst"):
         path.write_text(trimmed(path.read_text(encoding="utf-8")), encoding="utf-8")
     index = reference / "index.rst"
     index.write_text(sorted_index(index.read_text(encoding="utf-8")), encoding="utf-8")
-    run("sphinx-build", "-q", "-W", "--keep-going", "-j", "2", "-b", "html", "-d", str(BUILD / "doctrees"), str(SOURCE), str(HTML))
+    run(
+        "sphinx-build",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-j",
+        "2",
+        "-b",
+        "html",
+        "-d",
+        str(BUILD / "doctrees"),
+        str(SOURCE),
+        str(HTML),
+    )
     dead = dead_links(HTML)
     for line in dead:
         print("dead link:", line)
-    print("%d pages in %s" % (len(list(HTML.rglob("*.html"))), HTML.relative_to(ROOT)))
+    print(f"{len(list(HTML.rglob('*.html')))} pages in {HTML.relative_to(ROOT)}")
     return 1 if dead else 0
 
 

@@ -1,6 +1,6 @@
-"""Write everything that can be made from data: of the catalogue of checks the per-check tasks, a page a check, the coverage of the guide
-and the table of symptoms; of the argument specs a README a role; of the modules the actions that run them;
-of docs/matrix.json the table of versions, of docs/systems.json that of systems.
+"""Write everything that can be made from data: of the catalogue of checks the per-check tasks, a page a check, the
+coverage of the guide and the table of symptoms; of the argument specs a README a role; of the modules the actions that
+run them; of docs/matrix.json the table of versions, of docs/systems.json that of systems.
 
 python tools/generate.py           write
 python tools/generate.py --check   say what differs, and fail
@@ -23,7 +23,11 @@ from ansible_collections.beta9.workers.plugins.module_utils import connections, 
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
-HEAL = {"safe": "✔ `heal_worker.yml` does it by itself", "opt_in": "○ `heal_worker.yml -e heal_opt_in=true` does it", "person": "– a person has to do it"}
+HEAL = {
+    "safe": "✔ `heal_worker.yml` does it by itself",
+    "opt_in": "○ `heal_worker.yml -e heal_opt_in=true` does it",
+    "person": "– a person has to do it",
+}
 NOTE = "Made by tools/generate.py from the catalogue of checks. Do not edit."
 
 
@@ -33,9 +37,9 @@ def tasks():
     for check in catalog.CHECKS:
         title = check.title.replace("'", "''")
         lines += [
-            "- name: '%s %s'" % (check.id, title),
+            f"- name: '{check.id} {title}'",
             "  beta9.workers.check_verdict:",
-            "    id: %s" % check.id,
+            f"    id: {check.id}",
             '    health: "{{ health_check_results.hosts[inventory_hostname] }}"',
             "",
         ]
@@ -45,21 +49,29 @@ def tasks():
 def page(check):
     """Return the page of one check."""
     lines = [
-        "# %s %s" % (check.id, check.name),
+        f"# {check.id} {check.name}",
         "",
-        "<!-- %s -->" % NOTE,
+        f"<!-- {NOTE} -->",
         "",
-        "**%s.**" % check.title,
+        f"**{check.title}.**",
         "",
         "| | |",
         "|---|---|",
-        "| checked from | %s |" % catalog.SIDES[check.side],
-        "| connection modes | %s |" % ", ".join(mode.name for mode in connections.MODES if connections.gives(mode.name, check.builds_on)),
-        "| needs | %s |" % (check.component or "–"),
-        "| severity | %s |" % check.severity,
-        "| needs to pass first | %s |" % (links(check.requires) or "–"),
-        "| may be explained by | %s |" % (links(check.explained_by) or "–"),
-        "| runs | %s |" % ("only with `health_check_active=true`: it changes the machine's state" if check.active else "always; read-only"),
+        f"| checked from | {catalog.SIDES[check.side]} |",
+        (
+            f"| connection modes | "
+            f"{', '.join(mode.name for mode in connections.MODES if connections.gives(mode.name, check.builds_on))} |"
+        ),
+        f"| needs | {check.component or '–'} |",
+        f"| severity | {check.severity} |",
+        f"| needs to pass first | {links(check.requires) or '–'} |",
+        f"| may be explained by | {links(check.explained_by) or '–'} |",
+        "| runs | %s |"
+        % (
+            "only with `health_check_active=true`: it changes the machine's state"
+            if check.active
+            else "always; read-only"
+        ),
         "",
         "## Impact",
         "",
@@ -69,7 +81,7 @@ def page(check):
         "",
     ]
     for code, (cause, remedy) in check.causes.items():
-        lines += ["### %s" % (code or "in general"), "", cause[0].upper() + cause[1:] + ".", ""] + advice(remedy)
+        lines += [f"### {code or 'in general'}", "", cause[0].upper() + cause[1:] + ".", ""] + advice(remedy)
     lines += ["## Healing", "", (HEAL[check.heal_class] if heals(check) else HEAL["person"]) + "."] + heals(check)
     return "\n".join(lines) + "\n"
 
@@ -77,7 +89,11 @@ def page(check):
 def heals(check):
     """Return the lines of what heal_worker.yml does about each cause."""
     found = {code: check.heals.get(code, check.heal) for code in check.causes}
-    return [""] + ["- %s: %s" % (code or "in general", catalog.HEALS[name]) for code, name in found.items() if name] if any(found.values()) else []
+    return (
+        [""] + [f"- {code or 'in general'}: {catalog.HEALS[name]}" for code, name in found.items() if name]
+        if any(found.values())
+        else []
+    )
 
 
 def advice(remedy):
@@ -85,22 +101,29 @@ def advice(remedy):
     lines = [remedy.prose, ""] if remedy.prose else []
     if remedy.command:
         command = re.sub(r"{(\w+)}", lambda match: remedies.PLACEHOLDERS[match.group(1)], remedy.command)
-        what = "removes the cause" if remedy.remediates else "helps then" if remedy.command == catalog.ONBOARD.command else "shows more"
-        lines += ["On the %s (%s):" % (remedy.where, what), "", "    " + command, ""]
+        what = (
+            "removes the cause"
+            if remedy.remediates
+            else "helps then"
+            if remedy.command == catalog.ONBOARD.command
+            else "shows more"
+        )
+        lines += [f"On the {remedy.where} ({what}):", "", "    " + command, ""]
     return lines
 
 
 def links(ids):
     """Return links to pages."""
-    return ", ".join("[%s](%s.md)" % (name, name) for name in ids)
+    return ", ".join(f"[{name}]({name}.md)" for name in ids)
 
 
 def index():
     """Return the list of all checks."""
-    lines = ["# The checks", "", "<!-- %s -->" % NOTE, "", "| check | what passes | from | heals |", "|---|---|---|---|"]
+    lines = ["# The checks", "", f"<!-- {NOTE} -->", "", "| check | what passes | from | heals |", "|---|---|---|---|"]
     for check in catalog.CHECKS:
         lines.append(
-            "| [%s](%s.md) %s | %s | %s | %s |" % (check.id, check.id, check.name, check.title, check.side, HEAL[check.heal_class][0] if heals(check) else "–")
+            f"| [{check.id}]({check.id}.md) {check.name} | {check.title} | {check.side} | "
+            f"{HEAL[check.heal_class][0] if heals(check) else '–'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -148,30 +171,36 @@ def symptoms():
     lines = ["| what is seen | possible causes | checks |", "|---|---|---|"]
     for heading, section in sections.items():
         if section["causes"] or section["seen"]:
-            seen = "**%s**" % heading.replace("|", "\\|") + "".join("<br>" + text for text in section["seen"])
-            shown = ", ".join("[%s](../checks/%s.md)" % (name, name) for name in section["checks"])
-            lines.append("| %s | %s | %s |" % (seen, "<br>".join(section["causes"]) or "–", shown))
+            seen = "<br>".join(["**" + heading.replace("|", "\\|") + "**", *section["seen"]])
+            shown = ", ".join(f"[{name}](../checks/{name}.md)" for name in section["checks"])
+            lines.append(f"| {seen} | {'<br>'.join(section['causes']) or '–'} | {shown} |")
     return "\n".join(lines)
 
 
 def versions():
     """Return the table of what was tested with which ansible-core."""
     stages = ("documentation", "syntax", "unit", "integration")
-    lines = ["| ansible-core | Python | ansible-doc | playbooks' syntax | unit tests | modules, plugins and agent against the gateway double | on |"]
+    lines = [
+        (
+            "| ansible-core | Python | ansible-doc | playbooks' syntax | unit tests | modules, plugins and "
+            "agent against "
+            "the gateway double | on |"
+        )
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
     for entry in json.loads((ROOT / "docs" / "matrix.json").read_text(encoding="utf-8")):
         cells = []
         for stage in stages:
             result = entry["stages"].get(stage)
-            failed = ", **%(failed)d failed**" % result if result and result["failed"] else ""
-            cells.append("%d passed%s" % (result["passed"], failed) if result else "not run: no Python for it")
-        lines.append("| %s | %s | %s | %s |" % (entry["ansible_core"], entry["python"] or "–", " | ".join(cells), entry["date"]))
+            failed = f", **{result['failed']} failed**" if result and result["failed"] else ""
+            cells.append(f"{result['passed']} passed{failed}" if result else "not run: no Python for it")
+        lines.append(f"| {entry['ansible_core']} | {entry['python'] or '–'} | {' | '.join(cells)} | {entry['date']} |")
     return "\n".join(lines)
 
 
 def with_section(page_text, marker, text):
     """Return a page with what stands between its markers replaced."""
-    begin, end = "<!-- %s:begin -->" % marker, "<!-- %s:end -->" % marker
+    begin, end = f"<!-- {marker}:begin -->", f"<!-- {marker}:end -->"
     head, rest = page_text.split(begin)
     return head + begin + "\n\n" + text + "\n\n" + end + rest.split(end)[1]
 
@@ -180,8 +209,10 @@ def worker_systems():
     """Return the table of the systems that workers may have."""
     lines = ["| system | by name | packages | Python for the agent | sshd | initramfs |", "|---|---|---|---|---|---|"]
     for row in systems.SYSTEMS:
-        python = "`%s`, installed beside python3" % row.python if row.python else "python3"
-        lines.append("| %s | %s | %s | %s | `%s` | %s |" % (row.name, ", ".join(row.names), row.manager, python, row.ssh, row.initramfs))
+        python = f"`{row.python}`, installed beside python3" if row.python else "python3"
+        lines.append(
+            f"| {row.name} | {', '.join(row.names)} | {row.manager} | {python} | `{row.ssh}` | {row.initramfs} |"
+        )
     return "\n".join(lines)
 
 
@@ -189,7 +220,9 @@ def systems_seen():
     """Return the table of what was run on which system, as tests wrote it down (docs/systems.json)."""
     rows = json.loads((ROOT / "docs" / "systems.json").read_text(encoding="utf-8"))
     lines = ["| system | what was run | how | tests passed | on |", "|---|---|---|---|---|"]
-    return "\n".join(lines + ["| %(system)s | %(what)s | %(how)s | %(tests)d | %(date)s |" % row for row in rows])
+    return "\n".join(
+        lines + [f"| {row['system']} | {row['what']} | {row['how']} | {row['tests']} | {row['date']} |" for row in rows]
+    )
 
 
 def coverage():
@@ -197,7 +230,7 @@ def coverage():
     lines = [
         "# The guide, step by step",
         "",
-        "<!-- %s -->" % NOTE,
+        f"<!-- {NOTE} -->",
         "",
         "Every heading, symptom, cause, command and message of the troubleshooting guide, and the check that does it.",
         "",
@@ -208,13 +241,14 @@ def coverage():
     for heading, kind, text in guide_items():
         entry = mapped(heading, text)
         if entry is None:
-            missing.append("%s / %s: %s" % (heading, kind, text))
+            missing.append(f"{heading} / {kind}: {text}")
             continue
         unknown = [name for name in entry if re.match(r"[A-Z]\d\d$", name) and name not in catalog.BY_ID]
         if unknown:
-            missing.append("unknown check %s for %s" % (unknown, text))
-        shown = ", ".join("[%s](checks/%s.md)" % (name, name) if name in catalog.BY_ID else name for name in entry)
-        lines.append("| %s | %s | `%s` | %s |" % (heading, kind, text.replace("|", "\\|"), shown))
+            missing.append(f"unknown check {unknown} for {text}")
+        shown = ", ".join(f"[{name}](checks/{name}.md)" if name in catalog.BY_ID else name for name in entry)
+        text = text.replace("|", "\\|")
+        lines.append(f"| {heading} | {kind} | `{text}` | {shown} |")
     return "\n".join(lines) + "\n", missing
 
 
@@ -227,13 +261,15 @@ IN_PROCESS = ("machine", "machine_drain", "machine_info", "pool_info")
 
 
 def actions():
-    """Return {path: text}: for each module the action that runs it and what may come back, see plugins/plugin_utils/remote.py."""
+    """Return {path: text}: for each module the action that runs it and what may come back, see
+    plugins/plugin_utils/remote.py."""
     files = {}
     known = ["RETURNS: dict[str, dict[str, type]] = {"]
     for path in sorted((ROOT / "plugins" / "modules").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         returned = yaml.safe_load(re.search(r'^RETURN = r?"""(.*?)"""', text, re.DOTALL | re.MULTILINE).group(1)) or {}
-        known.append('    "%s": {%s},' % (path.stem, ", ".join('"%s": %s' % (name, TYPES[entry["type"]]) for name, entry in returned.items())))
+        kinds = ", ".join(f'"{name}": {TYPES[entry["type"]]}' for name, entry in returned.items())
+        known.append(f'    "{path.stem}": {{{kinds}}},')
         own = ROOT / "plugins" / "action" / path.name
         if own.exists() and MADE not in own.read_text(encoding="utf-8"):
             continue
@@ -245,7 +281,9 @@ def actions():
         files["plugins/action/" + path.name] = ACTION % (HEADER, MADE, room, room, kind, path.stem)
     table = "\n".join(known + ["}"]) + "  # fmt: skip\n"
     what = '"""{module: {name: type}} of every value that a module documents as returned."""'
-    files["plugins/plugin_utils/returns.py"] = "%s# %s\n%s\n\nfrom __future__ import annotations\n\n%s" % (HEADER, MADE, what, table)
+    files["plugins/plugin_utils/returns.py"] = (
+        f"{HEADER}# {MADE}\n{what}\n\nfrom __future__ import annotations\n\n{table}"
+    )
     return files
 
 
@@ -268,17 +306,23 @@ def modes():
     files = {}
     for name in ("plugins/modules/worker_health.py", "roles/preflight/meta/argument_specs.yml"):
         text = (ROOT / name).read_text(encoding="utf-8")
-        listed = r"\g<1>[%s]" % ", ".join(connections.BY_NAME)
-        files[name] = re.sub(r"(?m)((?:^  |beta9_)connection:\n(?: +(?:description|type): .*\n)+ +choices: )\[.*\]", listed, text)
+        listed = f"\\g<1>[{', '.join(connections.BY_NAME)}]"
+        files[name] = re.sub(
+            r"(?m)((?:^  |beta9_)connection:\n(?: +(?:description|type): .*\n)+ +choices: )\[.*\]", listed, text
+        )
     return files
 
 
 def drift(files):
     """Return the names of the files that are not what they are made of. Write them, unless told to check."""
-    found = [name for name, text in files.items() if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text]
+    found = [
+        name
+        for name, text in files.items()
+        if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != text
+    ]
     for name in found:
         if "--check" in sys.argv:
-            print("differs from what it is made of: %s (make generate)" % name)
+            print(f"differs from what it is made of: {name} (make generate)")
         else:
             (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / name).write_text(files[name], encoding="utf-8")
@@ -289,8 +333,12 @@ def drift(files):
 def main():
     differs = drift(modes())  # before the pages that are made of them
     matrix, missing = coverage()
-    files = {"roles/health_check/tasks/checks.yml": tasks(), "docs/checks/README.md": index(), "docs/guide-coverage.md": matrix}
-    files.update({"docs/checks/%s.md" % check.id: page(check) for check in catalog.CHECKS})
+    files = {
+        "roles/health_check/tasks/checks.yml": tasks(),
+        "docs/checks/README.md": index(),
+        "docs/guide-coverage.md": matrix,
+    }
+    files.update({f"docs/checks/{check.id}.md": page(check) for check in catalog.CHECKS})
     files.update(role_pages.pages())
     files.update(actions())
     sections = (
@@ -301,7 +349,7 @@ def main():
         ("playbooks", "playbooks", role_pages.playbooks()),
     )
     for guide, marker, text in sections:
-        name = "docs/guides/%s.md" % guide
+        name = f"docs/guides/{guide}.md"
         files[name] = with_section(files.get(name) or (ROOT / name).read_text(encoding="utf-8"), marker, text)
     differs += drift(files)
     for entry in missing:

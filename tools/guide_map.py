@@ -1,4 +1,5 @@
-"""What of the guide is covered by which check: ((heading or "", words in the text), checks or a reason). The first match counts."""
+"""What of the guide is covered by which check: ((heading or "", words in the text), checks or a reason). The first
+match counts."""
 
 MAP = (
     # Quick diagnostics and the full check

@@ -29,40 +29,57 @@ def default(option):
     if "default" not in option:
         return "–"
     value = option["default"]
-    shown = " ".join(value.split()) if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True, width=10000).replace("\n...", "").strip()
-    return "`%s`" % shown.replace("|", "\\|") if shown else "empty"
+    shown = (
+        " ".join(value.split())
+        if isinstance(value, str)
+        else yaml.safe_dump(value, default_flow_style=True, width=10000).replace("\n...", "").strip()
+    )
+    return "`" + shown.replace("|", "\\|") + "`" if shown else "empty"
 
 
 def rows(options, prefix=""):
     """Return the lines of a table of options; those inside an option follow it."""
     lines = []
     for name, option in options.items():
-        kind = option.get("type", "str") + (" of %s" % option["elements"] if option.get("elements") else "")
-        choices = " One of %s." % ", ".join("`%s`" % choice for choice in option["choices"]) if option.get("choices") else ""
+        kind = option.get("type", "str") + (f" of {option['elements']}" if option.get("elements") else "")
+        choices = (
+            f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}." if option.get("choices") else ""
+        )
         text = plain(option["description"]).replace("|", "\\|")
-        lines.append("| `%s%s` | %s | %s | %s%s |" % (prefix, name, kind, default(option), text, choices))
+        lines.append(f"| `{prefix}{name}` | {kind} | {default(option)} | {text}{choices} |")
         lines += rows(option.get("options", {}), prefix + name + ".")
     return lines
 
 
 def played_by(role):
     """Return the playbooks that use a role."""
-    pattern = re.compile(r"\bbeta9\.workers\.%s\s*$" % role, re.MULTILINE)
+    pattern = re.compile(f"\\bbeta9\\.workers\\.{role}\\s*$", re.MULTILINE)
     return [path.stem for path in sorted((ROOT / "playbooks").glob("*.yml")) if pattern.search(whole(path))]
 
 
 def whole(path):
-    """Return the text of a playbook with the task files that it brings in where they stand, and for a connection's role those of all modes."""
+    """Return the text of a playbook with the task files that it brings in where they stand, and for a connection's role
+    those of all modes."""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"import_tasks: (tasks/\w+\.yml)", lambda match: (path.parent / match.group(1)).read_text(encoding="utf-8"), text)
-    return re.sub(r"name: \"{{ lookup\('beta9.workers.connection', 'role'.*\n(?: *tasks_from: (.*))?", roles_of_modes, text)
+    text = re.sub(
+        r"import_tasks: (tasks/\w+\.yml)",
+        lambda match: (path.parent / match.group(1)).read_text(encoding="utf-8"),
+        text,
+    )
+    return re.sub(
+        r"name: \"{{ lookup\('beta9.workers.connection', 'role'.*\n(?: *tasks_from: (.*))?", roles_of_modes, text
+    )
 
 
 def roles_of_modes(match):
     """Return the roles of the modes that have the tasks which a playbook includes, each in a line of its own."""
     tasks = match.group(1) or "main.yml"
-    names = [mode.role for mode in connections.MODES if (ROOT / "roles" / mode.role.rpartition(".")[2] / "tasks" / tasks).exists()]
-    return "" if tasks == "variables.yml" else "".join("%s\n" % name for name in names)
+    names = [
+        mode.role
+        for mode in connections.MODES
+        if (ROOT / "roles" / mode.role.rpartition(".")[2] / "tasks" / tasks).exists()
+    ]
+    return "" if tasks == "variables.yml" else "".join(f"{name}\n" for name in names)
 
 
 def playbooks():
@@ -72,30 +89,37 @@ def playbooks():
         text = whole(path)
         comment = " ".join(line[1:].strip() for line in re.match(r"(?:---\n)?((?:#.*\n)*)", text).group(1).splitlines())
         roles = dict.fromkeys(re.findall(r"\bbeta9\.workers\.(\w+)\s*$", text, re.MULTILINE))
-        shown = ", ".join("`%s`" % role for role in roles if (ROOT / "roles" / role).is_dir())
-        lines.append("| `%s` | %s | %s |" % (path.name, comment.replace("|", "\\|"), shown or "–"))
+        shown = ", ".join(f"`{role}`" for role in roles if (ROOT / "roles" / role).is_dir())
+        comment = comment.replace("|", "\\|")
+        lines.append(f"| `{path.name}` | {comment} | {shown or '–'} |")
     return "\n".join(lines)
 
 
 def page(role, specs):
     """Return the README of one role."""
     main = specs["main"]
-    lines = ["# Role `beta9.workers.%s`" % role, "", NOTE, "", "%s." % plain(main["short_description"]).rstrip("."), ""]
-    for paragraph in main.get("description", []) if isinstance(main.get("description"), list) else [main.get("description", "")]:
+    lines = [f"# Role `beta9.workers.{role}`", "", NOTE, "", f"{plain(main['short_description']).rstrip('.')}.", ""]
+    for paragraph in (
+        main.get("description", []) if isinstance(main.get("description"), list) else [main.get("description", "")]
+    ):
         lines += ["- " + plain(paragraph)] if paragraph else []
     books = played_by(role)
-    lines += ["", "Used by %s." % ", ".join("`%s.yml`" % name for name in books)] if books else []
+    lines += ["", f"Used by {', '.join(f'`{name}.yml`' for name in books)}."] if books else []
     for name, entry in specs.items():
-        where = "" if name == "main" else "        tasks_from: %s\n" % name
+        where = "" if name == "main" else f"        tasks_from: {name}\n"
         short = plain(entry["short_description"])
         runs = (ROOT / "roles" / role / "tasks" / (name + ".yml")).exists()
-        kind = "Entry point `%s`: " % name if runs else ""  # else it documents variables only
-        title = "## Use" if name == "main" else "## %s%s" % (kind, short[0].lower() + short[1:] if runs else short)
-        call = "    - ansible.builtin.import_role:\n        name: beta9.workers.%s\n%s" % (role, where)
+        kind = f"Entry point `{name}`: " if runs else ""  # else it documents variables only
+        title = "## Use" if name == "main" else f"## {kind}{short[0].lower() + short[1:] if runs else short}"
+        call = f"    - ansible.builtin.import_role:\n        name: beta9.workers.{role}\n{where}"
         lines += ["", title, ""]
         if name != "main" and entry.get("description"):
             lines += [plain(entry["description"]), ""]
-        lines += ["```yaml", "- hosts: gpu-hosts", "  become: true", "  tasks:", *call.rstrip("\n").split("\n"), "```", ""] if runs else []
+        lines += (
+            ["```yaml", "- hosts: gpu-hosts", "  become: true", "  tasks:", *call.rstrip("\n").split("\n"), "```", ""]
+            if runs
+            else []
+        )
         if entry.get("options"):
             lines += ["| variable | type | default | meaning |", "|---|---|---|---|", *rows(entry["options"])]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -103,10 +127,20 @@ def page(role, specs):
 
 def metadata(specs):
     """Return a role's meta/main.yml: what Galaxy shows of it."""
-    lines = ["---", "# Made by tools/generate.py from argument_specs.yml. Do not edit.", "galaxy_info:", "  author: beta9.workers authors"]
+    lines = [
+        "---",
+        "# Made by tools/generate.py from argument_specs.yml. Do not edit.",
+        "galaxy_info:",
+        "  author: beta9.workers authors",
+    ]
     description = plain(specs["main"]["short_description"])
     description = json.dumps(description, ensure_ascii=False) if re.search(r"[:#\"']", description) else description
-    lines += ["  description: %s" % description, "  license: GPL-3.0-or-later", '  min_ansible_version: "2.17"', "dependencies: []"]
+    lines += [
+        f"  description: {description}",
+        "  license: GPL-3.0-or-later",
+        '  min_ansible_version: "2.17"',
+        "dependencies: []",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -116,6 +150,6 @@ def pages():
     for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
         role = path.parents[1].name
         specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
-        found["roles/%s/README.md" % role] = page(role, specs)
-        found["roles/%s/meta/main.yml" % role] = metadata(specs)
+        found[f"roles/{role}/README.md"] = page(role, specs)
+        found[f"roles/{role}/meta/main.yml"] = metadata(specs)
     return found

@@ -30,7 +30,8 @@ def wait_for_signal(seconds: float) -> int | None:
 
 
 class Agent:
-    """One machine's agent. load returns a Config, now and whenever it is to be read again. Raises InvalidField, OSError."""
+    """One machine's agent. load returns a Config, now and whenever it is to be read again. Raises InvalidField,
+    OSError."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""How many workers and containers the local k3s runs, with the service account's own token: it may list pods, which is enough."""
+"""How many workers and containers the local k3s runs, with the service account's own token: it may list pods, which is
+enough."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ PODS = "/api/v1/namespaces/default/pods?labelSelector=job-name&fieldSelector=sta
 
 
 class Cluster:
-    """Counts pods of Jobs and their running containers. trouble says why it can't, or is None: then there is no k3s to ask."""
+    """Counts pods of Jobs and their running containers. trouble says why it can't, or is None: then there is no k3s to
+    ask."""
 
     def __init__(self, url: str, token: Callable[[], str | None], ca_path: str | None) -> None:
         self.trouble: str | None = None

@@ -129,8 +129,10 @@ def parser(variables: Mapping[str, str]) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="beta9-agent",
         description="Keep one external worker registered with a beta9 gateway and ready.",
-        epilog="Other uses: 'beta9-agent status' tells how the running agent is, 'beta9-agent doctor' what it finds on this host; both take --help. "
-        "Each option may be given as environment variable BETA9_<OPTION>, for example BETA9_POOL_NAME. A token in a command line can be "
+        epilog="Other uses: 'beta9-agent status' tells how the running agent is, 'beta9-agent doctor' what it finds "
+        "on this host; both take --help. "
+        "Each option may be given as environment variable BETA9_<OPTION>, for example BETA9_POOL_NAME. A token in a "
+        "command line can be "
         "read by every user of the host: use --token-file, or systemd's LoadCredential=machine_token:FILE.",
     )
     add = options.add_argument

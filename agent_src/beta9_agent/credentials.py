@@ -1,9 +1,10 @@
 """Where tokens come from, and how a running agent gets a new one.
 
-systemd copies LoadCredential= files when a service starts, and never again before the next start (RefreshOnReload= of later
-releases is not in those of Debian 12 and 13). So a reload has two steps, see reload.py: root hands the files that are on disk
-now over into the directory "credentials" of the service's runtime directory, readable by the service only, and then sends
-SIGHUP. What was handed over goes before what systemd copied, and goes away with the runtime directory when the service stops.
+systemd copies LoadCredential= files when a service starts, and never again before the next start (RefreshOnReload= of
+later releases is not in those of Debian 12 and 13). So a reload has two steps, see reload.py: root hands the files that
+are on disk now over into the directory "credentials" of the service's runtime directory, readable by the service only,
+and then sends SIGHUP. What was handed over goes before what systemd copied, and goes away with the runtime directory
+when the service stops.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The NVIDIA GPUs as NVML sees them, asked in a thread of its own: a call into a sick driver may never return.
 
-A unit is what a pod can get: a GPU, or each MIG instance of a GPU that is partitioned. It is free when it has no compute process and
-its GPU is well enough to be given work. A GPU that NVML can't reach any more is not counted, and told. How well the GPUs are is asked
-every HEALTH_SECONDS only: it takes many times as long as to count them.
+A unit is what a pod can get: a GPU, or each MIG instance of a GPU that is partitioned. It is free when it has no
+compute process and its GPU is well enough to be given work. A GPU that NVML can't reach any more is not counted, and
+told. How well the GPUs are is asked every HEALTH_SECONDS only: it takes many times as long as to count them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class Unit(NamedTuple):
 
 
 class Health(NamedTuple):
-    """How well the GPUs are. gpus: as gpu_health reads them; accepted: whether a GPU passed its acceptance, by UUID; epoch: when."""
+    """How well the GPUs are. gpus: as gpu_health reads them; accepted: whether a GPU passed its acceptance, by UUID;
+    epoch: when."""
 
     gpus: tuple[dict[str, Any], ...] = ()
     findings: tuple[gpu_health.Finding, ...] = ()
@@ -86,7 +87,8 @@ class Gpus:
             self._thread = threading.Thread(target=self._serve, name="nvml", daemon=True)
             self._thread.start()
         wait = self.deadline_seconds
-        if self._asked:  # the question before was not answered in time: its answer may be here by now, but is not worth waiting for
+        # the question before was not answered in time: its answer may be here by now, but is not worth waiting for
+        if self._asked:
             try:
                 self._answers.get_nowait()
                 self._asked = False
@@ -125,7 +127,8 @@ class Gpus:
         except ImportError:
             return Reading(trouble="the nvidia-ml-py package is missing")
         try:
-            if self._session is None:  # kept: where no other process holds the driver, each new one would wake all GPUs up
+            # kept: where no other process holds the driver, each new one would wake all GPUs up
+            if self._session is None:
                 pynvml.nvmlInit()
                 self._session = pynvml
             found: list[Unit] = []
@@ -167,7 +170,8 @@ def _health(pynvml: Any) -> Health:
 
 
 def _accepted(path: str = ACCEPTANCE) -> dict[str, bool]:
-    """Return whether each GPU passed its acceptance, by UUID; {} where none was made. A GPU that was in use is left out."""
+    """Return whether each GPU passed its acceptance, by UUID; {} where none was made. A GPU that was in use is left
+    out."""
     try:
         with open(path, encoding="utf-8") as stream:
             gpus = json.load(stream)["gpus"]

@@ -1,7 +1,9 @@
-"""httpx to one place: no redirects, no cookies, no proxies, and by a transport of ours every answer bounded in size and time.
+"""httpx to one place: no redirects, no cookies, no proxies, and by a transport of ours every answer bounded in size and
+time.
 
-Whatever the other side does, a request ends within its seconds: httpx's own time limits hold for one read each, and a server that
-drips its headers would keep it busy for hours. So the limit of each read and write is cut to what is left of the whole.
+Whatever the other side does, a request ends within its seconds: httpx's own time limits hold for one read each, and a
+server that drips its headers would keep it busy for hours. So the limit of each read and write is cut to what is left
+of the whole.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class _Stream(httpcore.NetworkStream):
 
 
 class _Resolver:
-    """Looks the place's name up, in a thread: the system's resolver has no time limit, and takes minutes where DNS is away."""
+    """Looks the place's name up, in a thread: the system's resolver has no time limit, and takes minutes where DNS is
+    away."""
 
     def __init__(self) -> None:
         self._answers: queue.Queue[list[str] | OSError] | None = None  # of the question under way
@@ -154,8 +157,8 @@ def transport_name(error: BaseException) -> str:
 class Transport(httpx.BaseTransport):
     """One connection, for a client of httpx. Raises Unreachable where no usable answer comes.
 
-    An answer has a status and a body, as it came and no longer than max_body_bytes. Its headers are left out: nothing of them is
-    used, and a client would act on some (compression, cookies).
+    An answer has a status and a body, as it came and no longer than max_body_bytes. Its headers are left out: nothing
+    of them is used, and a client would act on some (compression, cookies).
     """
 
     def __init__(self, tls: ssl.SSLContext | None, idle_seconds: float, max_body_bytes: int) -> None:
@@ -212,8 +215,8 @@ def client(
 ) -> httpx.Client:
     """Return a client of httpx for one place. Raises InvalidField, and OSError where ca_path holds no certificates.
 
-    ca_path: for https only; without it the system's certificates are trusted. certificate: the files (certificate, key) to
-    show; a key that has a passphrase is refused.
+    ca_path: for https only; without it the system's certificates are trusted. certificate: the files (certificate, key)
+    to show; a key that has a passphrase is refused.
     """
     # made once: reading the certificates costs more than all the rest of a keepalive
     tls = ssl.create_default_context(cafile=ca_path) if url.startswith("https:") else None

@@ -13,14 +13,16 @@
 
 What a problem does, by its code, is in REACTIONS:
 
-    REGISTER    the gateway does not know the machine: register, then a keepalive at once; if it is forgotten again, as RETRY
-    RETRY       the gateway or the connection to it is down: full jitter, doubling, up to a little more than the interval, so that a fleet
+    REGISTER    the gateway does not know the machine: register, then a keepalive at once; if it is forgotten again, as
+    RETRY
+    RETRY       the gateway or the connection to it is down: full jitter, doubling, up to a little more than the
+    interval, so that a fleet
                 comes back spread over one interval
     CREDENTIAL  the token is refused: once an interval, and at once when the credential on disk changes
     SLOW        waiting does not resolve it: once an interval, and the problem is told with its remedy
 
-A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a gateway that is
-away, or that refuses the token, is asked again.
+A reload, a changed credential and changed capacity lead from any state to registering. It never ends by itself: a
+gateway that is away, or that refuses the token, is asked again.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ def phase_of(machine_id: str, interval: float) -> float:
 class Lifecycle:
     """What to do next, and when. Times are seconds of any clock that only goes forward.
 
-    action is "register" or "keepalive"; due is when. wall_offset: the wall clock minus this clock, which aligns a fleet's phases.
+    action is "register" or "keepalive"; due is when. wall_offset: the wall clock minus this clock, which aligns a
+    fleet's phases.
     """
 
     def __init__(
@@ -164,7 +167,8 @@ class Lifecycle:
         if reaction in (CREDENTIAL, SLOW):
             slow = min(60.0, self.interval)
             return self.rng.uniform(slow / 2, slow)
-        # A short outage ends within seconds for everyone. After a long one, each machine's next try is somewhere in this much
+        # A short outage ends within seconds for everyone. After a long one, each machine's next try is somewhere in
+        # this much
         # time: so long that the gateway gets less than twice its usual load, and still several tries in the TTL
         longest = min(self.ttl / 4.0, self.interval + 5.0)
         cap = min(longest, FIRST_PAUSE_SECONDS * 2.0 ** min(self.failures - 1, 16))

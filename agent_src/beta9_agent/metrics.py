@@ -82,7 +82,8 @@ class Machine:
             try:
                 return _usage(path)
             except FileNotFoundError:
-                continue  # a path that is there, but closed to us, may be another disk than its parent: that is an error
+                # a path that is there, but closed to us, may be another disk than its parent: that is an error
+                continue
         return _usage(self.image_stores[-1])
 
     def _note(self, name: str, trouble: str | None) -> None:
@@ -101,4 +102,7 @@ def _memory() -> dict[str, float]:
 
 def _usage(path: str) -> dict[str, int]:
     disk = os.statvfs(path)
-    return {"total_disk_space_bytes": disk.f_blocks * disk.f_frsize, "total_disk_free_bytes": disk.f_bavail * disk.f_frsize}
+    return {
+        "total_disk_space_bytes": disk.f_blocks * disk.f_frsize,
+        "total_disk_free_bytes": disk.f_bavail * disk.f_frsize,
+    }

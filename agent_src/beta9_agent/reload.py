@@ -1,9 +1,10 @@
-"""`beta9-agent reload`: what ExecReload= runs, as root. Hand over the credentials, send SIGHUP, wait until it was taken in.
+"""`beta9-agent reload`: what ExecReload= runs, as root. Hand over the credentials, send SIGHUP, wait until it was taken
+in.
 
     beta9-agent reload --pid $MAINPID --credential machine_token:/etc/beta9/credentials/machine_token ...
 
-Ends with 0 when the agent has the new settings and credentials (not: when the gateway accepted them), with 1 and the agent's
-reason when it refuses them and goes on with the old ones.
+Ends with 0 when the agent has the new settings and credentials (not: when the gateway accepted them), with 1 and the
+agent's reason when it refuses them and goes on with the old ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ GRACE_SECONDS = 15  # beyond which root's helper is ended, whatever it waits for
 
 
 def state(directory: str) -> tuple[int | None, int, str | None]:
-    """Return (pid, number of reloads, why the last one was refused) as the agent says of itself; (None, 0, None) when it says nothing."""
+    """Return (pid, number of reloads, why the last one was refused) as the agent says of itself; (None, 0, None) when
+    it says nothing."""
     try:
         found = state_file.read(os.path.join(directory, config.STATE_NAME))
     except (OSError, ValueError):
@@ -37,9 +39,11 @@ def state(directory: str) -> tuple[int | None, int, str | None]:
 
 
 def hand_over(directory: str, name: str, source: str) -> None:
-    """Put a copy of source into the service's directory, for the service's user only. A source that is not there is told as such.
+    """Put a copy of source into the service's directory, for the service's user only. A source that is not there is
+    told as such.
 
-    The directory belongs to the service's user: nothing in it is followed or opened, the copy is made beside it and renamed.
+    The directory belongs to the service's user: nothing in it is followed or opened, the copy is made beside it and
+    renamed.
     """
     try:
         with open(source, "rb") as stream:

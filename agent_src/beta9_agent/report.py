@@ -1,4 +1,5 @@
-"""How things are, for others: the state file, systemd's status line, Prometheus. Pure: a snapshot in, text out. No secrets."""
+"""How things are, for others: the state file, systemd's status line, Prometheus. Pure: a snapshot in, text out. No
+secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ Add = Callable[..., None]  # name, kind, text, *(labels, value)
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """An agent at one moment. Moments are seconds of the agent's clock: now is this one, and epoch is what it is since 1970."""
+    """An agent at one moment. Moments are seconds of the agent's clock: now is this one, and epoch is what it is since
+    1970."""
 
     now: float
     epoch: float

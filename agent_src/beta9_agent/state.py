@@ -15,7 +15,8 @@ MAX_BYTES = 262144
 def read(path: str) -> dict[str, Any]:
     """Return the state that an agent wrote, as a dict. Raises OSError or ValueError for anything else.
 
-    Root reads this and the file is the agent's user's: a link is not followed, a FIFO does not block, a device or a huge file is not read.
+    Root reads this and the file is the agent's user's: a link is not followed, a FIFO does not block, a device or a
+    huge file is not read.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as stream:

@@ -1,6 +1,7 @@
 """`beta9-agent status` and `beta9-agent doctor`: how the running agent is, and what an agent would find on this host.
 
-Both only read. Exit status of status: 0 ready, 1 not ready, 3 no agent has written a state. Of doctor: 0 nothing wrong, 1 something is.
+Both only read. Exit status of status: 0 ready, 1 not ready, 3 no agent has written a state. Of doctor: 0 nothing wrong,
+1 something is.
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
         yield f"reload       refused: {state['reload_error']}"
     for entry in reversed(state["recent_problems"]):
         when = _ago(entry["last_epoch"])
-        yield f"problem      {entry['code']}, {int(entry['count'])} times, last {when}: {entry['cause']}. {entry['remedy']}"
+        yield (
+            f"problem      {entry['code']}, {entry['count']} times, last {when}: {entry['cause']}. "
+            f"{entry['remedy']}"
+        )
 
 
 def status(argv: Sequence[str] | None = None) -> int:
@@ -122,7 +126,8 @@ def doctor(argv: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(
         prog="beta9-agent doctor",
         description="Tell what an agent finds on this host, without asking the gateway. Other options are the agent's.",
-        epilog=f"Without options: the settings of {config.ENV_FILE} and the service's credentials, which only root can read.",
+        epilog=f"Without options: the settings of {config.ENV_FILE} and the service's credentials, which only "
+        f"root can read.",
     )
     options.add_argument("--json", action="store_true")
     given, rest = options.parse_known_args(argv)

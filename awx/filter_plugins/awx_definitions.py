@@ -18,7 +18,8 @@ NOT_FIELDS = {"name", "survey", "webhook_service"}
 
 
 def template_drift(found: Found, wanted: Found, defaults: dict[str, Any]) -> list[str]:
-    """Return the fields of job templates that AWX holds with other values. A template that is not there yet has none."""
+    """Return the fields of job templates that AWX holds with other values. A template that is not there yet has
+    none."""
     present = {item["name"]: item for item in found}
     lines = []
     for template in wanted:
@@ -52,7 +53,9 @@ def graph_drift(found: Found, workflow: dict[str, Any]) -> list[str]:
 def _held_node(node: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
     template = node.get("summary_fields", {}).get("unified_job_template", {})
     shown: dict[str, Any] = {kind: sorted(names.get(number, str(number)) for number in node[kind]) for kind in EDGES}
-    return dict(shown, runs=template.get("name"), extra_data=node.get("extra_data") or {}, limit=node.get("limit") or "")
+    return dict(
+        shown, runs=template.get("name"), extra_data=node.get("extra_data") or {}, limit=node.get("limit") or ""
+    )
 
 
 def _wanted_node(node: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +65,8 @@ def _wanted_node(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def notification_drift(found: Found, wanted: dict[str, Any], kind: str) -> list[str]:
-    """Return the names of a notification's settings that differ. A hidden secret may be the same, and counts as that."""
+    """Return the names of a notification's settings that differ. A hidden secret may be the same, and counts as
+    that."""
     if not found:
         return []
     have = found[0]

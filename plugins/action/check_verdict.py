@@ -17,23 +17,30 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        _result, params = self.validate_argument_spec(argument_spec={"id": {"type": "str", "required": True}, "health": {"type": "dict", "required": True}})
+        _result, params = self.validate_argument_spec(
+            argument_spec={"id": {"type": "str", "required": True}, "health": {"type": "dict", "required": True}}
+        )
         verdict = next((entry for entry in params["health"]["verdicts"] if entry["id"] == params["id"]), None)
         if verdict is None:
             return {"changed": False, "skipped": True, "skip_reason": "not part of this run"}
         status = verdict["status"]
         shown = {key: verdict[key] for key in ("status", "found", "cause", "remedy", "because") if verdict[key]}
         if status == "fail":
-            kind = "root cause" if verdict["root"] else "consequence of %s" % ", ".join(verdict["because"])
+            kind = "root cause" if verdict["root"] else f"consequence of {', '.join(verdict['because'])}"
             return dict(
                 shown,
                 changed=False,
                 failed=True,
-                msg="%s: %s. Found: %s. Do: %s" % (kind, verdict["cause"], verdict["found"], remedies.text(verdict["remedy"])),
+                msg=f"{kind}: {verdict['cause']}. Found: {verdict['found']}. Do: {remedies.text(verdict['remedy'])}",
             )
         if status in ("blocked", "not_applicable"):
-            return dict(shown, changed=False, skipped=True, skip_reason="blocked by %s" % verdict["blocked_by"] if status == "blocked" else verdict["found"])
+            return dict(
+                shown,
+                changed=False,
+                skipped=True,
+                skip_reason=f"blocked by {verdict['blocked_by']}" if status == "blocked" else verdict["found"],
+            )
         result = dict(shown, changed=False)
         if status in ("warn", "unknown", "crash"):
-            result["warnings"] = ["%s %s: %s" % (params["id"], status, verdict["cause"] or verdict["found"])]
+            result["warnings"] = [f"{params['id']} {status}: {verdict['cause'] or verdict['found']}"]
         return result

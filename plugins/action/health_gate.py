@@ -8,11 +8,12 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import diagno
 
 
 def _number(things, name):
-    return "%d %s%s" % (len(things), name, "" if len(things) == 1 else "s")
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 class ActionModule(ActionBase):
-    """Fail a host that is not healthy; call a host unreachable that could not be judged, so that scripts can tell both apart."""
+    """Fail a host that is not healthy; call a host unreachable that could not be judged, so that scripts can tell both
+    apart."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -26,10 +27,18 @@ class ActionModule(ActionBase):
         if health["outcome"] == "healthy":
             return {"changed": False, "msg": "healthy"}
         if health["outcome"] == "unhealthy":
-            roots = [verdict["id"] for verdict in health["verdicts"] if verdict["root"]]  # a warning may be what a failure comes from
-            others = [verdict for verdict in health["verdicts"] if verdict["status"] in ("fail", "blocked") and not verdict["root"]]
-            told = "%s (%s), %s" % (_number(roots, "root cause"), ", ".join(roots), _number(others, "consequence"))
+            # a warning may be what a failure comes from
+            roots = [verdict["id"] for verdict in health["verdicts"] if verdict["root"]]
+            others = [
+                verdict
+                for verdict in health["verdicts"]
+                if verdict["status"] in ("fail", "blocked") and not verdict["root"]
+            ]
+            told = f"{_number(roots, 'root cause')} ({', '.join(roots)}), {_number(others, 'consequence')}"
             return {"changed": False, "failed": True, "msg": told}
-        unseen = ["%(id)s %(status)s: %(found)s" % verdict for verdict in diagnose.unseen(health["verdicts"])]
+        unseen = [
+            f"{verdict['id']} {verdict['status']}: {verdict['found']}"
+            for verdict in diagnose.unseen(health["verdicts"])
+        ]
         why = health["message"] or "; ".join(dict.fromkeys(unseen))
-        return {"changed": False, "unreachable": True, "msg": "could not tell: %s" % (why or "no check could look")}
+        return {"changed": False, "unreachable": True, "msg": f"could not tell: {why or 'no check could look'}"}

@@ -9,7 +9,15 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol, secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
-from ansible_collections.beta9.workers.plugins.plugin_utils import claims, health_causes, health_history, health_observe, health_remedies, health_reports, trust
+from ansible_collections.beta9.workers.plugins.plugin_utils import (
+    claims,
+    health_causes,
+    health_history,
+    health_observe,
+    health_remedies,
+    health_reports,
+    trust,
+)
 
 HISTORY = "health.history.json"
 LISTS = {"type": "list", "elements": "str", "default": []}
@@ -19,7 +27,12 @@ SPEC = dict(
     variable={"type": "str", "required": True},
     only=LISTS,
     skip=LISTS,
-    accept={"type": "list", "elements": "dict", "default": [], "options": {name: {"type": "str", "required": True} for name in ("id", "reason")}},
+    accept={
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {name: {"type": "str", "required": True} for name in ("id", "reason")},
+    },
     gateway_side={"type": "bool", "default": False},
     redis_url={"type": "str", "no_log": True},
     kube={"type": "bool", "default": False},
@@ -32,7 +45,8 @@ SPEC = dict(
 
 
 class ActionModule(ActionBase):
-    """Look at the gateway from the controller and from the host of the task, join that with what the workers saw, and name the root causes."""
+    """Look at the gateway from the controller and from the host of the task, join that with what the workers saw, and
+    name the root causes."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -48,19 +62,31 @@ class ActionModule(ActionBase):
             workers[name] = variables[params["variable"]] if params["variable"] in variables else {}
         listed = list_all(params)
         seen = self.gateway_side(params, machines_of(workers, listed), task_vars) if params["gateway_side"] else {}
-        since = params["since"] or min([worker["started"] for worker in workers.values() if "started" in worker] or [time.time()])
-        found = {name: dict({"host": name, "message": "", "verdicts": []}, **judged(name, worker, params, seen, listed)) for name, worker in workers.items()}
+        since = params["since"] or min(
+            [worker["started"] for worker in workers.values() if "started" in worker] or [time.time()]
+        )
+        found = {
+            name: dict({"host": name, "message": "", "verdicts": []}, **judged(name, worker, params, seen, listed))
+            for name, worker in workers.items()
+        }
         gateway_host = self._task.delegate_to if params["gateway_side"] else ""
         told = health_remedies.Remedies(task_vars, gateway_host or "", params["kubeconfig"] or "", params["namespace"])
         for name, entry in found.items():
             told.complete(entry["verdicts"], name)
-        return dict(summary(list(found.values()), since, params["directory"], told.ad_hoc), changed=False, hosts=found, since=since)
+        return dict(
+            summary(list(found.values()), since, params["directory"], told.ad_hoc),
+            changed=False,
+            hosts=found,
+            since=since,
+        )
 
     def gateway_side(self, params, machines, task_vars):
         """Return what module gateway_health saw on the host that this task is delegated to."""
         names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
         arguments = {name: params[name] for name in names if params[name] is not None}
-        return health_observe.observe(self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"])
+        return health_observe.observe(
+            self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"]
+        )
 
 
 def list_all(params):
@@ -75,7 +101,8 @@ def list_all(params):
 
 
 def machines_of(workers, listed):
-    """Return the machines of the workers that could be asked and hold one, as option machines of module gateway_health wants them."""
+    """Return the machines of the workers that could be asked and hold one, as option machines of module gateway_health
+    wants them."""
     ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
     found = []
     for name, worker in workers.items():
@@ -101,7 +128,8 @@ def machines_of(workers, listed):
 
 
 def tunnel_of(told):
-    """Return what a worker tells of its tunnel's ends, or None where that is not of the form that a gateway host may be asked with."""
+    """Return what a worker tells of its tunnel's ends, or None where that is not of the form that a gateway host may be
+    asked with."""
     try:
         return {
             "target": grammar.host_port(told["target"]),
@@ -114,11 +142,17 @@ def tunnel_of(told):
 
 
 def judged(name, worker, params, seen, listed):
-    """Return report(). A host of which no sense can be made is one that nobody could tell of, and the others are judged all the same."""
+    """Return report(). A host of which no sense can be made is one that nobody could tell of, and the others are judged
+    all the same."""
     try:
         return report(name, worker, params, seen, listed)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return {"outcome": "unknown", "message": f"expected the worker's observations, found what could not be judged ({type(error).__name__}: {error})"}
+        return {
+            "outcome": "unknown",
+            "message": (
+                f"expected the worker's observations, found what could not be judged ({type(error).__name__}: {error})"
+            ),
+        }
 
 
 def report(name, worker, params, seen, listed):
@@ -127,41 +161,58 @@ def report(name, worker, params, seen, listed):
         return {"outcome": "unreachable", "message": str(worker.get("msg", "")).strip()}
     if "observations" not in worker:
         why = worker.get("msg") or worker.get("module_stderr") or "nothing"
-        return {"outcome": "unknown", "message": "expected the worker's observations, found: %s" % why}
+        return {"outcome": "unknown", "message": f"expected the worker's observations, found: {why}"}
     settings, identity = worker["settings"], worker.get("identity")
     observations = list(worker["observations"]) + gateways_view(seen, name, identity, listed)
     observations += control.observe(dict(settings, list_error=listed.get("why")), identity, listed.get("machines"))
     if identity:
         observations += join.join(observations, settings)
-    wanted = [entry for entry in observations if entry["id"] not in params["skip"] and (not params["only"] or entry["id"] in params["only"])]
+    wanted = [
+        entry
+        for entry in observations
+        if entry["id"] not in params["skip"] and (not params["only"] or entry["id"] in params["only"])
+    ]
     verdicts = diagnose.clean(diagnose.diagnose(wanted, accept=params["accept"]))
     return {"outcome": diagnose.outcome(verdicts), "message": worker.get("limited", ""), "verdicts": verdicts}
 
 
 def gateways_view(seen, name, identity, listed):
-    """Return what was seen of one host on the gateway's side. What could not be seen there, the operator's list of pools may tell."""
+    """Return what was seen of one host on the gateway's side. What could not be seen there, the operator's list of
+    pools may tell."""
     if "observations" in seen:
         found = list(seen["observations"]) + list((seen.get("machines") or {}).get(name) or [])
     else:
         why = seen.get("msg")
-        text = "the gateway's side could not be asked: %s" % (str(why).strip()[:200] if why else "no host was named (health_check_gateway_host)")
-        found = [records.observation("unknown", text, identity=check.id) for check in catalog.CHECKS if check.side == catalog.GATEWAY]
+        text = (
+            f"the gateway's side could not be asked: "
+            f"{str(why).strip()[:200] if why else 'no host was named (health_check_gateway_host)'}"
+        )
+        found = [
+            records.observation("unknown", text, identity=check.id)
+            for check in catalog.CHECKS
+            if check.side == catalog.GATEWAY
+        ]
     if not (identity or {}).get("pool") or listed.get("pools") is None:
         return found
     told = {entry["id"]: entry for entry in control.pools(identity["pool"], listed["pools"])}
     known = {entry["id"] for entry in found if entry["outcome"] != "unknown"}
-    return [entry for entry in found if entry["id"] in known or entry["id"] not in told] + [told[name] for name in sorted(set(told) - known)]
+    return [entry for entry in found if entry["id"] in known or entry["id"] not in told] + [
+        told[name] for name in sorted(set(told) - known)
+    ]
 
 
 def summary(results, since, directory, ad_hoc):
-    """Return the table, the root causes and the statistic of a run, and write its files. ad_hoc: how program ansible is called."""
+    """Return the table, the root causes and the statistic of a run, and write its files. ad_hoc: how program ansible is
+    called."""
     results = sorted(results, key=lambda entry: entry["host"])
     run = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "seconds": round(time.time() - since, 1)}
     causes, compared, files = health_causes.causes(results, ad_hoc), health_history.FIRST, []
     if directory:
         os.makedirs(directory, mode=0o755, exist_ok=True)
         compared = health_history.compare(history(directory), results, causes, run["started"])
-        for name, text in dict(health_reports.render(results, run, causes, compared), **{HISTORY: compared.text}).items():
+        for name, text in dict(
+            health_reports.render(results, run, causes, compared), **{HISTORY: compared.text}
+        ).items():
             path = os.path.join(directory, name)
             secretfiles.replace(path, text.encode("utf-8"), 0o644)
             files.append(path)

@@ -7,7 +7,8 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import remote, setti
 
 
 class ActionModule(remote.OnHost):
-    """Judge the host's variables on the controller, then let the module look at the host. All problems come back in one list."""
+    """Judge the host's variables on the controller, then let the module look at the host. All problems come back in one
+    list."""
 
     MODULE = "host_preflight"
 

@@ -40,7 +40,11 @@ class ActionModule(ActionBase):
             }
         )
         name = params["module"]
-        result.update(remote.run(self, "ansible.builtin." + name, params["arguments"], task_vars or {}, MODULES[name], params["seconds"]))
+        result.update(
+            remote.run(
+                self, "ansible.builtin." + name, params["arguments"], task_vars or {}, MODULES[name], params["seconds"]
+            )
+        )
         if not result.get("unreachable"):
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result

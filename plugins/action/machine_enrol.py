@@ -31,7 +31,14 @@ class ActionModule(remote.WithSecret):
             client = gateway.client_from_params(params)
             return self._enrol(client, params, replaces, task_vars)
         except gateway.GatewayError as error:
-            return dict(failed=True, changed=False, msg=str(error), code=error.problem.code, cause=error.problem.cause, remedy=error.problem.remedy)
+            return dict(
+                failed=True,
+                changed=False,
+                msg=str(error),
+                code=error.problem.code,
+                cause=error.problem.cause,
+                remedy=error.problem.remedy,
+            )
         except protocol.InvalidField as error:
             return {"failed": True, "changed": False, "msg": str(error)}
 
@@ -50,23 +57,28 @@ class ActionModule(remote.WithSecret):
             return {
                 "failed": True,
                 "changed": False,
-                "msg": "machine %s was created and deleted again, because its credentials could not be stored on the host: %s"
-                % (created["id"], stored.get("msg", "no reason given")),
+                "msg": (
+                    f"machine {created['id']} was created and deleted again, because its credentials could not be "
+                    f"stored on the host: {stored.get('msg', 'no reason given')}"
+                ),
             }
         if stored.get("taken"):
             client.discard_machine(created)
             return self._of_another_run(stored["machine"], identity)
-        machine = dict(identity, replaces=replaces) if replaces.get("machine_id") else identity  # as it was made here, whatever the host says
+        # as it was made here, whatever the host says
+        machine = dict(identity, replaces=replaces) if replaces.get("machine_id") else identity
         return {"changed": True, "machine": machine, "diff": {"before": replaces, "after": machine}}
 
     @staticmethod
     def _of_another_run(machine, identity):
-        """Return the result where another run gave the host a machine meanwhile: as good a one, if it is of the same pool."""
+        """Return the result where another run gave the host a machine meanwhile: as good a one, if it is of the same
+        pool."""
         if (machine.get("pool"), machine.get("provider")) == (identity["pool"], identity["provider"]):
             return {"changed": False, "machine": machine}
         return {
             "failed": True,
             "changed": False,
-            "msg": f"another run: expected this host to get a machine of pool {identity['pool']}, found that it was given one of "
+            "msg": f"another run: expected this host to get a machine of pool {identity['pool']}, found that it was "
+            f"given one of "
             f"pool {machine.get('pool', '(none)')} meanwhile. Wait until that run ends, then run again.",
         }

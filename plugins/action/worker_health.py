@@ -39,9 +39,15 @@ class ActionModule(ActionBase):
         try:
             seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
         except ValueError:
-            raise AnsibleActionFail("deadline_seconds: expected a number of seconds, found %s" % arguments["deadline_seconds"]) from None
+            raise AnsibleActionFail(
+                f"deadline_seconds: expected a number of seconds, found {arguments['deadline_seconds']}"
+            ) from None
         seen = health_observe.observe(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
-        settings = dict(arguments.get("inventory") or {}, connection=arguments["connection"], k3s=boolean(arguments.get("k3s") or False, strict=False))
+        settings = dict(
+            arguments.get("inventory") or {},
+            connection=arguments["connection"],
+            k3s=boolean(arguments.get("k3s") or False, strict=False),
+        )
         return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
 
     def probes(self, arguments):
@@ -49,8 +55,14 @@ class ActionModule(ActionBase):
         only, skip = check_type_list(arguments.get("only") or []), check_type_list(arguments.get("skip") or [])
         unknown = catalog.unknown_ids(only + skip)
         if unknown:
-            raise AnsibleActionFail("only, skip: expected ids of checks (T01, A01, ...), found %s" % ", ".join(unknown))
+            raise AnsibleActionFail(f"only, skip: expected ids of checks (T01, A01, ...), found {', '.join(unknown)}")
         active = boolean(arguments.get("active", False), strict=False) and not self._task.check_mode
-        of_workers = [check for check in catalog.CHECKS if check.side == catalog.WORKER and (active or not check.active)]
-        found = [check for check in of_workers if connections.gives(arguments.get("connection", connections.DEFAULT), check.builds_on)]
+        of_workers = [
+            check for check in catalog.CHECKS if check.side == catalog.WORKER and (active or not check.active)
+        ]
+        found = [
+            check
+            for check in of_workers
+            if connections.gives(arguments.get("connection", connections.DEFAULT), check.builds_on)
+        ]
         return {check.id: check.timeout_seconds for check in found if catalog.asked_for(check.id, only, skip)}

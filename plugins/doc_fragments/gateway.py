@@ -14,7 +14,8 @@ options:
       - Address of the gateway's HTTP port, like C(http://gateway.example.com:31994).
       - Set it once for all modules of the action group with C(module_defaults) C(group/beta9.workers.gateway), or as
         environment variable C(BETA9_GATEWAY_URL).
-      - Operator modules go by the proxy of the environment (C(http_proxy), C(https_proxy)), except to loopback and what C(no_proxy)
+      - Operator modules go by the proxy of the environment (C(http_proxy), C(https_proxy)), except to loopback and what
+        C(no_proxy)
         names. Worker modules never do.
     type: str
   token:
@@ -35,7 +36,8 @@ options:
     description: File of the client certificate's key, PEM. Environment variable C(BETA9_CLIENT_KEY).
     type: path
   validate_certs:
-    description: Verify the gateway's certificate. Turning this off gives the token to whoever answers. Environment variable C(BETA9_VALIDATE_CERTS).
+    description: Verify the gateway's certificate. Turning this off gives the token to whoever answers. Environment
+      variable C(BETA9_VALIDATE_CERTS).
     type: bool
     default: true
   timeout:

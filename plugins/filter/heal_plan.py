@@ -9,7 +9,8 @@ short_description: What may be healed on a host
 version_added: "0.1.0"
 description:
   - Internal to the roles and playbooks of this collection.
-  - Of a host's root causes, those whose remedies are safe, or were asked for. A warning is left alone unless its remedy is safe.
+  - Of a host's root causes, those whose remedies are safe, or were asked for. A warning is left alone unless its remedy
+    is safe.
 author:
   - beta9.workers authors (@beta9)
 positional: opt_in
@@ -30,7 +31,8 @@ plan: "{{ health | beta9.workers.heal_plan }}"
 
 RETURN = r"""
 _value:
-  description: C(remedies) to run, and C(roots), each with what is done about it in C(does) - V(heal), V(ask), V(person) or V(watch).
+  description: C(remedies) to run, and C(roots), each with what is done about it in C(does) - V(heal), V(ask), V(person)
+    or V(watch).
   type: dict
 """
 

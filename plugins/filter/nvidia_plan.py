@@ -19,7 +19,8 @@ options:
     type: dict
     required: true
   system:
-    description: The variables of the distribution, from role P(beta9.workers.nvidia#role). None where it is not supported.
+    description: The variables of the distribution, from role P(beta9.workers.nvidia#role). None where it is not
+      supported.
     type: dict
   desired:
     description: The variables of the role, without their prefix.
@@ -33,7 +34,8 @@ plan: "{{ host.facts | beta9.workers.nvidia_plan(system, desired) }}"
 
 RETURN = r"""
 _value:
-  description: C(action) (V(none), V(keep), V(install) or V(upgrade)), C(text) for people, C(problems), and what to install from where.
+  description: C(action) (V(none), V(keep), V(install) or V(upgrade)), C(text) for people, C(problems), and what to
+    install from where.
   type: dict
 """
 

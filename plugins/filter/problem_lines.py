@@ -14,7 +14,8 @@ author:
   - beta9.workers authors (@beta9)
 options:
   _input:
-    description: A dictionary of host names to lists of problems, as module M(beta9.workers.host_preflight#module) returns them.
+    description: A dictionary of host names to lists of problems, as module M(beta9.workers.host_preflight#module)
+      returns them.
     type: dict
     required: true
 """

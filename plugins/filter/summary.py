@@ -22,7 +22,8 @@ options:
 """
 
 EXAMPLES = r"""
-lines: "{{ {'rows': [['HOST', 'STATUS'], ['worker1', 'ready']], 'failures': {'worker2': 'no space left'}} | beta9.workers.summary }}"
+lines: "{{ {'rows': [['HOST', 'STATUS'], ['worker1', 'ready']], 'failures': {'worker2': 'no space left'}} |
+  beta9.workers.summary }}"
 """
 
 RETURN = r"""
@@ -37,7 +38,11 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import tables
 
 def summary(found):
     """Return the lines of a table, of notes, and of failures."""
-    return tables.aligned(found["rows"]) + tables.grouped("WARNING", found.get("notes", {})) + tables.grouped("FAILED", found.get("failures", {}))
+    return (
+        tables.aligned(found["rows"])
+        + tables.grouped("WARNING", found.get("notes", {}))
+        + tables.grouped("FAILED", found.get("failures", {}))
+    )
 
 
 class FilterModule:

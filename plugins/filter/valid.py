@@ -9,7 +9,8 @@ short_description: A value that may be written into a file, or an error that nam
 version_added: "0.1.0"
 description:
   - Internal to the roles and playbooks of this collection.
-  - Returns the value as it is to be written where it fits the grammar. Anything else, such as a second line in what should be
+  - Returns the value as it is to be written where it fits the grammar. Anything else, such as a second line in what
+    should be
     a host's name, is an error with what was expected and found.
 author:
   - beta9.workers authors (@beta9)
@@ -74,7 +75,9 @@ def valid(value, grammar: str, variable: str):
     try:
         return grammars.GRAMMARS[grammar](value, variable)
     except KeyError:
-        raise AnsibleFilterError(f"valid: expected one of {', '.join(sorted(grammars.GRAMMARS))}, found {grammar!r}") from None
+        raise AnsibleFilterError(
+            f"valid: expected one of {', '.join(sorted(grammars.GRAMMARS))}, found {grammar!r}"
+        ) from None
     except grammars.InvalidField as error:
         raise AnsibleFilterError(f"{error}. Correct {variable}.") from None
 

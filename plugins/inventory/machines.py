@@ -9,7 +9,8 @@ short_description: The machines of a beta9 gateway as hosts
 version_added: "0.1.0"
 description:
   - Asks the gateway with the admin token for its machines and makes groups of them by pool, status and GPU type.
-  - A machine that belongs to a host of an inventory read before this one is shown as that host. The gateway does not know
+  - A machine that belongs to a host of an inventory read before this one is shown as that host. The gateway does not
+    know
     the names of hosts, so the machine's id is what they are matched by, see O(hosts).
   - No token is ever part of the inventory or of its cache.
 author:
@@ -20,10 +21,13 @@ extends_documentation_fragment:
 notes:
   - The file's name has to end in C(beta9.yml) or C(beta9.yaml).
   - Sources are read in the order given, those of a directory by name. Put the static inventory before this one.
-  - Every host gets the variable C(beta9_machine) with C(id), C(pool), C(provider), C(status), C(gpu), C(gpu_count), C(cpu_millicores),
-    C(memory_mib), C(created), C(last_keepalive) (seconds since 1970), C(agent_version) and C(metrics), as M(beta9.workers.machine_info)
+  - Every host gets the variable C(beta9_machine) with C(id), C(pool), C(provider), C(status), C(gpu), C(gpu_count),
+    C(cpu_millicores),
+    C(memory_mib), C(created), C(last_keepalive) (seconds since 1970), C(agent_version) and C(metrics), as
+    M(beta9.workers.machine_info)
     returns them.
-  - The groups are C(beta9_machines) with every machine, C(beta9_pool_NAME), C(beta9_status_NAME) and C(beta9_gpu_TYPE). A host whose
+  - The groups are C(beta9_machines) with every machine, C(beta9_pool_NAME), C(beta9_status_NAME) and C(beta9_gpu_TYPE).
+    A host whose
     machine the gateway no longer lists is in C(beta9_status_absent). What may not stand in a group's name becomes C(_).
 options:
   plugin:
@@ -84,12 +88,15 @@ options:
   hosts:
     description:
       - Inventory names of machines, by machine id.
-      - A machine that is not in it belongs to the host whose variable C(beta9_machine_id) has its id (set in the inventory file itself).
-      - What a host's facts say is not asked. A host that claims another one's machine would come into its groups, and so to their variables.
+      - A machine that is not in it belongs to the host whose variable C(beta9_machine_id) has its id (set in the
+        inventory file itself).
+      - What a host's facts say is not asked. A host that claims another one's machine would come into its groups, and
+        so to their variables.
     type: dict
     default: {}
   unmatched:
-    description: What becomes of a machine that no known host has. V(add) makes a host named by the machine's id, V(skip) leaves it out.
+    description: What becomes of a machine that no known host has. V(add) makes a host named by the machine's id,
+      V(skip) leaves it out.
     type: str
     choices: [add, skip]
     default: add
@@ -100,7 +107,8 @@ EXAMPLES = r"""
 plugin: beta9.workers.machines
 
 ---
-# inventory/20-beta9.yml beside inventory/10-static.yml: the hosts stay those of the static file, and get to know their machines
+# inventory/20-beta9.yml beside inventory/10-static.yml:
+# the hosts stay those of the static file, and get to know their machines
 plugin: beta9.workers.machines
 gateway_url: http://gateway.example.com:31994
 token_file: ~/.beta9/admin_token
@@ -143,7 +151,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         config = self._read_config_data(path)
         unknown = sorted(set(config) - set(C.config.get_configuration_definitions("inventory", self._load_name)))
         if unknown:
-            raise AnsibleParserError("expected options of beta9.workers.machines, found %s" % ", ".join(unknown))
+            raise AnsibleParserError(f"expected options of beta9.workers.machines, found {', '.join(unknown)}")
         try:
             machines = self._machines(path, cache)
         except (gateway.GatewayError, protocol.InvalidField) as error:
@@ -151,10 +159,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         self._populate(machines)
 
     def _machines(self, path, cache):
-        """Return the machines, sorted, from the cache where that is wanted. Nothing secret is in them: the client drops it."""
+        """Return the machines, sorted, from the cache where that is wanted. Nothing secret is in them: the client drops
+        it."""
         pools = sorted({protocol.pool_name(name) for name in self.get_option("pools")})
-        wanted = "%s %s" % (self.get_option("gateway_url"), " ".join(pools))
-        key = "%s_%s" % (self.get_cache_key(path), hashlib.sha256(wanted.encode()).hexdigest()[:12])
+        wanted = f"{self.get_option('gateway_url')} {' '.join(pools)}"
+        key = f"{self.get_cache_key(path)}_{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
         cached = self.get_option("cache")
         if cached and cache:
             try:
@@ -188,10 +197,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for machine in machines:
             names = owners.pop(machine["id"], [])
             if len(names) > 1:
-                self.display.warning("machine %s: expected one host, found %s. A copied disk image has a copied identity" % (machine["id"], ", ".join(names)))
+                self.display.warning(
+                    f"machine {machine['id']}: expected one host, found {', '.join(names)}. A copied disk image has a "
+                    f"copied identity"
+                )
             if not names and self.get_option("unmatched") == "add":
                 if machine["id"] in known:
-                    self.display.warning("machine %s: a host of this name is known, and no mapping says that it is this machine: left out" % machine["id"])
+                    self.display.warning(
+                        f"machine {machine['id']}: a host of this name is known, and no mapping says that it is this "
+                        f"machine: left out"
+                    )
                     continue
                 names = [machine["id"]]
             for name in names:

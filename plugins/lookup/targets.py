@@ -9,9 +9,11 @@ short_description: The pattern of a play's hosts, or an error where it matches n
 version_added: "0.1.0"
 description:
   - Internal to the playbooks of this collection.
-  - Ansible skips a play that matches no host and reports success. Used in C(hosts), this lookup fails instead, and says which
+  - Ansible skips a play that matches no host and reports success. Used in C(hosts), this lookup fails instead, and says
+    which
     group is empty, what the limit leaves of it, and where the inventory was read from.
-  - Refuses C(--tags) and C(--start-at-task), with which a playbook of this collection would do nothing, or half of its work.
+  - Refuses C(--tags) and C(--start-at-task), with which a playbook of this collection would do nothing, or half of its
+    work.
   - Returns the pattern as it is. It is meant for plays alone.
 author:
   - beta9.workers authors (@beta9)
@@ -66,7 +68,12 @@ class LookupModule(LookupBase):
         refuse_parts()
         wrong = settings.of_play(variables, self._templar.template)
         if wrong:
-            raise AnsibleLookupError(" ".join("%(what)s: expected %(expected)s, found %(found)s. %(remedy)s" % problem for problem in wrong))
+            raise AnsibleLookupError(
+                " ".join(
+                    f"{problem['what']}: expected {problem['expected']}, found {problem['found']}. {problem['remedy']}"
+                    for problem in wrong
+                )
+            )
         groups = variables.get("groups") or {}
         matched = matching(pattern, groups)
         # Ansible lists here all hosts that the limit leaves: the play's own pattern is not known yet
@@ -74,18 +81,22 @@ class LookupModule(LookupBase):
         if not matched:
             raise AnsibleLookupError(nothing_matched(pattern, self.get_option("variable"), groups))
         if not left.intersection(matched) and matched != ["localhost"]:
-            raise AnsibleLookupError(nothing_left(pattern, self.get_option("variable"), matched, variables.get("ansible_limit")))
+            raise AnsibleLookupError(
+                nothing_left(pattern, self.get_option("variable"), matched, variables.get("ansible_limit"))
+            )
         return [pattern]
 
 
 def refuse_parts():
-    """Refuse to run a part of a playbook: without a tag nothing would run, and report success, and a later task lacks what earlier ones found."""
+    """Refuse to run a part of a playbook: without a tag nothing would run, and report success, and a later task lacks
+    what earlier ones found."""
     tags = [tag for tag in context.CLIARGS.get("tags") or () if tag not in WHOLE]
     found = "--tags " + ",".join(tags) if tags else "--start-at-task" if context.CLIARGS.get("start_at_task") else ""
     if found:
         raise AnsibleLookupError(
-            "expected a whole run, found %s: the playbooks of beta9.workers have no tags, and each task uses what those before it found. Run the "
-            "playbook again without it: what is right already is left as it is. Choose hosts with --limit." % found
+            f"expected a whole run, found {found}: the playbooks of beta9.workers have no tags, and each task uses "
+            f"what those before it found. Run the playbook again without it: what is right already is left as it is. "
+            f"Choose hosts with --limit."
         )
 
 
@@ -101,14 +112,18 @@ def matching(pattern, groups):
     try:
         return [host.name for host in manager.get_hosts(pattern)] if pattern else []
     except AnsibleError as error:
-        raise AnsibleLookupError("%s is not a pattern of hosts: %s" % (pattern, error)) from None
+        raise AnsibleLookupError(f"{pattern} is not a pattern of hosts: {error}") from None
 
 
 def sources():
     """Return in words where the inventory was read from."""
     found = []
     for source in context.CLIARGS.get("inventory") or []:
-        found.append(source if source.endswith(",") or "," in source or os.path.exists(source) else "%s (there is no such file)" % source)
+        found.append(
+            source
+            if source.endswith(",") or "," in source or os.path.exists(source)
+            else f"{source} (there is no such file)"
+        )
     return ", ".join(found) or "nowhere"
 
 
@@ -118,31 +133,33 @@ def nothing_matched(pattern, variable, groups):
     lines = []
     for part in split_host_pattern(pattern):
         if part in names:
-            lines.append("group %s is empty" % part)
+            lines.append(f"group {part} is empty")
         elif not part.startswith(("!", "&")):
             near = difflib.get_close_matches(part, names + list(groups.get("all", [])), 1)
-            lines.append("there is no group or host %s%s" % (part, " (did you mean %s?)" % near[0] if near else ""))
+            lines.append(f"there is no group or host {part}{f' (did you mean {near[0]}?)' if near else ''}")
     shown = ", ".join(sorted(names)[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
-    text = "%s: expected hosts for '%s', found none: %s. The inventory was read from %s; its groups: %s." % (
-        variable,
-        pattern,
-        ", ".join(lines) or "the pattern is empty",
-        sources(),
-        shown or "none",
+    text = (
+        f"{variable}: expected hosts for '{pattern}', found none: {', '.join(lines) or 'the pattern is empty'}. "
+        f"The inventory was read from {sources()}; its groups: {shown or 'none'}."
     )
-    here = [name for name in USUAL_NAMES if os.path.isfile(name) and os.path.abspath(name) not in map(os.path.abspath, context.CLIARGS.get("inventory") or [])]
+    here = [
+        name
+        for name in USUAL_NAMES
+        if os.path.isfile(name)
+        and os.path.abspath(name) not in map(os.path.abspath, context.CLIARGS.get("inventory") or [])
+    ]
     if not groups.get("all") and here:
-        return "%s Did you mean -i %s?" % (text, here[0])
-    return "%s Add hosts to that group, name the inventory with -i, or set %s to the group that has the hosts." % (text, variable)
+        return f"{text} Did you mean -i {here[0]}?"
+    return (
+        f"{text} Add hosts to that group, name the inventory with -i, or set {variable} to the group that "
+        f"has the hosts."
+    )
 
 
 def nothing_left(pattern, variable, matched, limit):
     """Return the message for a pattern of which the limit leaves nothing."""
     shown = ", ".join(sorted(matched)[:MAX_NAMES]) + (", ..." if len(matched) > MAX_NAMES else "")
-    return "%s: expected hosts of '%s' (%s), found none: the limit '%s' leaves out all of them. The inventory was read from %s. Correct --limit." % (
-        variable,
-        pattern,
-        shown,
-        limit,
-        sources(),
+    return (
+        f"{variable}: expected hosts of '{pattern}' ({shown}), found none: the limit '{limit}' leaves out all of "
+        f"them. The inventory was read from {sources()}. Correct --limit."
     )

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the running agent says of itself, read by root. The file and its directory are the agent's user's: nothing of it is believed."""
+"""What the running agent says of itself, read by root. The file and its directory are the agent's user's: nothing of it
+is believed."""
 
 from __future__ import annotations
 
@@ -14,13 +15,31 @@ MAX_BYTES = 262144  # the agent's own state has some thousands
 MAX_TEXT = 2000
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
-TEXTS = ("agent_version", "python", "machine_id", "pool", "provider", "hostname", "status", "next_action", "gpu_problem", "reload_error")
+TEXTS = (
+    "agent_version",
+    "python",
+    "machine_id",
+    "pool",
+    "provider",
+    "hostname",
+    "status",
+    "next_action",
+    "gpu_problem",
+    "reload_error",
+)
 COUNTS = ("pid", "gpu_count", "free_gpu_count", "reloads")
-NUMBERS = ("next_epoch", "last_keepalive_epoch", "gateway_keepalive_epoch", "keepalive_interval_seconds", "updated_epoch")
+NUMBERS = (
+    "next_epoch",
+    "last_keepalive_epoch",
+    "gateway_keepalive_epoch",
+    "keepalive_interval_seconds",
+    "updated_epoch",
+)
 
 
 def read_foreign(path: str, most: int) -> str:
-    """Return the text of a file that another user owns. Raises OSError where it is a link, no plain file, or larger than most octets.
+    """Return the text of a file that another user owns. Raises OSError where it is a link, no plain file, or larger
+    than most octets.
 
     A FIFO does not block, a device is not read, and a link leads nowhere.
     """
@@ -50,7 +69,8 @@ def _problem(value):
 
 
 def parse(text: str) -> dict:
-    """Return the fields of a state that have their types; {} for what is no state. Texts are one line of at most MAX_TEXT characters.
+    """Return the fields of a state that have their types; {} for what is no state. Texts are one line of at most
+    MAX_TEXT characters.
 
     sent is the only field whose inside is not looked at.
     """

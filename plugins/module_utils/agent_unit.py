@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent on a host: its versions side by side, the link that says which one runs, and what the running one says of itself.
+"""The agent on a host: its versions side by side, the link that says which one runs, and what the running one says of
+itself.
 
 DIRECTORY/versions/VERSION/     one virtual environment each; .complete is its last file
 DIRECTORY/current               link to the one that runs
@@ -20,21 +21,31 @@ from ansible_collections.beta9.workers.plugins.module_utils import agent_state, 
 
 MIN_PYTHON = (3, 10)
 COMPLETE = ".complete"
-IMPORTS = "import importlib.util as u, beta9_agent, psutil; print(beta9_agent.__version__ if u.find_spec('httpx') and u.find_spec('pynvml') else '')"
+IMPORTS = (
+    "import importlib.util as u, beta9_agent, psutil; print(beta9_agent.__version__ if u.find_spec('httpx') and "
+    "u.find_spec('pynvml') else '')"
+)
 # So many starts of its own accord, and a process is not just slow
 CRASHES = 2
 
 
 def interpreter(folder="/usr/bin"):
-    """Return the Python that the agent is installed with: the one that runs this if it is new enough, else the system's newest; "" if there is none.
+    """Return the Python that the agent is installed with: the one that runs this if it is new enough, else the system's
+    newest; "" if there is none.
 
     RHEL 9 has Python 3.9 for itself, and newer ones beside it.
     """
     own = getattr(sys, "_base_executable", None) or sys.executable
     if sys.version_info[:2] >= MIN_PYTHON and not host.hidden_from_units(own):
         return own
-    names = {path: re.match(r"python3\.(\d+)$", os.path.basename(path)) for path in glob.glob(os.path.join(folder, "python3.*")) if os.access(path, os.X_OK)}
-    minors = {int(match.group(1)): path for path, match in names.items() if match and (3, int(match.group(1))) >= MIN_PYTHON}
+    names = {
+        path: re.match(r"python3\.(\d+)$", os.path.basename(path))
+        for path in glob.glob(os.path.join(folder, "python3.*"))
+        if os.access(path, os.X_OK)
+    }
+    minors = {
+        int(match.group(1)): path for path, match in names.items() if match and (3, int(match.group(1))) >= MIN_PYTHON
+    }
     return minors[max(minors)] if minors else ""
 
 
@@ -47,11 +58,15 @@ def current(directory):
 
 
 def installed(directory, version, run_command):
-    """Return whether a version was installed to its end, and the unit can run it: its interpreter is there, in sight of the unit, finds
-    this version's packages (an upgrade of the distribution takes them away with the interpreter)."""
+    """Return whether a version was installed to its end, and the unit can run it: its interpreter is there, in sight of
+    the unit, finds this version's packages (an upgrade of the distribution takes them away with the interpreter)."""
     folder = os.path.join(directory, "versions", version)
     python = os.path.join(folder, "bin", "python")
-    if not os.path.exists(os.path.join(folder, COMPLETE)) or not os.access(python, os.X_OK) or host.hidden_from_units(python):
+    if (
+        not os.path.exists(os.path.join(folder, COMPLETE))
+        or not os.access(python, os.X_OK)
+        or host.hidden_from_units(python)
+    ):
         return False
     rc, out, _err = run_command([python, "-I", "-c", IMPORTS])
     return rc == 0 and out.strip() == version.partition("-")[0]
@@ -74,8 +89,11 @@ def prune(directory, keep):
 
 
 def inspect(module, unit, state_file):
-    """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's is none."""
-    _rc, out, _err = module.run_command(["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True)
+    """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's
+    is none."""
+    _rc, out, _err = module.run_command(
+        ["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True
+    )
     properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
     state = agent_state.of(state_file)
     if str(state.get("pid")) != properties.get("MainPID"):
@@ -91,8 +109,8 @@ def _ready(state):
 def wait_ready(module, unit, state_file, seconds, crashes=None):
     """Wait for READY and an accepted keepalive, or for what waiting can't resolve. Return (whether ready, result keys).
 
-    The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a problem.
-    Where crashes are given, so many starts by systemd itself end the waiting.
+    The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a
+    problem. Where crashes are given, so many starts by systemd itself end the waiting.
     """
     deadline = time.monotonic() + seconds
     seen, first = None, None
@@ -101,8 +119,14 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
         problem = state.get("problem") or {}
         if _ready(state) and settled:
             break
-        # twice the same from the same process, with no new try under way: not the last words of one that is about to be restarted
-        final = problem and not problem["retryable"] and state.get("status") == "degraded" and seen == (state.get("pid"), problem["code"])
+        # twice the same from the same process, with no new try under way: not the last words of one that is about to be
+        # restarted
+        final = (
+            problem
+            and not problem["retryable"]
+            and state.get("status") == "degraded"
+            and seen == (state.get("pid"), problem["code"])
+        )
         final = final and state.get("next_epoch", 0) > time.time()
         seen = (state.get("pid"), problem.get("code"))
         restarts = int(properties.get("NRestarts") or 0)
@@ -111,14 +135,17 @@ def wait_ready(module, unit, state_file, seconds, crashes=None):
             break
         time.sleep(0.25)
     result = {name: state[name] for name in ("agent_version", "gpu_count", "machine_id") if name in state}
-    result.update(status=state.get("status", "stopped"), **{name: problem.get(name) for name in ("code", "cause", "remedy") if problem})
+    result.update(
+        status=state.get("status", "stopped"),
+        **{name: problem.get(name) for name in ("code", "cause", "remedy") if problem},
+    )
     if _ready(state) and settled:
         return True, result
-    journal = "Read its journal: journalctl -u %s -n 50" % unit
+    journal = f"Read its journal: journalctl -u {unit} -n 50"
     if not state:
-        cause = "the agent does not run: %s, %s" % (
-            properties.get("ActiveState"),
-            " | ".join(units.said(units.of_module(module), unit).splitlines()).rstrip("."),
+        cause = (
+            f"the agent does not run: {properties.get('ActiveState')}, "
+            f"{' | '.join(units.said(units.of_module(module), unit).splitlines()).rstrip('.')}"
         )
         result.update(code="agent_not_running", cause=cause, remedy=journal)
     result.setdefault("code", "agent_not_ready")

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How worker and gateway can be connected: a row for each mode, and the only place where one is asked for by its name.
 
-What depends on a host is a function of read(name): the value of one of the host's variables on the controller, None where it has none.
+What depends on a host is a function of read(name): the value of one of the host's variables on the controller, None
+where it has none.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ def _attribute(read: Read, name: str, key: str) -> Any:
 class Mode(NamedTuple):
     """One mode. As it stands here nothing is set up: both sides reach each other as it is.
 
-    role connects a worker (its tasks main) and takes that back (remove); variables gives a play its variables alone, and gateway_host
-    makes the gateway's host a member where joins_gateway_host says so. left is what is on the worker for as long as it is connected so.
-    gives is what checks may build on. gateway_url and hostname are None until the role has run.
+    role connects a worker (its tasks main) and takes that back (remove); variables gives a play its variables alone,
+    and gateway_host makes the gateway's host a member where joins_gateway_host says so. left is what is on the worker
+    for as long as it is connected so. gives is what checks may build on. gateway_url and hostname are None until the
+    role has run.
     """
 
     name: str
@@ -100,7 +102,8 @@ connection = grammar.one_of(*BY_NAME)
 
 
 def of(name: Any) -> Mode:
-    """Return the mode of that name. One that does not exist sets nothing up and knows nothing: preflight says what is wrong with it."""
+    """Return the mode of that name. One that does not exist sets nothing up and knows nothing: preflight says what is
+    wrong with it."""
     return BY_NAME.get(str(name)) or Mode(str(name), gateway_url=lambda read: None, hostname=lambda read: None)
 
 
@@ -110,7 +113,8 @@ def gives(name: Any, what: str) -> bool:
 
 
 def value(name: Any, field: str, read: Read) -> Any:
-    """Return a field of a mode for one host, None where it is not known yet. What the inventory gives by hand is taken as it is."""
+    """Return a field of a mode for one host, None where it is not known yet. What the inventory gives by hand is taken
+    as it is."""
     if field == "stored_as" and read(GIVEN["hostname"]) is not None:
         return ""
     given = read(GIVEN[field]) if field in GIVEN else None

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One HTTP request and its answer, whatever the other side does: bounded in time and in size. Standard library only.
 
-An answer of any status is an answer. Redirects are not followed, no .netrc is read, and a proxy is asked only where the caller says so.
+An answer of any status is an answer. Redirects are not followed, no .netrc is read, and a proxy is asked only where the
+caller says so.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def exchange(
     proxied: bool = False,
     most_bytes: int = MAX_BODY_BYTES,
 ) -> Answer:
-    """Return the answer to a request. tls: for https. Raises OSError, TimeoutError among them, or http.client.HTTPException without one."""
+    """Return the answer to a request. tls: for https. Raises OSError, TimeoutError among them, or
+    http.client.HTTPException without one."""
     request = urllib.request.Request(url, data=data, headers=headers or {}, method=method)
     with _Deadline(seconds) as deadline:
         opener = urllib.request.OpenerDirector()
@@ -71,8 +73,8 @@ def name_of(error: Exception) -> str:
 
 
 class _Deadline:
-    """Ends the connections of a request when its time is over. urllib's own limit holds for a single read: a server that sends a byte
-    now and then would keep a task for hours."""
+    """Ends the connections of a request when its time is over. urllib's own limit holds for a single read: a server
+    that sends a byte now and then would keep a task for hours."""
 
     def __init__(self, seconds: float) -> None:
         self.over = False

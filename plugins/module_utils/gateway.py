@@ -45,9 +45,10 @@ class GatewayError(Exception):
 
     def __init__(self, problem, method, url, message=""):
         self.problem, self.method, self.url = problem, method, url
-        found = "no answer" if problem.status is None else "HTTP %d" % problem.status
+        found = "no answer" if problem.status is None else f"HTTP {problem.status}"
         super().__init__(
-            "%s %s: expected success, found %s%s: %s. %s" % (method, url, found, " (%s)" % message if message else "", problem.cause, problem.remedy)
+            f"{method} {url}: expected success, found {found}{f' ({message})' if message else ''}: {problem.cause}. "
+            f"{problem.remedy}"
         )
 
 
@@ -64,10 +65,28 @@ def error_of(problem, method, url, message=""):
 class GatewayClient:
     """The calls of one gateway. Each returns parsed safe data, or raises a GatewayError."""
 
-    def __init__(self, base_url, token=None, ca_path=None, client_cert=None, client_key=None, validate_certs=True, timeout=10, retries=2):
+    def __init__(
+        self,
+        base_url,
+        token=None,
+        ca_path=None,
+        client_cert=None,
+        client_key=None,
+        validate_certs=True,
+        timeout=10,
+        retries=2,
+    ):
         parts = urlsplit(base_url or "")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path.strip("/"):
-            raise protocol.InvalidField("gateway_url", "a URL like http://gateway.example.com:31994", repr(base_url) if base_url else "nothing")
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.username
+            or parts.query
+            or parts.path.strip("/")
+        ):
+            raise protocol.InvalidField(
+                "gateway_url", "a URL like http://gateway.example.com:31994", repr(base_url) if base_url else "nothing"
+            )
         self.base_url = base_url.rstrip("/")
         self._token = protocol.token(token) if token else None
         self._retries = retries
@@ -105,13 +124,20 @@ class GatewayClient:
                 raise
 
     def create_machine(self, pool):
-        """Make a machine and return protocol.parse_created. Asked once only: every call that arrives makes another machine."""
-        return protocol.parse_created(self._call("POST", protocol.GATEWAY_API + "/machines", {"pool_name": protocol.pool_name(pool)}, retries=0))
+        """Make a machine and return protocol.parse_created. Asked once only: every call that arrives makes another
+        machine."""
+        return protocol.parse_created(
+            self._call("POST", protocol.GATEWAY_API + "/machines", {"pool_name": protocol.pool_name(pool)}, retries=0)
+        )
 
     def delete_machine(self, machine_id, pool):
-        """Delete a machine. One that is not there is a success. In a local pool the request would kill the gateway: looked at before."""
+        """Delete a machine. One that is not there is a success. In a local pool the request would kill the gateway:
+        looked at before."""
         self.list_machines(protocol.pool_name(pool))
-        self._call("DELETE", "%s/machines/%s?%s" % (protocol.GATEWAY_API, quote(protocol.machine_id(machine_id)), urlencode({"pool_name": pool})))
+        self._call(
+            "DELETE",
+            f"{protocol.GATEWAY_API}/machines/{quote(protocol.machine_id(machine_id))}?{urlencode(dict(pool_name=pool))}",
+        )
 
     def token_id(self, mark):
         """Return the id of the token that protocol.token_mark was made of, None where the gateway has it no more."""
@@ -119,11 +145,12 @@ class GatewayClient:
 
     def delete_token(self, token_id):
         """Revoke a token. The gateway's cache honours it for up to ten minutes more."""
-        self._call("DELETE", "%s/tokens/%s" % (protocol.GATEWAY_API, quote(token_id)))
+        self._call("DELETE", f"{protocol.GATEWAY_API}/tokens/{quote(token_id)}")
 
     def owned(self, machine_id, pool, provider, marks):
-        """Return whether one of a host's marks (protocol.token_mark) is of the token that the gateway has for a machine; None where it can't
-        be told. Only the machine API tells, of ready machines: it is asked with a token of the gateway's own list, which stays in here."""
+        """Return whether one of a host's marks (protocol.token_mark) is of the token that the gateway has for a
+        machine; None where it can't be told. Only the machine API tells, of ready machines: it is asked with a token of
+        the gateway's own list, which stays in here."""
         key = protocol.reusable_machine_key(self._call("GET", protocol.GATEWAY_API + "/tokens"))
         if not key:
             return None
@@ -146,14 +173,15 @@ class GatewayClient:
 
     def cordon_worker(self, worker_id):
         """Let a worker take nothing more."""
-        self._call("POST", "%s/workers/%s/cordon" % (protocol.GATEWAY_API, quote(worker_id)), {})
+        self._call("POST", f"{protocol.GATEWAY_API}/workers/{quote(worker_id)}/cordon", {})
 
     def drain_worker(self, worker_id):
         """Stop the containers that a worker runs."""
-        self._call("POST", "%s/workers/%s/drain" % (protocol.GATEWAY_API, quote(worker_id)), {})
+        self._call("POST", f"{protocol.GATEWAY_API}/workers/{quote(worker_id)}/drain", {})
 
     def is_upstream(self):
-        """Return whether this is an upstream build, which machines join with an agent of its own: the path is known, if not this method."""
+        """Return whether this is an upstream build, which machines join with an agent of its own: the path is known, if
+        not this method."""
         try:
             self._call("GET", protocol.JOIN_PATH, retries=0)
         except GatewayError as error:
@@ -202,8 +230,9 @@ class GatewayClient:
             pause *= 2
 
     def _proxied(self, path):
-        """Return whether the environment's proxy may be used (unless its no_proxy says otherwise): for an operator's questions, which the
-        controller asks. A worker's own go by the tunnel, the tailnet or directly, and nobody's proxy knows another host's loopback."""
+        """Return whether the environment's proxy may be used (unless its no_proxy says otherwise): for an operator's
+        questions, which the controller asks. A worker's own go by the tunnel, the tailnet or directly, and nobody's
+        proxy knows another host's loopback."""
         host = urlsplit(self.base_url).hostname
         loopback = host == "localhost" or (protocol.is_ip(host) and ipaddress.ip_address(host).is_loopback)
         return path.startswith(protocol.GATEWAY_API) and not loopback
@@ -217,7 +246,9 @@ class GatewayClient:
             headers["Authorization"] = "Bearer " + self._token
         data = None if payload is None else json.dumps(payload).encode()
         try:
-            status, _headers, raw = exchange.exchange(method, url, self._timeout, headers, data, self._tls, self._proxied(path))
+            status, _headers, raw = exchange.exchange(
+                method, url, self._timeout, headers, data, self._tls, self._proxied(path)
+            )
         except (OSError, http.client.HTTPException) as error:
             raise error_of(protocol.classify(None, exchange.name_of(error)), method, url) from None
         if len(raw) > exchange.MAX_BODY_BYTES:
@@ -239,7 +270,9 @@ def _tls(ca_path, client_cert, client_key, validate_certs):
     try:
         context = ssl.create_default_context(cafile=ca_path)
     except OSError as error:  # an SSLError is one
-        raise protocol.InvalidField("ca_path", "a file with CA certificates", "%s: %s" % (ca_path, error.strerror or error)) from None
+        raise protocol.InvalidField(
+            "ca_path", "a file with CA certificates", f"{ca_path}: {error.strerror or error}"
+        ) from None
     if not validate_certs:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -247,7 +280,9 @@ def _tls(ca_path, client_cert, client_key, validate_certs):
         try:
             context.load_cert_chain(client_cert, client_key)
         except OSError as error:
-            raise protocol.InvalidField("client_cert", "a certificate, and its key in client_key", "%s: %s" % (client_cert, error.strerror or error)) from None
+            raise protocol.InvalidField(
+                "client_cert", "a certificate, and its key in client_key", f"{client_cert}: {error.strerror or error}"
+            ) from None
     return context
 
 
@@ -257,15 +292,19 @@ def read_token(path):
         with open(path, encoding="utf-8") as stream:
             return protocol.token(stream.read())
     except OSError as error:
-        raise protocol.InvalidField("token_file", "a file with the token", "%s: %s" % (path, error.strerror)) from None
+        raise protocol.InvalidField("token_file", "a file with the token", f"{path}: {error.strerror}") from None
 
 
 def client_from_params(params):
     """Return a client for parameters of GATEWAY_ARGUMENT_SPEC. A token given directly goes before one in a file."""
     if not params.get("gateway_url"):
-        raise protocol.InvalidField("gateway_url", "a URL like http://gateway.example.com:31994 (parameter, or BETA9_GATEWAY_URL)", "nothing")
+        raise protocol.InvalidField(
+            "gateway_url", "a URL like http://gateway.example.com:31994 (parameter, or BETA9_GATEWAY_URL)", "nothing"
+        )
     token = params.get("token") or (read_token(params["token_file"]) if params.get("token_file") else None)
     if not token:
         raise protocol.InvalidField("token", "a token (parameter token or token_file, or BETA9_TOKEN)", "nothing")
     names = ("ca_path", "client_cert", "client_key", "validate_certs", "timeout", "retries")
-    return GatewayClient(params["gateway_url"], token, **{name: params[name] for name in names if params.get(name) is not None})
+    return GatewayClient(
+        params["gateway_url"], token, **{name: params[name] for name in names if params.get(name) is not None}
+    )

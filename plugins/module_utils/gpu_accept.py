@@ -71,11 +71,11 @@ def _program(runner: Run, arguments: List[str], seconds: float) -> Any:
     source = gpu_program.__loader__.get_source(gpu_program.__name__)  # type: ignore[union-attr]
     status, output = runner([sys.executable, "-I", "-"] + arguments, seconds, source)
     if status is None:
-        return {"error": "did not end within %d s: the driver hangs" % seconds}
+        return {"error": f"did not end within {int(seconds)} s: the driver hangs"}
     try:
         return json.loads(output)
     except ValueError:
-        return {"error": "ended with %s: %s" % (status, (output.strip().splitlines() or ["nothing"])[-1][:200])}
+        return {"error": f"ended with {status}: {(output.strip().splitlines() or ['nothing'])[-1][:200]}"}
 
 
 def busy(runner: Run) -> List[str]:
@@ -91,7 +91,7 @@ def listed(runner: Run, wanted: str = "") -> List[Dict[str, Any]]:
     """Return the GPUs to try, of all or of those that beta9_gpu_ids names. Raises CannotTry."""
     found = _program(runner, ["list"], 30.0)
     if isinstance(found, dict):
-        raise CannotTry("CUDA does not list the GPUs: %s" % found["error"])
+        raise CannotTry(f"CUDA does not list the GPUs: {found['error']}")
     names = {name.strip() for name in wanted.split(",") if name.strip()}
     return [gpu for gpu in found if not names or names & {str(gpu["device"]), gpu["uuid"]}]
 
@@ -108,7 +108,7 @@ def measure(
         left = min(CHILD_SECONDS[mode], end - clock())
         answer: Dict[str, Any] = {"error": "there was no time left"}
         if left > 0:
-            answer = _program(runner, [str(gpu["device"]), "%g" % seconds], left)
+            answer = _program(runner, [str(gpu["device"]), f"{seconds:g}"], left)
         found[gpu["uuid"]][phase] = answer
 
     for gpu in gpus:
@@ -131,7 +131,7 @@ def measure(
 
 def _between(runner: Run, devices: List[int], mode: str, seconds: float) -> List[Dict[str, Any]]:
     """Return the copies between GPUs. Where there is no answer, each has the error."""
-    arguments = ["between", ",".join(map(str, devices)), "%g" % BETWEEN_SECONDS[mode]]
+    arguments = ["between", ",".join(map(str, devices)), f"{BETWEEN_SECONDS[mode]:g}"]
     answer = _program(runner, arguments, seconds) if seconds > 0 else {"error": "there was no time left"}
     if isinstance(answer, list):
         return answer
@@ -155,13 +155,13 @@ def expectation(
 def _wrong(found: Dict[str, Any], when: str) -> List[str]:
     """Return what went wrong, whatever the speed."""
     if "error" in found:
-        return ["%s: %s" % (when, found["error"])]
+        return [f"{when}: {found['error']}"]
     words = (
         ("memory_wrong", "memory does not keep what is written"),
         ("copies_wrong", "a copy differs"),
         ("products_wrong", "a matrix product is wrong"),
     )
-    return ["%s: %s" % (when, text) for name, text in words if found.get(name)]
+    return [f"{when}: {text}" for name, text in words if found.get(name)]
 
 
 def _slow(found: Dict[str, Any], least: Dict[str, float]) -> List[str]:
@@ -173,7 +173,8 @@ def _slow(found: Dict[str, Any], least: Dict[str, float]) -> List[str]:
     link = found.get("link") or {}
     if link and (link["speed"] < link["max_speed"] or link["width"] < link["max_width"]):
         reasons.append(
-            "PCIe under load: expected %(max_speed)g GT/s x%(max_width)d, found %(speed)g GT/s x%(width)d" % link
+            f"PCIe under load: expected {link['max_speed']:g} GT/s x{link['max_width']:g}, found {link['speed']:g} "
+            f"GT/s x{link['width']:g}"
         )
     return reasons
 
@@ -189,9 +190,7 @@ def judge(
         least = expectation(gpu, alone.get("link") or {}, overrides)
         if "error" not in alone:
             reasons += _slow(alone, least)
-        measured = {
-            name: round(alone[name], 1) for name in (*EXPECTED, "allocated_mib", "products") if name in alone
-        }
+        measured = {name: round(alone[name], 1) for name in (*EXPECTED, "allocated_mib", "products") if name in alone}
         copies = [entry for entry in found[gpu["uuid"]].get("between", ()) if "error" not in entry]
         if copies:
             measured["between_gpus"] = round(statistics.median(entry["gb_s"] for entry in copies), 1)
@@ -226,8 +225,8 @@ def blame(copies: List[Dict[str, Any]]) -> Dict[int, List[str]]:
         most = max(map(touched.count, touched))
         for device in sorted(device for device in set(touched) if touched.count(device) == most):
             pairs = sorted(pair for pair in wrong if device in pair)
-            text = "between GPUs: %s: %s" % (", ".join("%d to %d" % pair for pair in pairs), wrong[pairs[0]])
-            found[device] = [text]
+            names = ", ".join(f"{source} to {target}" for source, target in pairs)
+            found[device] = [f"between GPUs: {names}: {wrong[pairs[0]]}"]
         wrong = {pair: why for pair, why in wrong.items() if not found.keys() & set(pair)}
     return found
 
@@ -243,8 +242,8 @@ def _behind(result: Dict[str, Any], results: List[Dict[str, Any]]) -> List[str]:
         ]
         if len(values) > 2 and result["measured"].get(name, 1e12) < share * statistics.median(values):
             reasons.append(
-                "%s: found %.1f, where others of this model have %.1f"
-                % (name.replace("_", " "), result["measured"][name], statistics.median(values))
+                f"{name.replace('_', ' ')}: found {result['measured'][name]:.1f}, where others of this model have "
+                f"{statistics.median(values):.1f}"
             )
     return reasons
 
@@ -259,7 +258,7 @@ def dcgm_failures(output: str) -> List[str]:
             name = str(node.get("name", name))
             if str(node.get("status", "")).lower() == "fail":
                 who = node.get("gpu_ids", node.get("gpu_id", node.get("entity_id", "")))
-                found.append("dcgmi diag: %s failed%s" % (name, " on GPU %s" % who if who != "" else ""))
+                found.append(f"dcgmi diag: {name} failed{f' on GPU {who}' if who != '' else ''}")
             for value in node.values():
                 walk(value, name)
         elif isinstance(node, list):
@@ -293,7 +292,8 @@ def kept(path: str = "") -> Dict[str, Any]:
 def remembered(path: str, mode: str, driver: str, gpus: List[Dict[str, Any]], failed: bool) -> Dict[str, Any]:
     """Return the record of an acceptance that still holds: of the same GPUs and driver, at least as thorough. Else {}.
 
-    failed: whether one in which GPUs failed holds. Where they keep a host from being onboarded, they may be repaired by now.
+    failed: whether one in which GPUs failed holds. Where they keep a host from being onboarded, they may be repaired by
+    now.
     """
     record = kept(path)
     if not record or record.get("driver") != driver or MODES.index(record["mode"]) < MODES.index(mode):
@@ -309,9 +309,7 @@ def offered(gpus: List[Dict[str, Any]]) -> List[str]:
     return good if len(good) < len(gpus) else []
 
 
-def accept(
-    mode: str, wanted: str, overrides: Dict[str, Dict[str, float]], driver: str, runner: Run
-) -> Dict[str, Any]:
+def accept(mode: str, wanted: str, overrides: Dict[str, Dict[str, float]], driver: str, runner: Run) -> Dict[str, Any]:
     """Try the GPUs. Return the record: {"mode", "driver", "epoch", "seconds", "gpus", "dcgm"}. Raises CannotTry."""
     start = time.monotonic()
     gpus, taken = listed(runner, wanted), busy(runner)

@@ -167,7 +167,7 @@ def _gpu(nvml: Any, handle: Any) -> Dict[str, Any]:
         ),
         "pcie": _all(
             *(
-                ask("nvmlDeviceGet%sPcieLink%s" % (which, what))
+                ask(f"nvmlDeviceGet{which}PcieLink{what}")
                 for what in ("Generation", "Width")
                 for which in ("Curr", "Max")
             )
@@ -216,7 +216,7 @@ def _unreachable(wanted: Optional[int]) -> Callable[[Dict[str, Any]], str]:
     def explain(gpu: Dict[str, Any]) -> str:
         found = gpu["unreachable"]
         fits = found == wanted if wanted else found not in (GPU_IS_LOST, RESET_REQUIRED)
-        return "does not answer: NVML error %d, %s" % (found, gpu["why"]) if fits else ""
+        return f"does not answer: NVML error {found}, {gpu['why']}" if fits else ""
 
     return explain
 
@@ -225,29 +225,29 @@ def _throttled(mask: int, without: int, what: str) -> Callable[[Dict[str, Any]],
     def explain(gpu: Dict[str, Any]) -> str:
         if not gpu["reasons"] & mask or gpu["reasons"] & without:
             return ""
-        limit = " (slows down at %d)" % gpu["slowdown_temperature"] if gpu["slowdown_temperature"] else ""
-        watts = ", %d W" % (gpu["power"] // 1000) if gpu["power"] else ""
-        return "%s, at %s degrees%s%s" % (what, gpu["temperature"], limit, watts)
+        limit = f" (slows down at {gpu['slowdown_temperature']})" if gpu["slowdown_temperature"] else ""
+        watts = f", {gpu['power'] // 1000} W" if gpu["power"] else ""
+        return f"{what}, at {gpu['temperature']} degrees{limit}{watts}"
 
     return explain
 
 
 def _repair(gpu: Dict[str, Any]) -> str:
     waiting = [what for what, pending in zip(("memory channel", "TPC"), gpu["repairs"]) if pending]
-    return "a %s of it is to be replaced by a spare one" % " and a ".join(waiting) if waiting else ""
+    return f"a {' and a '.join(waiting)} of it is to be replaced by a spare one" if waiting else ""
 
 
 def _slow_link(gpu: Dict[str, Any]) -> str:
     generation, most, width, widest = gpu["pcie"]
     if not in_use(gpu) or (generation >= most and width >= widest):
         return ""
-    return "PCIe generation %d x%d under load, of generation %d x%d" % (generation, width, most, widest)
+    return f"PCIe generation {generation} x{width} under load, of generation {most} x{widest}"
 
 
 def _peers(wrong: Callable[[Dict[str, Any], int], bool]) -> Callable[[Dict[str, Any]], str]:
     def explain(gpu: Dict[str, Any]) -> str:
         found = [other for other, status in sorted(gpu["peers"].items()) if status is not None and wrong(gpu, status)]
-        return "can't read the memory of GPU %s directly" % ", ".join(found) if found else ""
+        return f"can't read the memory of GPU {', '.join(found)} directly" if found else ""
 
     return explain
 
@@ -258,7 +258,7 @@ def _fabric_fault(state: int, text: str) -> Callable[[Dict[str, Any]], str]:
 
 def _fabric_failed(gpu: Dict[str, Any]) -> str:
     state, status, _mask = gpu["fabric"]
-    return "joined its NVLink fabric with NVML error %d" % status if state == FABRIC_COMPLETED and status else ""
+    return f"joined its NVLink fabric with NVML error {status}" if state == FABRIC_COMPLETED and status else ""
 
 
 RULES = (
@@ -270,7 +270,7 @@ RULES = (
         "recovery",
         GRAVE,
         ("recovery",),
-        lambda gpu: "the driver asks to %s" % RECOVERY.get(gpu["recovery"], "recover") if gpu["recovery"] else "",
+        lambda gpu: f"the driver asks to {RECOVERY.get(gpu['recovery'], 'recover')}" if gpu["recovery"] else "",
     ),
     Rule(
         "U10",
@@ -285,7 +285,7 @@ RULES = (
         WARN,
         ("ecc",),
         lambda gpu: (
-            "ECC is %s until a reboot" % ("on" if gpu["ecc"][0] else "off") if gpu["ecc"][0] != gpu["ecc"][1] else ""
+            f"ECC is {'on' if gpu['ecc'][0] else 'off'} until a reboot" if gpu["ecc"][0] != gpu["ecc"][1] else ""
         ),
     ),
     Rule(
@@ -300,7 +300,7 @@ RULES = (
         "",
         GRAVE,
         ("uncorrected",),
-        lambda gpu: "%d uncorrectable memory errors" % gpu["uncorrected"] if gpu["uncorrected"] else "",
+        lambda gpu: f"{gpu['uncorrected']} uncorrectable memory errors" if gpu["uncorrected"] else "",
     ),
     Rule(
         "U12",
@@ -340,7 +340,7 @@ RULES = (
         WARN,
         ("power_limits",),
         lambda gpu: (
-            "may draw %d W of %d W" % tuple(limit // 1000 for limit in gpu["power_limits"])
+            f"may draw {gpu['power_limits'][0] // 1000} W of {gpu['power_limits'][1] // 1000} W"
             if gpu["power_limits"][0] < gpu["power_limits"][1]
             else ""
         ),
@@ -350,7 +350,9 @@ RULES = (
         "",
         WARN,
         ("clocks",),
-        lambda gpu: "runs at %d MHz of %d MHz" % tuple(gpu["clocks"]) if gpu["clocks"][0] < gpu["clocks"][1] else "",
+        lambda gpu: (
+            f"runs at {gpu['clocks'][0]} MHz of {gpu['clocks'][1]} MHz" if gpu["clocks"][0] < gpu["clocks"][1] else ""
+        ),
     ),
     Rule("U16", "", FAIL, ("pcie",), _slow_link),
     Rule(
@@ -359,9 +361,7 @@ RULES = (
         FAIL,
         ("links", "most_links"),
         lambda gpu: (
-            "%d of %d links are up" % (gpu["links"][0], gpu["most_links"])
-            if gpu["links"][0] < gpu["most_links"]
-            else ""
+            f"{gpu['links'][0]} of {gpu['most_links']} links are up" if gpu["links"][0] < gpu["most_links"] else ""
         ),
     ),
     Rule(
@@ -369,7 +369,7 @@ RULES = (
         "errors",
         WARN,
         ("links",),
-        lambda gpu: "its links were recovered %d times" % gpu["links"][2] if gpu["links"][2] else "",
+        lambda gpu: f"its links were recovered {gpu['links'][2]} times" if gpu["links"][2] else "",
     ),
     Rule("U18", "", WARN, ("persistence",), lambda gpu: "" if gpu["persistence"] else "persistence mode is off"),
     Rule(
@@ -377,7 +377,7 @@ RULES = (
         "pending",
         WARN,
         ("mig",),
-        lambda gpu: "MIG is to be %s" % ("on" if gpu["mig"][1] else "off") if gpu["mig"][0] != gpu["mig"][1] else "",
+        lambda gpu: f"MIG is to be {'on' if gpu['mig'][1] else 'off'}" if gpu["mig"][0] != gpu["mig"][1] else "",
     ),
     Rule(
         "U19",
@@ -392,7 +392,9 @@ RULES = (
         FAIL,
         ("firmware", "driver"),
         lambda gpu: (
-            "firmware %(firmware)s, driver %(driver)s" % gpu if gpu["firmware"] not in ("N/A", gpu["driver"]) else ""
+            f"firmware {gpu['firmware']}, driver {gpu['driver']}"
+            if gpu["firmware"] not in ("N/A", gpu["driver"])
+            else ""
         ),
     ),
     Rule("U21", "failed", GRAVE, ("fabric",), _fabric_failed),

@@ -25,7 +25,8 @@ LIBRARIES = (
 VERSION = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
 # in a child process: a driver that crashes or hangs takes only that with it
 CUDA_INIT = (
-    "import ctypes, os; os.environ.pop('CUDA_VISIBLE_DEVICES', None); cuda = ctypes.CDLL('libcuda.so.1'); code = cuda.cuInit(0); "
+    "import ctypes, os; os.environ.pop('CUDA_VISIBLE_DEVICES', None); cuda = ctypes.CDLL('libcuda.so.1'); code = "
+    "cuda.cuInit(0); "
     "count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
 )
 CUDA_ERRORS = {
@@ -46,10 +47,13 @@ def _read(path):
 
 
 def pci_devices(root=host.PCI):
-    """Return (gpus, nvswitches): NVIDIA's display controllers as {"address", "device"}, and the number of its bridges of class 0680."""
+    """Return (gpus, nvswitches): NVIDIA's display controllers as {"address", "device"}, and the number of its bridges
+    of class 0680."""
     found = list(host.nvidia_pci_devices(root))
     gpus = [address for address, kind in found if kind.startswith("0x03")]
-    devices = [{"address": address, "device": _read(os.path.join(root, address, "device")) or "0xffff"} for address in gpus]
+    devices = [
+        {"address": address, "device": _read(os.path.join(root, address, "device")) or "0xffff"} for address in gpus
+    ]
     return devices, sum(1 for _address, kind in found if kind.startswith("0x0680"))
 
 
@@ -58,14 +62,17 @@ def given_away(root=host.PCI):
     found = {}
     for path in sorted(glob.glob(os.path.join(root, "*"))):
         driver = os.path.basename(os.path.realpath(os.path.join(path, "driver")))
-        is_gpu = _read(os.path.join(path, "vendor")) == "0x10de" and _read(os.path.join(path, "class")).startswith("0x03")
+        is_gpu = _read(os.path.join(path, "vendor")) == "0x10de" and _read(os.path.join(path, "class")).startswith(
+            "0x03"
+        )
         if is_gpu and driver in host.GIVEN_AWAY:
             found[os.path.basename(path)] = driver
     return found
 
 
 def loaded_version(root=MODULES):
-    """Return the version of the loaded driver; "unknown" if it is loaded and does not tell; an empty string if it is not loaded."""
+    """Return the version of the loaded driver; "unknown" if it is loaded and does not tell; an empty string if it is
+    not loaded."""
     if not os.path.isdir(os.path.join(root, "nvidia")):
         return ""
     return _read(os.path.join(root, "nvidia", "version")) or "unknown"
@@ -88,7 +95,8 @@ def library_version(patterns=LIBRARIES):
 
 
 def module_on_disk(run, kernel=None):
-    """Return {"version", "flavour", "signer", "path"} of the driver's module for a kernel (the running one), all empty when there is none."""
+    """Return {"version", "flavour", "signer", "path"} of the driver's module for a kernel (the running one), all empty
+    when there is none."""
     empty = {"version": "", "flavour": "", "signer": "", "path": ""}
     # Debian calls it nvidia-current and has "nvidia" as an alias, which modinfo knows only for the running kernel
     for name in ("nvidia", "nvidia-current", "nvidia-current-open"):
@@ -98,7 +106,12 @@ def module_on_disk(run, kernel=None):
         fields = dict(re.findall(r"^(version|license|signer|filename): +(.*)$", output, re.M))
         if status == 0 and re.match(r"\d+\.", fields.get("version", "")):
             flavour = "open" if "GPL" in fields.get("license", "") else "closed"
-            return {"version": fields["version"], "flavour": flavour, "signer": fields.get("signer", ""), "path": fields.get("filename", "")}
+            return {
+                "version": fields["version"],
+                "flavour": flavour,
+                "signer": fields.get("signer", ""),
+                "path": fields.get("filename", ""),
+            }
     return empty
 
 
@@ -108,8 +121,18 @@ def other_kernels(running, root="/lib/modules"):
     for directory in glob.glob(os.path.join(root, "*")):
         if os.path.basename(directory) == running:
             continue
-        for pattern in ("updates/dkms", "updates", "extra", "extra/*", "kernel/nvidia*", "kernel/drivers/video/nvidia*", "weak-updates/*"):
-            if glob.glob(os.path.join(directory, pattern, "nvidia.ko*")) or glob.glob(os.path.join(directory, pattern, "nvidia-current*.ko*")):
+        for pattern in (
+            "updates/dkms",
+            "updates",
+            "extra",
+            "extra/*",
+            "kernel/nvidia*",
+            "kernel/drivers/video/nvidia*",
+            "weak-updates/*",
+        ):
+            if glob.glob(os.path.join(directory, pattern, "nvidia.ko*")) or glob.glob(
+                os.path.join(directory, pattern, "nvidia-current*.ko*")
+            ):
                 found.add(os.path.basename(directory))
     return sorted(found)
 
@@ -148,16 +171,19 @@ def cdi_names(text):
 def cuda_devices(run, python="/usr/bin/python3"):
     """Return {"code", "count", "error", "why"} of cuInit in a child process.
 
-    code is None when it can't be called or does not end. why: hang, missing (no libcuda) or other, empty when cuInit answered.
+    code is None when it can't be called or does not end. why: hang, missing (no libcuda) or other, empty when cuInit
+    answered.
     """
     status, output = run([python if os.path.exists(python) else "python3", "-I", "-c", CUDA_INIT])
     if status is None:
         return {"code": None, "count": 0, "error": "cuInit does not end: the driver hangs", "why": "hang"}
     match = re.match(r"(\d+) (\d+)$", output.strip())
     if status != 0 or not match:
-        last = (output.strip().splitlines() or ["exit status %s" % status])[-1]
+        last = (output.strip().splitlines() or [f"exit status {status}"])[-1]
         why = "missing" if "libcuda" in last else "other"
-        return {"code": None, "count": 0, "error": "cuInit can't be called: %s" % last, "why": why}
+        return {"code": None, "count": 0, "error": f"cuInit can't be called: {last}", "why": why}
     code, count = match.groups()
-    error = "" if code == "0" else "cuInit answers error %s%s" % (code, " (%s)" % CUDA_ERRORS[code] if code in CUDA_ERRORS else "")
+    error = (
+        "" if code == "0" else f"cuInit answers error {code}{f' ({CUDA_ERRORS[code]})' if code in CUDA_ERRORS else ''}"
+    )
     return {"code": int(code), "count": int(count), "error": error, "why": ""}

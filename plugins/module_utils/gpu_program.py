@@ -110,8 +110,8 @@ class Cuda:
         if code:
             text = ctypes.c_char_p()
             self.library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text))
-            name_of_error = (text.value or b"").decode() or "error %d" % code
-            raise CudaError("%s: %s" % (name, name_of_error))
+            name_of_error = (text.value or b"").decode() or f"error {code}"
+            raise CudaError(f"{name}: {name_of_error}")
 
     def number(self, kind: Any, name: str, *arguments: Any) -> Any:
         """Return what a call writes to its first argument."""
@@ -288,9 +288,7 @@ def between(cuda: Cuda, numbers: List[int], seconds: float) -> List[Dict[str, An
         cuda.call("cuCtxSetCurrent", contexts[target])
         cuda.call("cuMemsetD32_v2", incoming[target], ctypes.c_uint(0), ctypes.c_size_t(size.value // 4))
         arguments = (incoming[target], contexts[target], outgoing[source], contexts[source], size)
-        took = repeated(
-            lambda: cuda.call("cuMemcpyPeer", *arguments), seconds, lambda: cuda.call("cuCtxSynchronize")
-        )
+        took = repeated(lambda: cuda.call("cuMemcpyPeer", *arguments), seconds, lambda: cuda.call("cuCtxSynchronize"))
         cuda.call("cuMemcpyDtoH_v2", back, incoming[target], size)
         return {"direct": both, "gb_s": size.value / 1e9 / took, "wrong": differ(sent, back, size.value)}
 

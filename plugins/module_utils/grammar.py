@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a value may look like that is written into a file of a host: one validator per grammar. Pure.
 
-Each validator takes a value and the name of the variable it came from, and returns the value as it is to be written, or raises
-InvalidField with what was expected and found. Preflight uses them to name every wrong value at once, and each place that
-renders a file uses them again, because a file of root must not depend on what ran before.
+Each validator takes a value and the name of the variable it came from, and returns the value as it is to be written, or
+raises InvalidField with what was expected and found. Preflight uses them to name every wrong value at once, and each
+place that renders a file uses them again, because a file of root must not depend on what ran before.
 
 GRAMMARS maps the names of those that templates need to them; filter plugin valid offers them there.
 """
@@ -21,7 +21,8 @@ InvalidField = protocol.InvalidField
 
 MAX_FOUND = 80  # characters of a refused value that a message shows
 SYSTEM_ACCOUNTS = frozenset(
-    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody operator halt shutdown adm sshd ftp".split()
+    "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody operator halt "
+    "shutdown adm sshd ftp".split()
 )
 
 
@@ -67,7 +68,8 @@ def address(value, field: str = "address") -> str:
 
 
 def listen_address(value, field: str = "listen_address") -> str:
-    """Return an address that one worker alone may listen on: not every address, and not that of the host's own services."""
+    """Return an address that one worker alone may listen on: not every address, and not that of the host's own
+    services."""
     found = ipaddress.ip_address(address(value, field))
     mapped = getattr(found, "ipv4_mapped", None) or found
     if mapped.is_unspecified or mapped.is_multicast or str(mapped) in ("127.0.0.1", "::1", "255.255.255.255"):
@@ -100,7 +102,11 @@ def host(value, field: str = "host") -> str:
 def host_port(value, field: str = "target") -> str:
     """Return "host:port", an IPv6 address in brackets. A wildcard is neither host nor port."""
     expected = "host:port like localhost:31994"
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", value, re.ASCII) if isinstance(value, str) else None
+    found = (
+        re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", value, re.ASCII)
+        if isinstance(value, str)
+        else None
+    )
     if not found:
         raise InvalidField(field, expected, _shown(value))
     inner, name, number = found.groups()
@@ -120,7 +126,12 @@ def forwards(value, field: str = "autossh_forwards") -> list[dict]:
         where = f"{field}[{index}]"
         if not isinstance(entry, dict) or set(entry) != {"local_port", "target"}:
             raise InvalidField(where, "local_port and target", _shown(entry))
-        found.append({"local_port": port(entry["local_port"], where + ".local_port"), "target": host_port(entry["target"], where + ".target")})
+        found.append(
+            {
+                "local_port": port(entry["local_port"], where + ".local_port"),
+                "target": host_port(entry["target"], where + ".target"),
+            }
+        )
     ports = [entry["local_port"] for entry in found]
     if len(set(ports)) != len(ports):
         raise InvalidField(field, "each local_port once", ", ".join(map(str, ports)))
@@ -142,14 +153,19 @@ def own_account(value, field: str = "user") -> str:
 
 def worker_name(value, field: str = "inventory_hostname") -> str:
     """Return a host's name in the inventory, where it names the host in a file: letters, digits and . _ : - only."""
-    return _match(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", value, field, "a name of letters, digits, '.', '_', ':' or '-'")
+    return _match(
+        r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", value, field, "a name of letters, digits, '.', '_', ':' or '-'"
+    )
 
 
 def public_key(value, field: str = "public_key") -> str:
-    """Return "type base64" of one SSH public key; a comment behind it is left out, options before it and further lines are refused."""
-    kinds = r"ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com"
+    """Return "type base64" of one SSH public key; a comment behind it is left out, options before it and further lines
+    are refused."""
+    kinds = r"ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
     text = value.strip() if isinstance(value, str) else value
-    line = _match(rf"({kinds}) [A-Za-z0-9+/]{{16,4096}}={{0,3}}( [\x20-\x7e]*)?", text, field, "one line 'ssh-ed25519 AAAA...'")
+    line = _match(
+        rf"({kinds}) [A-Za-z0-9+/]{{16,4096}}={{0,3}}( [\x20-\x7e]*)?", text, field, "one line 'ssh-ed25519 AAAA...'"
+    )
     return " ".join(line.split(" ")[:2])
 
 
@@ -160,8 +176,11 @@ def interface(value, field: str = "interface") -> str:
 
 def image(value, field: str = "image") -> str:
     """Return the name of a container image, with registry, tag and digest where given."""
-    form = r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
-    return _match(rf"(?=.{{1,255}}\Z){form}", value, field, "a container image like nvcr.io/nvidia/k8s-device-plugin:v0.19.3")
+    place = r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*"
+    form = place + r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
+    return _match(
+        rf"(?=.{{1,255}}\Z){form}", value, field, "a container image like nvcr.io/nvidia/k8s-device-plugin:v0.19.3"
+    )
 
 
 def word(value, field: str = "name") -> str:
@@ -181,7 +200,11 @@ def path(value, field: str = "path") -> str:
 def url(value, field: str = "url") -> str:
     """Return an http(s) address: a host, maybe a port, maybe a path. Neither user, password, query nor fragment."""
     expected = "a URL like https://gateway.example.com:1994"
-    found = re.fullmatch(r"https?://([^/?#@\s]+)((?:/[A-Za-z0-9._~!+,=:%@-]*)*)", value, re.ASCII) if isinstance(value, str) else None
+    found = (
+        re.fullmatch(r"https?://([^/?#@\s]+)((?:/[A-Za-z0-9._~!+,=:%@-]*)*)", value, re.ASCII)
+        if isinstance(value, str)
+        else None
+    )
     if not found:
         raise InvalidField(field, expected, _shown(value))
     where = found.group(1)
@@ -193,7 +216,8 @@ def url(value, field: str = "url") -> str:
 
 
 def repository_url(value, field: str = "url") -> str:
-    """Return the address of a package repository: as url, and with the variables $(ARCH), $basearch and $releasever in its path."""
+    """Return the address of a package repository: as url, and with the variables $(ARCH), $basearch and $releasever in
+    its path."""
     text = re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", "x", value) if isinstance(value, str) else value
     try:
         url(text, field)
@@ -205,7 +229,13 @@ def repository_url(value, field: str = "url") -> str:
 def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
     """Return indexes or UUIDs of GPUs with commas between them, or none."""
     one = r"([0-9]{1,2}|(GPU|MIG)-[0-9a-zA-Z/-]{1,64})"
-    text = re.sub(r"\s*,\s*", ",", value) if isinstance(value, str) else str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    text = (
+        re.sub(r"\s*,\s*", ",", value)
+        if isinstance(value, str)
+        else str(value)
+        if isinstance(value, int) and not isinstance(value, bool)
+        else value
+    )
     return _match(rf"none|{one}(,{one})*", text, field, "indexes or UUIDs of GPUs like 0,2 or GPU-5ac…, or none")
 
 
@@ -214,14 +244,19 @@ BANDWIDTHS = ("device_to_device", "host_to_device", "device_to_host")
 
 def gpu_expectations(value, field: str = "beta9_gpu_expectations") -> dict:
     """Return least bandwidths in GB/s by the name of a model."""
-    expected = "a number of GB/s for each of %s, by the name of a model" % ", ".join(BANDWIDTHS)
+    expected = f"a number of GB/s for each of {', '.join(BANDWIDTHS)}, by the name of a model"
     found = {}
     for model, least in value.items() if isinstance(value, dict) else [("", None)]:
         if not isinstance(least, dict) or not model or not least:
             raise InvalidField(field, expected, _shown(least if model else value))
         for name, number in least.items():
-            if name not in BANDWIDTHS or isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number < 1e6:
-                raise InvalidField("%s.%s" % (field, name), expected, _shown(number))
+            if (
+                name not in BANDWIDTHS
+                or isinstance(number, bool)
+                or not isinstance(number, (int, float))
+                or not 0 < number < 1e6
+            ):
+                raise InvalidField(f"{field}.{name}", expected, _shown(number))
         found[str(model)] = {name: float(number) for name, number in least.items()}
     return found
 
@@ -236,7 +271,12 @@ def one_of(*words: str):
 
     def validator(value, field: str) -> str:
         # a YAML true is the word true
-        return _match("|".join(map(re.escape, words)), str(value).lower() if isinstance(value, bool) else value, field, "one of " + ", ".join(words))
+        return _match(
+            "|".join(map(re.escape, words)),
+            str(value).lower() if isinstance(value, bool) else value,
+            field,
+            "one of " + ", ".join(words),
+        )
 
     return validator
 
@@ -265,7 +305,11 @@ def gateway_url(value, field: str = "gateway_url") -> str:
 
 def redis_url(value, field: str = "redis_url") -> str:
     """Return the address of a Redis. The error never shows it: it may hold a password."""
-    found = re.fullmatch(r"rediss?://(?:[^@/\s]*@)?([^@/\s]+)(/[0-9]{1,4})?", value, re.ASCII) if isinstance(value, str) else None
+    found = (
+        re.fullmatch(r"rediss?://(?:[^@/\s]*@)?([^@/\s]+)(/[0-9]{1,4})?", value, re.ASCII)
+        if isinstance(value, str)
+        else None
+    )
     try:
         host_port(found.group(1) if found else "", field)
     except InvalidField:
@@ -345,7 +389,8 @@ def batches(value, field: str = "beta9_serial") -> list:
 
 
 def _of_protocol(check):
-    """Return a validator of the protocol with the name of a field, as those of this file have it. Blanks around are refused."""
+    """Return a validator of the protocol with the name of a field, as those of this file have it. Blanks around are
+    refused."""
 
     def validator(value, field: str = check.__name__) -> str:
         try:
@@ -360,7 +405,9 @@ def _of_protocol(check):
     return validator
 
 
-machine_id, pool_name, provider_name = (_of_protocol(check) for check in (protocol.machine_id, protocol.pool_name, protocol.provider_name))
+machine_id, pool_name, provider_name = (
+    _of_protocol(check) for check in (protocol.machine_id, protocol.pool_name, protocol.provider_name)
+)
 cpu, memory = _of_protocol(protocol.cpu), _of_protocol(protocol.memory)
 
 GRAMMARS = {

@@ -30,7 +30,14 @@ AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 def package_manager(root="/usr/bin"):
     """Return apt, dnf or dnf5, whichever this host has, or an empty string."""
-    found = next((name for name, program in (("apt", "apt-get"), ("dnf", "dnf"), ("dnf5", "dnf5")) if os.path.exists(os.path.join(root, program))), "")
+    found = next(
+        (
+            name
+            for name, program in (("apt", "apt-get"), ("dnf", "dnf"), ("dnf5", "dnf5"))
+            if os.path.exists(os.path.join(root, program))
+        ),
+        "",
+    )
     return "dnf5" if found == "dnf" and is_dnf5(root) else found
 
 
@@ -56,7 +63,10 @@ def container():
     if "microsoft" in os.uname().release.lower():
         return "wsl"
     # systemd writes it down; without systemd the container's first process was told
-    for path, pattern in (("/run/systemd/container", r"([a-z][a-z0-9-]*)\s*\Z"), ("/proc/1/environ", r"(?:\A|\0)container=([a-z][a-z0-9-]*)(?:\0|\Z)")):
+    for path, pattern in (
+        ("/run/systemd/container", r"([a-z][a-z0-9-]*)\s*\Z"),
+        ("/proc/1/environ", r"(?:\A|\0)container=([a-z][a-z0-9-]*)(?:\0|\Z)"),
+    ):
         try:
             with open(path, encoding="utf-8", errors="replace") as stream:
                 found = re.search(pattern, stream.read(65536))
@@ -64,7 +74,10 @@ def container():
             continue
         if found:
             return found.group(1)
-    return next((name for name, path in (("docker", "/.dockerenv"), ("podman", "/run/.containerenv")) if os.path.exists(path)), "")
+    return next(
+        (name for name, path in (("docker", "/.dockerenv"), ("podman", "/run/.containerenv")) if os.path.exists(path)),
+        "",
+    )
 
 
 def tegra(path="/proc/device-tree/compatible"):
@@ -87,7 +100,7 @@ def memory_mib(path="/proc/meminfo"):
         for line in stream:
             if line.startswith("MemTotal:"):
                 return int(line.split()[1]) // 1024
-    raise ValueError("no MemTotal in %s" % path)
+    raise ValueError(f"no MemTotal in {path}")
 
 
 def disk_free_mib(path):
@@ -110,7 +123,8 @@ def source_address(peer):
 
 
 def listeners(port):
-    """Return who listens on a TCP port: a list of {"address", "uid", "process", "pid"}; process is None if it can't be read.
+    """Return who listens on a TCP port: a list of {"address", "uid", "process", "pid"}; process is None if it can't be
+    read.
 
     uid is that of the account that opened the socket, as the kernel keeps it.
     """
@@ -141,7 +155,7 @@ def _socket_owners(inodes):
                 target = os.readlink(os.path.join(directory, handle))
                 inode = target[len("socket:[") : -1] if target.startswith("socket:[") else None
                 if inode in inodes:
-                    with open("/proc/%s/comm" % pid, encoding="utf-8") as stream:
+                    with open(f"/proc/{pid}/comm", encoding="utf-8") as stream:
                         owners[inode] = {"process": stream.read().strip(), "pid": int(pid)}
         except OSError:
             continue  # the process ended, or belongs to somebody else
@@ -165,7 +179,7 @@ def processes():
 def process_age_seconds(pid):
     """Return how long a process has been there, or None when it is not."""
     try:
-        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
             ticks = int(stream.read().rpartition(")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
@@ -173,7 +187,8 @@ def process_age_seconds(pid):
 
 
 def nvidia_pci_devices(root=PCI):
-    """Yield (address, class) of NVIDIA's devices on the PCI bus, in order, but of those that are given to virtual machines."""
+    """Yield (address, class) of NVIDIA's devices on the PCI bus, in order, but of those that are given to virtual
+    machines."""
     for path in sorted(glob.glob(os.path.join(root, "*"))):
         try:
             with open(os.path.join(path, "vendor"), encoding="ascii") as stream:
@@ -225,7 +240,8 @@ def boot_epoch():
 
 
 def changed_since(moment_us, paths):
-    """Return the first path that changed since a moment of the monotonic clock, as systemd gives it in microseconds, or None."""
+    """Return the first path that changed since a moment of the monotonic clock, as systemd gives it in microseconds, or
+    None."""
     moment_epoch = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment_us / 1e6
     for path in paths:
         # ctime, not mtime: a file put in place by rename keeps the time at which it was written
@@ -243,7 +259,8 @@ def tree(directory):
 
 
 def token_marks(directory, identity):
-    """Return {machine id: protocol.token_mark} of the tokens on this host: the machine's, and that of the one that it replaces."""
+    """Return {machine id: protocol.token_mark} of the tokens on this host: the machine's, and that of the one that it
+    replaces."""
     marks = {}
     for machine, name in ((identity, "machine_token"), (identity.get("replaces") or {}, "machine_token.before")):
         try:
@@ -255,7 +272,8 @@ def token_marks(directory, identity):
 
 
 def token_owner(directory):
-    """Return (machine id, protocol.token_mark) of the token that was put into a directory, or None where nothing says so."""
+    """Return (machine id, protocol.token_mark) of the token that was put into a directory, or None where nothing says
+    so."""
     try:
         with open(os.path.join(directory, TOKEN_OWNER), encoding="ascii") as stream:
             machine_id, mark = stream.read(512).split()

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether what a host holds (machine, token, tunnel key) was made for this host, or came with an image of another one.
 
-Onboarding writes host_id() into the agent's settings, beside the machine's id. A copy of the host has another machine-id, and a
-copy that was made with its machine-id is known by keepalives that the gateway has and this host's agent did not send.
+Onboarding writes host_id() into the agent's settings, beside the machine's id. A copy of the host has another
+machine-id, and a copy that was made with its machine-id is known by keepalives that the gateway has and this host's
+agent did not send.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from ansible_collections.beta9.workers.plugins.module_utils import agent_state, 
 SETTING = "BETA9_HOST_ID"
 AGENT_STATE = "/run/beta9-agent/state.json"
 SWITCH = (
-    "If this host is a copy, onboard it once with beta9_identity=new: it gets a machine and a key of its own, and the other host's stay as they "
+    "If this host is a copy, onboard it once with beta9_identity=new: it gets a machine and a key of its own, and the "
+    "other host's stay as they "
     "are. If it is the host that they were made for, onboard it once with beta9_identity=this."
 )
 
 
 def host_id(path: str = "/etc/machine-id") -> str:
-    """Return what tells this host from others: a hash of its machine-id, which itself is not for others to see. Empty where it has none."""
+    """Return what tells this host from others: a hash of its machine-id, which itself is not for others to see. Empty
+    where it has none."""
     try:
         with open(path, encoding="ascii") as stream:
             text = stream.read().strip()
@@ -50,13 +53,16 @@ def problems(settings: dict, own: str):
 
 
 def quiet_seconds(run: Callable) -> float:
-    """Return for how long the gateway can't have accepted a keepalive of this host's agent, 0 where systemd does not know.
+    """Return for how long the gateway can't have accepted a keepalive of this host's agent, 0 where systemd does not
+    know.
 
-    run: as AnsibleModule.run_command, but raises OSError for a program that is not there: other checks tell of a host without
-    systemd. A unit that is masked or not loaded has lost the time at which it was stopped.
+    run: as AnsibleModule.run_command, but raises OSError for a program that is not there: other checks tell of a host
+    without systemd. A unit that is masked or not loaded has lost the time at which it was stopped.
     """
     try:
-        status, out, _err = run(["systemctl", "show", "beta9-agent.service", "--property=LoadState,InactiveEnterTimestampMonotonic"])
+        status, out, _err = run(
+            ["systemctl", "show", "beta9-agent.service", "--property=LoadState,InactiveEnterTimestampMonotonic"]
+        )
     except OSError:
         return 0.0
     shown = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)

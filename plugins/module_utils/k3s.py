@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """k3s on this host: where things are, and what a release consists of.
 
-A release has the program, a list of checksums, and an archive of images. Each file is fetched or copied beside the place where it
-belongs, verified there, and put in place by rename. What was put in place is remembered with its checksum, size and time, so that a
-later run needs no network to see that all is well.
+A release has the program, a list of checksums, and an archive of images. Each file is fetched or copied beside the
+place where it belongs, verified there, and put in place by rename. What was put in place is remembered with its
+checksum, size and time, so that a later run needs no network to see that all is well.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Refused(Exception):
     """What was wanted can't be done. Carries what the user has to know."""
 
     def __init__(self, code, what, expected, found, remedy):
-        super().__init__("%s: expected %s, found %s. %s" % (what, expected, found, remedy))
+        super().__init__(f"{what}: expected {expected}, found {found}. {remedy}")
         self.code, self.what, self.expected, self.found, self.remedy = code, what, expected, found, remedy
 
     def problem(self):
@@ -48,19 +48,25 @@ class Refused(Exception):
 
     def result(self):
         """Return it as a module fails."""
-        return {"msg": str(self), "code": self.code, "cause": "%s: %s" % (self.what, self.found), "remedy": self.remedy}
+        return {"msg": str(self), "code": self.code, "cause": f"{self.what}: {self.found}", "remedy": self.remedy}
 
 
 def release(machine):
     """Return the names of a release's files for an architecture as uname -m tells it: {"binary", "sums", "images"}."""
     if machine not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        raise Refused("k3s_architecture", "CPU architecture", "one of %s for k3s" % known, machine, "Use another host, or set beta9_k3s: false.")
+        raise Refused(
+            "k3s_architecture",
+            "CPU architecture",
+            f"one of {known} for k3s",
+            machine,
+            "Use another host, or set beta9_k3s: false.",
+        )
     name = ARCHITECTURES[machine]
     return {
         "binary": "k3s" if name == "amd64" else "k3s-" + name,
-        "sums": "sha256sum-%s.txt" % name,
-        "images": "k3s-airgap-images-%s.tar.zst" % name,
+        "sums": f"sha256sum-{name}.txt",
+        "images": f"k3s-airgap-images-{name}.tar.zst",
     }
 
 
@@ -68,22 +74,30 @@ def version_key(text):
     """Return a comparable form of a version such as v1.36.2+k3s1; release candidates come before their release."""
     match = VERSION_FORM.match(text or "")
     if not match:
-        raise Refused("k3s_version", "k3s_version", "a release of k3s like v1.36.2+k3s1", repr(text), "Correct k3s_version.")
+        raise Refused(
+            "k3s_version", "k3s_version", "a release of k3s like v1.36.2+k3s1", repr(text), "Correct k3s_version."
+        )
     major, minor, patch, candidate, build = match.groups()
     return int(major), int(minor), int(patch), int(build), int(candidate) if candidate else 10**6
 
 
 def check_step(current, desired):
-    """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no obstacle."""
+    """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no
+    obstacle."""
     if not VERSION_FORM.match(current or ""):
         return
     now, then = version_key(current), version_key(desired)
     if then < now:
-        remedy = "Set k3s_version to %s or newer. k3s can't read a newer version's database; to go back, offboard the host and onboard it again." % current
-        raise Refused("k3s_downgrade", "k3s_version", "%s, which is installed, or newer" % current, desired, remedy)
+        remedy = (
+            f"Set k3s_version to {current} or newer. k3s can't read a newer version's database; to go back, "
+            f"offboard the host and onboard it again."
+        )
+        raise Refused("k3s_downgrade", "k3s_version", f"{current}, which is installed, or newer", desired, remedy)
     if (then[0], then[1] - 1) > now[:2]:
-        remedy = "Upgrade one minor version at a time: Kubernetes supports no larger step. Next is v%d.%d." % (now[0], now[1] + 1)
-        raise Refused("k3s_step", "k3s_version", "at most one minor version above %s" % current, desired, remedy)
+        remedy = (
+            f"Upgrade one minor version at a time: Kubernetes supports no larger step. Next is v{now[0]}.{now[1] + 1}."
+        )
+        raise Refused("k3s_step", "k3s_version", f"at most one minor version above {current}", desired, remedy)
 
 
 def parse_sums(text):
@@ -96,16 +110,28 @@ def expected_sum(sums, name, pinned, source):
     """Return the checksum that a file must have: the release's, which the operator's must equal where there is one."""
     listed = sums.get(name)
     if not listed:
-        raise Refused("k3s_checksum_list", "%s of %s" % (name, source), "an entry in the release's list of checksums", "none", "Complete the mirror.")
+        raise Refused(
+            "k3s_checksum_list",
+            f"{name} of {source}",
+            "an entry in the release's list of checksums",
+            "none",
+            "Complete the mirror.",
+        )
     if pinned and pinned.lower() != listed:
         remedy = "One of both is wrong: compare with the project's release page before you change either."
-        raise Refused("k3s_checksum_pinned", "k3s_binary_sha256", "the release's own checksum of %s, %s" % (name, listed), pinned, remedy)
+        raise Refused(
+            "k3s_checksum_pinned",
+            "k3s_binary_sha256",
+            f"the release's own checksum of {name}, {listed}",
+            pinned,
+            remedy,
+        )
     return listed
 
 
 def url_of(base, version, name):
     """Return the address of a release's file. The + of a version is %2B in a path."""
-    return "%s/%s/%s" % (base.rstrip("/"), quote(version, safe="."), name)
+    return f"{base.rstrip('/')}/{quote(version, safe='.')}/{name}"
 
 
 def digest_of(path):
@@ -121,11 +147,13 @@ def opened(url, ca_path=None):
     """Open a URL, or refuse with what went wrong."""
     from ansible.module_utils import urls  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
 
-    remedy = "Let the host reach it, set k3s_artifact_url to a mirror, or set k3s_airgap_dir for hosts without internet."
+    remedy = (
+        "Let the host reach it, set k3s_artifact_url to a mirror, or set k3s_airgap_dir for hosts without internet."
+    )
     try:
         return urls.open_url(url, timeout=30, ca_path=ca_path, http_agent="beta9.workers")
     except (OSError, ValueError, http.client.HTTPException, urls.ConnectionError) as error:
-        found = "HTTP %d" % error.code if hasattr(error, "code") else str(getattr(error, "reason", error))
+        found = f"HTTP {error.code}" if hasattr(error, "code") else str(getattr(error, "reason", error))
         if getattr(error, "code", None) == 404:
             remedy = "Correct k3s_version or k3s_artifact_url: this release is not there."
         raise Refused("k3s_download", url, "an answer", found, remedy) from None
@@ -134,8 +162,11 @@ def opened(url, ca_path=None):
 def check_mirror(base, name, pinned, insecure):
     """Refuse a file of a mirror that anybody on the network path may replace together with its list of checksums."""
     if not base.lower().startswith("https://") and not (pinned or insecure):
-        remedy = "Use https, set k3s_binary_sha256 (for images: k3s_extra_images), or k3s_insecure_mirror: true where the network between both is trusted."
-        raise Refused("k3s_mirror_insecure", "k3s_artifact_url", "https, or a checksum of %s" % name, base, remedy)
+        remedy = (
+            "Use https, set k3s_binary_sha256 (for images: k3s_extra_images), or k3s_insecure_mirror: true where "
+            "the network between both is trusted."
+        )
+        raise Refused("k3s_mirror_insecure", "k3s_artifact_url", f"https, or a checksum of {name}", base, remedy)
 
 
 def fetch_sums(base, version, name, ca_path=None):
@@ -144,7 +175,13 @@ def fetch_sums(base, version, name, ca_path=None):
     with opened(url, ca_path) as answer:
         sums = parse_sums(answer.read(CHUNK_BYTES).decode("utf-8", "replace"))
     if not sums:
-        raise Refused("k3s_checksum_list", url, "a list of checksums", "something else", "Correct k3s_artifact_url, or complete the mirror.")
+        raise Refused(
+            "k3s_checksum_list",
+            url,
+            "a list of checksums",
+            "something else",
+            "Correct k3s_artifact_url, or complete the mirror.",
+        )
     return sums
 
 
@@ -161,12 +198,24 @@ def fetch(url, path, digest, ca_path=None):
             stream.flush()
             os.fsync(stream.fileno())
         if promised and int(promised) != size:
-            raise Refused("k3s_download", url, "%s bytes" % promised, "%d: the transfer ended early" % size, "Run again; check the server if it stays so.")
+            raise Refused(
+                "k3s_download",
+                url,
+                f"{promised} bytes",
+                f"{size}: the transfer ended early",
+                "Run again; check the server if it stays so.",
+            )
         if found.hexdigest() != digest:
             raise _wrong_sum(url, digest, found.hexdigest())
     except OSError as error:
         secretfiles.remove([path])
-        raise Refused("k3s_write", path, "room for the file", error.strerror or str(error), "Free some space on that file system, and run again.") from None
+        raise Refused(
+            "k3s_write",
+            path,
+            "room for the file",
+            error.strerror or str(error),
+            "Free some space on that file system, and run again.",
+        ) from None
     except BaseException:
         secretfiles.remove([path])
         raise
@@ -174,7 +223,7 @@ def fetch(url, path, digest, ca_path=None):
 
 def _wrong_sum(what, digest, found):
     remedy = "The file was damaged or replaced: do not use it. Compare the mirror with the project's release."
-    return Refused("k3s_checksum", what, "SHA-256 %s" % digest, found, remedy)
+    return Refused("k3s_checksum", what, f"SHA-256 {digest}", found, remedy)
 
 
 def verify(path, digest):
@@ -223,13 +272,15 @@ def installed_version(run_command):
 
 
 def told_version(text: str) -> str | None:
-    """Return the version of k3s' answer to --version: the name by which it was run, "version", and the version. None for other text."""
+    """Return the version of k3s' answer to --version: the name by which it was run, "version", and the version. None
+    for other text."""
     match = re.match(r"\S+ version (v\S+)", text)
     return match.group(1) if match else None
 
 
 def kubectl(module, *words: str) -> tuple:
-    """Run k3s' kubectl as the administrator; return (exit status, stdout, stderr). Warnings are on stderr, so that it is read apart."""
+    """Run k3s' kubectl as the administrator; return (exit status, stdout, stderr). Warnings are on stderr, so that it
+    is read apart."""
     return module.run_command([BINARY, "kubectl", *k3s_api.KUBECTL_OPTIONS, *words], environ_update={"NO_COLOR": "1"})
 
 
@@ -237,7 +288,9 @@ def is_foreign():
     """Return the path that shows a k3s which somebody else installed, or None."""
     if os.path.isdir(STATE_DIR) or (os.path.exists(UNIT_FILE) and MARK in _text(UNIT_FILE)):
         return None
-    return next((path for path in (UNIT_FILE, "/etc/systemd/system/k3s-agent.service", BINARY) if os.path.exists(path)), None)
+    return next(
+        (path for path in (UNIT_FILE, "/etc/systemd/system/k3s-agent.service", BINARY) if os.path.exists(path)), None
+    )
 
 
 def _text(path):
@@ -248,6 +301,6 @@ def _text(path):
 def in_unit(pid):
     """Return whether a process belongs to our unit."""
     try:
-        return "/" + UNIT in _text("/proc/%s/cgroup" % pid)
+        return "/" + UNIT in _text(f"/proc/{pid}/cgroup")
     except OSError:
         return False

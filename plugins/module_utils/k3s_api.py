@@ -22,7 +22,8 @@ KUBECTL_OPTIONS = ("--request-timeout=5s", "--cache-dir=/run/k3s/beta9-kubectl")
 
 
 def failing_parts(text: str) -> list:
-    """Return the parts of /readyz?verbose that are not ready, by name. kubectl tells them on one line, with escaped line ends."""
+    """Return the parts of /readyz?verbose that are not ready, by name. kubectl tells them on one line, with escaped
+    line ends."""
     return re.findall(r"\[-\]([^\s\\]+)", text)
 
 
@@ -46,18 +47,20 @@ def node_name() -> str:
 
 
 def own_node(items: list) -> tuple:
-    """Return (this host's Node or None, names of other Nodes) of a list of Nodes. The only one is this host's by whatever name."""
+    """Return (this host's Node or None, names of other Nodes) of a list of Nodes. The only one is this host's by
+    whatever name."""
     name = node_name()
     own = next((item for item in items if item["metadata"]["name"] == name), items[0] if len(items) == 1 else None)
     return own, [item["metadata"]["name"] for item in items if item is not own]
 
 
 def ask(method, path, token, body=None, timeout=5):
-    """Return (status, document) of a call to the API of this host, whose own CA has to vouch for it. Raises OSError without an answer."""
+    """Return (status, document) of a call to the API of this host, whose own CA has to vouch for it. Raises OSError
+    without an answer."""
     context = ssl.create_default_context(cafile=CA)
     # Python 3.13 asks for what the public's authorities have to put into a certificate; this one is the host's own
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    headers = {"Authorization": "Bearer %s" % token, "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
     try:
         answer = exchange.exchange(method, API + path, timeout, headers, data, context)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one run of every gateway module: fetch, compare, apply.
 
-A module gives a plan. The runner makes the client, calls the plan (reads only), applies its change unless in check mode, and
-turns errors into one failure with a stable code.
+A module gives a plan. The runner makes the client, calls the plan (reads only), applies its change unless in check
+mode, and turns errors into one failure with a stable code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ansible_collections.beta9.workers.plugins.module_utils import gateway, prot
 
 
 class Plan(NamedTuple):
-    """What is (before), what shall be (after), and how to get there. apply returns more result keys; None: nothing to do."""
+    """What is (before), what shall be (after), and how to get there. apply returns more result keys; None: nothing to
+    do."""
 
     before: dict[str, Any]
     after: dict[str, Any]
@@ -45,10 +46,11 @@ class NotProven(protocol.InvalidField):
 
 
 def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine: dict[str, Any] | None) -> str:
-    """Return "" where a machine may be changed, else why it is left alone: whose it is can't be told, but it ends by itself.
+    """Return "" where a machine may be changed, else why it is left alone: whose it is can't be told, but it ends by
+    itself.
 
-    machine: as client.list_machines has it, None where the gateway does not have it. Raises NotProven where it is another host's, as far as
-    the gateway knows, or where it is at work and nothing tells whose it is.
+    machine: as client.list_machines has it, None where the gateway does not have it. Raises NotProven where it is
+    another host's, as far as the gateway knows, or where it is at work and nothing tells whose it is.
     """
     if not params["prove_owner"] or params["confirmed"] or not machine:
         return ""
@@ -61,10 +63,13 @@ def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine
         return ""
     if owned is None and machine["status"] != "ready":
         return (
-            f"machine {machine['id']} is {machine['status']} and stays at the gateway until it expires by itself: whose it is can be seen of "
+            f"machine {machine['id']} is {machine['status']} and stays at the gateway until it expires by itself: "
+            f"whose it is can be seen of "
             "ready machines only. To delete it now: -e beta9_machine_confirmed=true"
         )
-    found = "nothing that tells whose it is" if owned is None else "another token on this host than the gateway has for it"
+    found = (
+        "nothing that tells whose it is" if owned is None else "another token on this host than the gateway has for it"
+    )
     raise NotProven(
         f"machine {machine['id']}",
         "this host's machine, as the token on the host proves",
@@ -77,8 +82,11 @@ def specification(argument_spec: dict[str, Any]) -> dict[str, Any]:
     return dict(gateway.GATEWAY_ARGUMENT_SPEC, **argument_spec)
 
 
-def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Return the result of a module whose plan is make_plan(client, params). An error of the gateway or of a parameter is a failed result."""
+def execute(
+    make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool
+) -> dict[str, Any]:
+    """Return the result of a module whose plan is make_plan(client, params). An error of the gateway or of a parameter
+    is a failed result."""
     try:
         client = gateway.client_from_params(params)
         plan = make_plan(client, params)
@@ -87,7 +95,13 @@ def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], 
             result.update(plan.apply())
     except gateway.GatewayError as error:
         problem = error.problem
-        failure = {"msg": str(error), "code": problem.code, "cause": problem.cause, "remedy": problem.remedy, "retryable": problem.retryable}
+        failure = {
+            "msg": str(error),
+            "code": problem.code,
+            "cause": problem.cause,
+            "remedy": problem.remedy,
+            "retryable": problem.retryable,
+        }
         return dict(failure, failed=True, changed=False)
     except protocol.InvalidField as error:
         failure = {
@@ -102,7 +116,11 @@ def execute(make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], 
     return dict(result, changed=plan.changed, diff={"before": plan.before, "after": plan.after})
 
 
-def run(argument_spec: dict[str, Any], make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], **constraints: Any) -> None:
+def run(
+    argument_spec: dict[str, Any],
+    make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan],
+    **constraints: Any,
+) -> None:
     """Run as a module: argument_spec from specification()."""
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **constraints)
     result = execute(make_plan, module.params, module.check_mode)
@@ -112,6 +130,8 @@ def run(argument_spec: dict[str, Any], make_plan: Callable[[gateway.GatewayClien
     module.exit_json(**result)
 
 
-def reads(fetch: Callable[[gateway.GatewayClient, dict[str, Any]], dict[str, Any]]) -> Callable[[gateway.GatewayClient, dict[str, Any]], Plan]:
+def reads(
+    fetch: Callable[[gateway.GatewayClient, dict[str, Any]], dict[str, Any]],
+) -> Callable[[gateway.GatewayClient, dict[str, Any]], Plan]:
     """Return the plan of a module that only reads: fetch(client, params) returns its result keys."""
     return lambda client, params: Plan({}, {}, None, fetch(client, params))

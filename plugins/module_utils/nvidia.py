@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pure: facts of a host with NVIDIA GPUs and the operator's desired state in, a plan or problems out.
 
-Sources of the table: device ids and chips from Debian's pci.ids 0.0~2025.06.09; the branches that know a generation from the
-*.ids lists of Debian's nvidia-detect 550.163.01 (470 knows Kepler and no Ada, 535 knows Ada and Hopper and no Kepler, 550 knows no
-Blackwell); flavours from NVIDIA's driver installation guide (open modules need Turing or newer; Blackwell and data-centre GPUs since
-Grace Hopper need them); 580 is the last branch for Maxwell, Pascal and Volta.
+Sources of the table: device ids and chips from Debian's pci.ids 0.0~2025.06.09; the branches that know a generation
+from the *.ids lists of Debian's nvidia-detect 550.163.01 (470 knows Kepler and no Ada, 535 knows Ada and Hopper and no
+Kepler, 550 knows no Blackwell); flavours from NVIDIA's driver installation guide (open modules need Turing or newer;
+Blackwell and data-centre GPUs since Grace Hopper need them); 580 is the last branch for Maxwell, Pascal and Volta.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ CLOSED_NEWEST = 619  # NVIDIA's installation guide of branch 620 has open module
 
 
 class Generation(NamedTuple):
-    """One GPU generation: its PCI device ids, the oldest and newest driver branch known to drive it, its flavours, best first."""
+    """One GPU generation: its PCI device ids, the oldest and newest driver branch known to drive it, its flavours, best
+    first."""
 
     name: str
     ids: tuple
@@ -83,19 +84,20 @@ def pending_reboot(facts, policy="if_needed"):
     if loaded:
         other = next((version for version in (module, library) if version and version != loaded), "")
         if other:
-            return "the loaded driver is %s, the installed one %s" % (loaded, other)
+            return f"the loaded driver is {loaded}, the installed one {other}"
         if policy == "always" and facts["installed_epoch"] > facts["boot_epoch"]:
-            return "driver %s was installed after the last boot" % loaded
+            return f"driver {loaded} was installed after the last boot"
         return ""
     if module and facts["nouveau"]:
-        return "nouveau is loaded, the installed driver %s is not" % module
+        return f"nouveau is loaded, the installed driver {module} is not"
     if not module and newer_kernels(facts):
-        return "the driver's module is built for kernel %s, and %s runs" % (", ".join(newer_kernels(facts)), facts["kernel"])
+        return f"the driver's module is built for kernel {', '.join(newer_kernels(facts))}, and {facts['kernel']} runs"
     return ""
 
 
 def state(facts):
-    """Return working, pending (a reboot makes it work), idle (on disk, not loaded), broken (libraries without a module), or absent."""
+    """Return working, pending (a reboot makes it work), idle (on disk, not loaded), broken (libraries without a
+    module), or absent."""
     if pending_reboot(facts):
         return "pending"
     if facts["loaded"]:
@@ -108,16 +110,25 @@ def state(facts):
 def plan(facts, system, desired):
     """Return what is to be done, and what prevents it.
 
-    facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. desired: the role's
-    variables without their prefix. Returns {"action": none|keep|install|upgrade, "problems": [...], ...}.
+    facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. desired: the
+    role's variables without their prefix. Returns {"action": none|keep|install|upgrade, "problems": [...], ...}.
     """
-    found = {"action": "none", "problems": [], "hold": [], "generations": sorted({generation(gpu["device"]).name for gpu in facts["gpus"]}), "text": ""}
+    found = {
+        "action": "none",
+        "problems": [],
+        "hold": [],
+        "generations": sorted({generation(gpu["device"]).name for gpu in facts["gpus"]}),
+        "text": "",
+    }
     if not facts["gpus"]:
         found["text"] = "not applicable: no NVIDIA GPU on the PCI bus"
         if desired["required"]:
             found["problems"] = [
                 preflight.problem(
-                    "GPU", "an NVIDIA GPU on the PCI bus (nvidia_required)", "none", "Check lspci -d 10de:, the VM's passthrough, power and seating."
+                    "GPU",
+                    "an NVIDIA GPU on the PCI bus (nvidia_required)",
+                    "none",
+                    "Check lspci -d 10de:, the VM's passthrough, power and seating.",
                 )
             ]
         return found
@@ -140,8 +151,16 @@ def plan(facts, system, desired):
 
 
 def _kept(facts, now):
-    words = {"run": "by NVIDIA's .run installer", "image": "with the image, by no package", "package": "from packages", "": "by unknown means"}
-    text = "driver %s was installed %s and is left as it is" % (installed_version(facts) or facts["loaded"], words[facts["library"]["how"]])
+    words = {
+        "run": "by NVIDIA's .run installer",
+        "image": "with the image, by no package",
+        "package": "from packages",
+        "": "by unknown means",
+    }
+    text = (
+        f"driver {installed_version(facts) or facts['loaded']} was installed {words[facts['library']['how']]} and "
+        f"is left as it is"
+    )
     notes = {
         "pending": "; reboot pending: " + pending_reboot(facts),
         "idle": "; it is not loaded",
@@ -151,36 +170,58 @@ def _kept(facts, now):
 
 
 def _foreign(facts, now):
-    remedy = "Remove it with nvidia-uninstall" if facts["library"]["how"] == "run" else "Remove it as the image's maker says"
-    expected = "a module for the running kernel" if now == "broken" else "a driver from packages, to upgrade it (nvidia_upgrade)"
-    return preflight.problem("driver", expected, _kept(facts, now), remedy + ", then run again; or fix it by hand and run without nvidia_upgrade.")
+    remedy = (
+        "Remove it with nvidia-uninstall" if facts["library"]["how"] == "run" else "Remove it as the image's maker says"
+    )
+    expected = (
+        "a module for the running kernel"
+        if now == "broken"
+        else "a driver from packages, to upgrade it (nvidia_upgrade)"
+    )
+    return preflight.problem(
+        "driver",
+        expected,
+        _kept(facts, now),
+        remedy + ", then run again; or fix it by hand and run without nvidia_upgrade.",
+    )
 
 
 def _desired_problems(desired):
     if not re.match(r"\d{3}$", str(desired["branch"])):
-        yield preflight.problem("nvidia_branch", "a driver branch like 580", desired["branch"] or "nothing", "Correct nvidia_branch.")
+        yield preflight.problem(
+            "nvidia_branch", "a driver branch like 580", desired["branch"] or "nothing", "Correct nvidia_branch."
+        )
     if desired["version"] and branch_of(desired["version"]) != branch_of(str(desired["branch"])):
         yield preflight.problem(
-            "nvidia_version", "a version of branch %s" % desired["branch"], desired["version"], "Set nvidia_branch and nvidia_version to the same branch."
+            "nvidia_version",
+            f"a version of branch {desired['branch']}",
+            desired["version"],
+            "Set nvidia_branch and nvidia_version to the same branch.",
         )
 
 
 def _choice(facts, system, desired, problems):
     """Return source, branch, flavour and packages; append to problems what prevents it."""
     if system is None or facts["architecture"] not in system["architectures"]:
-        supported = "one of %s" % systems.words() if system is None else "architecture " + " or ".join(system["architectures"])
+        supported = (
+            f"one of {systems.words()}" if system is None else "architecture " + " or ".join(system["architectures"])
+        )
         problems.append(
             preflight.problem(
                 "NVIDIA driver",
                 supported,
-                "%s on %s" % (facts["system"], facts["architecture"]),
+                f"{facts['system']} on {facts['architecture']}",
                 "Install the driver by hand (a working one is left as it is), or set beta9_nvidia: false.",
             )
         )
         return {}
     source = desired["source"] or system["source"]
     if source not in system["sources"]:
-        problems.append(preflight.problem("nvidia_source", "one of %s" % ", ".join(sorted(system["sources"])), source, "Correct nvidia_source."))
+        problems.append(
+            preflight.problem(
+                "nvidia_source", f"one of {', '.join(sorted(system['sources']))}", source, "Correct nvidia_source."
+            )
+        )
         return {}
     chosen = system["sources"][source]
     # a distribution's own archive holds one branch: nvidia_branch can't change that
@@ -193,7 +234,11 @@ def _choice(facts, system, desired, problems):
     if facts["secure_boot"] and not chosen["signed"] and not facts["secure_boot_key_enrolled"]:
         problems.append(_secure_boot(system))
     names = chosen["packages"][flavour]
-    packages = [_fill(name, branch, flavour, facts) for name in names if facts["kernel_package"] or "{kernel_package}" not in name]
+    packages = [
+        _fill(name, branch, flavour, facts)
+        for name in names
+        if facts["kernel_package"] or "{kernel_package}" not in name
+    ]
     if fabric(facts, desired):
         name = desired["fabric_manager_package"] or chosen["fabric_manager"]
         if name:
@@ -203,17 +248,20 @@ def _choice(facts, system, desired, problems):
                 preflight.problem(
                     "fabric manager",
                     "a package of it, because there are NVSwitches",
-                    "none known for %s from source %s" % (facts["system"], source),
+                    f"none known for {facts['system']} from source {source}",
                     "Set nvidia_fabric_manager_package, or another nvidia_source.",
                 )
             )
-    repository = {key: _fill(value, branch, flavour, facts) if isinstance(value, str) else value for key, value in chosen["repository"].items()}
+    repository = {
+        key: _fill(value, branch, flavour, facts) if isinstance(value, str) else value
+        for key, value in chosen["repository"].items()
+    }
     repository.update({key: value for key, value in desired["repository"].items() if value})
     if repository.get("key_url") and not repository["key_fingerprint"]:
         problems.append(
             preflight.problem(
                 "nvidia_repository_key_fingerprint",
-                "the fingerprint of the key at %s" % repository["key_url"],
+                f"the fingerprint of the key at {repository['key_url']}",
                 "none: this collection could not confirm it",
                 "Take it from NVIDIA, by another way than the key itself, and set it.",
             )
@@ -228,7 +276,8 @@ def _choice(facts, system, desired, problems):
         "pin": desired["version"] or str(branch) if chosen["pin"] else desired["version"],
         "stream": _fill(chosen["stream"][flavour], branch, flavour, facts) if chosen["stream"] else "",
         "repository": repository if chosen["repository"] else {},
-        "text": "%s driver %s, %s kernel modules, from %s" % (", ".join(sorted({kind.name for kind in kinds})), desired["version"] or branch, flavour, source),
+        "text": f"{', '.join(sorted({kind.name for kind in kinds}))} driver {desired['version'] or branch}, "
+        f"{flavour} kernel modules, from {source}",
     }
 
 
@@ -238,24 +287,39 @@ def _flavour(kinds, desired, branch, problems):
     names = ", ".join(sorted({kind.name for kind in kinds}))
     if not common:
         problems.append(
-            preflight.problem("GPUs", "GPUs that one driver can serve", names, "Take the older or the newer GPUs out: no kernel modules serve both.")
+            preflight.problem(
+                "GPUs",
+                "GPUs that one driver can serve",
+                names,
+                "Take the older or the newer GPUs out: no kernel modules serve both.",
+            )
         )
     elif desired == CLOSED and OPEN in common and branch > CLOSED_NEWEST:
-        problems.append(preflight.problem("nvidia_flavour", "open, the only flavour since branch 620", CLOSED, "Unset nvidia_flavour."))
+        problems.append(
+            preflight.problem(
+                "nvidia_flavour", "open, the only flavour since branch 620", CLOSED, "Unset nvidia_flavour."
+            )
+        )
     elif desired and desired not in common:
-        problems.append(preflight.problem("nvidia_flavour", " or ".join(common) + " for " + names, desired, "Unset nvidia_flavour, or correct it."))
+        problems.append(
+            preflight.problem(
+                "nvidia_flavour", " or ".join(common) + " for " + names, desired, "Unset nvidia_flavour, or correct it."
+            )
+        )
     return desired or (common or [OPEN])[0]
 
 
 def _wrong_branch(kind, branch, source, chosen):
-    known = "%d to %d" % (kind.oldest, kind.newest) if kind.newest != NEWER else "%d or newer" % kind.oldest
+    known = f"{kind.oldest} to {kind.newest}" if kind.newest != NEWER else f"{kind.oldest} or newer"
     if chosen["branch"]:
-        remedy = "Source %s has only branch %d: set another nvidia_source." % (source, branch)
+        remedy = f"Source {source} has only branch {branch}: set another nvidia_source."
     elif kind.newest < 535:
-        remedy = "This GPU is too old for every branch that is still maintained: replace it, or install a driver by hand."
+        remedy = (
+            "This GPU is too old for every branch that is still maintained: replace it, or install a driver by hand."
+        )
     else:
         remedy = "Set nvidia_branch within that range."
-    return preflight.problem("GPU generation %s" % kind.name, "a driver of branch %s" % known, "branch %d" % branch, remedy)
+    return preflight.problem(f"GPU generation {kind.name}", f"a driver of branch {known}", f"branch {branch}", remedy)
 
 
 def _secure_boot(system):
@@ -263,9 +327,10 @@ def _secure_boot(system):
     return preflight.problem(
         "Secure Boot",
         "off, or the key that signs the host's own modules enrolled",
-        "on, and %s is not enrolled: the kernel would refuse the driver" % key,
-        "Either switch Secure Boot off in the firmware, or once, by hand: install dkms (it makes the key on its first build; 'dkms generate_mok' makes it "
-        "at once), run 'mokutil --import %s' and choose a password, reboot, choose 'Enroll MOK' on the console and type the password. Then run again." % key,
+        f"on, and {key} is not enrolled: the kernel would refuse the driver",
+        f"Either switch Secure Boot off in the firmware, or once, by hand: install dkms (it makes the key on its "
+        f"first build; 'dkms generate_mok' makes it at once), run 'mokutil --import {key}' and choose a password, "
+        f"reboot, choose 'Enroll MOK' on the console and type the password. Then run again.",
     )
 
 
@@ -275,9 +340,10 @@ def fabric(facts, desired):
 
 
 def _devel(kernel):
-    """Return (package, version) of what modules of an EL kernel are built with: 5.14.0-503.el9.aarch64+64k needs kernel-64k-devel 5.14.0-503.el9."""
+    """Return (package, version) of what modules of an EL kernel are built with: 5.14.0-503.el9.aarch64+64k needs
+    kernel-64k-devel 5.14.0-503.el9."""
     version, _plus, variant = kernel.partition("+")
-    return "kernel-%s-devel" % variant if variant else "kernel-devel", version.rpartition(".")[0]
+    return f"kernel-{variant}-devel" if variant else "kernel-devel", version.rpartition(".")[0]
 
 
 def _fill(text, branch, flavour, facts):

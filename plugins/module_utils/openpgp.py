@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pure: OpenPGP public keys (RFC 4880 and RFC 9580) and their fingerprints. A bare host has no gpg to ask.
 
-What is installed is written from the packets that were read here, never the file that was fetched: apt, gpgv and rpm each read
-a file in another way, and what one of them skips is the key that another one trusts.
+What is installed is written from the packets that were read here, never the file that was fetched: apt, gpgv and rpm
+each read a file in another way, and what one of them skips is the key that another one trusts.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ class Key:
     """
 
     def __init__(self, data: bytes):
-        """Take the bytes of a key file, armoured or not, or raise NotAKey: for anything in it that is no part of a public key, too."""
+        """Take the bytes of a key file, armoured or not, or raise NotAKey: for anything in it that is no part of a
+        public key, too."""
         packets = list(_packets(_dearmoured(data)))
         if not packets or packets[0][0] != PRIMARY_KEY:
             raise NotAKey("it does not begin with a public key")
         fingerprints = [(tag, _fingerprint(body)) for tag, body in packets if tag in (PRIMARY_KEY, SUBKEY)]
         self.fingerprints = [text for tag, text in fingerprints if tag == PRIMARY_KEY]
         # packets of the old form, two octets of length: what every reader knows
-        self.binary = b"".join(bytes([0x80 | tag << 2 | 1]) + len(body).to_bytes(2, "big") + body for tag, body in packets)
+        self.binary = b"".join(
+            bytes([0x80 | tag << 2 | 1]) + len(body).to_bytes(2, "big") + body for tag, body in packets
+        )
         text = base64.b64encode(self.binary)
         lines = [text[start : start + 64] for start in range(0, len(text), 64)]
         checksum = b"=" + base64.b64encode(_crc24(self.binary).to_bytes(3, "big"))

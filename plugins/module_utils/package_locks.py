@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who works on a host's packages: the holders of all of apt's locks, and cloud-init. Waiting for them, and naming who does not end.
+"""Who works on a host's packages: the holders of all of apt's locks, and cloud-init. Waiting for them, and naming who
+does not end.
 
 apt itself waits for the lock of dpkg's front end only, and gives up at once on those of the lists and of the archive.
 """
@@ -45,7 +46,8 @@ def holder(path: str) -> Holder | None:
 
 
 def command_of(pid: int) -> str:
-    """Return the program of a process and the script that it runs, or an empty string. Never more: an argument may be a secret."""
+    """Return the program of a process and the script that it runs, or an empty string. Never more: an argument may be a
+    secret."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as stream:
             words = stream.read(512).decode("utf-8", "replace").split("\0")
@@ -63,7 +65,8 @@ Found = TypeVar("Found")
 
 
 def wait(seconds: float, probe: Callable[[], Found] = held) -> Found:
-    """Wait until nobody holds a lock, or what else probe() tells of is over. Return who still does when the time is over, or None."""
+    """Wait until nobody holds a lock, or what else probe() tells of is over. Return who still does when the time is
+    over, or None."""
     deadline = time.monotonic() + seconds
     while True:
         found = probe()
@@ -77,7 +80,9 @@ def booting() -> bool:
 
     Its own `status --wait` does not wait where a stage before had an error.
     """
-    begun, ended, disabled = (os.path.exists(os.path.join(CLOUD_INIT, name)) for name in ("status.json", "result.json", "disabled"))
+    begun, ended, disabled = (
+        os.path.exists(os.path.join(CLOUD_INIT, name)) for name in ("status.json", "result.json", "disabled")
+    )
     return begun and not ended and not disabled
 
 

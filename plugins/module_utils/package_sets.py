@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sets of packages of one version, with apt or dnf: what is installed, what would happen, make it so, hold it.
 
-    Manager   installed() has(name, version) available(name) simulate(specs) fetch(specs) install(specs) held() hold(names) release(names) repair()
+    Manager   installed() has(name, version) available(name) simulate(specs) fetch(specs) install(specs) held()
+    hold(names) release(names) repair()
       Apt
       Dnf
 
-run is a function (command list) -> (exit status, standard output, standard error). Errors are PackageError with all that a person
-needs to know.
+run is a function (command list) -> (exit status, standard output, standard error). Errors are PackageError with all
+that a person needs to know.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class PackageError(Exception):
 
     def __init__(self, what, expected, found, remedy):
         super().__init__()
-        self.text = "%s: expected %s, found %s. %s" % (what, expected, found, remedy)
+        self.text = f"{what}: expected {expected}, found {found}. {remedy}"
 
     def note(self, text):
         """Add what else a person should know."""
@@ -56,7 +57,8 @@ class StillBusy(PackageError):
 
 
 def parted(entry):
-    """Return (name, version) of a package as it is asked for: "name", or "name=version" for one of several versions beside each other."""
+    """Return (name, version) of a package as it is asked for: "name", or "name=version" for one of several versions
+    beside each other."""
     name, _equals, version = entry.partition("=")
     return name, version
 
@@ -89,18 +91,34 @@ def await_boot(seconds):
     if not package_locks.wait(seconds, package_locks.booting):
         return
     remedy = "Check it: cloud-init status --long. Then run again, or give it more time (beta9_package_lock_seconds)."
-    raise StillBusy("cloud-init", "its end within %d s" % seconds, "that it still runs", remedy)
+    raise StillBusy("cloud-init", f"its end within {int(seconds)} s", "that it still runs", remedy)
 
 
 class Apt:
     """apt-get and dpkg."""
 
-    COMMON = ["-q", "--assume-yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Get::Show-User-Simulation-Note=false"]
-    # the set is held, also what it depends on: its holds must not keep it from being changed together (who else is held, the module looks after)
+    COMMON = [
+        "-q",
+        "--assume-yes",
+        "--no-install-recommends",
+        "-o",
+        "DPkg::Lock::Timeout=120",
+        "-o",
+        "APT::Get::Show-User-Simulation-Note=false",
+    ]
+    # the set is held, also what it depends on: its holds must not keep it from being changed together (who else is
+    # held, the module looks after)
     INSTALL = (
         COMMON
         + ["--ignore-hold"]
-        + ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold", "--allow-change-held-packages", "--allow-downgrades"]
+        + [
+            "-o",
+            "Dpkg::Options::=--force-confdef",
+            "-o",
+            "Dpkg::Options::=--force-confold",
+            "--allow-change-held-packages",
+            "--allow-downgrades",
+        ]
     )
     download_path = "/var/cache/apt/archives"
 
@@ -108,13 +126,22 @@ class Apt:
         self.run, self.lock_seconds = run, lock_seconds
 
     def settle(self):
-        """Wait for all who work on this host's packages, cloud-init among them, or raise PackageError that names who does not end."""
+        """Wait for all who work on this host's packages, cloud-init among them, or raise PackageError that names who
+        does not end."""
         deadline = time.monotonic() + self.lock_seconds
         await_boot(self.lock_seconds)
         found = package_locks.wait(deadline - time.monotonic())
         if found:
-            remedy = "Wait until it ends, or end it if it hangs: ps -fp %d. Then run again, or give it more time (beta9_package_lock_seconds)." % found.pid
-            raise StillBusy("package manager", "all of apt's locks free within %d s" % self.lock_seconds, package_locks.describe(found), remedy)
+            remedy = (
+                f"Wait until it ends, or end it if it hangs: ps -fp {found.pid}. Then run again, or give it more "
+                f"time (beta9_package_lock_seconds)."
+            )
+            raise StillBusy(
+                "package manager",
+                f"all of apt's locks free within {int(self.lock_seconds)} s",
+                package_locks.describe(found),
+                remedy,
+            )
 
     def work(self, command):
         """Run what takes apt's locks. Return (exit status, standard output, standard error)."""
@@ -149,11 +176,11 @@ class Apt:
                 rc, _out, err = self.work(["apt-get"] + self.INSTALL + ["--fix-broken", "install"])
             if rc:
                 names = self.broken()
-                remedy = "Repair or remove %s by hand, then run again: dpkg --configure %s" % (
-                    "it" if len(names) == 1 else "them",
-                    " ".join(names) or "--pending",
+                remedy = (
+                    f"Repair or remove {'it' if len(names) == 1 else 'them'} by hand, then run again: dpkg "
+                    f"--configure {' '.join(names) or '--pending'}"
                 )
-                found = "%s not configured: %s" % (", ".join(names) or "some packages", tail(err or out))
+                found = f"{', '.join(names) or 'some packages'} not configured: {tail(err or out)}"
                 raise PackageError("packages of this host", "that what was interrupted can be finished", found, remedy)
         return True
 
@@ -161,7 +188,9 @@ class Apt:
         """Return the names of the packages that are neither installed nor removed."""
         _rc, out, _err = self.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
         rows = [line.split() for line in out.splitlines()]
-        return [row[1] for row in rows if len(row) == 2 and row[0] not in ("installed", "not-installed", "config-files")]
+        return [
+            row[1] for row in rows if len(row) == 2 and row[0] not in ("installed", "not-installed", "config-files")
+        ]
 
     def refresh(self):
         """Read the indexes. Return what went wrong; that one repository is away need not matter."""
@@ -180,21 +209,27 @@ class Apt:
     @staticmethod
     def spec(name, version):
         """Return how a package of one version is asked for."""
-        return "%s=%s" % (name, version) if version else name
+        return f"{name}={version}" if version else name
 
     def simulate(self, specs):
-        """Return {"install": {name: version}, "remove": [names], "download": bytes, "space": bytes} without changing anything."""
+        """Return {"install": {name: version}, "remove": [names], "download": bytes, "space": bytes} without changing
+        anything."""
         rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--simulate", "install"] + specs)
         if rc:
             raise PackageError(
-                "packages", "that apt can install " + " ".join(specs), tail(out + err), "Look whether the repositories of this host have them: apt-cache policy"
+                "packages",
+                "that apt can install " + " ".join(specs),
+                tail(out + err),
+                "Look whether the repositories of this host have them: apt-cache policy",
             )
         found = {
             "install": dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", out, re.M)),
             "remove": re.findall(r"^Remv (\S+)", out, re.M),
         }
         # the sizes are told only outside a simulation
-        _rc, out, _err = self.run(["apt-get"] + [word for word in self.INSTALL if word != "--assume-yes"] + ["--assume-no", "install"] + specs)
+        _rc, out, _err = self.run(
+            ["apt-get"] + [word for word in self.INSTALL if word != "--assume-yes"] + ["--assume-no", "install"] + specs
+        )
         space = size(out, "After this operation,") if "additional disk space" in out else 0
         return dict(found, download=size(out, r"Need to get (?:[\d.,]+ \w?B/)?"), space=space)
 
@@ -236,7 +271,8 @@ class Apt:
         self.run(["apt-mark", "hold"] + names, check_rc=True)
 
 
-# What dnf 4 would do, asked of its own library by the Python that runs dnf: its tables break lines at 80 columns. Arguments: JSON on argv
+# What dnf 4 would do, asked of its own library by the Python that runs dnf: its tables break lines at 80 columns.
+# Arguments: JSON on argv
 LIBRARY = """
 import json, sys
 import dnf, dnf.exceptions, dnf.transaction
@@ -294,12 +330,14 @@ class Dnf:
             with open("/usr/bin/dnf", encoding="utf-8", errors="replace") as stream:
                 python = re.match(r"#! *(/\S+)", stream.readline()).group(1)
         except (OSError, AttributeError):
-            raise PackageError("dnf", "dnf 4 in /usr/bin/dnf", "none that a Python runs", "Use one of the supported systems.") from None
+            raise PackageError(
+                "dnf", "dnf 4 in /usr/bin/dnf", "none that a Python runs", "Use one of the supported systems."
+            ) from None
         rc, out, err = self.run([python, "-c", LIBRARY, json.dumps(asked)])
         try:
             return json.loads(out.strip().splitlines()[-1])
         except (IndexError, ValueError):
-            return {"error": tail(err or out) or "exit status %d" % rc}
+            return {"error": tail(err or out) or f"exit status {rc}"}
 
     def installed(self):
         _rc, out, _err = self.run(["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\n"])
@@ -307,7 +345,7 @@ class Dnf:
 
     def has(self, name, version):
         """Return whether this version is installed, perhaps beside others, as kernels are."""
-        return self.run(["rpm", "--query", "--quiet", "%s-%s" % (name, version)])[0] == 0
+        return self.run(["rpm", "--query", "--quiet", f"{name}-{version}"])[0] == 0
 
     def repair(self, check_mode):
         return False  # rpm's transactions are its own affair: a half-done one shows as a package that is missing
@@ -323,48 +361,67 @@ class Dnf:
 
     @staticmethod
     def spec(name, version):
-        return "%s-%s" % (name, version) if version else name
+        return f"{name}-{version}" if version else name
 
     def reset(self, stream):
         """Take back the choice of a module's stream."""
         self.run(["dnf", "-q", "--assumeyes", "module", "reset", stream.partition(":")[0]])
 
     def enable(self, stream):
-        """Enable a module stream (nvidia-driver:580-open), which also keeps updates on its branch. Return whether it was not."""
+        """Enable a module stream (nvidia-driver:580-open), which also keeps updates on its branch. Return whether it
+        was not."""
         module, _colon, name = stream.partition(":")
         try:
-            with open("/etc/dnf/modules.d/%s.module" % module, encoding="utf-8") as file:
+            with open(f"/etc/dnf/modules.d/{module}.module", encoding="utf-8") as file:
                 text = file.read()
         except OSError:
             text = ""
-        if re.search(r"^stream=%s$" % re.escape(name), text, re.M) and re.search(r"^state=enabled$", text, re.M):
+        if re.search(f"^stream={re.escape(name)}$", text, re.M) and re.search(r"^state=enabled$", text, re.M):
             return False
         self.reset(stream)
         rc, out, err = self.run(["dnf", "-q", "--assumeyes", "module", "enable", stream])
         if rc:
-            raise PackageError("module stream", stream, tail(err or out), "dnf module list %s shows those that there are." % module)
+            raise PackageError(
+                "module stream", stream, tail(err or out), f"dnf module list {module} shows those that there are."
+            )
         return True
 
     def _dnf(self, words, specs):
-        return self.run(["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock", "--assumeyes"] + words + ["install"] + specs)
+        return self.run(
+            ["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock", "--assumeyes"]
+            + words
+            + ["install"]
+            + specs
+        )
 
     def simulate(self, specs):
         found = self._ask(specs=specs)
         if "error" in found:
             words = " ".join(found["error"].split())
-            remedy = "dkms is in EPEL: enable that repository." if "dkms" in words else "Look whether the repositories of this host have them: dnf list --all"
+            remedy = (
+                "dkms is in EPEL: enable that repository."
+                if "dkms" in words
+                else "Look whether the repositories of this host have them: dnf list --all"
+            )
             raise PackageError("packages", "that dnf can install " + " ".join(specs), words, remedy)
         return found
 
     def fetch(self, specs):
         rc, out, err = self._dnf(["--downloadonly"], specs)
         if rc:
-            raise PackageError("download", "all packages", tail(err or out), "Nothing was installed. Give the host internet access, a proxy or a mirror.")
+            raise PackageError(
+                "download",
+                "all packages",
+                tail(err or out),
+                "Nothing was installed. Give the host internet access, a proxy or a mirror.",
+            )
 
     def install(self, specs):
         rc, out, err = self._dnf([], specs)
         if rc:
-            raise PackageError("installation", "dnf to succeed", tail(err.strip() or out, 10), "Fix what it reports, and run again.")
+            raise PackageError(
+                "installation", "dnf to succeed", tail(err.strip() or out, 10), "Fix what it reports, and run again."
+            )
 
     def reinstall(self, names):
         await_boot(self.lock_seconds)
@@ -382,7 +439,8 @@ class Dnf:
         return {name for name, version in locks if installed.get(name) == version}
 
     def hold(self, names):
-        self.run(["dnf", "-q", "versionlock", "delete"] + names)  # a lock on an older version would stay beside the new one
+        # a lock on an older version would stay beside the new one
+        self.run(["dnf", "-q", "versionlock", "delete"] + names)
         self.run(["dnf", "-q", "versionlock", "add"] + names, check_rc=True)
 
 
@@ -398,7 +456,12 @@ def room(paths_and_bytes):
         stat = os.statvfs(path)
         free = stat.f_bavail * stat.f_frsize
         if free < wanted:
-            raise PackageError("disk", "%d MB free at %s" % (wanted // 10**6 + 1, path), "%d MB" % (free // 10**6), "Free some space. Nothing was installed.")
+            raise PackageError(
+                "disk",
+                f"{wanted // 10**6 + 1} MB free at {path}",
+                f"{free // 10**6} MB",
+                "Free some space. Nothing was installed.",
+            )
 
 
 MANAGERS = {"apt": Apt, "dnf": Dnf}

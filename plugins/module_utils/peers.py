@@ -4,7 +4,8 @@
 """The gateway host's list of workers: one restricted authorized_keys line each. Pure: text in, text out.
 
 The file itself is the register. A line reads
-    restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.77.3.9:6443" ssh-ed25519 AAAA... beta9-worker:gpu-01
+    restrict,port-forwarding,permitopen="localhost:31994",permitlisten="127.77.3.9:6443" ssh-ed25519 AAAA...
+    beta9-worker:gpu-01
 """
 
 from __future__ import annotations
@@ -36,27 +37,40 @@ def public_key(text):
     try:
         return grammar.public_key(text)
     except grammar.InvalidField:
-        raise PeerError("public_key: expected one line 'ssh-ed25519 AAAA...', found something else; make the key again on the worker") from None
+        raise PeerError(
+            "public_key: expected one line 'ssh-ed25519 AAAA...', found something else; make the key again "
+            "on the worker"
+        ) from None
 
 
 def _owner(line):
-    """Return the name of the worker that a line is for, or None. The mark is the whole last word, so no text before it counts."""
+    """Return the name of the worker that a line is for, or None. The mark is the whole last word, so no text before it
+    counts."""
     words = line.split()
     return words[-1][len(MARK) :] if words and words[-1].startswith(MARK) and not words[0].startswith("#") else None
 
 
 def parse(text):
-    """Return {worker name: {"line", "address", "key"}} of an authorized_keys text. address and key are None where a line has none."""
+    """Return {worker name: {"line", "address", "key"}} of an authorized_keys text. address and key are None where a
+    line has none."""
     peers = {}
     for line in text.splitlines():
         name = _owner(line)
         if name:
             listen, key = LISTEN_FORM.search(line), KEY_FORM.search(line)
-            peers[name] = {"line": line, "address": listen.group(1) if listen else None, "key": key.group(1) if key else None}
+            peers[name] = {
+                "line": line,
+                "address": listen.group(1) if listen else None,
+                "key": key.group(1) if key else None,
+            }
     return peers
 
 
-FORM = re.compile(r'restrict,port-forwarding,((?:permitopen="[^"]+",)+)permitlisten="\[?([0-9a-f:.]+)\]?:([0-9]+)" (\S+ \S+) ' + MARK + r"(\S+)")
+FORM = re.compile(
+    r'restrict,port-forwarding,((?:permitopen="[^"]+",)+)permitlisten="\[?([0-9a-f:.]+)\]?:([0-9]+)" (\S+ \S+) '
+    + MARK
+    + r"(\S+)"
+)
 
 
 def strange(text):
@@ -68,7 +82,9 @@ def strange(text):
         parts = FORM.fullmatch(line)
         try:
             targets = re.findall(r'permitopen="([^"]+)"', parts.group(1)) if parts else []
-            same = parts and render_line(parts.group(5), parts.group(4), parts.group(2), parts.group(3), targets) == line
+            same = (
+                parts and render_line(parts.group(5), parts.group(4), parts.group(2), parts.group(3), targets) == line
+            )
         except PeerError:
             same = False
         if not same:
@@ -81,7 +97,8 @@ def strange(text):
 
 
 def key_holder(text, name, key):
-    """Return the other worker whose line has this key, an empty string where somebody has it who is no worker, or None."""
+    """Return the other worker whose line has this key, an empty string where somebody has it who is no worker, or
+    None."""
     for line in text.splitlines():
         if not line.lstrip().startswith("#") and _owner(line) != name and key.split()[1] in line.split():
             return _owner(line) or ""
@@ -89,12 +106,19 @@ def key_holder(text, name, key):
 
 
 def refuse_foreign_key(text, name, key):
-    """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it is."""
+    """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it
+    is."""
     holder = key_holder(text, name, key)
     if holder == "":
-        raise PeerError(f"public_key: expected a key of {name} alone, found it in the line of somebody who is no worker. Take that line out.")
+        raise PeerError(
+            f"public_key: expected a key of {name} alone, found it in the line of somebody who is no worker. Take "
+            f"that line out."
+        )
     if holder:
-        raise PeerError(f"public_key: expected a key of {name} alone, found it in the line of {holder}: this host was cloned, or renamed. {identity.SWITCH}")
+        raise PeerError(
+            f"public_key: expected a key of {name} alone, found it in the line of {holder}: this host was cloned, or "
+            f"renamed. {identity.SWITCH}"
+        )
 
 
 def choose_address(name, peers, network, wanted=None):
@@ -107,7 +131,10 @@ def choose_address(name, peers, network, wanted=None):
     if wanted:
         wanted = _valid(grammar.listen_address, wanted, "listen_address")
         if wanted in taken:
-            raise PeerError("listen_address: %s belongs to worker %s already; give %s another one or leave it out" % (wanted, taken[wanted], name))
+            raise PeerError(
+                f"listen_address: {wanted} belongs to worker {taken[wanted]} already; give {name} another one or "
+                f"leave it out"
+            )
         return wanted
     pool = ipaddress.ip_network(_valid(grammar.network, network, "network"))
     current = peers.get(name, {}).get("address")
@@ -119,7 +146,10 @@ def choose_address(name, peers, network, wanted=None):
         address = str(pool[1 + (start + step) % usable])
         if address not in taken:
             return address
-    raise PeerError("network: %s has no free address left for %s; set autossh_listen_address to an address of another network" % (network, name))
+    raise PeerError(
+        f"network: {network} has no free address left for {name}; set autossh_listen_address to an address of "
+        f"another network"
+    )
 
 
 def render_line(name, key, address, port, permit_open):

@@ -18,7 +18,10 @@ INITS = {
         "none running, in the Windows Subsystem for Linux",
         "Write systemd=true below [boot] in /etc/wsl.conf, run wsl --shutdown in Windows, and start it again.",
     ),
-    "lxc": ("another first process, in an LXC container", "Make the container from an image that starts systemd, or onboard the host it runs on."),
+    "lxc": (
+        "another first process, in an LXC container",
+        "Make the container from an image that starts systemd, or onboard the host it runs on.",
+    ),
 }
 CONTAINER = ("another first process, in a container (%s)", "Onboard the host that the container runs on.")
 
@@ -45,17 +48,17 @@ def lines(found):
             hosts_of.setdefault(key, []).append(host)
     text = []
     for number, (key, hosts) in enumerate(hosts_of.items(), 1):
-        text.append("%d. %s: expected %s, found %s." % ((number,) + key[:3]))
-        text.append("   %s" % key[3])
-        text.append("   on %s" % names(hosts, len(found)))
+        text.append(f"{number}. {key[0]}: expected {key[1]}, found {key[2]}.")
+        text.append(f"   {key[3]}")
+        text.append(f"   on {names(hosts, len(found))}")
     return text
 
 
 def names(hosts, total):
     """Return the names of hosts in words, few of many."""
     if len(hosts) == total > 1:
-        return "all %d hosts" % total
-    return ", ".join(hosts[:MAX_NAMES]) + (" and %d more" % (len(hosts) - MAX_NAMES) if len(hosts) > MAX_NAMES else "")
+        return f"all {total} hosts"
+    return ", ".join(hosts[:MAX_NAMES]) + (f" and {len(hosts) - MAX_NAMES} more" if len(hosts) > MAX_NAMES else "")
 
 
 def problems(params, facts):
@@ -68,11 +71,19 @@ def warnings(facts):
     found = []
     if facts["system_how"] == "like":
         base = facts["system_base"] or facts["system_family"]
-        found.append("%s is not in the support matrix: it is treated as %s, which it says it is made of." % (facts["system"], base))
+        found.append(
+            f"{facts['system']} is not in the support matrix: it is treated as {base}, which it says it is made of."
+        )
     if facts["container"] == "wsl" and facts["systemd"]:
-        found.append("This is the Windows Subsystem for Linux: its GPUs are not on a PCI bus and are not seen, and it ends with the Windows session.")
+        found.append(
+            "This is the Windows Subsystem for Linux: its GPUs are not on a PCI bus and are not seen, and it ends "
+            "with the Windows session."
+        )
     if facts["tegra"]:
-        found.append("This is an NVIDIA Jetson: its GPU is part of the chip, not on a PCI bus, and is not seen. It can be a machine without GPUs.")
+        found.append(
+            "This is an NVIDIA Jetson: its GPU is part of the chip, not on a PCI bus, and is not seen. It can be a "
+            "machine without GPUs."
+        )
     return found
 
 
@@ -81,20 +92,36 @@ def _version(text):
 
 
 def _of_system(params, facts):
-    """Yield what is wrong with the system itself. Without params["systems"], the further ones that are accepted, only its init is judged."""
+    """Yield what is wrong with the system itself. Without params["systems"], the further ones that are accepted, only
+    its init is judged."""
     if not facts["systemd"]:
         found, remedy = INITS.get(facts["container"]) or (CONTAINER[0] % facts["container"], CONTAINER[1])
         yield problem("init system", "systemd", found, remedy)
     if params["systems"] is None:
         return
-    if facts["system_how"] not in ("table", "like") and not {facts["system"], facts["system"].partition(" ")[0]} & set(params["systems"]):
-        yield problem("operating system", "one of %s" % systems.words(), facts["system"], facts["system_remedy"])
+    if facts["system_how"] not in ("table", "like") and not {facts["system"], facts["system"].partition(" ")[0]} & set(
+        params["systems"]
+    ):
+        yield problem("operating system", f"one of {systems.words()}", facts["system"], facts["system_remedy"])
     if facts["architecture"] not in systems.ARCHITECTURES:
         expected = " or ".join(systems.ARCHITECTURES)
-        yield problem("architecture", expected, facts["architecture"], "Use another host: the agent's packages are built for these alone.")
+        yield problem(
+            "architecture",
+            expected,
+            facts["architecture"],
+            "Use another host: the agent's packages are built for these alone.",
+        )
     if facts["usr_read_only"]:
-        remedy = "Use a system whose packages are installed one by one, like %s: none can be installed here." % systems.SYSTEMS[0].name
-        yield problem("/usr", "a file system that can be written to", "one that is mounted read-only, as on image-based systems", remedy)
+        remedy = (
+            f"Use a system whose packages are installed one by one, like {systems.SYSTEMS[0].name}: none can be "
+            f"installed here."
+        )
+        yield problem(
+            "/usr",
+            "a file system that can be written to",
+            "one that is mounted read-only, as on image-based systems",
+            remedy,
+        )
     if facts["manager"] not in ("apt", "dnf"):
         remedy = "Use one of %s: what dnf5 would do is not read from it here." if facts["manager"] else "Use one of %s."
         yield problem("package manager", "apt, or dnf 4", facts["manager"] or "neither", remedy % systems.words())
@@ -102,49 +129,76 @@ def _of_system(params, facts):
 
 def _of_host(params, facts):
     yield from _of_system(params, facts)
-    if _version(facts["python"]) < _version(params["min_python"]) and not facts["agent_python"] and not facts["agent_python_package"]:
+    if (
+        _version(facts["python"]) < _version(params["min_python"])
+        and not facts["agent_python"]
+        and not facts["agent_python_package"]
+    ):
         remedy = "Install a newer Python beside it, as /usr/bin/python3.12: the agent is installed with that."
-        yield problem("Python", "%s or newer" % params["min_python"], facts["python"], remedy)
+        yield problem("Python", f"{params['min_python']} or newer", facts["python"], remedy)
     if facts["interpreter_hidden"]:
         remedy = (
-            "Point ansible_python_interpreter at a Python of the system, like /usr/bin/python3: the agent is installed with it, and its unit sees no homes."
+            "Point ansible_python_interpreter at a Python of the system, like /usr/bin/python3: the agent is "
+            "installed with it, and its unit sees no homes."
         )
-        yield problem("Python", "an interpreter outside of /home, /root, /run/user and /tmp", facts["interpreter"], remedy)
+        yield problem(
+            "Python", "an interpreter outside of /home, /root, /run/user and /tmp", facts["interpreter"], remedy
+        )
     if facts["noexec"]:
-        remedy = "Mount it without noexec: mount -o remount,exec %s, and the same in /etc/fstab." % params["disk_path"]
-        yield problem(params["disk_path"], "a file system whose programs may be run", "one that is mounted noexec", remedy)
+        remedy = f"Mount it without noexec: mount -o remount,exec {params['disk_path']}, and the same in /etc/fstab."
+        yield problem(
+            params["disk_path"], "a file system whose programs may be run", "one that is mounted noexec", remedy
+        )
     if not facts["root"]:
         yield problem(
-            "privileges", "root, or a user that may sudo", "an unprivileged user", "Connect as root, or set ansible_become=true and give the user sudo rights."
+            "privileges",
+            "root, or a user that may sudo",
+            "an unprivileged user",
+            "Connect as root, or set ansible_become=true and give the user sudo rights.",
         )
     if facts["memory_mib"] < params["min_memory_mib"]:
-        yield problem("memory", "%d MiB" % params["min_memory_mib"], "%d MiB" % facts["memory_mib"], "Add memory, or lower preflight_min_memory_mib.")
+        yield problem(
+            "memory",
+            f"{params['min_memory_mib']} MiB",
+            f"{facts['memory_mib']} MiB",
+            "Add memory, or lower preflight_min_memory_mib.",
+        )
     if facts["disk_free_mib"] < params["min_disk_mib"]:
         yield problem(
             "disk",
-            "%d MiB free at %s" % (params["min_disk_mib"], params["disk_path"]),
-            "%d MiB" % facts["disk_free_mib"],
+            f"{params['min_disk_mib']} MiB free at {params['disk_path']}",
+            f"{facts['disk_free_mib']} MiB",
             "Free some space, or lower preflight_min_disk_mib.",
         )
     skew = facts["epoch"] - params["controller_epoch"]
     if params["controller_epoch"] and abs(skew) > params["max_clock_skew_seconds"]:
         yield problem(
             "clock",
-            "within %d s of the controller's" % params["max_clock_skew_seconds"],
-            "%+d s" % skew,
+            f"within {params['max_clock_skew_seconds']} s of the controller's",
+            f"{int(skew):+d} s",
             "Start time synchronisation: timedatectl set-ntp true.",
         )
     for name, addresses in sorted(facts["resolved"].items()):
         if not addresses:
-            yield problem("name resolution", "an address for %s" % name, "none", "Correct the host's DNS or /etc/hosts, or use an address in the inventory.")
+            yield problem(
+                "name resolution",
+                f"an address for {name}",
+                "none",
+                "Correct the host's DNS or /etc/hosts, or use an address in the inventory.",
+            )
     wanted = (params["settings"] or {}).get("gpus")
     if wanted and not facts["gpu_pci_count"]:
-        yield problem("GPUs", "%d (beta9_gpus)" % wanted, "none on the PCI bus", "Correct beta9_gpus, or check the host's hardware and BIOS.")
+        yield problem(
+            "GPUs",
+            f"{wanted} (beta9_gpus)",
+            "none on the PCI bus",
+            "Correct beta9_gpus, or check the host's hardware and BIOS.",
+        )
     for listener in facts["tunnel_listeners"]:
         if listener["process"] not in ("ssh", None):
             yield problem(
-                "port %d" % params["tunnel_port"],
+                f"port {params['tunnel_port']}",
                 "free, or held by the tunnel's ssh",
-                "%(process)s (pid %(pid)s) listens on %(address)s" % listener,
+                f"{listener['process']} (pid {listener['pid']}) listens on {listener['address']}",
                 "Stop that program, or choose another local_port in autossh_forwards.",
             )

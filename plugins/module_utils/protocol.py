@@ -73,7 +73,7 @@ class InvalidField(ValueError):
 
     def __init__(self, field, expected, found):
         self.field, self.expected, self.found = field, expected, found
-        super().__init__("%s: expected %s, found %s" % (field, expected, found))
+        super().__init__(f"{field}: expected {expected}, found {found}")
 
 
 class Problem(NamedTuple):
@@ -114,12 +114,16 @@ def machine_id(value):
 
 def pool_name(value):
     """Return the name of a pool. It becomes part of a Redis key, so colons and blanks can't be in it."""
-    return _text("pool_name", value, r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of letters, digits, '-', '_' or '.', like gpu")
+    return _text(
+        "pool_name", value, r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of letters, digits, '-', '_' or '.', like gpu"
+    )
 
 
 def provider_name(value):
     """Return the name of a provider."""
-    return _text("provider_name", value, r"[a-z0-9][a-z0-9-]{0,62}", "a name of lower-case letters, digits or '-', like generic")
+    return _text(
+        "provider_name", value, r"[a-z0-9][a-z0-9-]{0,62}", "a name of lower-case letters, digits or '-', like generic"
+    )
 
 
 def cpu(value):
@@ -163,9 +167,9 @@ def hostname(value):
     try:
         return ip_address(value, "hostname")
     except InvalidField:
-        text = _text("hostname", value, r"%s(\.%s)*\.?" % (label, label), "a host name or an IP address")
+        text = _text("hostname", value, f"{label}(\\.{label})*\\.?", "a host name or an IP address")
     if len(text) > 253:
-        raise InvalidField("hostname", "at most 253 characters", "%d" % len(text))
+        raise InvalidField("hostname", "at most 253 characters", f"{len(text)}")
     return text
 
 
@@ -175,7 +179,9 @@ def token(value):
     if not text:
         raise InvalidField("token", "a token", "nothing")
     if not re.match(r"[\x21-\x7e]+\Z", text):
-        raise InvalidField("token", "printable characters without blanks", "something else (%d characters, not shown)" % len(text))
+        raise InvalidField(
+            "token", "printable characters without blanks", f"something else ({len(text)} characters, not shown)"
+        )
     return text
 
 
@@ -206,12 +212,20 @@ REGISTER = {
 }
 
 
-def register_payload(token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT):
+def register_payload(
+    token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT
+):
     """Return the body of POST /register: every value a string.
 
     token is what the gateway will use as bearer token of this host's k3s: the service account's where there is one.
     """
-    given = {"token": token, "machine_id": machine_id, "hostname": hostname, "provider_name": provider_name, "pool_name": pool_name}
+    given = {
+        "token": token,
+        "machine_id": machine_id,
+        "hostname": hostname,
+        "provider_name": provider_name,
+        "pool_name": pool_name,
+    }
     given.update(cpu=cpu, memory=memory, gpu_count=gpu_count, private_ip=private_ip)
     return {field: check(given[field]) for field, check in REGISTER.items()}
 
@@ -238,7 +252,7 @@ def _metrics(given):
                 raise InvalidField("metrics." + name, "a number, 0 or more", repr(value))
             value = float(value)
         else:
-            raise InvalidField("metrics", "one of %s" % ", ".join(INT_METRICS + FLOAT_METRICS), repr(name))
+            raise InvalidField("metrics", f"one of {', '.join(INT_METRICS + FLOAT_METRICS)}", repr(name))
         checked[name] = value
     return checked
 
@@ -255,7 +269,8 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud
 
 
 def decode(raw):
-    """Return the JSON in bytes or text. Raises ValueError: also where it is nested without end, or has half a character (a lone surrogate)."""
+    """Return the JSON in bytes or text. Raises ValueError: also where it is nested without end, or has half a character
+    (a lone surrogate)."""
     text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
     try:
         body = json.loads(text)
@@ -267,13 +282,15 @@ def decode(raw):
 
 
 def dropped_words(dropped):
-    """Return one warning for all that was left out of answers, "" where nothing was. dropped: texts, as parsers append them."""
+    """Return one warning for all that was left out of answers, "" where nothing was. dropped: texts, as parsers append
+    them."""
     found = list(dict.fromkeys(dropped))
-    return "left out %d values that no beta9 gateway makes, the first: %s" % (len(found), found[0]) if found else ""
+    return f"left out {len(found)} values that no beta9 gateway makes, the first: {found[0]}" if found else ""
 
 
 def _taken(check, value, dropped, empty=""):
-    """Return a value of an answer where it fits its grammar, else what stands for none. What is there and does not fit is noted."""
+    """Return a value of an answer where it fits its grammar, else what stands for none. What is there and does not fit
+    is noted."""
     if value in (None, ""):
         return empty
     try:
@@ -285,7 +302,7 @@ def _taken(check, value, dropped, empty=""):
 
 
 def _grammar(field, pattern):
-    return lambda value: _text(field, value, pattern, "a text like %s" % pattern)
+    return lambda value: _text(field, value, pattern, f"a text like {pattern}")
 
 
 _status, _gpu, _version = _grammar("status", STATUS), _grammar("gpu", GPU), _grammar("agent_version", VERSION)
@@ -319,7 +336,8 @@ def _dict(value):
 
 
 def parse_machine_state(body):
-    """Return the MachineState of a register or keepalive answer. Older gateways send only "config": then "registered"."""
+    """Return the MachineState of a register or keepalive answer. Older gateways send only "config": then
+    "registered"."""
     state = _dict(_dict(body).get("machine_state"))
     return MachineState(
         machine_id=_taken(machine_id, state.get("machine_id"), None),
@@ -332,7 +350,8 @@ def parse_machine_state(body):
 
 
 def parse_machine_list(body, dropped=None):
-    """Return the ready machines of the machine API's /list, without the tokens that it leaks. dropped: list that takes what does not fit."""
+    """Return the ready machines of the machine API's /list, without the tokens that it leaks. dropped: list that takes
+    what does not fit."""
     machines = []
     for entry in _list(body):
         state = {name: value for name, value in _dict(_dict(entry).get("state")).items() if name in SAFE_STATE_FIELDS}
@@ -415,7 +434,8 @@ def _snake(name):
 
 
 def parse_created(body):
-    """Return the machine of POST /machines as {"id", "pool", "provider", "gpu", "registration_token"}. The last is a secret."""
+    """Return the machine of POST /machines as {"id", "pool", "provider", "gpu", "registration_token"}. The last is a
+    secret."""
     entry = _dict(_dict(body).get("machine"))
     return {
         "id": machine_id(entry.get("id")),
@@ -429,8 +449,8 @@ def parse_created(body):
 def parse_pools(body, dropped=None):
     """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "schedules", "status"}.
 
-    schedules: whether something is to be kept free, so that the gateway starts workers without being asked. dropped: list that takes
-    what does not fit.
+    schedules: whether something is to be kept free, so that the gateway starts workers without being asked. dropped:
+    list that takes what does not fit.
     """
     pools = []
     for pool in map(_dict, _list(_dict(body).get("pools"))):
@@ -442,7 +462,10 @@ def parse_pools(body, dropped=None):
                     "active": bool(pool.get("active")),
                     "gpu": _taken(_gpu, pool.get("gpu"), dropped),
                     "min_free_gpu": _number(pool.get("minFreeGpu")),
-                    "schedules": any(re.search("[1-9]", str(pool.get(key) or "")) for key in ("minFreeGpu", "minFreeCpu", "minFreeMemory")),
+                    "schedules": any(
+                        re.search("[1-9]", str(pool.get(key) or ""))
+                        for key in ("minFreeGpu", "minFreeCpu", "minFreeMemory")
+                    ),
                     "status": _taken(_status, _dict(pool.get("state")).get("status"), dropped, "unknown"),
                 }
             )
@@ -452,7 +475,7 @@ def parse_pools(body, dropped=None):
 def token_mark(text, salt=None):
     """Return what tells a token among others without telling it: "SALT:HMAC", both hexadecimal."""
     salt = salt or os.urandom(16).hex()
-    return "%s:%s" % (salt, hmac.new(salt.encode(), token(text).encode(), hashlib.sha256).hexdigest())
+    return f"{salt}:{hmac.new(salt.encode(), token(text).encode(), hashlib.sha256).hexdigest()}"
 
 
 def marked(key, mark):
@@ -466,17 +489,23 @@ def reusable_machine_key(body):
     """Return a machine's token out of GET /tokens that may be used without using it up, or None. A secret."""
     for entry in map(_dict, _list(_dict(body).get("tokens"))):
         key = entry.get("key")
-        if entry.get("active") is True and entry.get("reusable") is True and entry.get("tokenType") == "machine" and isinstance(key, str):
+        if (
+            entry.get("active") is True
+            and entry.get("reusable") is True
+            and entry.get("tokenType") == "machine"
+            and isinstance(key, str)
+        ):
             if re.match(r"[!-~]+\Z", key):
                 return key
     return None
 
 
 def owned(body, identity, marks):
-    """Return whether one of the marks is of the token that /list has for a machine, None where it does not have it. Keeps no token.
+    """Return whether one of the marks is of the token that /list has for a machine, None where it does not have it.
+    Keeps no token.
 
-    The token is the one that the machine was made with. After a register that followed an expiry the gateway has forgotten it; then it is
-    the one that the machine registered.
+    The token is the one that the machine was made with. After a register that followed an expiry the gateway has
+    forgotten it; then it is the one that the machine registered.
     """
     for entry in _list(body):
         state = _dict(_dict(entry).get("state"))
@@ -487,7 +516,8 @@ def owned(body, identity, marks):
 
 
 def find_token(body, mark):
-    """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is kept: it has every key."""
+    """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is
+    kept: it has every key."""
     salt = mark.partition(":")[0]
     for entry in map(_dict, _list(_dict(body).get("tokens"))):
         key, identity = entry.get("key"), str(entry.get("tokenId") or "")
@@ -500,7 +530,8 @@ def find_token(body, mark):
 
 
 class Code(NamedTuple):
-    """One thing that a gateway, or the connection to it, can answer. The agent reacts to codes, and checks of the health check name them."""
+    """One thing that a gateway, or the connection to it, can answer. The agent reacts to codes, and checks of the
+    health check name them."""
 
     code: str
     cause: str
@@ -515,13 +546,18 @@ class Code(NamedTuple):
 NOT_FOUND = Code(
     "machine_not_found",
     "the machine's state expired (no keepalive for 5 minutes), or it was never registered, or pool or provider differ",
-    "Register the machine again, then send a keepalive at once. The agent does so by itself; onboard_worker.yml does it for a host.",
+    "Register the machine again, then send a keepalive at once. The agent does so by itself; onboard_worker.yml does "
+    "it for a host.",
 )
 NOT_PERMITTED = Code(
-    "not_permitted", "the token is known, but not a cluster admin's", "Use a cluster-admin token for the gateway API: BETA9_TOKEN or beta9_admin_token_file."
+    "not_permitted",
+    "the token is known, but not a cluster admin's",
+    "Use a cluster-admin token for the gateway API: BETA9_TOKEN or beta9_admin_token_file.",
 )
 POOL_UNKNOWN = Code(
-    "pool_unknown", "the gateway's configuration has no pool of this name", "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools."
+    "pool_unknown",
+    "the gateway's configuration has no pool of this name",
+    "Compare beta9_pool with 'beta9 pool list', or add the pool to worker.pools.",
 )
 
 POOL_STATE_MISSING = Code(
@@ -548,17 +584,38 @@ MESSAGES = (
     ("worker pool state not found", POOL_STATE_MISSING),
     (
         "does not currently support machine creation",
-        Code("pool_no_create", "this pool's provider does not make machines on request", "Use a pool of mode external, provider generic."),
+        Code(
+            "pool_no_create",
+            "this pool's provider does not make machines on request",
+            "Use a pool of mode external, provider generic.",
+        ),
     ),
     ("this action is not permitted", NOT_PERMITTED),
     ("unauthorized access", NOT_PERMITTED),
     (
         "machine_id and pool_name are required",
-        Code("field_missing", "machine_id or pool_name was missing from the keepalive", "Send both. From the agent this is a defect: report it."),
+        Code(
+            "field_missing",
+            "machine_id or pool_name was missing from the keepalive",
+            "Send both. From the agent this is a defect: report it.",
+        ),
     ),
-    ("invalid machine cpu", Code("cpu_invalid", "cpu is missing or not an amount like 8000m", "Correct cpu: millicores, like 8000m.")),
-    ("invalid machine memory", Code("memory_invalid", "memory is missing or not an amount like 16Gi", "Correct memory: like 16Gi or 32768Mi.")),
-    ("invalid gpu count", Code("gpu_count_invalid", "gpu_count is missing or not a whole number", "Correct gpu_count: a whole number, as a string.")),
+    (
+        "invalid machine cpu",
+        Code("cpu_invalid", "cpu is missing or not an amount like 8000m", "Correct cpu: millicores, like 8000m."),
+    ),
+    (
+        "invalid machine memory",
+        Code("memory_invalid", "memory is missing or not an amount like 16Gi", "Correct memory: like 16Gi or 32768Mi."),
+    ),
+    (
+        "invalid gpu count",
+        Code(
+            "gpu_count_invalid",
+            "gpu_count is missing or not a whole number",
+            "Correct gpu_count: a whole number, as a string.",
+        ),
+    ),
     (
         "invalid payload",
         Code(
@@ -569,46 +626,70 @@ MESSAGES = (
     ),
     (
         "invalid or missing token",
-        Code("token_unknown", "the gateway does not know this token", "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file."),
+        Code(
+            "token_unknown",
+            "the gateway does not know this token",
+            "Correct the admin token: BETA9_TOKEN or beta9_admin_token_file.",
+        ),
     ),
     (
         "invalid token",
         Code(
             "token_wrong_type",
-            "the gateway knows the token, but it is not a machine's (the guide: expired, used by another machine, or a typo)",
-            "Use the token that came with this machine. onboard_worker.yml makes a new one where the host's is refused.",
+            "the gateway knows the token, but it is not a machine's (the guide: expired, used by another "
+            "machine, or a typo)",
+            "Use the token that came with this machine. onboard_worker.yml makes a new one where the "
+            "host's is refused.",
         ),
     ),
 )
 
 CHECK_PODS = "Check the gateway's pods: kubectl get pods -n beta9 -l app=gateway"
 STATUSES = {
-    400: Code("payload_invalid", "the gateway did not understand the request", "Compare the versions of gateway and collection."),
+    400: Code(
+        "payload_invalid",
+        "the gateway did not understand the request",
+        "Compare the versions of gateway and collection.",
+    ),
     401: Code(
         "token_unknown",
         "the token is unknown to the gateway, deactivated, or mistyped",
         "Check the token. onboard_worker.yml gives a host a new machine and token where its own is refused.",
     ),
-    403: Code("token_wrong_type", "the token is of another type than this API wants", "Machine API: the machine's token. Gateway API: a cluster-admin token."),
+    403: Code(
+        "token_wrong_type",
+        "the token is of another type than this API wants",
+        "Machine API: the machine's token. Gateway API: a cluster-admin token.",
+    ),
     404: Code(
         "route_missing",
         "this gateway build does not have this endpoint, or something else answers at this address",
         "Check the address. If /api/v1/health returns ok, upgrade the gateway to a build with the keepalive endpoint.",
     ),
-    501: Code("route_missing", "this gateway build does not take this method here", "Compare the versions of gateway and collection."),
-    502: Code("gateway_unavailable", "timed out upstream: a proxy in front of the gateway got no answer from it", CHECK_PODS, True),
+    501: Code(
+        "route_missing",
+        "this gateway build does not take this method here",
+        "Compare the versions of gateway and collection.",
+    ),
+    502: Code(
+        "gateway_unavailable",
+        "timed out upstream: a proxy in front of the gateway got no answer from it",
+        CHECK_PODS,
+        True,
+    ),
     503: Code("gateway_unavailable", "the gateway is not ready", CHECK_PODS, True),
     504: Code("gateway_unavailable", "a proxy before the gateway waited in vain", CHECK_PODS, True),
 }
 KEEPALIVE_ROUTE_MISSING = Code(
     "route_missing",
     "this gateway build has no keepalive endpoint: it takes registrations, but a machine never becomes ready",
-    "Upgrade the gateway to a build that has POST %s/keepalive." % MACHINE_API,
+    f"Upgrade the gateway to a build that has POST {MACHINE_API}/keepalive.",
 )
 UPSTREAM = Code(
     "gateway_upstream",
-    "this gateway is an upstream build of 2026 or later: machines join it with an agent of its own (beam-agent, POST %s)" % JOIN_PATH,
-    "Join machines as that build's documentation says, or use a gateway build that has POST %s/keepalive." % MACHINE_API,
+    f"this gateway is an upstream build of 2026 or later: machines join it with an agent of its own (beam-agent, POST "
+    f"{JOIN_PATH})",
+    f"Join machines as that build's documentation says, or use a gateway build that has POST {MACHINE_API}/keepalive.",
 )
 INTERNAL_ERROR = Code(
     "internal_error",
@@ -617,7 +698,10 @@ INTERNAL_ERROR = Code(
     True,
 )
 UNHEALTHY = Code(
-    "gateway_unhealthy", "the gateway runs, but its Redis or Postgres does not answer", "Check Redis and Postgres: kubectl get pods -n beta9", True
+    "gateway_unhealthy",
+    "the gateway runs, but its Redis or Postgres does not answer",
+    "Check Redis and Postgres: kubectl get pods -n beta9",
+    True,
 )
 
 # What the connection to the gateway can do, as the two HTTP clients name it: classify(None, NAME)
@@ -628,10 +712,16 @@ TRANSPORT = {
         "Start the tunnel (systemctl start beta9-tunnel) or the gateway, or correct the port.",
         True,
     ),
-    "reset": Code("connection_reset", "the connection was cut", "Read the tunnel's journal: journalctl -u beta9-tunnel -n 50", True),
+    "reset": Code(
+        "connection_reset",
+        "the connection was cut",
+        "Read the tunnel's journal: journalctl -u beta9-tunnel -n 50",
+        True,
+    ),
     "empty": Code(
         "empty_reply",
-        "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or service not exposed",
+        "the connection was closed without an answer (curl: 52): wrong NodePort, gateway not ready, or "
+        "service not exposed",
         "Check the NodePort: kubectl get svc -n beta9 beta9-gateway-nodeport",
         True,
     ),
@@ -639,7 +729,8 @@ TRANSPORT = {
     "tls": Code(
         "tls_failed",
         "the gateway's certificate could not be verified, or the gateway demands one that was not shown",
-        "Set beta9_ca_path to the CA that signed it, or correct the host name in the address. If it demands one: set beta9_client_cert.",
+        "Set beta9_ca_path to the CA that signed it, or correct the host name in the address. If it demands one: set "
+        "beta9_client_cert.",
     ),
     "dns": Code("name_unresolved", "the gateway's name has no address", "Correct the name, or fix DNS.", True),
     "not_json": Code(
@@ -647,20 +738,35 @@ TRANSPORT = {
         "something answers there, but it is not a beta9 gateway",
         "Check the port: the gateway's HTTP port is 1994, its NodePort 31994 (1993 and 31993 are gRPC).",
     ),
-    "too_large": Code("not_gateway", "the answer is larger than any of a gateway", "Check what listens at this address."),
-    "redirect": Code("not_gateway", "the answer sends elsewhere, which a gateway never does", "Use the address that it names, if you trust it."),
+    "too_large": Code(
+        "not_gateway", "the answer is larger than any of a gateway", "Check what listens at this address."
+    ),
+    "redirect": Code(
+        "not_gateway",
+        "the answer sends elsewhere, which a gateway never does",
+        "Use the address that it names, if you trust it.",
+    ),
     "other": Code("unexpected", "the request could not be made", "Run again with -vvv.", True),
 }
 
 
 # Every code. Of one that several answers share, the words are those that hold for all calls
 CODES: dict[str, Code] = {}
-for _entry in (*STATUSES.values(), *TRANSPORT.values(), *(entry for _text, entry in MESSAGES), KEEPALIVE_ROUTE_MISSING, UPSTREAM, INTERNAL_ERROR, UNHEALTHY):
+for _entry in (
+    *STATUSES.values(),
+    *TRANSPORT.values(),
+    *(entry for _text, entry in MESSAGES),
+    KEEPALIVE_ROUTE_MISSING,
+    UPSTREAM,
+    INTERNAL_ERROR,
+    UNHEALTHY,
+):
     CODES.setdefault(_entry.code, _entry)
 
 
 def message_of(body):
-    """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 printable characters."""
+    """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 printable
+    characters."""
     if isinstance(body, bytes):
         body = body[:65536].decode("utf-8", "replace")
     if isinstance(body, str):
@@ -669,7 +775,11 @@ def message_of(body):
         except ValueError:
             return UNPRINTABLE.sub("", " ".join(body.split()))[:300]
     fields = _dict(body)
-    words = [fields[name] for name in ("error_code", "message", "errMsg", "error") if fields.get(name) and isinstance(fields[name], str)]
+    words = [
+        fields[name]
+        for name in ("error_code", "message", "errMsg", "error")
+        if fields.get(name) and isinstance(fields[name], str)
+    ]
     return UNPRINTABLE.sub("", " ".join(": ".join(words).split()))[:300]
 
 
@@ -689,7 +799,8 @@ def classify(status, body, url_path=""):
         return TRANSPORT["redirect"].problem(status)
     for text, known in MESSAGES:
         if text in message.lower():
-            return known.problem(status, message if known is POOL_STATE_MISSING else "")  # the only message that names what it is about
+            # the only message that names what it is about
+            return known.problem(status, message if known is POOL_STATE_MISSING else "")
     if url_path == HEALTH_PATH and status == 500:
         return UNHEALTHY.problem(status, message)
     if status == 404 and url_path == MACHINE_API + "/keepalive":
@@ -698,5 +809,5 @@ def classify(status, body, url_path=""):
         return STATUSES[status].problem(status)
     if status >= 500:
         return INTERNAL_ERROR.problem(status)
-    cause = "the gateway answered %d: %s" % (status, message or "(nothing)")
+    cause = f"the gateway answered {status}: {message or '(nothing)'}"
     return Problem("unexpected", cause, "Compare the versions of gateway and collection.", False, status)

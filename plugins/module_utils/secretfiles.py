@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of root, secret or not: written whole or not at all, with the mode and owner that they need whatever the umask is.
+"""Files of root, secret or not: written whole or not at all, with the mode and owner that they need whatever the umask
+is.
 
-What exists with other modes or owners is repaired, and so are the parent directories of it: where somebody else may write,
-a file of root is not root's. Return values say whether something changed.
+What exists with other modes or owners is repaired, and so are the parent directories of it: where somebody else may
+write, a file of root is not root's. Return values say whether something changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import os
 import stat
 
-# Directories of this collection. Of all others only the one that holds the file is looked at, and no right to read is added.
+# Directories of this collection. Of all others only the one that holds the file is looked at, and no right to read is
+# added.
 OWN = ("/etc/beta9", "/etc/ssh/beta9-tunnel", "/opt/beta9-agent", "/var/lib/beta9", "/var/lib/beta9-k3s")
 READABLE = 0o055
 WRITABLE = 0o022
@@ -44,7 +46,9 @@ def ensure_directory(path, check_mode=False, mode=0o700):
 def ensure_mode(path, mode, check_mode=False):
     """Give path exactly this mode and the caller as owner. A link is left alone."""
     found = os.lstat(path)
-    if stat.S_ISLNK(found.st_mode) or (stat.S_IMODE(found.st_mode) == mode and (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())):
+    if stat.S_ISLNK(found.st_mode) or (
+        stat.S_IMODE(found.st_mode) == mode and (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
+    ):
         return False
     if not check_mode:
         os.chown(path, os.geteuid(), os.getegid())
@@ -53,7 +57,8 @@ def ensure_mode(path, mode, check_mode=False):
 
 
 def ensure_kept(entries, check_mode=False):
-    """Give each of {path: mode} that exists its mode and the caller as owner, and repair its directory. Return the paths that changed."""
+    """Give each of {path: mode} that exists its mode and the caller as owner, and repair its directory. Return the
+    paths that changed."""
     changed = []
     for path, mode in entries.items():
         if os.path.lexists(path):
@@ -93,7 +98,8 @@ def _ancestors(path):
 
 
 def write(path, content, mode=0o600, check_mode=False):
-    """Replace path by a text, or by bytes, in one step, and make its directory. A file that holds it already only gets its mode and owner."""
+    """Replace path by a text, or by bytes, in one step, and make its directory. A file that holds it already only gets
+    its mode and owner."""
     changed = _ensure_parents(path, bool(mode & 0o044), check_mode)
     data = content.encode("utf-8") if isinstance(content, str) else content
     if not os.path.islink(path):
@@ -109,7 +115,8 @@ def write(path, content, mode=0o600, check_mode=False):
 
 
 def replace(path, data, mode):
-    """Replace path by bytes in one step, on disk when this returns. What a killed run left is taken over by the next one."""
+    """Replace path by bytes in one step, on disk when this returns. What a killed run left is taken over by the next
+    one."""
     temporary = path + ".beta9-new"
     remove([temporary])
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

@@ -3,16 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What sshd of the gateway host really does with a connection of the tunnel account, against what a tunnel needs.
 
-sshd itself is asked (`sshd -T -C user=...,host=...,addr=...`), so that every file, Include and Match counts. Read-only, as root.
+sshd itself is asked (`sshd -T -C user=...,host=...,addr=...`), so that every file, Include and Match counts. Read-only,
+as root.
 
     answer = ask(run, "beta9-tunnel", "192.0.2.7")    raises SshdError where sshd refuses its own configuration
     for problem in problems(answer, Need("beta9-tunnel", ...)): ...
     host_keys(run, answer)
 
-Keywords that this file looks at exist since: DisableForwarding 7.4, PermitListen 7.8, PubkeyAcceptedAlgorithms 8.5 (before:
-PubkeyAcceptedKeyTypes), UnusedConnectionTimeout 9.2. One that a version does not have is not in its answer, and is passed over.
-All but AllowUsers, AllowGroups and the Deny lists are set in the Match block of role gateway_host; those lists are the
-administrator's decision, and are only named.
+Keywords that this file looks at exist since: DisableForwarding 7.4, PermitListen 7.8, PubkeyAcceptedAlgorithms 8.5
+(before: PubkeyAcceptedKeyTypes), UnusedConnectionTimeout 9.2. One that a version does not have is not in its answer,
+and is passed over. All but AllowUsers, AllowGroups and the Deny lists are set in the Match block of role gateway_host;
+those lists are the administrator's decision, and are only named.
 """
 
 from __future__ import annotations
@@ -112,11 +113,14 @@ class Problem(NamedTuple):
 
 def program() -> str:
     """Return the path of sshd, which is in no user's PATH on some systems."""
-    return next((path for path in ("/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd") if os.path.exists(path)), "sshd")
+    return next(
+        (path for path in ("/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd") if os.path.exists(path)), "sshd"
+    )
 
 
 def options_of_the_listener() -> list[str]:
-    """Return -f and -o of the sshd that listens: systems give it settings that are in no file that it reads by itself."""
+    """Return -f and -o of the sshd that listens: systems give it settings that are in no file that it reads by
+    itself."""
     for _pid, _parent, words in host.processes():
         match = re.match(r"sshd: (.*) \[listener\]", " ".join(words))
         if match:
@@ -159,7 +163,9 @@ def ask(run: Run, user: str, address: str | None = None) -> Answer:
     status, out, err = run([program(), *given, "-T", "-C", f"user={user},host={address},addr={address}"])
     if status != 0:
         reason = (err or out).strip().splitlines()
-        raise SshdError(f"sshd refuses its own configuration: {reason[-1] if reason else status}. Correct it; sshd -t verifies it")
+        raise SshdError(
+            f"sshd refuses its own configuration: {reason[-1] if reason else status}. Correct it; sshd -t verifies it"
+        )
     settings: dict = {}
     for line in out.splitlines():
         keyword, _blank, value = line.partition(" ")
@@ -181,7 +187,8 @@ def _fits(pattern: str, text: str) -> bool:
 
 
 def _fits_user(pattern: str, user: str, address: str | None, unknown: bool) -> bool:
-    """Whether an entry of AllowUsers or DenyUsers, USER or USER@HOST, means the account. unknown: the answer where no address is known."""
+    """Whether an entry of AllowUsers or DenyUsers, USER or USER@HOST, means the account. unknown: the answer where no
+    address is known."""
     name, at, place = pattern.partition("@")
     if not at or not _fits(name, user):
         return _fits(name, user)
@@ -205,7 +212,13 @@ def _include(answer: Answer):
     elif not any(line.path == OWN_CONFIG for line in answer.lines):
         directory = os.path.dirname(OWN_CONFIG)
         remedy = f"Add as its first line: Include {directory}/*.conf. Then reload sshd."
-        yield Problem("Include", f"{SSHD_CONFIG} to read {directory}/*.conf", "no Include that leads there", f"{SSHD_CONFIG}:1", remedy)
+        yield Problem(
+            "Include",
+            f"{SSHD_CONFIG} to read {directory}/*.conf",
+            "no Include that leads there",
+            f"{SSHD_CONFIG}:1",
+            remedy,
+        )
 
 
 def _values(answer: Answer, need: Need):
@@ -217,7 +230,8 @@ def _values(answer: Answer, need: Need):
         where, remedy = _where(answer, keyword, found), PREPARE
         if where and keyword in own:  # only a Match that sshd reads earlier wins over the own one
             remedy = f"Leave {need.user} out of that Match block, and reload sshd."
-        elif where and keyword == "unusedconnectiontimeout":  # not in the own Match block: older versions refuse it there
+        # not in the own Match block: older versions refuse it there
+        elif where and keyword == "unusedconnectiontimeout":
             remedy = f"Remove it there, or set it to none for {need.user}, and reload sshd."
         yield Problem(NAMES[keyword], f"{right[0]} for {need.user}", " ".join(found), where, remedy)
 
@@ -226,12 +240,22 @@ def _permits(answer: Answer, need: Need):
     wanted = [("permitopen", "PermitOpen", target) for target in need.permit_open]
     if need.listen:
         address, port = need.listen
-        wanted.append(("permitlisten", "PermitListen", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"))
+        wanted.append(
+            ("permitlisten", "PermitListen", f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+        )
     for keyword, name, target in wanted:
         entries = " ".join(answer.settings.get(keyword, ["any"])).split()
         port = target.rpartition(":")[2]
-        if not any(entry == "any" or _fits(entry, target) or (keyword == "permitlisten" and entry == port) for entry in entries):
-            yield Problem(name, f"{target} for {need.user}", " ".join(entries), _where(answer, keyword, entries), f"Leave {need.user} out of that Match block.")
+        if not any(
+            entry == "any" or _fits(entry, target) or (keyword == "permitlisten" and entry == port) for entry in entries
+        ):
+            yield Problem(
+                name,
+                f"{target} for {need.user}",
+                " ".join(entries),
+                _where(answer, keyword, entries),
+                f"Leave {need.user} out of that Match block.",
+            )
 
 
 def _lists(answer: Answer, need: Need, groups: list[str]):
@@ -242,7 +266,13 @@ def _lists(answer: Answer, need: Need, groups: list[str]):
 
     def refused(keyword, found, remedy):
         where = _where(answer, keyword, found)
-        return Problem(NAMES[keyword], f"{need.user} to be let in", " ".join(found), where, remedy.format(where=where or "sshd's configuration"))
+        return Problem(
+            NAMES[keyword],
+            f"{need.user} to be let in",
+            " ".join(found),
+            where,
+            remedy.format(where=where or "sshd's configuration"),
+        )
 
     found = [entry for entry in entries("denyusers") if _fits_user(entry, need.user, need.address, False)]
     if found:
@@ -252,10 +282,16 @@ def _lists(answer: Answer, need: Need, groups: list[str]):
         yield refused("allowusers", found, f"Add {need.user} to AllowUsers in {{where}}, and reload sshd.")
     found = [entry for entry in entries("denygroups") if any(_fits(entry, group) for group in groups)]
     if found:
-        yield refused("denygroups", found, f"Take the group of {need.user} out of DenyGroups in {{where}}, and reload sshd.")
+        yield refused(
+            "denygroups", found, f"Take the group of {need.user} out of DenyGroups in {{where}}, and reload sshd."
+        )
     found = entries("allowgroups")
     if found and not any(_fits(entry, group) for entry in found for group in groups):
-        yield refused("allowgroups", found, f"Add {need.user} to one of these groups: usermod --append --groups {found[0]} {need.user}")
+        yield refused(
+            "allowgroups",
+            found,
+            f"Add {need.user} to one of these groups: usermod --append --groups {found[0]} {need.user}",
+        )
 
 
 def _shadow(user: str) -> list[str]:
@@ -271,14 +307,34 @@ def _account(answer: Answer, need: Need):
     fields = _shadow(need.user) + [""] * 9
     today, pam = int(time.time() // DAY_SECONDS), answer.settings.get("usepam", ["no"]) == ["yes"]
     if fields[1].startswith("!") and not pam:
-        yield Problem("account", f"{need.user} not locked", "locked", "/etc/shadow", f"Unlock it: usermod --unlock {need.user}. {PREPARE}")
+        yield Problem(
+            "account",
+            f"{need.user} not locked",
+            "locked",
+            "/etc/shadow",
+            f"Unlock it: usermod --unlock {need.user}. {PREPARE}",
+        )
     if fields[7].isdigit() and int(fields[7]) <= today:
-        yield Problem("account", f"{need.user} not expired", "expired", "/etc/shadow", f"Let it live on: chage --expiredate -1 {need.user}")
+        yield Problem(
+            "account",
+            f"{need.user} not expired",
+            "expired",
+            "/etc/shadow",
+            f"Let it live on: chage --expiredate -1 {need.user}",
+        )
     changed, longest = fields[2], fields[4]
-    aged = changed == "0" or (changed.isdigit() and longest.isdigit() and int(longest) < 99999 and int(changed) + int(longest) < today)
+    aged = changed == "0" or (
+        changed.isdigit() and longest.isdigit() and int(longest) < 99999 and int(changed) + int(longest) < today
+    )
     if aged and pam:
         remedy = f"It has no password, so let none age: chage --maxdays -1 --lastday {today} {need.user}"
-        yield Problem("account", f"{need.user} without an aged password", "a password that must be changed first", "/etc/shadow", remedy)
+        yield Problem(
+            "account",
+            f"{need.user} without an aged password",
+            "a password that must be changed first",
+            "/etc/shadow",
+            remedy,
+        )
 
 
 def _readable(answer: Answer, need: Need):
@@ -294,7 +350,10 @@ def _readable(answer: Answer, need: Need):
             continue
         folder = stat.S_ISDIR(seen.st_mode)
         shift = 6 if seen.st_uid == account.pw_uid else 3 if seen.st_gid in groups else 0
-        found, remedy = f"mode {seen.st_mode & 0o7777:04o}, owner {seen.st_uid}", f"chown root: {path}; chmod {'0755' if folder else '0644'} {path}"
+        found, remedy = (
+            f"mode {seen.st_mode & 0o7777:04o}, owner {seen.st_uid}",
+            f"chown root: {path}; chmod {'0755' if folder else '0644'} {path}",
+        )
         if not seen.st_mode >> shift & (0o1 if folder else 0o4):
             yield Problem(path, f"{need.user} to be able to read it", found, "", remedy)
         elif strict and (seen.st_mode & 0o022 or seen.st_uid not in (0, account.pw_uid)):
@@ -305,7 +364,8 @@ def _readable(answer: Answer, need: Need):
 
 
 def _session(user: str) -> int | None:
-    """Return the process of sshd that does what a session of the account asks for: one of the account's own, else the one that this runs in."""
+    """Return the process of sshd that does what a session of the account asks for: one of the account's own, else the
+    one that this runs in."""
     uid = pwd.getpwnam(user).pw_uid
     parents, sessions = {}, set()
     for pid, parent, words in host.processes():
@@ -322,15 +382,20 @@ def _session(user: str) -> int | None:
 
 
 def refused_by_selinux(user: str, listen: Iterable[int], targets: Iterable[str]) -> list[Problem]:
-    """Return what SELinux keeps sshd from, as sessions of the account: to listen on a port for a worker, to connect to a tunnel's target (host:port)."""
+    """Return what SELinux keeps sshd from, as sessions of the account: to listen on a port for a worker, to connect to
+    a tunnel's target (host:port)."""
     ports = {"name_bind": list(listen), "name_connect": [int(target.rpartition(":")[2]) for target in targets]}
     session = _session(user) if selinux.enforcing() and any(ports.values()) else None
     found = selinux.refusals(selinux.context_of(session), ports) if session else []
     if not found:
         return []
-    refused = ", ".join(f"{entry.permission} on TCP {' '.join(map(str, entry.ports))} ({entry.port_type})" for entry in found)
+    refused = ", ".join(
+        f"{entry.permission} on TCP {' '.join(map(str, entry.ports))} ({entry.port_type})" for entry in found
+    )
     expected = f"sshd's sessions ({found[0].domain}) to be allowed what a tunnel does"
-    return [Problem("SELinux", expected, f"its policy refuses {refused}", "", f"Allow just this: {selinux.remedy(found)}")]
+    return [
+        Problem("SELinux", expected, f"its policy refuses {refused}", "", f"Allow just this: {selinux.remedy(found)}")
+    ]
 
 
 def problems(answer: Answer, need: Need) -> list[Problem]:
@@ -367,7 +432,8 @@ def key_types(answer: Answer) -> list[str]:
 def host_keys(run: Run, answer: Answer) -> list[str]:
     """Return the public host keys that this sshd shows, as "type base64", wherever they are.
 
-    Those of kinds that workers do not know (OpenSSH 10.6 makes one with ML-DSA as well) are left out: the others are as good to pin.
+    Those of kinds that workers do not know (OpenSSH 10.6 makes one with ML-DSA as well) are left out: the others are as
+    good to pin.
     """
     keys = []
     for path in answer.settings.get("hostkey", []):

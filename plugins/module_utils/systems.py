@@ -67,14 +67,19 @@ def identify(release: Mapping[str, str]) -> Found:
     version = _word(release.get("VERSION_ID", "")) or _word(release.get("VERSION_CODENAME", ""))
     name = f"{own} {version}".strip()
     for system in SYSTEMS:
-        if own in system.names and (version if system.family != "rhel" else version.partition(".")[0]) == system.release:
+        if (
+            own in system.names
+            and (version if system.family != "rhel" else version.partition(".")[0]) == system.release
+        ):
             return Found(name, system.family, system, "table")
     known = next((system.family for system in SYSTEMS if own in system.names), "")
     if known:
         return Found(name, known, None, "other")
     like = release.get("ID_LIKE", "").split()
     family = next((family for word, family in FAMILIES if word in like), "")
-    marks = {release.get(key) for key in ("UBUNTU_CODENAME", "DEBIAN_CODENAME", "PLATFORM_ID")} | ({release.get("VERSION_CODENAME")} if family else set())
+    marks = {release.get(key) for key in ("UBUNTU_CODENAME", "DEBIAN_CODENAME", "PLATFORM_ID")} | (
+        {release.get("VERSION_CODENAME")} if family else set()
+    )
     system = next((system for system in SYSTEMS if system.mark in marks), None)
     family = system.family if system else family
     return Found(name, family, system, "like" if family else "")
@@ -85,7 +90,10 @@ def remedy(release: Mapping[str, str]) -> str:
     own, version = release.get("ID", ""), _numbers(release.get("VERSION_ID", ""))
     rows = [system for system in SYSTEMS if own in system.names]
     if rows and version and version < _numbers(rows[0].release):
-        return f"Upgrade the host to {own} {rows[0].release} or newer: this release is too old for the agent and for current drivers."
+        return (
+            f"Upgrade the host to {own} {rows[0].release} or newer: this release is too old for the agent and for "
+            f"current drivers."
+        )
     if rows and version > _numbers(rows[-1].release):
         return "Upgrade this collection, or add the system to preflight_systems at your own risk."
     return "Reinstall the host with a supported system, or add this one to preflight_systems at your own risk."

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pure: what `tailscale status --json` and `tailscale debug prefs` say, and what follows from it. No commands are run here."""
+"""Pure: what `tailscale status --json` and `tailscale debug prefs` say, and what follows from it. No commands are run
+here."""
 
 from __future__ import annotations
 
@@ -81,7 +82,11 @@ def node(status, prefs):
 
 def logged_in(status, prefs):
     """Return whether the node has a login that may still be good, be it up or down."""
-    return status.get("BackendState") in ("Running", "Starting", "Stopped") and not prefs.get("LoggedOut") and not expired(status)
+    return (
+        status.get("BackendState") in ("Running", "Starting", "Stopped")
+        and not prefs.get("LoggedOut")
+        and not expired(status)
+    )
 
 
 def expired(status, now=None):
@@ -98,14 +103,21 @@ def forgotten(status, seen_addresses):
 
 
 def plan(status, prefs, desired):
-    """Return the Plan that leads to the desired node: login_server, hostname, tags, accept_routes, accept_dns, has_key, force_reauth."""
+    """Return the Plan that leads to the desired node: login_server, hostname, tags, accept_routes, accept_dns, has_key,
+    force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":
         remedy = "Approve it at the control server, then run again."
         return Plan(None, {}, Problem("approval", "a node that was approved", "one that waits for approval", remedy))
     settings = changed_settings(prefs, desired)
     if not logged_in(status, prefs):
-        reason = "its key expired" if expired(status) else "it is logged out" if prefs.get("ControlURL") else "it never joined"
-        return _with_key("login", settings, desired, "The node needs a login: %s." % reason)
+        reason = (
+            "its key expired"
+            if expired(status)
+            else "it is logged out"
+            if prefs.get("ControlURL")
+            else "it never joined"
+        )
+        return _with_key("login", settings, desired, f"The node needs a login: {reason}.")
     others = holders(status, settings.get("hostname"))
     if others:  # it may be granted, and then the other node's name leads here
         return Plan(None, {}, name_problem(status, prefs, desired["hostname"]))
@@ -113,14 +125,14 @@ def plan(status, prefs, desired):
     if moved and not desired["force_reauth"]:
         return Plan(None, {}, moved)
     if moved:
-        return _with_key("move", settings, desired, "The node needs another login: %s." % moved.found)
+        return _with_key("move", settings, desired, f"The node needs another login: {moved.found}.")
     return Plan("resume" if status.get("BackendState") == "Stopped" else None, settings, None)
 
 
 def _with_key(action, settings, desired, reason):
     if desired["has_key"]:
         return Plan(action, settings, None)
-    remedy = "%s Set tailscale_auth_key_file (or tailscale_auth_key), then run again." % reason
+    remedy = f"{reason} Set tailscale_auth_key_file (or tailscale_auth_key), then run again."
     return Plan(None, {}, Problem("key_needed", "an auth key", "none", remedy))
 
 
@@ -129,10 +141,20 @@ def _move_reason(status, prefs, desired):
     again = "%s, or set tailscale_force_reauth=true to give the present login up."
     if not same_server(prefs.get("ControlURL"), desired["login_server"]):
         wanted = desired["login_server"] or TAILSCALE_SERVERS[-1]
-        return Problem("other_server", "a login at %s" % wanted, "one at %s" % prefs.get("ControlURL"), again % "Correct tailscale_login_server")
+        return Problem(
+            "other_server",
+            f"a login at {wanted}",
+            f"one at {prefs.get('ControlURL')}",
+            again % "Correct tailscale_login_server",
+        )
     have = sorted((status.get("Self") or {}).get("Tags") or [])
     if desired["tags"] and have != sorted(desired["tags"]):
-        return Problem("other_tags", "tags %s" % ", ".join(sorted(desired["tags"])), ", ".join(have) or "none", again % "Change the tags at the control server")
+        return Problem(
+            "other_tags",
+            f"tags {', '.join(sorted(desired['tags']))}",
+            ", ".join(have) or "none",
+            again % "Change the tags at the control server",
+        )
     return None
 
 
@@ -142,11 +164,12 @@ def not_granted(status, desired):
     if not desired["tags"] or have == sorted(desired["tags"]):
         return None
     remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
-    return Problem("tags_refused", "tags %s" % ", ".join(sorted(desired["tags"])), ", ".join(have) or "none", remedy)
+    return Problem("tags_refused", f"tags {', '.join(sorted(desired['tags']))}", ", ".join(have) or "none", remedy)
 
 
 def changed_settings(prefs, desired):
-    """Return {flag of `tailscale set`: value} of what differs. A desired of None, or an empty host name, is left as it is."""
+    """Return {flag of `tailscale set`: value} of what differs. A desired of None, or an empty host name, is left as it
+    is."""
     found = {}
     if desired["hostname"] and prefs.get("Hostname") != desired["hostname"]:
         found["hostname"] = desired["hostname"]
@@ -159,7 +182,10 @@ def changed_settings(prefs, desired):
 
 def flags(settings):
     """Return settings as command line flags."""
-    return ["--%s=%s" % (name, str(value).lower() if isinstance(value, bool) else value) for name, value in sorted(settings.items())]
+    return [
+        f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in sorted(settings.items())
+    ]
 
 
 def holders(status, name):
@@ -167,7 +193,7 @@ def holders(status, name):
     found = []
     for peer in (status.get("Peer") or {}).values():
         if name and label(peer.get("DNSName")) == name.lower():
-            found.append("%s (%s)" % ((peer.get("TailscaleIPs") or ["?"])[0], "online" if peer.get("Online") else "offline"))
+            found.append(f"{(peer.get('TailscaleIPs') or ['?'])[0]} ({'online' if peer.get('Online') else 'offline'})")
     return sorted(found)
 
 
@@ -179,35 +205,52 @@ def name_problem(status, prefs, wanted):
         return None
     return Problem(
         "duplicate",
-        "the name %s for this node alone" % wanted,
-        "%s%s" % ("this node is called %s" % name if name != wanted else "two", "; %s has that name" % ", ".join(others) if others else ""),
-        "Delete or rename the other node at the control server, name this one %s there if it is not, or set tailscale_hostname." % wanted,
+        f"the name {wanted} for this node alone",
+        ("two" if name == wanted else f"this node is called {name}")
+        + (f"; {', '.join(others)} has that name" if others else ""),
+        f"Delete or rename the other node at the control server, name this one {wanted} there if it is not, or set "
+        f"tailscale_hostname.",
     )
 
 
 def verdict(status, prefs, desired, now=None):
-    """Return (code, found) of what is wrong with a node, or (None, text). Codes: stopped, down, login, expired, approval, server, duplicate,
-    offline, expiring, health."""
+    """Return (code, found) of what is wrong with a node, or (None, text). Codes: stopped, down, login, expired,
+    approval, server, duplicate, offline, expiring, health."""
     state, now = status.get("BackendState", "NoState"), now or time.time()
     found = node(status, prefs)
     if state == "NeedsMachineAuth":
         return "approval", "the node waits for approval"
-    if desired.get("login_server") is not None and prefs.get("ControlURL") and not same_server(prefs["ControlURL"], desired["login_server"]):
-        return "server", "logged in at %s, the inventory says %s" % (prefs["ControlURL"], desired["login_server"] or TAILSCALE_SERVERS[-1])
+    if (
+        desired.get("login_server") is not None
+        and prefs.get("ControlURL")
+        and not same_server(prefs["ControlURL"], desired["login_server"])
+    ):
+        return (
+            "server",
+            (
+                f"logged in at {prefs['ControlURL']}, the inventory says "
+                f"{desired['login_server'] or TAILSCALE_SERVERS[-1]}"
+            ),
+        )
     if expired(status, now):
-        return "expired", "the node key expired at %s" % found["key_expiry"]
+        return "expired", f"the node key expired at {found['key_expiry']}"
     if state == "NeedsLogin" or prefs.get("LoggedOut"):
-        return "login", "BackendState %s" % state
+        return "login", f"BackendState {state}"
     if state == "Stopped":
         return "down", "BackendState Stopped"
     if state != "Running" or not found["online"]:
-        return "offline", "BackendState %s%s" % (state, "; " + "; ".join(found["health"]) if found["health"] else ", not online")
+        return (
+            "offline",
+            f"BackendState {state}{'; ' + '; '.join(found['health']) if found['health'] else ', not online'}",
+        )
     doubled = name_problem(status, prefs, prefs.get("Hostname") or found["name"])
     if doubled:
-        return "duplicate", "expected %s, found %s" % (doubled.expected, doubled.found)
+        return "duplicate", f"expected {doubled.expected}, found {doubled.found}"
     epoch = expiry_epoch(found["key_expiry"])
     if epoch and epoch - now < EXPIRY_WARNING_DAYS * 86400:
-        return "expiring", "the node key expires in %d days, at %s" % ((epoch - now) // 86400, found["key_expiry"])
+        return "expiring", f"the node key expires in {int((epoch - now) // 86400)} days, at {found['key_expiry']}"
     if found["health"]:
         return "health", "; ".join(found["health"])
-    return None, "%s, %s%s" % (found["dns_name"], found["address"], ", key until %s" % found["key_expiry"] if epoch else ", key without expiry")
+    return None, f"{found['dns_name']}, {found['address']}, key " + (
+        f"until {found['key_expiry']}" if epoch else "without expiry"
+    )

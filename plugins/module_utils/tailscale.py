@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The tailscale program on a host: how to ask it, how to log in without showing the key, and how to change the connection one came by."""
+"""The tailscale program on a host: how to ask it, how to log in without showing the key, and how to change the
+connection one came by."""
 
 from __future__ import annotations
 
@@ -69,33 +70,37 @@ class Program:
         """Run a tailscale command that has to succeed."""
         status, output = self.run(*words, **more)
         if status:
-            raise Failed("tailscale %s: %s" % (words[0], output or "exit status %d" % status))
+            raise Failed(f"tailscale {words[0]}: {output or f'exit status {status}'}")
 
     def resume(self, timeout_seconds):
-        """Bring a node up again that was taken down. Without any flag: with one, tailscale takes it for a change of settings."""
+        """Bring a node up again that was taken down. Without any flag: with one, tailscale takes it for a change of
+        settings."""
         status, out, err = self.module.run_command(["timeout", str(timeout_seconds), self.path, "up"])
         if status:
-            raise Failed("tailscale up: %s" % ((out + err).strip() or "not up within %d s" % timeout_seconds))
+            raise Failed(f"tailscale up: {(out + err).strip() or f'not up within {int(timeout_seconds)} s'}")
 
     def login(self, verb, key, flags, timeout_seconds):
-        """Log in with a key. It passes through memory that has no name in any file system and is gone with this process."""
+        """Log in with a key. It passes through memory that has no name in any file system and is gone with this
+        process."""
         handle = secret_handle(key)
         try:
-            words = [verb, "--auth-key=file:/proc/self/fd/%d" % handle, "--timeout=%ds" % timeout_seconds] + flags
+            words = [verb, f"--auth-key=file:/proc/self/fd/{handle}", f"--timeout={int(timeout_seconds)}s"] + flags
             status, output = self.run(*words, pass_fds=[handle])
             if status and TAGS_REFUSED in output:  # a headscale's key brings its tags itself, and none may be asked for
                 words = [word for word in words if not word.startswith("--advertise-tags=")]
                 status, output = self.run(*words, pass_fds=[handle])
             if status and ACCIDENT in output:  # settings that somebody else made: tailscale names them, and they stay
                 status, output = self.run(*told_flags(output), pass_fds=[handle])
-            if status and "backend error" in output:  # it may be the answer to another key, that a failed run left tailscaled trying
+            # it may be the answer to another key, that a failed run left tailscaled trying
+            if status and "backend error" in output:
                 time.sleep(2)
                 status, output = self.run(*words, pass_fds=[handle])
         finally:
             os.close(handle)
         if status:
-            health = (self._json("status", "--json") or {}).get("Health") or []  # a login that timed out says why only there
-            told = [output or "exit status %d" % status] + [line for line in health if "login error" in line]
+            # a login that timed out says why only there
+            health = (self._json("status", "--json") or {}).get("Health") or []
+            told = [output or f"exit status {status}"] + [line for line in health if "login error" in line]
             raise Failed("; ".join(told).replace(key.strip(), "********"))
 
     def profile(self):
@@ -118,15 +123,16 @@ def told_flags(output):
 
 
 def ssh_connection():
-    """Return SSH_CONNECTION of the login that this process comes from. sudo takes it away, so the parents are asked as well."""
+    """Return SSH_CONNECTION of the login that this process comes from. sudo takes it away, so the parents are asked as
+    well."""
     pid = os.getpid()
     while pid > 1:
         try:
-            with open("/proc/%d/environ" % pid, "rb") as stream:
+            with open(f"/proc/{pid}/environ", "rb") as stream:
                 for entry in stream.read().split(b"\0"):
                     if entry.startswith(b"SSH_CONNECTION="):
                         return entry.partition(b"=")[2].decode()
-            with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as stream:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
                 pid = int(stream.read().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             break
@@ -161,12 +167,21 @@ def detach(module, steps, undo, after, seconds, key=None):
     secretfiles.ensure_directory(CHANGE)
     secretfiles.remove([os.path.join(CHANGE, name) for name in ("stage", "confirmed", "log")])
     handle = secret_handle(key) if key else None
-    place = "/proc/self/fd/%s" % handle
+    place = f"/proc/self/fd/{handle}"
 
     def line(commands):
-        return " && ".join(" ".join(shlex.quote(word.replace("{key}", place)) for word in words) for words in commands) or "true"
+        return (
+            " && ".join(" ".join(shlex.quote(word.replace("{key}", place)) for word in words) for words in commands)
+            or "true"
+        )
 
-    script = SCRIPT % {"folder": CHANGE, "do": line(steps), "undo": line(undo).replace(" && ", "; "), "after": line(after), "seconds": seconds}
+    script = SCRIPT % {
+        "folder": CHANGE,
+        "do": line(steps),
+        "undo": line(undo).replace(" && ", "; "),
+        "after": line(after),
+        "seconds": seconds,
+    }
     secretfiles.write(os.path.join(CHANGE, "stage"), "started\n")
     # A scope of its own, so that the end of the login does not end it, and so that the key's handle can be inherited
     command = ["systemd-run", "--scope", "--collect", "--quiet", "--unit=" + SCOPE, "sh", "-c", script]
@@ -187,7 +202,8 @@ def detach(module, steps, undo, after, seconds, key=None):
 
 
 def stage():
-    """Return how far a detached change is: started, waiting, confirmed, reverted, failed, or an empty string for none."""
+    """Return how far a detached change is: started, waiting, confirmed, reverted, failed, or an empty string for
+    none."""
     try:
         with open(os.path.join(CHANGE, "stage"), encoding="utf-8") as stream:
             return stream.read().strip()
@@ -196,14 +212,16 @@ def stage():
 
 
 def forget_dead(module):
-    """Forget a detached change that can no longer be confirmed: it was killed, or somebody came in by another way since."""
+    """Forget a detached change that can no longer be confirmed: it was killed, or somebody came in by another way
+    since."""
     status, _out, _err = module.run_command(["systemctl", "is-active", "--quiet", SCOPE])
     if stage() and status != 0 and (stage() in ("started", "waiting") or not over_tailnet()):
         shutil.rmtree(CHANGE, ignore_errors=True)
 
 
 def confirm(patience_seconds):
-    """Confirm a detached change, since a connection could be made after it. Return its last stage and its log, and forget it."""
+    """Confirm a detached change, since a connection could be made after it. Return its last stage and its log, and
+    forget it."""
     deadline = time.monotonic() + patience_seconds
     while stage() == "started" and time.monotonic() < deadline:
         time.sleep(0.3)

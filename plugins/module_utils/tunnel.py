@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ssh says, as codes. The only place that knows OpenSSH's messages; what a code means, and what to do, is in the catalogue of checks.
+"""What ssh says, as codes. The only place that knows OpenSSH's messages; what a code means, and what to do, is in the
+catalogue of checks.
 
 Pure: text in, codes out.
 """

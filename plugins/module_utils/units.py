@@ -94,9 +94,13 @@ def _number(text: str | None) -> int:
 
 
 def readable(journald: Unit | None, paths: tuple = JOURNALS) -> None:
-    """Raise Unreadable unless the system's journal is written and may be read here. journalctl itself is silent about both."""
+    """Raise Unreadable unless the system's journal is written and may be read here. journalctl itself is silent about
+    both."""
     if journald is not None and journald.load != "not-found" and journald.active != "active":
-        raise Unreadable(f"systemd-journald is {'masked' if journald.load == 'masked' else journald.active}: nothing new is in the journal")
+        raise Unreadable(
+            f"systemd-journald is {'masked' if journald.load == 'masked' else journald.active}: nothing new is "
+            f"in the journal"
+        )
     files = [name for path in paths for name in glob.glob(path)]
     if not files and any(os.path.isdir(path.split("/*", maxsplit=1)[0]) for path in paths) and os.geteuid() == 0:
         raise Unreadable("this host keeps no journal")
@@ -105,7 +109,8 @@ def readable(journald: Unit | None, paths: tuple = JOURNALS) -> None:
 
 
 def journal(run: Run, name: str, unit: Unit, lines: int = 200, seconds: float | None = None) -> str:
-    """Return what the unit's processes said in its present start, oldest first, each line with its time in seconds since 1970.
+    """Return what the unit's processes said in its present start, oldest first, each line with its time in seconds
+    since 1970.
 
     Before systemd 254 `journalctl --since X -n N` gives the oldest N lines: -r gives the newest.
     seconds: only of so many seconds past. Raises Unreadable.
@@ -117,15 +122,45 @@ def journal(run: Run, name: str, unit: Unit, lines: int = 200, seconds: float | 
 
 
 def last_exits(run: Run, name: str, seconds: float, lines: int = 60) -> str:
-    """Return what was said by and of a unit in so many seconds past, whichever its start: for one that ends again and again."""
-    words = ["journalctl", "-q", "-r", "-n", str(lines), "--no-pager", "-o", "short-unix", "--since", f"@{time.time() - seconds:.0f}", "-u", name]
+    """Return what was said by and of a unit in so many seconds past, whichever its start: for one that ends again and
+    again."""
+    words = [
+        "journalctl",
+        "-q",
+        "-r",
+        "-n",
+        str(lines),
+        "--no-pager",
+        "-o",
+        "short-unix",
+        "--since",
+        f"@{time.time() - seconds:.0f}",
+        "-u",
+        name,
+    ]
     return _newest(run, words)
 
 
 def restarts_within(run: Run, name: str, seconds: float) -> int:
-    """Return how often systemd started a unit again of its own accord since it was last started or reloaded by hand, within so many seconds past."""
-    words = ["journalctl", "-q", "-r", "-n", "1000", "--no-pager", "-o", "json", "--output-fields=MESSAGE_ID", "--since", f"@{time.time() - seconds:.0f}"]
-    output = _newest(run, words + [f"MESSAGE_ID={RESTART_SCHEDULED}", f"MESSAGE_ID={STARTING}", f"MESSAGE_ID={RELOADED}", f"UNIT={name}"])
+    """Return how often systemd started a unit again of its own accord since it was last started or reloaded by hand,
+    within so many seconds past."""
+    words = [
+        "journalctl",
+        "-q",
+        "-r",
+        "-n",
+        "1000",
+        "--no-pager",
+        "-o",
+        "json",
+        "--output-fields=MESSAGE_ID",
+        "--since",
+        f"@{time.time() - seconds:.0f}",
+    ]
+    output = _newest(
+        run,
+        words + [f"MESSAGE_ID={RESTART_SCHEDULED}", f"MESSAGE_ID={STARTING}", f"MESSAGE_ID={RELOADED}", f"UNIT={name}"],
+    )
     count, scheduled = 0, False
     for line in output.splitlines():
         if RESTART_SCHEDULED in line:
@@ -152,8 +187,9 @@ def read(run: Run, name: str) -> Unit:
 
 
 def said(run: Run, name: str, lines: int = 3, seconds: float = 600.0) -> str:
-    """Return why a unit is as it is, in the last lines of its own processes, without their times: of the start that ended last where
-    systemd starts it again and again, else of the present one. What systemd says of it counts where its own processes said nothing."""
+    """Return why a unit is as it is, in the last lines of its own processes, without their times: of the start that
+    ended last where systemd starts it again and again, else of the present one. What systemd says of it counts where
+    its own processes said nothing."""
     unit = read(run, name)
     try:
         ends = unit.active != "active" and (unit.restarts or not unit.main_pid)
@@ -164,12 +200,30 @@ def said(run: Run, name: str, lines: int = 3, seconds: float = 600.0) -> str:
 
 
 def last_run(run: Run, name: str, unit: Unit, seconds: float) -> str:
-    """Return what a unit's own processes said in the last of their starts that ended within so many seconds past; nothing where they did not.
+    """Return what a unit's own processes said in the last of their starts that ended within so many seconds past;
+    nothing where they did not.
 
     Raises Unreadable."""
-    words = ["journalctl", "-q", "-r", "-n", "200", "--no-pager", "-o", "json", "--since", f"@{time.time() - seconds:.0f}"]
-    words += ["--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_SYSTEMD_UNIT", f"_SYSTEMD_UNIT={name}", "+", f"UNIT={name}"]
-    starts: dict[str, list] = {}  # by invocation, in the order in which they began; one of which only systemd told as well
+    words = [
+        "journalctl",
+        "-q",
+        "-r",
+        "-n",
+        "200",
+        "--no-pager",
+        "-o",
+        "json",
+        "--since",
+        f"@{time.time() - seconds:.0f}",
+    ]
+    words += [
+        "--output-fields=MESSAGE,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_SYSTEMD_UNIT",
+        f"_SYSTEMD_UNIT={name}",
+        "+",
+        f"UNIT={name}",
+    ]
+    # by invocation, in the order in which they began; one of which only systemd told as well
+    starts: dict[str, list] = {}
     for text in _newest(run, words).splitlines():
         entry = json.loads(text)
         mine = entry.get("_SYSTEMD_UNIT") == name
@@ -184,7 +238,7 @@ def last_run(run: Run, name: str, unit: Unit, seconds: float) -> str:
 def _newest(run: Run, words: list) -> str:
     status, output = run(*words)
     if status != 0:
-        raise Unreadable(f"journalctl: {(output.strip().splitlines() or ['exit status %s' % status])[-1][:200]}")
+        raise Unreadable(f"journalctl: {(output.strip() or f'exit status {status}').splitlines()[-1][:200]}")
     return "\n".join(reversed(output.splitlines()))
 
 

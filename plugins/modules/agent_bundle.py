@@ -10,7 +10,8 @@ short_description: Build the agent once, with all it needs, for hosts without in
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Runs on the controller. Builds the agent's wheel, fetches the wheels that it needs with the versions and hashes of its
+  - Runs on the controller. Builds the agent's wheel, fetches the wheels that it needs with the versions and hashes of
+    its
     C(requirements.txt), and keeps both in one file per CPU architecture.
   - The file is named by what went into it. What was built once is not built again, and needs no network.
 author:
@@ -24,7 +25,8 @@ attributes:
     description: The result is a binary file.
   idempotent:
     support: full
-    description: Nothing is built twice. A build in the cache is not a change of any host, so C(changed) is always false.
+    description: Nothing is built twice. A build in the cache is not a change of any host, so C(changed) is always
+      false.
 options:
   source:
     description: Directory of the agent's source.
@@ -54,7 +56,8 @@ bundles:
   description: What was built, by architecture.
   returned: success
   type: dict
-  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path: ~/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, sha256: 5f9c, built: false}}
+  sample: {x86_64: {version: 0.1.0-1f0c5e9a7b21, path:
+    ~/.cache/beta9-workers/agent/beta9-agent-0.1.0-1f0c5e9a7b21-x86_64.tar, sha256: 5f9c, built: false}}
 """
 
 import fcntl
@@ -75,14 +78,19 @@ SPEC = {
     "cache": {"type": "path", "default": "~/.cache/beta9-workers/agent"},
 }
 CONSTRAINTS = {}
-PLATFORMS = {"x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"], "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"]}
+PLATFORMS = {
+    "x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"],
+    "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"],
+}
 
 
 def sources(directory):
     """Return the files that decide what a bundle contains, sorted."""
     package = os.path.join(directory, "beta9_agent")
     files = [os.path.join(package, name) for name in os.listdir(package) if name.endswith(".py")]
-    return sorted(files) + [os.path.join(directory, name) for name in ("README.md", "pyproject.toml", "requirements.txt")]
+    return sorted(files) + [
+        os.path.join(directory, name) for name in ("README.md", "pyproject.toml", "requirements.txt")
+    ]
 
 
 def version_of(directory):
@@ -94,7 +102,7 @@ def version_of(directory):
         digest.update(os.path.basename(path).encode() + b"\0" + hashlib.sha256(content).digest())
         if path.endswith("beta9_agent/__init__.py"):
             version = re.search(rb'__version__ = "([^"]+)"', content).group(1).decode()
-    return "%s-%s" % (version, digest.hexdigest()[:12])
+    return f"{version}-{digest.hexdigest()[:12]}"
 
 
 def digest(path):
@@ -114,11 +122,20 @@ def pip(*arguments):
     """Run pip of this Python. Raises NotBuilt with its last words and what to do."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"] + list(arguments)
     environment = dict(os.environ, SOURCE_DATE_EPOCH="1700000000")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=environment, check=False)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        check=False,
+    )
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise NotBuilt(
-            f"the agent could not be built on the controller: expected '{' '.join(command[:6])}' to succeed, found: {' '.join(words)}. "
+            f"the agent could not be built on the controller: expected '{' '.join(command[:6])}' to succeed, found: "
+            f"{' '.join(words)}. "
             "The controller's Python needs pip, and a package index for the first build"
         )
 
@@ -187,7 +204,12 @@ def execute(params, check_mode):
                         build(directory, architecture, path)
                     except NotBuilt as error:
                         return {"failed": True, "changed": False, "msg": str(error), "code": "agent_not_built"}
-        bundles[architecture] = {"version": version, "path": path, "sha256": digest(path), "built": missing and not check_mode}
+        bundles[architecture] = {
+            "version": version,
+            "path": path,
+            "sha256": digest(path),
+            "built": missing and not check_mode,
+        }
     return {"changed": False, "bundles": bundles}
 
 

@@ -10,10 +10,12 @@ short_description: Install a version of the agent beside the others, and switch 
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and without
+  - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and
+    without
     pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
-  - Where a file below O(directory) is not root's, or others may write to it, all versions are removed and this one is installed again.
+  - Where a file below O(directory) is not root's, or others may write to it, all versions are removed and this one is
+    installed again.
   - With O(switch=false) the version is brought beside the one that runs, for M(beta9.workers.agent_switch).
 author:
   - beta9.workers authors (@beta9)
@@ -35,11 +37,14 @@ options:
   bundle:
     description:
       - File of the bundle on this host. Removed when the version is installed.
-      - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts that
-        have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to, for root alone.
+      - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts
+        that
+        have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to, for
+        root alone.
     type: path
   sha256:
-    description: Digest of the bundle as its maker has it. Needed with O(bundle), and compared before anything of the file is used.
+    description: Digest of the bundle as its maker has it. Needed with O(bundle), and compared before anything of the
+      file is used.
     type: str
   switch:
     description: Whether to let the link point to the version.
@@ -85,7 +90,14 @@ INCOMING = "incoming"
 MEMBER = re.compile(r"(requirements\.txt|wheels/[A-Za-z0-9_][A-Za-z0-9_.+-]*\.whl)\Z")
 SYSTEMD = "/run/systemd/system"
 # What of the unit's sandbox an interpreter may not survive
-SANDBOX = ("DynamicUser=yes", "ProtectHome=yes", "ProtectSystem=strict", "PrivateTmp=yes", "PrivateUsers=yes", "MemoryDenyWriteExecute=yes")
+SANDBOX = (
+    "DynamicUser=yes",
+    "ProtectHome=yes",
+    "ProtectSystem=strict",
+    "PrivateTmp=yes",
+    "PrivateUsers=yes",
+    "MemoryDenyWriteExecute=yes",
+)
 
 
 def run(module, what, command):
@@ -93,20 +105,26 @@ def run(module, what, command):
     rc, out, err = module.run_command(command, environ_update={"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"})
     if rc:
         words = " ".join((err or out).strip().splitlines()[-3:])
-        module.fail_json(msg="the agent could not be installed: expected %s to succeed, found: %s" % (what, words), code="agent_not_installed", rc=rc)
+        module.fail_json(
+            msg=f"the agent could not be installed: expected {what} to succeed, found: {words}",
+            code="agent_not_installed",
+            rc=rc,
+        )
     return out
 
 
 def requirements(locked, own):
-    """Return what pip shall install: what the bundle is locked to but pip, which the agent has no use for, and the agent's own wheel."""
+    """Return what pip shall install: what the bundle is locked to but pip, which the agent has no use for, and the
+    agent's own wheel."""
     entries = re.findall(r"^[\w.-]+==(?:.*\\\n)*.*\n", locked, re.M)
     with open(own, "rb") as stream:
         digest = hashlib.sha256(stream.read()).hexdigest()
-    return "".join(entry for entry in entries if not entry.startswith("pip==")) + "%s --hash=sha256:%s\n" % (own, digest)
+    return "".join(entry for entry in entries if not entry.startswith("pip==")) + f"{own} --hash=sha256:{digest}\n"
 
 
 def foreign(directory):
-    """Return why what is installed can't be trusted, or an empty string: root runs it, so nobody else may own it or write to it."""
+    """Return why what is installed can't be trusted, or an empty string: root runs it, so nobody else may own it or
+    write to it."""
     if not os.path.lexists(directory):
         return ""
     for path in host.tree(directory):
@@ -125,7 +143,8 @@ def discard(directory, trouble):
 
 
 def unpack(bundle, sha256, target):
-    """Unpack a bundle whose digest is the expected one. Raises ValueError. The file that is compared is the one that is unpacked."""
+    """Unpack a bundle whose digest is the expected one. Raises ValueError. The file that is compared is the one that is
+    unpacked."""
     handle = os.open(bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -134,7 +153,10 @@ def unpack(bundle, sha256, target):
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
         if digest.hexdigest() != sha256:
-            raise ValueError(f"{bundle}: expected SHA-256 {sha256}, found {digest.hexdigest()}. Somebody else wrote this file, or the copy broke")
+            raise ValueError(
+                f"{bundle}: expected SHA-256 {sha256}, found {digest.hexdigest()}. Somebody else wrote this file, or "
+                f"the copy broke"
+            )
         stream.seek(0)
         with tarfile.open(fileobj=stream) as archive:
             for member in archive:
@@ -145,7 +167,8 @@ def unpack(bundle, sha256, target):
 
 
 def install(module, target, bundle, sha256):
-    """Fill the version's directory. The mark of completeness comes last: an interrupted installation is started again."""
+    """Fill the version's directory. The mark of completeness comes last: an interrupted installation is started
+    again."""
     shutil.rmtree(target, ignore_errors=True)
     wheels = os.path.join(target, "wheels")
     os.makedirs(wheels)
@@ -158,12 +181,28 @@ def install(module, target, bundle, sha256):
     run(module, "making a virtual environment", [interpreter, "-I", "-m", "venv", "--without-pip", target])
     python = os.path.join(target, "bin", "python")
     found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
-    pip = [python, "-I", os.path.join(found["pip"], "pip"), "--isolated", "install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    pip = [
+        python,
+        "-I",
+        os.path.join(found["pip"], "pip"),
+        "--isolated",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--disable-pip-version-check",
+    ]
     wanted = os.path.join(target, "wanted.txt")
-    with open(os.path.join(target, "requirements.txt"), encoding="utf-8") as locked, open(wanted, "w", encoding="utf-8") as stream:
+    with open(os.path.join(target, "requirements.txt"), encoding="utf-8") as locked, open(
+        wanted, "w", encoding="utf-8"
+    ) as stream:
         stream.write(requirements(locked.read(), found["beta9_agent"]))
     run(module, "installing its wheels", pip + ["--find-links", wheels, "--require-hashes", "--requirement", wanted])
-    sandbox = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"] + ["--property=" + word for word in SANDBOX] if os.path.exists(SYSTEMD) else []
+    sandbox = (
+        ["systemd-run", "--quiet", "--wait", "--pipe", "--collect"] + ["--property=" + word for word in SANDBOX]
+        if os.path.exists(SYSTEMD)
+        else []
+    )
     run(module, "its self-check, as its unit runs it", sandbox + [python, "-I", "-m", "beta9_agent", "--version"])
     run(module, "loading its packages", [python, "-I", "-c", "import httpx, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
@@ -186,7 +225,10 @@ def main():
     turn.take(module)
     version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
     trouble = foreign(directory)
-    installed, previous = not trouble and agent_unit.installed(directory, version, module.run_command), agent_unit.current(directory)
+    installed, previous = (
+        not trouble and agent_unit.installed(directory, version, module.run_command),
+        agent_unit.current(directory),
+    )
     needed = not installed and not module.params["bundle"]
     result = {"bundle_needed": needed, "previous": previous}
     if needed and not module.check_mode:
@@ -194,7 +236,7 @@ def main():
         secretfiles.ensure_directory(os.path.join(directory, INCOMING))
         module.exit_json(changed=False, **result)
     other = switch and previous != version
-    after = version if other else previous if installed else "%s\n%s beside it" % (previous, version)
+    after = version if other else previous if installed else f"{previous}\n{version} beside it"
     before = f"{previous}, to be removed: {trouble}" if trouble else previous
     result.update(changed=not installed or other, diff={"before": before + "\n", "after": after + "\n"})
     if module.check_mode:
@@ -204,7 +246,8 @@ def main():
         discard(directory, trouble)
         install(module, os.path.join(directory, "versions", version), module.params["bundle"], module.params["sha256"])
     if other or (not installed and previous == version):
-        agent_unit.point(directory, version)  # also the same one again: the link's age tells that the unit has to be restarted
+        # also the same one again: the link's age tells that the unit has to be restarted
+        agent_unit.point(directory, version)
     if other:
         agent_unit.prune(directory, (version, previous))
     if module.params["bundle"]:

@@ -31,8 +31,10 @@ options:
     default: 60
   hostname:
     description:
-      - The host name that the gateway should have for this machine, where it takes names as they are registered. A stored name changes
-        only when the machine is registered, so one that differs, because the gateway was in another mode before, lets the agent
+      - The host name that the gateway should have for this machine, where it takes names as they are registered. A
+        stored name changes
+        only when the machine is registered, so one that differs, because the gateway was in another mode before, lets
+        the agent
         register again. Fails where the gateway stores another name then as well. Not verified when left out.
     type: str
   unit:
@@ -85,20 +87,24 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gateway, host, protocol
 
 DIRECT_MODE = (
-    "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where beta9_k3s is true the "
+    "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where "
+    "beta9_k3s is true the "
     "gateway needs a tailnet of its own as well. See the guide connection-modes."
 )
 
 
 def ready_machines():
-    """Return the pool's ready machines as this machine's own token sees them now, None where its settings are incomplete. Raises GatewayError."""
+    """Return the pool's ready machines as this machine's own token sees them now, None where its settings are
+    incomplete. Raises GatewayError."""
     settings = host.agent_settings()
     try:
-        url = "%(BETA9_GATEWAY_SCHEME)s://%(BETA9_GATEWAY_HOST)s:%(BETA9_GATEWAY_PORT)s" % settings
+        url = f"{settings['BETA9_GATEWAY_SCHEME']}://{settings['BETA9_GATEWAY_HOST']}:{settings['BETA9_GATEWAY_PORT']}"
         token = gateway.read_token(os.path.join(host.CREDENTIALS_DIR, "machine_token"))
         tls = {name: settings.get(f"BETA9_{name.upper()}") for name in ("ca_path", "client_cert", "client_key")}
         client = gateway.GatewayClient(url, token, timeout=5, retries=0, **tls)
-        return client.list_ready(settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT))
+        return client.list_ready(
+            settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT)
+        )
     except (KeyError, protocol.InvalidField):
         return None
 
@@ -110,17 +116,23 @@ def hostname_of(machines):
 
 
 def asked():
-    """Return (ready machines, {}), or (None, problem) where the gateway refuses the token now: the keepalive that it accepted last can be
-    a minute old. Where it does not answer, nothing more is known than the agent told."""
+    """Return (ready machines, {}), or (None, problem) where the gateway refuses the token now: the keepalive that it
+    accepted last can be a minute old. Where it does not answer, nothing more is known than the agent told."""
     try:
         return ready_machines(), {}
     except gateway.GatewayError as error:
         refused = error.problem if error.problem.code in gateway.REFUSED_TOKEN else None
-    return None, {"status": "degraded", "code": refused.code, "cause": refused.cause, "remedy": refused.remedy} if refused else {}
+    return None, {
+        "status": "degraded",
+        "code": refused.code,
+        "cause": refused.cause,
+        "remedy": refused.remedy,
+    } if refused else {}
 
 
 def register_again(module, before, seconds):
-    """Let the agent register where the gateway has another host name of it. Return (whether ready, result keys), or None where all is well."""
+    """Let the agent register where the gateway has another host name of it. Return (whether ready, result keys), or
+    None where all is well."""
     expected = module.params["hostname"]
     if before in (None, expected):
         return None
@@ -128,7 +140,7 @@ def register_again(module, before, seconds):
     ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
     after = hostname_of(asked()[0]) if ready else None
     if after not in (None, expected):
-        cause = "the gateway stores %s, and can't reach this host by that name" % after
+        cause = f"the gateway stores {after}, and can't reach this host by that name"
         return False, dict(result, code="hostname_suffix", cause=cause, remedy=DIRECT_MODE)
     return ready, dict(result, changed=True, diff={"before": before + "\n", "after": expected + "\n"})
 
@@ -153,7 +165,9 @@ def main():
     if ready or module.check_mode:
         module.exit_json(**dict({"changed": False}, **result))
     module.fail_json(
-        msg="expected the agent to be ready within %d s, found %s: %s. %s" % (seconds, result["status"], result["cause"], result["remedy"]), **result
+        msg=f"expected the agent to be ready within {int(seconds)} s, found {result['status']}: {result['cause']}. "
+        f"{result['remedy']}",
+        **result,
     )
 
 

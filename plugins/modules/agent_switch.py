@@ -10,12 +10,17 @@ short_description: Switch the agent to an installed version, and roll back if th
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Runs on the worker. Writes the files that belong to the version, lets the link C(current) point to it, restarts the unit, and
-    waits until systemd says that it is up (the agent sends READY with its first accepted keepalive) and the agent says that the
+  - Runs on the worker. Writes the files that belong to the version, lets the link C(current) point to it, restarts the
+    unit, and
+    waits until systemd says that it is up (the agent sends READY with its first accepted keepalive) and the agent says
+    that the
     machine is ready.
-  - Otherwise it puts link and files back, restarts the unit, waits for the version before, removes the one that failed, and fails.
-  - All of this is one call on the host, so that a controller that dies in between leaves no host with a version that does not
-    work. What the host itself does not survive, a loss of power for example, is noted beside the versions, and the next call
+  - Otherwise it puts link and files back, restarts the unit, waits for the version before, removes the one that failed,
+    and fails.
+  - All of this is one call on the host, so that a controller that dies in between leaves no host with a version that
+    does not
+    work. What the host itself does not survive, a loss of power for example, is noted beside the versions, and the next
+    call
     finishes it.
   - The version before is kept, all older ones are removed.
 author:
@@ -32,7 +37,8 @@ attributes:
     description: An agent that is at the version, with the same files, is left alone, ready or not.
 options:
   version:
-    description: Version to run, installed by M(beta9.workers.agent_install) with O(beta9.workers.agent_install#module:switch=false).
+    description: Version to run, installed by M(beta9.workers.agent_install) with
+      O(beta9.workers.agent_install#module:switch=false).
     type: str
     required: true
   files:
@@ -143,7 +149,10 @@ class Switch:
         return json.loads(text_of(self.journal) or "null")
 
     def desired(self):
-        return [{"path": entry["path"], "content": entry["content"], "mode": entry["mode"]} for entry in self.module.params["files"]]
+        return [
+            {"path": entry["path"], "content": entry["content"], "mode": entry["mode"]}
+            for entry in self.module.params["files"]
+        ]
 
     def found(self):
         """Return the files as they are."""
@@ -151,11 +160,22 @@ class Switch:
 
     def diffs(self, before, files):
         """Return what differs between the version before with these files, and the desired one."""
-        found = [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}] if before != self.version else []
+        found = (
+            [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}]
+            if before != self.version
+            else []
+        )
         old = {entry["path"]: entry["content"] for entry in files}
         for new in self.desired():
             if old.get(new["path"]) != new["content"]:
-                found.append({"before": old.get(new["path"]) or "", "after": new["content"], "before_header": new["path"], "after_header": new["path"]})
+                found.append(
+                    {
+                        "before": old.get(new["path"]) or "",
+                        "after": new["content"],
+                        "before_header": new["path"],
+                        "after_header": new["path"],
+                    }
+                )
         return found
 
     def apply(self, version, files):
@@ -171,7 +191,9 @@ class Switch:
 
     def ready(self, seconds):
         """Wait; return (whether ready, what the agent says)."""
-        return agent_unit.wait_ready(self.module, self.module.params["unit"], self.module.params["state_file"], seconds, agent_unit.CRASHES)
+        return agent_unit.wait_ready(
+            self.module, self.module.params["unit"], self.module.params["state_file"], seconds, agent_unit.CRASHES
+        )
 
     def forward(self, before, files):
         """Try the new version; return its outcome as ready()."""
@@ -179,7 +201,12 @@ class Switch:
         try:
             self.apply(self.version, self.desired())
         except OSError as error:
-            return False, {"status": "stopped", "code": "host_refuses", "cause": str(error), "remedy": "Fix the host and run it again."}
+            return False, {
+                "status": "stopped",
+                "code": "host_refuses",
+                "cause": str(error),
+                "remedy": "Fix the host and run it again.",
+            }
         return self.ready(self.module.params["wait_seconds"])
 
     def back(self, before, failed, files, seconds):
@@ -218,10 +245,19 @@ def main():
     unfinished = switch.unfinished()
     before = unfinished["from"] if unfinished else agent_unit.current(directory)
     if not before:
-        module.fail_json(msg="%s: expected an agent that was installed by onboard_worker.yml, found none" % directory, code="agent_absent", previous="")
+        module.fail_json(
+            msg=f"{directory}: expected an agent that was installed by onboard_worker.yml, found none",
+            code="agent_absent",
+            previous="",
+        )
     if not (agent_unit.installed(directory, version, module.run_command) or module.check_mode):
-        module.fail_json(msg="expected version %s in %s, found none: install it first" % (version, directory), code="version_absent", previous=before)
-    if unfinished and unfinished["to"] != version and not module.check_mode:  # another version was tried, and nobody saw how that ended
+        module.fail_json(
+            msg=f"expected version {version} in {directory}, found none: install it first",
+            code="version_absent",
+            previous=before,
+        )
+    # another version was tried, and nobody saw how that ended
+    if unfinished and unfinished["to"] != version and not module.check_mode:
         switch.back(before, unfinished["to"], unfinished["files"], module.params["wait_seconds"])
         files = switch.found()
     else:
@@ -233,11 +269,13 @@ def main():
     ready, result = switch.forward(before, files)
     if not ready:
         # one that was not ready before is not waited for: the cause is elsewhere
-        again, after = switch.back(before, version, files, module.params["wait_seconds"] if was_ready or unfinished else 5)
+        again, after = switch.back(
+            before, version, files, module.params["wait_seconds"] if was_ready or unfinished else 5
+        )
         text = "expected version %s to be ready within %d s, found %s: %s. %s The version before, %s, runs again, "
         text %= (version, module.params["wait_seconds"], result["status"], result["cause"], result["remedy"], before)
-        text += "and is ready." if again else "but is not ready: %s." % after.get("cause", after["status"])
-        text += "" if was_ready else " It was not ready before the switch either: %s." % was.get("cause", was["status"])
+        text += "and is ready." if again else f"but is not ready: {after.get('cause', after['status'])}."
+        text += "" if was_ready else f" It was not ready before the switch either: {was.get('cause', was['status'])}."
         module.fail_json(msg=text, changed=True, previous=before, switched_back=again, **result)
     if before != version:
         agent_unit.prune(directory, (version, before))

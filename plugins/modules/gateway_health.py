@@ -10,7 +10,8 @@ short_description: Check the gateway's side of workers with all probes at once
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Runs the probes of the gateway's cluster and Redis side by side, each with its own time limit, all within one deadline, and returns
+  - Runs the probes of the gateway's cluster and Redis side by side, each with its own time limit, all within one
+    deadline, and returns
     what each saw. It runs on a host that reaches them.
   - The action M(beta9.workers.health_report) calls it, and decides what it means.
   - A probe that hangs, crashes, or has no access is reported as such. The others go on.
@@ -146,7 +147,11 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_files, gateway_host, gateway_side
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import (
+    gateway_files,
+    gateway_host,
+    gateway_side,
+)
 
 PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T07=gateway_files.files, T09=gateway_host.sshd)
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
@@ -154,9 +159,17 @@ NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 def probes(functions, params, connection=None):
     """Return [(check, function)] of those that are asked for, and belong to a connection."""
-    found = [(NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in functions.items()]
-    found = [(check, function) for check, function in found if connection is None or connections.gives(connection, check.builds_on)]
-    return [(check, function) for check, function in found if catalog.asked_for(check.id, params["only"], params["skip"])]
+    found = [
+        (NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in functions.items()
+    ]
+    found = [
+        (check, function)
+        for check, function in found
+        if connection is None or connections.gives(connection, check.builds_on)
+    ]
+    return [
+        (check, function) for check, function in found if catalog.asked_for(check.id, params["only"], params["skip"])
+    ]
 
 
 def observe(params):
@@ -167,7 +180,9 @@ def observe(params):
     result = {}
     for entry in params["machines"]:
         functions = probes(PER_MACHINE, params, entry["connection"]) if entry["machine_id"] else []
-        result[entry["host"]] = engine.observe(functions, shared.narrowed(machine=entry), max(1.0, deadline - time.monotonic()))
+        result[entry["host"]] = engine.observe(
+            functions, shared.narrowed(machine=entry), max(1.0, deadline - time.monotonic())
+        )
     return {"observations": common, "machines": result}
 
 
@@ -184,7 +199,12 @@ def main():
         "k3s_certificate": {"type": "str"},
         "tunnel": {
             "type": "dict",
-            "options": {"target": {"type": "str"}, "listen": {"type": "str"}, "port": {"type": "int"}, "user": {"type": "str"}},
+            "options": {
+                "target": {"type": "str"},
+                "listen": {"type": "str"},
+                "port": {"type": "int"},
+                "user": {"type": "str"},
+            },
         },
         "ready": {"type": "bool", "default": False},
     }
@@ -203,7 +223,7 @@ def main():
     )
     unknown = catalog.unknown_ids(module.params["only"] + module.params["skip"])
     if unknown:
-        module.fail_json(msg="only, skip: expected ids of checks (G01, M02, ...), found %s" % ", ".join(unknown))
+        module.fail_json(msg=f"only, skip: expected ids of checks (G01, M02, ...), found {', '.join(unknown)}")
     module.exit_json(changed=False, **observe(module.params))
 
 

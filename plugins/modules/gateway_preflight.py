@@ -10,9 +10,11 @@ short_description: Report all problems of a gateway that prevent onboarding, at 
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Runs where the gateway's admin token is, usually on the controller. Returns I(all) problems in one list, each with what was
+  - Runs where the gateway's admin token is, usually on the controller. Returns I(all) problems in one list, each with
+    what was
     expected, what was found and what to do.
-  - Finds out whether the gateway is a build that workers can join, whether pools are local ones, and with O(probe) how the gateway
+  - Finds out whether the gateway is a build that workers can join, whether pools are local ones, and with O(probe) how
+    the gateway
     stores a worker's host name, which decides whether it can reach workers over a tunnel.
 author:
   - beta9.workers authors (@beta9)
@@ -36,7 +38,8 @@ options:
     default: []
   hostnames:
     description:
-      - How host names are to be stored. V(direct) as they are registered, which a tunnel or a plain network needs; V(tailnet) with
+      - How host names are to be stored. V(direct) as they are registered, which a tunnel or a plain network needs;
+        V(tailnet) with
         the gateway's tailnet appended.
     type: list
     elements: str
@@ -44,7 +47,8 @@ options:
     default: []
   probe:
     description:
-      - Whether to find out how host names are stored. For that a machine with 1 millicore and 1 MiB is created in the first pool,
+      - Whether to find out how host names are stored. For that a machine with 1 millicore and 1 MiB is created in the
+        first pool,
         registered, inspected, and deleted together with its token. The gateway schedules nothing on it.
     type: bool
     default: false
@@ -63,12 +67,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 problems:
-  description: The problems found. Empty if there are none. C(pool) or C(hostnames) name what it is about, where it is not about all.
+  description: The problems found. Empty if there are none. C(pool) or C(hostnames) name what it is about, where it is
+    not about all.
   returned: success
   type: list
   elements: dict
   sample:
-    - {what: beta9_pool, expected: a pool of mode external, found: "home, a local pool", remedy: Use another pool., pool: home}
+    - {what: beta9_pool, expected: a pool of mode external, found: "home, a local pool", remedy: Use another pool.,
+      pool: home}
 hostnames:
   description: How the gateway stores host names, V(direct) or V(tailnet). Empty where it was not probed.
   returned: success
@@ -106,18 +112,23 @@ SPEC = machine_runner.specification(
 )
 CONSTRAINTS = {}
 PROBE_ADDRESS = "192.0.2.1"  # TEST-NET-1: nobody's
-KEEPALIVE_ROUTE = "a build with POST %s/keepalive" % protocol.MACHINE_API
+KEEPALIVE_ROUTE = f"a build with POST {protocol.MACHINE_API}/keepalive"
 REGISTER_SECONDS = 15  # a gateway without a tailnet and outside direct mode takes five
 PROBLEMS = {
     "direct": (
         "host names as they are registered (direct mode)",
-        "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. Where beta9_k3s is true it needs a tailnet of its "
-        "own as well (tailscale.enabled, with a control server that it can join): it dials workers through that only. See the guide "
+        "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. Where beta9_k3s is "
+        "true it needs a tailnet of its "
+        "own as well (tailscale.enabled, with a control server that it can join): it dials workers through that only. "
+        "See the guide "
         "connection-modes.",
     ),
     "tailnet": (
         "host names with the gateway's tailnet appended",
-        "Set tailscale_gateway_mode=direct, or unset tailscale.directRedisHost in the gateway's configuration and restart the gateway.",
+        (
+            "Set tailscale_gateway_mode=direct, or unset tailscale.directRedisHost in the gateway's configuration and "
+            "restart the gateway."
+        ),
     ),
 }
 
@@ -141,17 +152,30 @@ def of_pools(client: gateway.GatewayClient, pools: list[str]) -> Iterator[dict[s
         except gateway.GatewayError as error:
             if error.problem.code not in ("pool_local", "pool_unknown"):
                 raise
-            yield problem("beta9_pool", "an external pool of the gateway", "%s: %s" % (name, error.problem.cause), error.problem.remedy, pool=name)
+            yield problem(
+                "beta9_pool",
+                "an external pool of the gateway",
+                f"{name}: {error.problem.cause}",
+                error.problem.remedy,
+                pool=name,
+            )
 
 
 def stored_hostname(client: gateway.GatewayClient, as_machine: Any, pool: str) -> str:
-    """Return what the gateway makes of PROBE_ADDRESS, by a machine that is gone afterwards. as_machine(token) returns a client."""
+    """Return what the gateway makes of PROBE_ADDRESS, by a machine that is gone afterwards. as_machine(token) returns a
+    client."""
     created = client.create_machine(pool)
     try:
         machine = as_machine(created["registration_token"])
-        machine.register(protocol.register_payload("probe", created["id"], PROBE_ADDRESS, pool, "1m", "1Mi", 0, PROBE_ADDRESS, created["provider"]))
+        machine.register(
+            protocol.register_payload(
+                "probe", created["id"], PROBE_ADDRESS, pool, "1m", "1Mi", 0, PROBE_ADDRESS, created["provider"]
+            )
+        )
         machine.keepalive(protocol.keepalive_payload(created["id"], pool, created["provider"], "preflight"))
-        listed = [entry["hostname"] for entry in machine.list_ready(pool, created["provider"]) if entry["id"] == created["id"]]
+        listed = [
+            entry["hostname"] for entry in machine.list_ready(pool, created["provider"]) if entry["id"] == created["id"]
+        ]
         return listed[0] if listed else ""
     finally:
         client.discard_machine(created)
@@ -163,7 +187,13 @@ def of_hostnames(stored: str, wanted: list[str]) -> Iterator[dict[str, str]]:
     for mode in wanted:
         if mode != found:
             expected, remedy = PROBLEMS[mode]
-            yield problem("gateway's connection to workers", expected, "%s stored as %s" % (PROBE_ADDRESS, stored), remedy, hostnames=mode)
+            yield problem(
+                "gateway's connection to workers",
+                expected,
+                f"{PROBE_ADDRESS} stored as {stored}",
+                remedy,
+                hostnames=mode,
+            )
 
 
 def probed(client: gateway.GatewayClient, params: dict[str, Any], pool: str) -> tuple[str, list[dict[str, str]]]:

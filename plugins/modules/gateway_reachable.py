@@ -97,7 +97,7 @@ def why(module, problem):
     foreign = [entry for entry in listeners if entry["process"] not in ("ssh", None)]
     if name and foreign:
         return (
-            "port %d is held by %s (pid %s), not by the tunnel" % (port, foreign[0]["process"], foreign[0]["pid"]),
+            f"port {port} is held by {foreign[0]['process']} (pid {foreign[0]['pid']}), not by the tunnel",
             "Stop that program, or choose another port in autossh_forwards.",
         )
     code, line = of_unit(units.of_module(module), name, bool(listeners)) if name else ("", "")
@@ -108,10 +108,11 @@ def why(module, problem):
 
 
 def of_unit(run: units.Run, name: str, up: bool) -> tuple[str, str]:
-    """Return (code of CAUSES, what shows it) of why the tunnel's unit lets nothing through; empty where it does not tell.
+    """Return (code of CAUSES, what shows it) of why the tunnel's unit lets nothing through; empty where it does not
+    tell.
 
-    Its state comes first. Then what its ssh said: in the present start, for what was repaired before is no cause now. One that systemd
-    starts again and again, and that is not up, has said why in the start that ended last.
+    Its state comes first. Then what its ssh said: in the present start, for what was repaired before is no cause now.
+    One that systemd starts again and again, and that is not up, has said why in the start that ended last.
     """
     unit = units.read(run, name)
     if unit.exec_code:
@@ -125,7 +126,9 @@ def of_unit(run: units.Run, name: str, up: bool) -> tuple[str, str]:
     known = tunnel.explain(text)
     if known and known.code in CAUSES:
         return known.code, units.without_times(known.line)
-    return ("failing", f"started again {unit.restarts} times, it ended with {unit.exit_status}") if failing else ("", "")
+    return (
+        ("failing", f"started again {unit.restarts} times, it ended with {unit.exit_status}") if failing else ("", "")
+    )
 
 
 def main():
@@ -151,7 +154,8 @@ def main():
     if module.check_mode:
         module.exit_json(changed=False, reachable=False, cause=cause, remedy=remedy)
     module.fail_json(
-        msg="expected the gateway's health answer at %s within %d s, found: %s. %s" % (module.params["url"], module.params["wait_seconds"], cause, remedy),
+        msg=f"expected the gateway's health answer at {module.params['url']} within "
+        f"{module.params['wait_seconds']} s, found: {cause}. {remedy}",
         reachable=False,
         code=problem.code,
         cause=cause,

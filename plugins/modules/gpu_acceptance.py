@@ -32,7 +32,8 @@ attributes:
     description: What was tried is not tried again, unless O(again=true). The same outcomes are no change.
 options:
   mode:
-    description: V(quick) is made for a minute on eight GPUs. V(full) takes some, and runs C(dcgmi diag) where it is installed.
+    description: V(quick) is made for a minute on eight GPUs. V(full) takes some, and runs C(dcgmi diag) where it is
+      installed.
     type: str
     choices: [quick, full]
     default: quick
@@ -107,9 +108,7 @@ from ansible_collections.beta9.workers.plugins.module_utils import gpu_accept, g
 def problems(gpus):
     """Return what speaks against GPUs, one text each."""
     failed = [gpu for gpu in gpus if gpu["outcome"] == gpu_accept.FAILED]
-    return [
-        "GPU %d (%s, %s): %s" % (gpu["device"], gpu["name"], gpu["uuid"], "; ".join(gpu["reasons"])) for gpu in failed
-    ]
+    return [f"GPU {gpu['device']} ({gpu['name']}, {gpu['uuid']}): {'; '.join(gpu['reasons'])}" for gpu in failed]
 
 
 def verdict(record):
@@ -144,7 +143,7 @@ def main():
         if module.check_mode:  # the driver may be installed by the run that is only looked at
             module.exit_json(changed=True, offered=[], problems=[], remembered=False)
         module.fail_json(
-            msg="GPUs: expected to try them with CUDA, found: %s. See checks U02 to U04 of health_check.yml." % error
+            msg=f"GPUs: expected to try them with CUDA, found: {error}. See checks U02 to U04 of health_check.yml."
         )
     if not known:
         gpu_accept.write(record)

@@ -11,7 +11,8 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Ends a health check. A healthy host goes on, one that is not healthy fails.
-  - A host that could not be judged counts as unreachable. So C(ansible-playbook) ends with 0 when every host is healthy, with 2
+  - A host that could not be judged counts as unreachable. So C(ansible-playbook) ends with 0 when every host is
+    healthy, with 2
     when hosts are not, and with 4 when there are hosts of which it could not tell.
 author:
   - beta9.workers authors (@beta9)

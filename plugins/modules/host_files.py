@@ -45,7 +45,8 @@ options:
         default: "0644"
   kept:
     description:
-      - Files and directories whose mode and owner (root) are kept, and whose contents are not compared. What does not exist is left out.
+      - Files and directories whose mode and owner (root) are kept, and whose contents are not compared. What does not
+        exist is left out.
       - Links are left alone.
     type: list
     elements: dict
@@ -109,12 +110,22 @@ def keep(entry, check_mode):
         return None
     if before == entry["content"]:
         return repaired(entry["path"])
-    return {"before": before or "", "after": entry["content"], "before_header": entry["path"], "after_header": entry["path"]}
+    return {
+        "before": before or "",
+        "after": entry["content"],
+        "before_header": entry["path"],
+        "after_header": entry["path"],
+    }
 
 
 def repaired(path):
     """Return the diff of a path of which only mode or owner, its own or its directory's, was not right."""
-    return {"before": "mode or owner wrong\n", "after": "mode and owner repaired\n", "before_header": path, "after_header": path}
+    return {
+        "before": "mode or owner wrong\n",
+        "after": "mode and owner repaired\n",
+        "before_header": path,
+        "after_header": path,
+    }
 
 
 def drop(path, check_mode):

@@ -10,7 +10,8 @@ short_description: Ensure the initial RAM file systems hold the current configur
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Rebuilds the images when one of them is older than one of the files. The need is read from the host, so that a run that was
+  - Rebuilds the images when one of them is older than one of the files. The need is read from the host, so that a run
+    that was
     killed between writing a file and rebuilding is completed by the next one.
   - A host without such images (a container, or a kernel that needs none) is left alone, and RV(reason) says so.
 author:
@@ -72,16 +73,23 @@ def images(pattern):
 
 
 def main():
-    module = AnsibleModule(argument_spec={"files": {"type": "list", "elements": "path", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"files": {"type": "list", "elements": "path", "required": True}}, supports_check_mode=True
+    )
     turn.take(module)
-    kind = next(((pattern, tool, words) for pattern, tool, words in KINDS if images(pattern) and module.get_bin_path(tool)), None)
+    kind = next(
+        ((pattern, tool, words) for pattern, tool, words in KINDS if images(pattern) and module.get_bin_path(tool)),
+        None,
+    )
     if not kind:
         module.exit_json(changed=False, rebuilt=[], reason="this host has no initramfs, or no tool that makes it")
     pattern, tool, words = kind
     # ctime: a file put in place by rename keeps the time at which it was written
     newest = max(os.lstat(path).st_ctime if os.path.lexists(path) else float("inf") for path in module.params["files"])
     if newest == float("inf") and not module.check_mode:
-        module.fail_json(msg="files: expected files that exist, found one missing of %s" % ", ".join(module.params["files"]))
+        module.fail_json(
+            msg=f"files: expected files that exist, found one missing of {', '.join(module.params['files'])}"
+        )
     old = [path for path in images(pattern) if os.stat(path).st_mtime < newest]
     if old and not module.check_mode:
         rc, out, err = module.run_command([tool] + words)
@@ -89,9 +97,12 @@ def main():
         if rc or left:
             said = " | ".join((err or out).strip().splitlines()[-5:])
             module.fail_json(
-                msg="%s: expected new images, found %s (exit status %d). Free space in /boot, then run again." % (tool, said or ", ".join(left), rc)
+                msg=f"{tool}: expected new images, found {said or ', '.join(left)} (exit status {rc}). Free space in "
+                f"/boot, then run again."
             )
-    module.exit_json(changed=bool(old), rebuilt=old, reason="%s older than the files" % ("images are" if old else "no image is"))
+    module.exit_json(
+        changed=bool(old), rebuilt=old, reason=f"{'images are' if old else 'no image is'} older than the files"
+    )
 
 
 if __name__ == "__main__":

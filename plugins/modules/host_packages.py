@@ -10,13 +10,17 @@ short_description: Ensure a set of packages is installed at one version, and hel
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Installs what is missing of the set in one transaction. Before that it asks the package manager what would happen, whether it
+  - Installs what is missing of the set in one transaction. Before that it asks the package manager what would happen,
+    whether it
     fits the disk, and downloads it all, so that what can fail fails while the host is as it was.
-  - Holds every installed package that matches O(hold), so that the set is only updated as a whole, by O(upgrade) or O(version).
+  - Holds every installed package that matches O(hold), so that the set is only updated as a whole, by O(upgrade) or
+    O(version).
     apt's hold also keeps unattended-upgrades off.
-  - The set is remembered until it is complete. A run that was killed half-way is finished by the next one, also if that does not
+  - The set is remembered until it is complete. A run that was killed half-way is finished by the next one, also if that
+    does not
     name the packages any more.
-  - In one call, because holds, versions and what would be removed can't be told by C(ansible.builtin.apt), which besides can't look ahead on
+  - In one call, because holds, versions and what would be removed can't be told by C(ansible.builtin.apt), which
+    besides can't look ahead on
     a host without C(python3-apt).
 author:
   - beta9.workers authors (@beta9)
@@ -24,7 +28,8 @@ attributes:
   check_mode:
     support: partial
     description: Nothing is changed.
-    details: Says what the package manager would do. Where a repository is still to be added, the set is told without versions.
+    details: Says what the package manager would do. Where a repository is still to be added, the set is told without
+      versions.
   diff_mode:
     support: full
     description: Shows the packages of the set with their versions.
@@ -42,18 +47,21 @@ options:
     required: true
   packages:
     description:
-      - Names of packages, or C(name=version) for exactly that version where several can be installed beside each other, like those for a kernel.
+      - Names of packages, or C(name=version) for exactly that version where several can be installed beside each other,
+        like those for a kernel.
       - Empty to only finish and hold what is installed.
     type: list
     elements: str
     default: []
   version:
-    description: Version of those packages that have it, as C(580.95.05). At least one must. By default the newest when first installed.
+    description: Version of those packages that have it, as C(580.95.05). At least one must. By default the newest when
+      first installed.
     type: str
     default: ""
   branch:
     description:
-      - Where no O(version) is given, the newest version that begins with this and a dot, of those packages that have one.
+      - Where no O(version) is given, the newest version that begins with this and a dot, of those packages that have
+        one.
       - Those of O(packages) whose version O(hold_version) matches may come in no other branch.
     type: str
     default: ""
@@ -79,7 +87,8 @@ options:
     elements: str
     default: []
   programs:
-    description: Programs of O(packages). Where one of them is gone though its package is installed, O(packages) are installed again.
+    description: Programs of O(packages). Where one of them is gone though its package is installed, O(packages) are
+      installed again.
     type: list
     elements: str
     default: []
@@ -88,7 +97,8 @@ options:
     type: str
     default: (?!)
   lock_seconds:
-    description: Longest time to wait for who works on the host's packages, cloud-init among them. dnf waits as long as it takes.
+    description: Longest time to wait for who works on the host's packages, cloud-init among them. dnf waits as long as
+      it takes.
     type: int
     default: 600
 """
@@ -110,7 +120,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 packages:
-  description: The set as it is installed, or would be. A package that would come with an unknown version has an empty one.
+  description: The set as it is installed, or would be. A package that would come with an unknown version has an empty
+    one.
   returned: always
   type: dict
   sample: {example: 1.20.0-1}
@@ -125,7 +136,8 @@ removed:
   type: list
   elements: str
 waited:
-  description: Whether it gave up because somebody else did not end in O(lock_seconds), so that to try again at once is of no use.
+  description: Whether it gave up because somebody else did not end in O(lock_seconds), so that to try again at once is
+    of no use.
   returned: failure
   type: bool
 """
@@ -160,7 +172,8 @@ class Record:
 
 
 def to_install(manager, params, installed):
-    """Return {name: version} to ask the package manager for: what is missing or of another version than desired. "" is any version."""
+    """Return {name: version} to ask the package manager for: what is missing or of another version than desired. "" is
+    any version."""
     found, some, names = {}, False, []
     for name, version in map(package_sets.parted, params["packages"]):
         if not version:
@@ -177,14 +190,18 @@ def to_install(manager, params, installed):
             version = next((entry for entry in versions if package_sets.is_version(entry, params["version"])), "")
             some = some or bool(version)
         elif params["branch"] and (name not in installed or params["upgrade"]):
-            version = next((entry for entry in manager.available(name) if package_sets.of_branch(entry, params["branch"])), "")
+            version = next(
+                (entry for entry in manager.available(name) if package_sets.of_branch(entry, params["branch"])), ""
+            )
             if version and version == installed.get(name):
                 continue
         if version or name not in installed or params["upgrade"]:
             found[name] = version
     if params["version"] and names and not some:
         listed = ", ".join(sorted({version for name in names for version in manager.available(name)})) or "none at all"
-        raise package_sets.PackageError(params["name"], "version " + params["version"], listed, "Choose one of these, or a repository that has it.")
+        raise package_sets.PackageError(
+            params["name"], "version " + params["version"], listed, "Choose one of these, or a repository that has it."
+        )
     return found
 
 
@@ -196,31 +213,41 @@ def judge(manager, params, asked, installed, outlook):
         if name not in outlook["install"] and (name not in installed or version and not manager.has(name, version))
     ]
     if lost:
-        found = "that %s is neither installed nor would be" % ", ".join(lost)
-        raise package_sets.PackageError(params["name"], "all packages of the set", found, "Look whether the repositories of this host have them.")
+        found = f"that {', '.join(lost)} is neither installed nor would be"
+        raise package_sets.PackageError(
+            params["name"], "all packages of the set", found, "Look whether the repositories of this host have them."
+        )
     foreign = [name for name in outlook["remove"] if not re.match(params["removable"], name)]
     if foreign:
         raise package_sets.PackageError(
-            params["name"], "that no other package has to go", "that %s would be removed" % ", ".join(foreign), "Remove them by hand if they are not needed."
+            params["name"],
+            "that no other package has to go",
+            f"that {', '.join(foreign)} would be removed",
+            "Remove them by hand if they are not needed.",
         )
     others = sorted(
-        name for name in manager.held() & set(outlook["install"]) if not re.match(params["hold"] or "(?!)", name) and name not in params["hold_names"]
+        name
+        for name in manager.held() & set(outlook["install"])
+        if not re.match(params["hold"] or "(?!)", name) and name not in params["hold_names"]
     )
     if others:
         release = "apt-mark unhold" if isinstance(manager, package_sets.Apt) else "dnf versionlock delete"
         raise package_sets.PackageError(
-            params["name"], "that no package held by somebody else changes", "that %s would" % ", ".join(others), "Release them by hand: " + release
+            params["name"],
+            "that no package held by somebody else changes",
+            f"that {', '.join(others)} would",
+            "Release them by hand: " + release,
         )
     strange = sorted(
-        "%s %s" % (name, version)
+        f"{name} {version}"
         for name, version in outlook["install"].items()
         if params["branch"] and name in asked and re.match(params["hold_version"] or "(?!)", version)
         if not package_sets.of_branch(version, params["branch"])
     )
     if strange:
-        found = "that %s would come" % ", ".join(strange)
+        found = f"that {', '.join(strange)} would come"
         remedy = "The repository has another branch in its place: choose one that it has."
-        raise package_sets.PackageError(params["name"], "packages of branch %s alone" % params["branch"], found, remedy)
+        raise package_sets.PackageError(params["name"], f"packages of branch {params['branch']} alone", found, remedy)
 
 
 def install(module, manager, record, installed):
@@ -234,14 +261,23 @@ def install(module, manager, record, installed):
         pass  # perhaps only not known yet
     if not module.check_mode:
         trouble = manager.refresh()
-    enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])  # versions of a stream show only then
+    # versions of a stream show only then
+    enabled = bool(params["stream"]) and not module.check_mode and manager.enable(params["stream"])
     try:
         asked = dict(begun, **to_install(manager, params, installed))
         specs = [manager.spec(name, version) for name, version in sorted(asked.items())]
         outlook = manager.simulate(specs)
     except package_sets.PackageError as error:
         if module.check_mode:  # its repository is still to be added
-            return {name: version for name, version in map(package_sets.parted, params["packages"]) if name not in installed}, [], True
+            return (
+                {
+                    name: version
+                    for name, version in map(package_sets.parted, params["packages"])
+                    if name not in installed
+                },
+                [],
+                True,
+            )
         if enabled:
             manager.reset(params["stream"])
         error.note("Reading the indexes: " + trouble if trouble else "")
@@ -255,9 +291,13 @@ def install(module, manager, record, installed):
         record.write(asked)
         manager.install(specs)
         there = manager.installed()
-        missing = [name for name, version in asked.items() if not (manager.has(name, version) if version else name in there)]
+        missing = [
+            name for name, version in asked.items() if not (manager.has(name, version) if version else name in there)
+        ]
         if missing:
-            raise package_sets.PackageError(params["name"], "all packages of the set", "that %s is missing" % ", ".join(missing), "Run again.")
+            raise package_sets.PackageError(
+                params["name"], "all packages of the set", f"that {', '.join(missing)} is missing", "Run again."
+            )
     return outlook["install"], outlook["remove"], True
 
 
@@ -276,8 +316,11 @@ def restore(module, manager):
     trouble = manager.reinstall(params["packages"]) or trouble
     lost = gone()
     if lost:
-        found = "that %s is still missing%s" % (", ".join(lost), ": " + trouble if trouble else "")
-        remedy = "Install %s again by hand, and look whether something removes or hides its programs." % ", ".join(params["packages"])
+        found = f"that {', '.join(lost)} is still missing{': ' + trouble if trouble else ''}"
+        remedy = (
+            f"Install {', '.join(params['packages'])} again by hand, and look whether something removes or hides "
+            f"its programs."
+        )
         raise package_sets.PackageError(params["name"], "the programs of its packages", found, remedy)
     return True
 
@@ -310,9 +353,16 @@ def main():
         if name == "dnf" and host.is_dnf5():
             name = "dnf5"
         if name == "dnf5":
-            raise package_sets.PackageError("package manager", "apt, or dnf 4", "dnf5", "Install %s by hand." % " ".join(params["packages"]))
+            raise package_sets.PackageError(
+                "package manager", "apt, or dnf 4", "dnf5", f"Install {' '.join(params['packages'])} by hand."
+            )
         if not name:
-            raise package_sets.PackageError("package manager", "apt-get or dnf in /usr/bin", "neither", "Install %s by hand." % " ".join(params["packages"]))
+            raise package_sets.PackageError(
+                "package manager",
+                "apt-get or dnf in /usr/bin",
+                "neither",
+                f"Install {' '.join(params['packages'])} by hand.",
+            )
         manager = package_sets.MANAGERS[name](module.run_command, params["lock_seconds"])
         # what others left half done is theirs, unless it prevents ours
         repaired = manager.repair(module.check_mode) if record.read() or params["packages"] else False
@@ -320,7 +370,11 @@ def main():
         coming, removed, changed = install(module, manager, record, before)
         restored = not (changed and module.check_mode) and restore(module, manager)
         after = dict(before, **coming) if module.check_mode else manager.installed()
-        keep = [name for name in after if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")]
+        keep = [
+            name
+            for name in after
+            if params["hold"] and re.match(params["hold"], name) and re.match(params["hold_version"], after[name] or "")
+        ]
         keep += [name for name in params["hold_names"] if name in after]
         missing = sorted(set(keep) - manager.held()) if keep else []
         if missing and not module.check_mode:
@@ -331,8 +385,12 @@ def main():
         record.forget()
     shown = sorted(set(names) | set(coming) | set(removed) | set(missing))
     diff = {
-        "before": "".join("%s %s\n" % (name, before[name]) for name in shown if name in before),
-        "after": "".join("%s %s%s\n" % (name, after[name], " held" if name in missing else "") for name in shown if name in after and name not in removed),
+        "before": "".join(f"{name} {before[name]}\n" for name in shown if name in before),
+        "after": "".join(
+            f"{name} {after[name]}{' held' if name in missing else ''}\n"
+            for name in shown
+            if name in after and name not in removed
+        ),
     }
     module.exit_json(
         changed=bool(repaired or changed or restored or missing),

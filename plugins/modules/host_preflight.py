@@ -10,7 +10,8 @@ short_description: Report all problems that prevent onboarding a host, at once
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Inspects a host, and on the controller the variables set for it, changes nothing, and returns I(all) problems in one list, each with what
+  - Inspects a host, and on the controller the variables set for it, changes nothing, and returns I(all) problems in one
+    list, each with what
     was expected, what was found and what to do.
   - Returns the facts that later steps need as well, so that no other fact gathering is necessary.
 author:
@@ -29,7 +30,8 @@ options:
   settings:
     description:
       - What onboarding is to use. What is left out is not judged.
-      - Besides these, every variable that a role documents is judged as it is set for the host, and no other variable may begin
+      - Besides these, every variable that a role documents is judged as it is set for the host, and no other variable
+        may begin
         with C(beta9_).
     type: dict
     default: {}
@@ -67,7 +69,8 @@ options:
         default: {}
   systems:
     description:
-      - Systems that are accepted besides those of the support matrix and those that say that they are made of one, as C(id) or C(id version) of os-release.
+      - Systems that are accepted besides those of the support matrix and those that say that they are made of one, as
+        C(id) or C(id version) of os-release.
       - Without it the system is not judged.
     type: list
     elements: str
@@ -131,7 +134,8 @@ facts:
   description: What the host says of itself.
   returned: always
   type: dict
-  sample: {architecture: x86_64, cpu_millicores: 8000, memory_mib: 15989, private_ip: 10.0.0.7, machine: {machine_id: 1165a9b6}}
+  sample: {architecture: x86_64, cpu_millicores: 8000, memory_mib: 15989, private_ip: 10.0.0.7, machine: {machine_id:
+    1165a9b6}}
 """
 
 import functools
@@ -143,7 +147,16 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, connections, gpu_accept, host, identity, preflight, protocol, systems
+from ansible_collections.beta9.workers.plugins.module_utils import (
+    agent_unit,
+    connections,
+    gpu_accept,
+    host,
+    identity,
+    preflight,
+    protocol,
+    systems,
+)
 
 
 def unfinished():
@@ -178,7 +191,7 @@ def gather(params, run):
         "tegra": host.tegra(),
         "manager": host.package_manager(),
         "usr_read_only": host.read_only("/usr"),
-        "python": "%d.%d" % sys.version_info[:2],
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "interpreter": getattr(sys, "_base_executable", None) or sys.executable,
         "interpreter_hidden": host.hidden_from_units(getattr(sys, "_base_executable", None) or sys.executable),
         "noexec": host.noexec(params["disk_path"]),
@@ -190,7 +203,10 @@ def gather(params, run):
         "epoch": time.time(),
         "resolved": resolved,
         "tunnel_listeners": host.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
-        "commands": {name: shutil.which(name) for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale", "nft")},
+        "commands": {
+            name: shutil.which(name)
+            for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale", "nft")
+        },
         "packages_unfinished": unfinished(),
         "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
         "gpu_pci_count": host.nvidia_pci_count(),
@@ -208,16 +224,31 @@ def gather(params, run):
 
 
 def file_problems(name: str, path: str) -> list[dict]:
-    """Return what is wrong with a file that a variable names: it has to be there, and what holds a private key is closed to others."""
+    """Return what is wrong with a file that a variable names: it has to be there, and what holds a private key is
+    closed to others."""
     if not os.path.isfile(path):
         return [preflight.problem(name, "a file on this host", f"none at {path}", "Put it there, or correct the path.")]
     try:
         with open(path, "rb") as file:
             mode, private = os.fstat(file.fileno()).st_mode & 0o7777, b"PRIVATE KEY-----" in file.read(1024 * 1024)
     except OSError as error:
-        return [preflight.problem(name, "a file that can be read", f"{path}: {error.strerror}", "Correct its permissions, or run with become.")]
+        return [
+            preflight.problem(
+                name,
+                "a file that can be read",
+                f"{path}: {error.strerror}",
+                "Correct its permissions, or run with become.",
+            )
+        ]
     if private and mode & 0o077:
-        return [preflight.problem(name, "a private key that only its owner can read", f"{path} of mode {mode:04o}", f"Run chmod 600 {path}.")]
+        return [
+            preflight.problem(
+                name,
+                "a private key that only its owner can read",
+                f"{path} of mode {mode:04o}",
+                f"Run chmod 600 {path}.",
+            )
+        ]
     return []
 
 

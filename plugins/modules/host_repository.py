@@ -10,8 +10,10 @@ short_description: Add a package repository to a host, if its signing key is the
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Fetches the signing key, compares the fingerprint of every key in it with the expected one, and looks for the repository's index,
-    before anything is written. Then writes key, source and pin, and reads the index. If that fails, the files are as before.
+  - Fetches the signing key, compares the fingerprint of every key in it with the expected one, and looks for the
+    repository's index,
+    before anything is written. Then writes key, source and pin, and reads the index. If that fails, the files are as
+    before.
   - The key file is written from the packets that were compared, so that the package manager sees no key that was not.
   - A repository that is configured already is not asked again, so that a second run needs no network.
 author:
@@ -56,7 +58,8 @@ options:
     description: Fingerprint of the signing key, 40 hexadecimal digits or more. Needed with O(signer_url).
     type: str
   signed:
-    description: With O(manager=dnf), what the key signs, each package, the index of the repository, or both. apt always verifies the index.
+    description: With O(manager=dnf), what the key signs, each package, the index of the repository, or both. apt always
+      verifies the index.
     type: str
     choices: [packages, index, both]
     default: packages
@@ -64,7 +67,8 @@ options:
     description: A key file that the host has already, instead of O(signer_url).
     type: path
   pin_version:
-    description: With O(manager=apt), prefer this version, or versions that begin with it and a dot, of O(pin_packages), also over newer ones.
+    description: With O(manager=apt), prefer this version, or versions that begin with it and a dot, of O(pin_packages),
+      also over newer ones.
     type: str
     default: ""
   pin_packages:
@@ -108,7 +112,14 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, host, openpgp, package_sets, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils import (
+    grammar,
+    host,
+    openpgp,
+    package_sets,
+    secretfiles,
+    turn,
+)
 
 KEY_BYTES = 1024 * 1024
 
@@ -118,7 +129,7 @@ class Refused(Exception):
 
 
 def refuse(what, expected, found, remedy):
-    raise Refused("%s: expected %s, found %s. Nothing was changed. %s" % (what, expected, found, remedy))
+    raise Refused(f"{what}: expected {expected}, found {found}. Nothing was changed. {remedy}")
 
 
 def fetch(url, seconds):
@@ -142,7 +153,12 @@ def expected(params):
     text = re.sub(r"\s", "", params["fingerprint"] or "").upper()
     if not re.match(r"[0-9A-F]{40,64}$", text):
         found = params["fingerprint"] or "nothing"
-        refuse("fingerprint", "40 hexadecimal digits or more", found, "Take it from the repository's maker, by another way.")
+        refuse(
+            "fingerprint",
+            "40 hexadecimal digits or more",
+            found,
+            "Take it from the repository's maker, by another way.",
+        )
     return text
 
 
@@ -151,11 +167,13 @@ def right_key(data, wanted):
     try:
         key = openpgp.Key(data)
     except openpgp.NotAKey as error:
-        return refuse("signing key", "an OpenPGP key with fingerprint %s" % wanted, str(error), "Correct the key's address.")
+        return refuse(
+            "signing key", f"an OpenPGP key with fingerprint {wanted}", str(error), "Correct the key's address."
+        )
     if set(key.fingerprints) != {wanted}:
         return refuse(
             "signing key",
-            "fingerprint %s" % wanted,
+            f"fingerprint {wanted}",
             ", ".join(key.fingerprints),
             "Do not trust this repository before its maker confirmed a new key by another way.",
         )
@@ -191,7 +209,11 @@ def write(path, data):
 
 def check_values(params):
     """Refuse a value that would say more in a file than it should."""
-    words = [("name", [params["name"]]), ("components", params["components"]), ("suite", [word for word in params["suite"].split() if word != "/"])]
+    words = [
+        ("name", [params["name"]]),
+        ("components", params["components"]),
+        ("suite", [word for word in params["suite"].split() if word != "/"]),
+    ]
     words += [("pin_version", [params["pin_version"]] if params["pin_version"] else [])]
     words += [("pin_packages", [word.replace("*", "x") for word in params["pin_packages"].split()])]
     try:
@@ -206,18 +228,34 @@ def check_values(params):
 def texts(params, key_path):
     """Return {path: text} of source and pin."""
     if params["manager"] == "dnf":
-        checks = ["gpgcheck=0" if params["signed"] == "index" else "gpgcheck=1"] + ([] if params["signed"] == "packages" else ["repo_gpgcheck=1"])
-        lines = ["[%s]" % params["name"], "name=" + params["name"], "baseurl=" + params["url"], "enabled=1", *checks, "gpgkey=file://" + key_path]
-        return {"/etc/yum.repos.d/%s.repo" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
+        checks = ["gpgcheck=0" if params["signed"] == "index" else "gpgcheck=1"] + (
+            [] if params["signed"] == "packages" else ["repo_gpgcheck=1"]
+        )
+        lines = [
+            f"[{params['name']}]",
+            "name=" + params["name"],
+            "baseurl=" + params["url"],
+            "enabled=1",
+            *checks,
+            "gpgkey=file://" + key_path,
+        ]
+        return {
+            f"/etc/yum.repos.d/{params['name']}.repo": "\n".join(["# Managed by Ansible (beta9.workers)", *lines, ""])
+        }
     lines = ["Types: deb", "URIs: " + params["url"], "Suites: " + params["suite"]]
     lines += ["Components: " + " ".join(params["components"])] if params["components"] else []
     lines.append("Signed-By: " + key_path)
-    found = {"/etc/apt/sources.list.d/%s.sources" % params["name"]: "# Managed by Ansible (beta9.workers)\n%s\n" % "\n".join(lines)}
+    found = {
+        f"/etc/apt/sources.list.d/{params['name']}.sources": "\n".join(
+            ["# Managed by Ansible (beta9.workers)", *lines, ""]
+        )
+    }
     if params["pin_version"] and params["pin_packages"]:
         # 1001: also over a newer version that is installed, so that the desired version is the one that comes
         records = [
-            "Explanation: Managed by Ansible (beta9.workers)\nPackage: %s\nPin: version %s\nPin-Priority: 1001\n" % (params["pin_packages"], pattern)
-            for pattern in ("%s.*" % params["pin_version"], "%s-*" % params["pin_version"])
+            f"Explanation: Managed by Ansible (beta9.workers)\nPackage: {params['pin_packages']}\nPin: version "
+            f"{pattern}\nPin-Priority: 1001\n"
+            for pattern in (f"{params['pin_version']}.*", f"{params['pin_version']}-*")
         ]
         found["/etc/apt/preferences.d/" + params["name"]] = "\n".join(records)
     return found
@@ -238,7 +276,7 @@ def index_urls(params):
         return [base + "repodata/repomd.xml"]
     if params["suite"] == "/":
         return [base + "InRelease"]
-    return ["%sdists/%s/InRelease" % (base, suite) for suite in params["suite"].split()]
+    return [f"{base}dists/{suite}/InRelease" for suite in params["suite"].split()]
 
 
 def read_index(module, params):
@@ -249,8 +287,17 @@ def read_index(module, params):
     if params["manager"] == "dnf":
         command = ["dnf", "--quiet", "--assumeyes", "makecache", "--disablerepo=*", "--enablerepo=" + params["name"]]
     else:
-        command = ["apt-get", "-q", "update", "--error-on=any", "-o", "APT::Get::List-Cleanup=0", "-o", "Dir::Etc::sourceparts=-"]
-        command += ["-o", "Dir::Etc::sourcelist=/etc/apt/sources.list.d/%s.sources" % params["name"]]
+        command = [
+            "apt-get",
+            "-q",
+            "update",
+            "--error-on=any",
+            "-o",
+            "APT::Get::List-Cleanup=0",
+            "-o",
+            "Dir::Etc::sourceparts=-",
+        ]
+        command += ["-o", f"Dir::Etc::sourcelist=/etc/apt/sources.list.d/{params['name']}.sources"]
 
     def run(words, **options):
         return module.run_command(words, environ_update=package_sets.ENVIRONMENT, **options)
@@ -290,7 +337,7 @@ def main():
     turn.take(module)
     params = module.params
     directory = "/etc/apt/keyrings" if params["manager"] == "apt" else "/etc/pki/rpm-gpg"
-    own_key, old_key = ("%s/%s.%s" % (directory, params["name"], suffix) for suffix in ("asc", "gpg"))
+    own_key, old_key = (f"{directory}/{params['name']}.{suffix}" for suffix in ("asc", "gpg"))
     more = {}
     try:
         check_values(params)
@@ -300,7 +347,11 @@ def main():
         if not key_path:
             key_path, wanted = own_key, expected(params)
             if not installed(own_key, wanted):
-                key = b"" if module.check_mode else right_key(fetch(params["signer_url"], params["timeout_seconds"]), wanted).armour
+                key = (
+                    b""
+                    if module.check_mode
+                    else right_key(fetch(params["signer_url"], params["timeout_seconds"]), wanted).armour
+                )
                 more = {} if module.check_mode else {"fingerprints": [wanted]}
         desired = {path: text.encode() for path, text in texts(params, key_path).items()}
         pin = "/etc/apt/preferences.d/" + params["name"]
@@ -319,17 +370,31 @@ def main():
             try:
                 trouble = read_index(module, params) if new else ""
                 if trouble:
-                    refuse(params["url"], "an index that the key signs", trouble, "Look whether the mirror is complete and signed with this key.")
+                    refuse(
+                        params["url"],
+                        "an index that the key signs",
+                        trouble,
+                        "Look whether the mirror is complete and signed with this key.",
+                    )
             except Refused:
                 for path in changed:
                     write(path, before[path])
                 raise
-        repaired = secretfiles.ensure_kept({path: 0o644 for path, text in desired.items() if text is not None and path not in changed}, module.check_mode)
+        repaired = secretfiles.ensure_kept(
+            {path: 0o644 for path, text in desired.items() if text is not None and path not in changed},
+            module.check_mode,
+        )
     except Refused as refused:
         module.fail_json(msg=str(refused))
     shown = [path for path in changed if path not in (own_key, old_key)]
     diffs = [
-        {"before": (before[path] or b"").decode(), "after": (desired[path] or b"").decode(), "before_header": path, "after_header": path} for path in shown
+        {
+            "before": (before[path] or b"").decode(),
+            "after": (desired[path] or b"").decode(),
+            "before_header": path,
+            "after_header": path,
+        }
+        for path in shown
     ]
     module.exit_json(changed=bool(changed or repaired), paths=changed + repaired, diff=diffs, **more)
 

@@ -10,9 +10,11 @@ short_description: Ensure a systemd unit runs with the configuration that is on 
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Reloads systemd if the unit file is newer, enables the unit, starts it, and restarts it if it has been running since before
+  - Reloads systemd if the unit file is newer, enables the unit, starts it, and restarts it if it has been running since
+    before
     one of its files changed.
-  - The need for a restart is read from the host, not from what earlier tasks changed. A run that was interrupted between
+  - The need for a restart is read from the host, not from what earlier tasks changed. A run that was interrupted
+    between
     writing a file and restarting is so completed by the next one, which a handler can't do.
 author:
   - beta9.workers authors (@beta9)
@@ -33,7 +35,8 @@ options:
     required: true
   state:
     description:
-      - V(started) restarts a unit that runs with older O(files), and reloads one that was last loaded with older O(reload_files).
+      - V(started) restarts a unit that runs with older O(files), and reloads one that was last loaded with older
+        O(reload_files).
       - V(reloaded) lets a unit that was last loaded with older files read them again, without ending its work.
       - V(absent) stops and disables the unit and is content if it does not exist.
     type: str
@@ -90,7 +93,9 @@ PROPERTIES = (
 
 def show(module, name):
     """Return the unit's properties."""
-    _rc, out, _err = module.run_command(["systemctl", "show", name, "--property=" + ",".join(PROPERTIES)], check_rc=True)
+    _rc, out, _err = module.run_command(
+        ["systemctl", "show", name, "--property=" + ",".join(PROPERTIES)], check_rc=True
+    )
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
 
@@ -119,14 +124,18 @@ def plan(params, unit):
     if not newer and params["reload_files"]:
         # a unit that changed its state since it became active was reloaded then
         reloaded = unit.get("StateChangeTimestampMonotonic") != unit.get("ActiveEnterTimestampMonotonic")
-        moment = "StateChangeTimestampMonotonic" if reloaded and unit["ActiveState"] == "active" else "ExecMainStartTimestampMonotonic"
+        moment = (
+            "StateChangeTimestampMonotonic"
+            if reloaded and unit["ActiveState"] == "active"
+            else "ExecMainStartTimestampMonotonic"
+        )
         newer = newer_than(unit, moment, params["reload_files"])
         verb = "reload" if unit["ActiveState"] in ("active", "reloading") else "restart"
     if unit["ActiveState"] in ("inactive", "failed", "deactivating"):
         verbs.append("start")
     elif newer:
         verbs.append(verb)
-    return verbs, "%s is newer than what the unit has loaded" % newer if newer else None
+    return verbs, f"{newer} is newer than what the unit has loaded" if newer else None
 
 
 def main():
@@ -145,15 +154,20 @@ def main():
     verbs, reason = plan(module.params, unit)
     if not module.check_mode:
         for verb in verbs:
-            # --no-block: a unit of Type=notify is only up when the gateway answered; who wants to wait for that, waits for it
+            # --no-block: a unit of Type=notify is only up when the gateway answered; who wants to wait for that, waits
+            # for it
             command = ["systemctl"] + (["--no-block"] if verb in ("start", "restart") else []) + verb.split()
             module.run_command(command + ([] if verb == "daemon-reload" else [name]), check_rc=True)
         if verbs and module.params["state"] == "absent":
-            module.run_command(["systemctl", "reset-failed", name])  # refused when it ended well, and then there is nothing to forget
-    before = "%s, %s\n" % (unit["ActiveState"], unit.get("UnitFileState") or "not installed")
+            # refused when it ended well, and then there is nothing to forget
+            module.run_command(["systemctl", "reset-failed", name])
+    before = f"{unit['ActiveState']}, {unit.get('UnitFileState') or 'not installed'}\n"
     desired = "inactive, not enabled\n" if module.params["state"] == "absent" else "active, enabled, current\n"
     module.exit_json(
-        changed=bool(verbs), actions=verbs, **(dict(reason=reason) if reason else {}), diff={"before": before, "after": desired if verbs else before}
+        changed=bool(verbs),
+        actions=verbs,
+        **(dict(reason=reason) if reason else {}),
+        diff={"before": before, "after": desired if verbs else before},
     )
 
 

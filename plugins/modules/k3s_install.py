@@ -10,9 +10,11 @@ short_description: Install a verified release of k3s, or upgrade to a newer one
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Takes the program, and where asked the images, from a release of k3s that is served at a URL or was copied to the host.
+  - Takes the program, and where asked the images, from a release of k3s that is served at a URL or was copied to the
+    host.
     Every file has to have the checksum of the release's own list, and is put in place by rename.
-  - An upgrade stops k3s, keeps program, database and configuration aside, and starts the new program. M(beta9.workers.k3s_ready)
+  - An upgrade stops k3s, keeps program, database and configuration aside, and starts the new program.
+    M(beta9.workers.k3s_ready)
     decides whether it stays. Containers that run are left alone by it.
   - Refuses to go back to an older version, and to leave out a minor version.
   - What is in place is known from a record of checksum, size and time. A second run needs no network.
@@ -63,8 +65,10 @@ options:
         required: true
   checksums:
     description:
-      - Text of the release's list of checksums, for a release that is on the controller. With it nothing is downloaded. Files that
-        are missing are named in RV(needed) with the place to copy them to, and the module is called again when they are there.
+      - Text of the release's list of checksums, for a release that is on the controller. With it nothing is downloaded.
+        Files that
+        are missing are named in RV(needed) with the place to copy them to, and the module is called again when they are
+        there.
     type: str
   ca_path:
     description: CA certificates to trust at O(artifact_url).
@@ -129,7 +133,13 @@ def desired(params):
     for entry in params["extra_images"]:
         if "/" in entry["name"] or not entry["name"].endswith((".tar", ".tar.gz", ".tar.zst")):
             remedy = "Correct k3s_extra_images."
-            raise k3s.Refused("k3s_images", "k3s_extra_images", "file names that end in .tar, .tar.gz or .tar.zst", entry["name"], remedy)
+            raise k3s.Refused(
+                "k3s_images",
+                "k3s_extra_images",
+                "file names that end in .tar, .tar.gz or .tar.zst",
+                entry["name"],
+                remedy,
+            )
         files[os.path.join(k3s.IMAGES_DIR, entry["name"])] = entry["name"]
     return files
 
@@ -165,12 +175,19 @@ def checksums(params, files, paths):
         if any(files[path] not in own for path in paths):
             sums = k3s.fetch_sums(source, params["version"], k3s.release(platform.machine())["sums"], params["ca_path"])
     pins = {files[k3s.BINARY]: params["binary_sha256"]}
-    return {path: own.get(files[path]) or k3s.expected_sum(sums, files[path], pins.get(files[path]), source) for path in paths}
+    return {
+        path: own.get(files[path]) or k3s.expected_sum(sums, files[path], pins.get(files[path]), source)
+        for path in paths
+    }
 
 
 def make_directories(paths):
     """Make the missing parent directories. k3s keeps its server's secrets in a directory that only root may enter."""
-    for path, mode in (("/var/lib/rancher/k3s", 0o755), ("/var/lib/rancher/k3s/server", 0o700), ("/var/lib/rancher/k3s/server/manifests", 0o700)):
+    for path, mode in (
+        ("/var/lib/rancher/k3s", 0o755),
+        ("/var/lib/rancher/k3s/server", 0o700),
+        ("/var/lib/rancher/k3s/server/manifests", 0o700),
+    ):
         secretfiles.make_directory(path, mode)
     for path in paths:
         secretfiles.make_directory(os.path.dirname(path))
@@ -186,7 +203,9 @@ def bring(params, files, digests):
     for path, digest in digests.items():
         target = staged(path)
         if params["checksums"] is None:
-            k3s.fetch(k3s.url_of(params["artifact_url"], params["version"], files[path]), target, digest, params["ca_path"])
+            k3s.fetch(
+                k3s.url_of(params["artifact_url"], params["version"], files[path]), target, digest, params["ca_path"]
+            )
         else:
             k3s.verify(target, digest)
         os.chmod(target, 0o755 if path == k3s.BINARY else 0o644)
@@ -207,8 +226,10 @@ def keep_aside(version):
     except (OSError, shutil.Error) as error:
         shutil.rmtree(partial, ignore_errors=True)
         found = getattr(error, "strerror", None) or str(error)[:200]
-        remedy = "Free some space there, and run again. %s goes on running." % version
-        raise k3s.Refused("k3s_write", k3s.STATE_DIR, "room to keep program and database of %s aside" % version, found, remedy) from None
+        remedy = f"Free some space there, and run again. {version} goes on running."
+        raise k3s.Refused(
+            "k3s_write", k3s.STATE_DIR, f"room to keep program and database of {version} aside", found, remedy
+        ) from None
     os.rename(partial, k3s.PREVIOUS)
 
 
@@ -219,7 +240,13 @@ def switch(module, version, digests, previous):
         rc, out, err = module.run_command([binary, "--version"])
         if rc or k3s.told_version(out) != version:
             words = (out.strip() or err.strip() or "nothing").splitlines()
-            raise k3s.Refused("k3s_program", f"the program of {version}", "that it runs and tells this version", words[0][:200], "Complete the mirror.")
+            raise k3s.Refused(
+                "k3s_program",
+                f"the program of {version}",
+                "that it runs and tells this version",
+                words[0][:200],
+                "Complete the mirror.",
+            )
     upgrade = k3s.BINARY in digests and previous not in (None, version) and os.path.exists(k3s.UNIT_FILE)
     if upgrade:
         module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
@@ -244,9 +271,14 @@ def run(module):
     k3s.check_step(previous, params["version"])
     paths = missing(params, files)
     result = {"changed": bool(paths), "previous": previous or "", "needed": []}
-    result["diff"] = {"before": "%s\n" % (previous or "none"), "after": "%s\n%s\n" % (params["version"], "\n".join(paths)) if paths else "%s\n" % previous}
+    result["diff"] = {
+        "before": f"{previous or 'none'}\n",
+        "after": "\n".join([params["version"], *paths, ""]) if paths else f"{previous}\n",
+    }
     if params["checksums"] is not None:
-        result["needed"] = [{"name": files[path], "dest": staged(path)} for path in paths if not os.path.exists(staged(path))]
+        result["needed"] = [
+            {"name": files[path], "dest": staged(path)} for path in paths if not os.path.exists(staged(path))
+        ]
     if module.check_mode or not paths:
         return result
     digests = checksums(params, files, paths)
@@ -289,7 +321,15 @@ def main():
         module.fail_json(**refused.result())
     except OSError as error:
         remedy = "Free some space, or repair that file system, and run again. Nothing was put in place."
-        module.fail_json(**k3s.Refused("k3s_write", error.filename or "files", "room and the right to write", error.strerror or str(error), remedy).result())
+        module.fail_json(
+            **k3s.Refused(
+                "k3s_write",
+                error.filename or "files",
+                "room and the right to write",
+                error.strerror or str(error),
+                remedy,
+            ).result()
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ short_description: Report all problems that prevent k3s on a host, at once
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Inspects the host, and where a release has to be downloaded, the list of checksums where it is served. Changes nothing.
+  - Inspects the host, and where a release has to be downloaded, the list of checksums where it is served. Changes
+    nothing.
   - Returns I(all) problems, in the form of M(beta9.workers.host_preflight).
 author:
   - beta9.workers authors (@beta9)
@@ -47,7 +48,8 @@ options:
     type: int
     default: 6443
   inbound:
-    description: Whether the gateway connects to that port from outside, instead of through the worker's own tunnel. Where firewalld runs, it has to open it.
+    description: Whether the gateway connects to that port from outside, instead of through the worker's own tunnel.
+      Where firewalld runs, it has to open it.
     type: bool
     default: false
   pod_network:
@@ -79,9 +81,11 @@ problems:
   type: list
   elements: dict
   sample:
-    - {what: port 6443, expected: "free, or held by k3s", found: "nginx (pid 812) listens on 0.0.0.0", remedy: Stop that program.}
+    - {what: port 6443, expected: "free, or held by k3s", found: "nginx (pid 812) listens on 0.0.0.0", remedy: Stop that
+      program.}
 node_name:
-  description: Name of this host's Node. k3s' settings have it once k3s is installed, so that another host name makes no other Node.
+  description: Name of this host's Node. k3s' settings have it once k3s is installed, so that another host name makes no
+    other Node.
   returned: always
   type: str
   sample: worker1
@@ -108,11 +112,14 @@ CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
 
 
 def strangers(port: int) -> list:
-    """Return what else than k3s listens at a port. Looks twice: a k3s that ends again and again may have ended while it was looked at."""
+    """Return what else than k3s listens at a port. Looks twice: a k3s that ends again and again may have ended while it
+    was looked at."""
     found = []
     for pause_seconds in (0, 0.5):
         time.sleep(pause_seconds)
-        found = [listener for listener in host.listeners(port) if not (listener["pid"] and k3s.in_unit(listener["pid"]))]
+        found = [
+            listener for listener in host.listeners(port) if not (listener["pid"] and k3s.in_unit(listener["pid"]))
+        ]
         if not found:
             break
     return found
@@ -123,19 +130,26 @@ def of_host(module):
     params = module.params
     foreign = k3s.is_foreign()
     if foreign:
-        remedy = "Uninstall it (k3s-uninstall.sh), or set beta9_k3s: false. Its cluster may be somebody else's, so it is not taken over."
-        yield preflight.problem("k3s", "none, or one that this collection installed", "%s of another origin" % foreign, remedy)
+        remedy = (
+            "Uninstall it (k3s-uninstall.sh), or set beta9_k3s: false. Its cluster may be somebody else's, so it "
+            "is not taken over."
+        )
+        yield preflight.problem(
+            "k3s", "none, or one that this collection installed", f"{foreign} of another origin", remedy
+        )
     for listener in [] if foreign else strangers(params["port"]):
-        found = "%(process)s (pid %(pid)s) listens on %(address)s" % listener
+        found = f"{listener['process']} (pid {listener['pid']}) listens on {listener['address']}"
         remedy = "Stop that program: the gateway asks for this port and no other."
-        yield preflight.problem("port %d" % params["port"], "free, or held by k3s", found, remedy)
+        yield preflight.problem(f"port {params['port']}", "free, or held by k3s", found, remedy)
     name = socket.gethostname().lower()
     if not re.match(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", name):
         remedy = "Rename the host: hostnamectl set-hostname NAME."
         yield preflight.problem("host name", "letters, digits and hyphens, as Kubernetes wants of a node", name, remedy)
     if selinux.enforcing() and not os.path.exists(SELINUX_POLICY):
         remedy = "Install the package k3s-selinux from Rancher's repository, as k3s' documentation says."
-        yield preflight.problem("SELinux", "k3s' policy, because SELinux is enforcing", "%s does not exist" % SELINUX_POLICY, remedy)
+        yield preflight.problem(
+            "SELinux", "k3s' policy, because SELinux is enforcing", f"{SELINUX_POLICY} does not exist", remedy
+        )
     if module.get_bin_path(firewalld.PROGRAM) and firewalld.running(module.run_command):
         yield from of_firewalld(params, firewalld.zones(module.run_command))
 
@@ -145,13 +159,20 @@ def of_firewalld(params, active):
     pods, port = params["pod_network"].split(","), params["port"]
     networks = pods + params["service_network"].split(",")
     if not all(firewalld.accepts_pods(active, network) for network in pods):
-        found = "a zone that refuses them (active: %s)" % (", ".join(zone.name for zone in active) or "none")
+        found = f"a zone that refuses them (active: {', '.join(zone.name for zone in active) or 'none'})"
         sources = " ".join("--add-source=" + network for network in networks)
         remedy = f"Run: firewall-cmd --permanent --zone=trusted {sources} && firewall-cmd --reload"
-        yield preflight.problem("firewalld", "the addresses of pods (%s) in a zone that accepts them" % ", ".join(pods), found, remedy)
+        yield preflight.problem(
+            "firewalld", f"the addresses of pods ({', '.join(pods)}) in a zone that accepts them", found, remedy
+        )
     if params["inbound"] and not any(zone.opens(port) for zone in active if zone.is_for_others(networks)):
-        remedy = f"Run: firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload. Who of those may reach it, k3s_api_networks decides."
-        yield preflight.problem("firewalld", "port %d open, because the gateway connects to it" % port, "no active zone that opens it", remedy)
+        remedy = (
+            f"Run: firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload. Who of those may "
+            f"reach it, k3s_api_networks decides."
+        )
+        yield preflight.problem(
+            "firewalld", f"port {port} open, because the gateway connects to it", "no active zone that opens it", remedy
+        )
 
 
 def of_release(module, names):
@@ -161,7 +182,10 @@ def of_release(module, names):
     k3s.version_key(params["version"])
     k3s.check_step(k3s.installed_version(module.run_command), params["version"])
     if k3s.version_key(params["version"])[:2] >= (1, 35) and not os.path.exists(CGROUP_V2):
-        remedy = "Boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line, or set k3s_version to a release of v1.34."
+        remedy = (
+            "Boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line, or set k3s_version to a "
+            "release of v1.34."
+        )
         yield preflight.problem("cgroups", "version 2, which k3s needs from v1.35 on", "version 1", remedy)
     if known.get("version") == params["version"] and k3s.in_place(k3s.BINARY, known):
         if not pinned or known["files"][k3s.BINARY]["sha256"] == pinned.lower():
@@ -169,7 +193,7 @@ def of_release(module, names):
     free = host.disk_free_mib(k3s.DATA_DIR)
     if free < params["min_disk_mib"]:
         remedy = "Free some space, or lower k3s_min_disk_mib."
-        yield preflight.problem("disk", "%d MiB free at %s" % (params["min_disk_mib"], k3s.DATA_DIR), "%d MiB" % free, remedy)
+        yield preflight.problem("disk", f"{params['min_disk_mib']} MiB free at {k3s.DATA_DIR}", f"{free} MiB", remedy)
     if params["artifact_url"]:
         k3s.check_mirror(params["artifact_url"], names["binary"], pinned, params["insecure_mirror"])
         sums = k3s.fetch_sums(params["artifact_url"], params["version"], names["sums"], params["ca_path"])

@@ -10,10 +10,13 @@ short_description: Wait until k3s is Ready, and roll back to the previous versio
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Waits until the API is ready and the node is Ready, and where GPUs are expected, until exactly so many are allocatable.
-  - If M(beta9.workers.k3s_install) upgraded k3s before and the new version does not become Ready, brings back program, database and
+  - Waits until the API is ready and the node is Ready, and where GPUs are expected, until exactly so many are
+    allocatable.
+  - If M(beta9.workers.k3s_install) upgraded k3s before and the new version does not become Ready, brings back program,
+    database and
     configuration of the version before, waits until that one is Ready, and fails with what was seen.
-  - That an upgrade is not decided yet is remembered on the host, so that a run that was interrupted is completed by the next one.
+  - That an upgrade is not decided yet is remembered on the host, so that a run that was interrupted is completed by the
+    next one.
 author:
   - beta9.workers authors (@beta9)
 attributes:
@@ -31,7 +34,8 @@ options:
     description: Version that the node has to tell, as C(v1.36.2+k3s1). Any when left out.
     type: str
   pull_secret:
-    description: Name of a Secret of the namespace C(default) with which pods of its service account C(default) pull images.
+    description: Name of a Secret of the namespace C(default) with which pods of its service account C(default) pull
+      images.
     type: str
   unwanted:
     description: Files of manifests that are not wanted any more. What they had k3s deploy is deleted, then the file.
@@ -131,7 +135,7 @@ def nodes_of(module) -> tuple:
     """Return (what went wrong or an empty string, this host's Node or None, names of other Nodes, its Lease)."""
     rc, out, err = k3s.kubectl(module, "get", "nodes,leases", "-n", "kube-node-lease", "-o", "json")
     if rc:
-        return "the API does not list nodes: %s" % k3s_api.complaint(err), None, [], {}
+        return f"the API does not list nodes: {k3s_api.complaint(err)}", None, [], {}
     try:
         items = json.loads(out)["items"]
         own, others = k3s_api.own_node([item for item in items if item["kind"] == "Node"])
@@ -145,32 +149,35 @@ def nodes_of(module) -> tuple:
 def inspect(module, version=None):
     """Return (what is not Ready yet or an empty string, {"version", "gpus", "others"}).
 
-    After a restart the API shows the node as it was before for some time. So what counts is this start of k3s: it lasts, its node
-    tells the version, and its kubelet renewed the node's Lease.
+    After a restart the API shows the node as it was before for some time. So what counts is this start of k3s: it
+    lasts, its node tells the version, and its kubelet renewed the node's Lease.
     """
     unit = unit_of(module)
     if unit.get("ActiveState") in ("inactive", "failed"):
-        return "the unit is %s" % unit["ActiveState"], {}
+        return f"the unit is {unit['ActiveState']}", {}
     rc, _out, err = k3s.kubectl(module, "get", "--raw", "/readyz?verbose")
     if rc:
-        return "the API is not ready: %s" % (", ".join(k3s_api.failing_parts(err)) or k3s_api.complaint(err)), {}
+        return f"the API is not ready: {', '.join(k3s_api.failing_parts(err)) or k3s_api.complaint(err)}", {}
     found, own, others, lease = nodes_of(module)
     if found or not own:
-        return found or "the node %s has not joined%s" % (k3s_api.node_name(), ", only " + ", ".join(others) if others else ""), {}
+        return (
+            found or f"the node {k3s_api.node_name()} has not joined{', only ' + ', '.join(others) if others else ''}",
+            {},
+        )
     status = own["status"]
     told = status.get("nodeInfo", {}).get("kubeletVersion", "")
     known = {"version": told, "gpus": int(status.get("allocatable", {}).get("nvidia.com/gpu", 0)), "others": others}
     ready = [entry for entry in status.get("conditions", []) if entry["type"] == "Ready"]
     if not ready or ready[0]["status"] != "True":
-        return "the node is not Ready: %s" % (ready[0].get("message", "") if ready else "no condition"), known
+        return f"the node is not Ready: {ready[0].get('message', '') if ready else 'no condition'}", known
     if version and told != version:
-        return "the node reports version %s" % told, known
+        return f"the node reports version {told}", known
     if unit.get("ActiveState") != "active":
-        return "the unit is %s (%s)" % (unit.get("ActiveState", "unknown"), unit.get("SubState", "")), known
+        return f"the unit is {unit.get('ActiveState', 'unknown')} ({unit.get('SubState', '')})", known
     if not beats(lease, unit):
         return "the kubelet sent no heartbeat since k3s was started: the node is shown as it was before", known
     if seconds_since(unit, "ActiveEnterTimestampMonotonic") <= k3s.RESTART_SECONDS:
-        return "k3s has run for less than %d s" % k3s.RESTART_SECONDS, known
+        return f"k3s has run for less than {int(k3s.RESTART_SECONDS)} s", known
     return "", known
 
 
@@ -180,7 +187,7 @@ def wait(module, seconds, version=None, gpus=None):
     while True:
         found, known = inspect(module, version)
         if not found and gpus is not None and known["gpus"] != gpus:
-            found = "%d GPUs are allocatable" % known["gpus"]
+            found = f"{known['gpus']} GPUs are allocatable"
         if not found or time.monotonic() >= deadline:
             return found, known
         time.sleep(0.5)
@@ -215,25 +222,30 @@ def use_pull_secret(module, name):
     if rc == 0 and not module.check_mode:
         rc, _out, err = k3s.kubectl(module, "patch", *account, "-p", json.dumps({"imagePullSecrets": [{"name": name}]}))
     if rc:
-        seen = "k3s: expected a service account default that takes k3s_image_pull_secrets, found: %s" % k3s_api.complaint(err)
+        seen = (
+            f"k3s: expected a service account default that takes k3s_image_pull_secrets, found: "
+            f"{k3s_api.complaint(err)}"
+        )
         fail(module, "k3s_pull_secret", seen, "Check k3s (k3s kubectl get serviceaccounts -n default), and run again.")
     return True
 
 
 def take_away(module, manifests):
-    """Delete what manifests that are not wanted any more had k3s deploy, then the files. Return whether there were any."""
+    """Delete what manifests that are not wanted any more had k3s deploy, then the files. Return whether there were
+    any."""
     there = [path for path in manifests if os.path.exists(path)]
     for path in there if not module.check_mode else []:
         rc, _out, err = k3s.kubectl(module, "delete", "-f", path, "--ignore-not-found", "--wait=false")
         if rc:
-            seen = "k3s: expected that what %s deployed can be deleted, found: %s" % (path, k3s_api.complaint(err))
+            seen = f"k3s: expected that what {path} deployed can be deleted, found: {k3s_api.complaint(err)}"
             fail(module, "k3s_delete", seen, "Check k3s (journalctl -u k3s -n 50), and run again.")
         os.unlink(path)
     return bool(there)
 
 
 def go_back(module):
-    """Bring back what the upgrade kept aside, and return its version. Copies first and renames then: it may be repeated."""
+    """Bring back what the upgrade kept aside, and return its version. Copies first and renames then: it may be
+    repeated."""
     module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
     for name, target in (("db", k3s.DATABASE_DIR), ("config.yaml.d", k3s.CONFIG_DIR)):
         source = os.path.join(k3s.PREVIOUS, name)
@@ -256,7 +268,7 @@ def go_back(module):
 
 def fail(module, code, found, remedy, **more):
     """Fail with what was seen and what to do."""
-    module.fail_json(msg="%s. %s" % (found, remedy), code=code, cause=found, remedy=remedy, **more)
+    module.fail_json(msg=f"{found}. {remedy}", code=code, cause=found, remedy=remedy, **more)
 
 
 def main():
@@ -278,35 +290,60 @@ def main():
     found, known = wait(module, params["wait_seconds"], params["version"])
     undecided = os.path.isdir(k3s.PREVIOUS)
     if found:
-        seen = "k3s: expected the node to be Ready within %d s, found: %s. Its log ends with: %s" % (params["wait_seconds"], found, last_words(module))
+        seen = (
+            f"k3s: expected the node to be Ready within {params['wait_seconds']} s, found: {found}. Its log "
+            f"ends with: {last_words(module)}"
+        )
         if not undecided:
-            fail(module, "k3s_not_ready", seen, "Read its log (journalctl -u k3s -n 50), fix what it reports, and run again.")
+            fail(
+                module,
+                "k3s_not_ready",
+                seen,
+                "Read its log (journalctl -u k3s -n 50), fix what it reports, and run again.",
+            )
         version = go_back(module)
         after, _known = wait(module, params["wait_seconds"], version)
         if not after:
             shutil.rmtree(k3s.PREVIOUS)
-        state = "which is not Ready either: %s" % after if after else "which is Ready"
-        remedy = "Went back to %s with its database and settings, %s. Keep k3s_version at %s until the cause is found." % (version, state, version)
+        state = f"which is not Ready either: {after}" if after else "which is Ready"
+        remedy = (
+            f"Went back to {version} with its database and settings, {state}. Keep k3s_version at {version} "
+            f"until the cause is found."
+        )
         fail(module, "k3s_rolled_back", seen, remedy, rolled_back_to=version, changed=True)
     if undecided:
         shutil.rmtree(k3s.PREVIOUS)
     if known["others"]:
-        words = (k3s_api.node_name(), ", ".join(known["others"]))
-        module.warn("k3s: besides this host's Node %s there is %s, of an earlier host name. Delete it: k3s kubectl delete node NAME." % words)
+        others = ", ".join(known["others"])
+        module.warn(
+            f"k3s: besides this host's Node {k3s_api.node_name()} there is {others}, of an earlier host name. "
+            "Delete it: k3s kubectl delete node NAME."
+        )
     changed = take_away(module, params["unwanted"])
     if params["pull_secret"]:
         changed |= use_pull_secret(module, params["pull_secret"])
     if params["gpus"]:
         if not has_runtime():
-            seen = "k3s: expected the NVIDIA container runtime in containerd's configuration, found none of it in %s" % CONTAINERD
-            remedy = "Install NVIDIA's container toolkit, then run again: k3s looks for runtimes only when it starts. Or set beta9_gpus: 0."
+            seen = (
+                f"k3s: expected the NVIDIA container runtime in containerd's configuration, found none of it in "
+                f"{CONTAINERD}"
+            )
+            remedy = (
+                "Install NVIDIA's container toolkit, then run again: k3s looks for runtimes only when it starts. "
+                "Or set beta9_gpus: 0."
+            )
             fail(module, "k3s_runtime", seen, remedy, **known)
         found, known = wait(module, params["gpu_wait_seconds"], params["version"], params["gpus"])
         if found:
-            seen = "k3s: expected %d allocatable nvidia.com/gpu within %d s, found: %s" % (params["gpus"], params["gpu_wait_seconds"], found)
+            seen = (
+                f"k3s: expected {params['gpus']} allocatable nvidia.com/gpu within "
+                f"{params['gpu_wait_seconds']} s, found: {found}"
+            )
             remedy = (
-                "Look at the device plugin (k3s kubectl get pods -n kube-system; k3s kubectl logs -n kube-system -l name=beta9-nvidia-device-plugin) "
-                "and at the NVIDIA container runtime (grep nvidia /var/lib/rancher/k3s/agent/etc/containerd/config.toml), or correct beta9_gpus."
+                "Look at the device plugin (k3s kubectl get pods -n kube-system; k3s kubectl logs -n kube-system -l "
+                "name=beta9-nvidia-device-plugin) "
+                "and at the NVIDIA container runtime (grep nvidia "
+                "/var/lib/rancher/k3s/agent/etc/containerd/config.toml), or correct beta9_gpus."
             )
             fail(module, "k3s_gpus", seen, remedy, **known)
     module.exit_json(changed=changed, **known)

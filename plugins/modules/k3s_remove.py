@@ -10,7 +10,8 @@ short_description: Remove k3s, and verify that nothing of it is left
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Stops k3s and the containers that it started, unmounts their file systems, removes their network interfaces and firewall rules, and
+  - Stops k3s and the containers that it started, unmounts their file systems, removes their network interfaces and
+    firewall rules, and
     removes its files. Then looks for what is left, and fails if it finds something.
   - Takes away only a k3s that P(beta9.workers.k3s#role) installed.
 author:
@@ -77,7 +78,11 @@ STOP_SECONDS = 10
 def processes():
     """Return the ids of container shims and all that they started; k3s leaves containers running when it stops."""
     table = list(host.processes())
-    found = [pid for pid, _parent, argv in table if argv[0].startswith(k3s.DATA_DIR + "/data/") and "/bin/containerd-shim" in argv[0]]
+    found = [
+        pid
+        for pid, _parent, argv in table
+        if argv[0].startswith(k3s.DATA_DIR + "/data/") and "/bin/containerd-shim" in argv[0]
+    ]
     for pid in found:
         found += [child for child, parent, _argv in table if parent == pid and child not in found]
     return found
@@ -104,17 +109,19 @@ def present():
 
 
 def savers(module):
-    """Return the programs that list the packet filter's rules: the host's, of each of the two kinds, and those that k3s brings along."""
+    """Return the programs that list the packet filter's rules: the host's, of each of the two kinds, and those that k3s
+    brings along."""
     found = []
     for family in ("iptables", "ip6tables"):
         for kind in ("", "-nft", "-legacy"):
-            found.append(module.get_bin_path("%s%s-save" % (family, kind)))
+            found.append(module.get_bin_path(f"{family}{kind}-save"))
         found += sorted(glob.glob(BUNDLED + family + "-save"))
     return [path for path in found if path]
 
 
 def commands_of(rules: str) -> list:
-    """Return the lines for iptables-restore --noflush that take k3s' chains, and rules that lead to them, out of what iptables-save told."""
+    """Return the lines for iptables-restore --noflush that take k3s' chains, and rules that lead to them, out of what
+    iptables-save told."""
     out = []
     for table in re.split(r"^\*", rules, flags=re.M)[1:]:
         lines = table.splitlines()
@@ -125,12 +132,19 @@ def commands_of(rules: str) -> list:
             if chain and chain.group(1) not in ours and _is_ours(line):
                 jumps.append("-D" + line[2:])
         if ours or jumps:
-            out += ["*" + lines[0], *jumps, *("-F " + name for name in ours), *("-X " + name for name in ours), "COMMIT"]
+            out += [
+                "*" + lines[0],
+                *jumps,
+                *("-F " + name for name in ours),
+                *("-X " + name for name in ours),
+                "COMMIT",
+            ]
     return out
 
 
 def _is_ours(rule: str) -> bool:
-    """Return whether a rule of a chain that is not k3s' leads to one of k3s', or was made by flannel in its older way."""
+    """Return whether a rule of a chain that is not k3s' leads to one of k3s', or was made by flannel in its older
+    way."""
     target = re.search(r" -[jg] (\S+)", rule)
     return bool(target and OUR_CHAIN.match(target.group(1))) or '--comment "flanneld ' in rule
 
@@ -166,7 +180,9 @@ def clean_network(module):
     for name in links():
         module.run_command(["ip", "link", "delete", name])
     for program, commands in rules(module):
-        module.run_command([program.replace("-save", "-restore"), "--noflush"], data="\n".join(commands) + "\n", check_rc=True)
+        module.run_command(
+            [program.replace("-save", "-restore"), "--noflush"], data="\n".join(commands) + "\n", check_rc=True
+        )
 
 
 def remove(module):
@@ -201,10 +217,21 @@ def remove_empty(path):
 
 def left(resisting):
     """Return what is still there, as text."""
-    found = ["process %d" % pid for pid in processes()] + ["mount %s" % point for point in mounts()] + ["interface %s" % name for name in links()]
-    found += ["%d rules of %s" % (len(commands) - 2, os.path.basename(program).replace("-save", "")) for program, commands in resisting]
-    found += ["%s" % path for path in present() if path != k3s.STATE_DIR]
-    found += ["listener on port 6443 (pid %s)" % listener["pid"] for listener in host.listeners(6443) if listener["pid"] and k3s.in_unit(listener["pid"])]
+    found = (
+        [f"process {pid}" for pid in processes()]
+        + [f"mount {point}" for point in mounts()]
+        + [f"interface {name}" for name in links()]
+    )
+    found += [
+        f"{len(commands) - 2} rules of {os.path.basename(program).replace('-save', '')}"
+        for program, commands in resisting
+    ]
+    found += [f"{path}" for path in present() if path != k3s.STATE_DIR]
+    found += [
+        f"listener on port 6443 (pid {listener['pid']})"
+        for listener in host.listeners(6443)
+        if listener["pid"] and k3s.in_unit(listener["pid"])
+    ]
     return found
 
 
@@ -220,7 +247,9 @@ def main():
     found = left(remove(module))
     if found:
         remedy = "Reboot the host, which ends what holds them, and run again."
-        module.fail_json(msg="k3s: expected nothing to be left, found: %s. %s" % (", ".join(found), remedy), left=found, **result)
+        module.fail_json(
+            msg=f"k3s: expected nothing to be left, found: {', '.join(found)}. {remedy}", left=found, **result
+        )
     shutil.rmtree(k3s.STATE_DIR, ignore_errors=True)
     module.exit_json(left=[], **result)
 

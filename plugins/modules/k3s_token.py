@@ -10,7 +10,8 @@ short_description: Ensure the agent has the token of the gateway's service accou
 version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
-  - Waits until k3s has filled the service account's token Secret and grants what the gateway does, as k3s itself judges the token,
+  - Waits until k3s has filled the service account's token Secret and grants what the gateway does, as k3s itself judges
+    the token,
     and writes the token to a file that only root may read. The token appears in no result.
 author:
   - beta9.workers authors (@beta9)
@@ -39,13 +40,15 @@ options:
     default: /etc/beta9/credentials/k3s_token
   manifest:
     description:
-      - Manifest of the service account and its rights. It is applied when they are not as they have to be, because k3s itself applies
+      - Manifest of the service account and its rights. It is applied when they are not as they have to be, because k3s
+        itself applies
         a manifest only when the file changed.
     type: path
     default: /var/lib/rancher/k3s/server/manifests/beta9-gateway.yaml
   renew:
     description:
-      - Whether to make another service account of the same name, whose token is another one. The one before is refused from then on.
+      - Whether to make another service account of the same name, whose token is another one. The one before is refused
+        from then on.
         A Secret that is made again for the same account would hold the same token.
       - A host without a k3s that this collection installed is left alone.
     type: bool
@@ -85,7 +88,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, protocol, secretfiles, turn
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-NEEDS = (("create", "batch", "jobs"), ("get", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods"))
+NEEDS = (
+    ("create", "batch", "jobs"),
+    ("get", "batch", "jobs"),
+    ("list", "batch", "jobs"),
+    ("delete", "batch", "jobs"),
+    ("list", "", "pods"),
+)
 
 
 def read(module):
@@ -93,32 +102,45 @@ def read(module):
     words = ["get", "secret", module.params["name"], "-n", module.params["namespace"], "-o", "json"]
     rc, out, err = k3s.kubectl(module, *words)
     if rc:
-        return None, "no Secret %s: %s" % (module.params["name"], k3s_api.complaint(err))
+        return None, f"no Secret {module.params['name']}: {k3s_api.complaint(err)}"
     try:
         token = (json.loads(out).get("data") or {}).get("token")
-        return (protocol.token(base64.b64decode(token).decode("ascii")), "") if token else (None, "the Secret holds no token yet")
+        return (
+            (protocol.token(base64.b64decode(token).decode("ascii")), "")
+            if token
+            else (None, "the Secret holds no token yet")
+        )
     except (ValueError, protocol.InvalidField):
         return None, "the Secret's token can't be read"
 
 
 def apply(module) -> str:
-    """Have the manifest applied now, and return why it was not or an empty string. k3s itself applies a manifest only when it changed."""
+    """Have the manifest applied now, and return why it was not or an empty string. k3s itself applies a manifest only
+    when it changed."""
     if not os.path.exists(module.params["manifest"]):
         return ""
     rc, _out, err = k3s.kubectl(module, "apply", "-f", module.params["manifest"])
-    return "the manifest is not applied: %s" % k3s_api.complaint(err) if rc else ""
+    return f"the manifest is not applied: {k3s_api.complaint(err)}" if rc else ""
 
 
 def revoke(module) -> None:
-    """Delete the service account. A Secret alone that is made again holds the same token; another account's token is another one."""
+    """Delete the service account. A Secret alone that is made again holds the same token; another account's token is
+    another one."""
     name = module.params["name"]
     rc, _out, err = k3s.kubectl(
-        module, "delete", "serviceaccount/" + name, "secret/" + name, "-n", module.params["namespace"], "--ignore-not-found", "--timeout=20s"
+        module,
+        "delete",
+        "serviceaccount/" + name,
+        "secret/" + name,
+        "-n",
+        module.params["namespace"],
+        "--ignore-not-found",
+        "--timeout=20s",
     )
     if rc:
         remedy = "Check journalctl -u k3s -n 50, and run again. The previous token is still valid."
-        cause = "expected that the service account can be deleted, found: %s" % k3s_api.complaint(err)
-        module.fail_json(msg="k3s service account: %s. %s" % (cause, remedy), code="k3s_token", cause=cause, remedy=remedy)
+        cause = f"expected that the service account can be deleted, found: {k3s_api.complaint(err)}"
+        module.fail_json(msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy)
 
 
 def denied(token, namespace):
@@ -126,15 +148,19 @@ def denied(token, namespace):
     missing = []
     for verb, group, resource in NEEDS:
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
         try:
             status, answer = k3s_api.ask("POST", REVIEWS, token, review)
         except OSError as error:
-            return "k3s did not judge the token: %s" % error
+            return f"k3s did not judge the token: {error}"
         if status not in (200, 201):
-            return "k3s answers the token with %d" % status
+            return f"k3s answers the token with {status}"
         if not answer.get("status", {}).get("allowed"):
-            missing.append("%s %s" % (verb, resource))
+            missing.append(f"{verb} {resource}")
     return "it may not " + ", ".join(missing) if missing else ""
 
 
@@ -178,9 +204,12 @@ def main():
     if module.check_mode and not token:
         module.exit_json(changed=not os.path.exists(params["path"]))
     if found and not module.check_mode:
-        remedy = "Check k3s kubectl get serviceaccount,role,rolebinding,secret -n %s, and journalctl -u k3s -n 50." % params["namespace"]
-        cause = "expected a token that may do what the gateway does within %d s, found: %s" % (params["wait_seconds"], found)
-        module.fail_json(msg="k3s service account: %s. %s" % (cause, remedy), code="k3s_token", cause=cause, remedy=remedy)
+        remedy = (
+            f"Check k3s kubectl get serviceaccount,role,rolebinding,secret -n {params['namespace']}, and "
+            f"journalctl -u k3s -n 50."
+        )
+        cause = f"expected a token that may do what the gateway does within {params['wait_seconds']} s, found: {found}"
+        module.fail_json(msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy)
     changed = secretfiles.ensure_directory(os.path.dirname(params["path"]), module.check_mode)
     changed |= secretfiles.write(params["path"], token, 0o600, module.check_mode)
     module.exit_json(changed=changed)

@@ -11,7 +11,8 @@ version_added: "0.1.0"
 description:
   - Runs where the gateway's admin token is, usually on the controller.
   - Every create at the gateway makes another machine. Give O(machine_id) for a host that has one, and none is made.
-  - For a worker in an inventory use role P(beta9.workers.machine#role), which brings the credentials to the host as well.
+  - For a worker in an inventory use role P(beta9.workers.machine#role), which brings the credentials to the host as
+    well.
 author:
   - beta9.workers authors (@beta9)
 extends_documentation_fragment:
@@ -40,18 +41,23 @@ options:
   machine_id:
     description:
       - Id of a machine that was created before. Required with O(state=absent).
-      - If the gateway does not list it, its state expired. It is not created again then, because registering brings it back
+      - If the gateway does not list it, its state expired. It is not created again then, because registering brings it
+        back
         under the same id and token. Its status is C(absent) in the result.
     type: str
   token_mark:
     description:
-      - With O(state=absent), what tells the machine's token among others, without telling it, as M(beta9.workers.host_preflight)
-        returns it in C(facts.token_marks). The gateway leaves a machine's token valid when the machine is deleted, and with it the
-        machine comes back. Given this, the token is revoked as well. The gateway's cache honours it for up to ten minutes more.
+      - With O(state=absent), what tells the machine's token among others, without telling it, as
+        M(beta9.workers.host_preflight)
+        returns it in C(facts.token_marks). The gateway leaves a machine's token valid when the machine is deleted, and
+        with it the
+        machine comes back. Given this, the token is revoked as well. The gateway's cache honours it for up to ten
+        minutes more.
     type: str
   prove_owner:
     description:
-      - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for this machine,
+      - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for
+        this machine,
         or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to expire.
     type: bool
     default: false
@@ -60,7 +66,8 @@ options:
     type: bool
     default: false
   k3s_mark:
-    description: What tells the token of the host's k3s, as M(beta9.workers.host_preflight) returns it in C(facts.k3s_mark).
+    description: What tells the token of the host's k3s, as M(beta9.workers.host_preflight) returns it in
+      C(facts.k3s_mark).
     type: str
   provider:
     description: Name of the provider.
@@ -139,7 +146,11 @@ CONSTRAINTS = {"required_if": [("state", "absent", ["machine_id"])]}
 
 def plan(client, params):
     """Return the plan: look for the machine in all pools, so that a wrong pool is an error and not another machine."""
-    desired = {"id": params["machine_id"] or "", "pool": protocol.pool_name(params["pool"]), "provider": protocol.provider_name(params["provider"])}
+    desired = {
+        "id": params["machine_id"] or "",
+        "pool": protocol.pool_name(params["pool"]),
+        "provider": protocol.provider_name(params["provider"]),
+    }
     if not params["machine_id"]:
         return _create(client, desired)
     protocol.machine_id(params["machine_id"])
@@ -148,7 +159,7 @@ def plan(client, params):
     if found and found["pool"] != desired["pool"]:
         # a host's record can be wrong; which machine it is was proven by its token
         if not params["prove_owner"] or params["confirmed"]:
-            raise protocol.InvalidField("pool", "%s, the pool of machine %s" % (found["pool"], found["id"]), desired["pool"])
+            raise protocol.InvalidField("pool", f"{found['pool']}, the pool of machine {found['id']}", desired["pool"])
         desired["pool"] = found["pool"]
     if params["state"] == "absent":
         return _delete(client, found, dict(desired, id=params["machine_id"]), params["token_mark"], left)
@@ -157,7 +168,8 @@ def plan(client, params):
 
 
 def _create(client, desired):
-    client.list_machines(desired["pool"])  # refuses an unknown pool, and a local one, whose create would leave a token behind
+    # refuses an unknown pool, and a local one, whose create would leave a token behind
+    client.list_machines(desired["pool"])
 
     def apply():
         created = client.create_machine(desired["pool"])

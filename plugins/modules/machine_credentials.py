@@ -12,7 +12,8 @@ description:
   - Internal to the roles of this collection.
   - Writes the token to a file that only root may read, and the identity (without secrets) to the local fact C(beta9).
   - The token is written first. A host that has the fact has the token too, wherever a run was interrupted.
-  - While a token is rotated, the host holds the one before as well. The fact then names the machine that it belongs to as
+  - While a token is rotated, the host holds the one before as well. The fact then names the machine that it belongs to
+    as
     C(replaces), until it is known which of the two stays.
 author:
   - beta9.workers authors (@beta9)
@@ -53,7 +54,8 @@ options:
   seen:
     description:
       - Id of the machine that the host had when it was decided that it needs another one, empty for none.
-      - Given, and another run gave the host still another one meanwhile, nothing is written. RV(taken) says so, and RV(machine) is that one.
+      - Given, and another run gave the host still another one meanwhile, nothing is written. RV(taken) says so, and
+        RV(machine) is that one.
     type: str
   directory:
     description: Directory of the credentials, mode 0700.
@@ -118,7 +120,7 @@ class Credentials:
         """Say beside the token whose it is, so that another one in its place is noticed."""
         if host.token_owner(self.directory) and host.has_token(self.directory, identity):
             return False
-        text = "%s %s\n" % (identity["machine_id"], protocol.token_mark(token))
+        text = f"{identity['machine_id']} {protocol.token_mark(token)}\n"
         return secretfiles.write(self.owner, text, 0o600, self.check_mode)
 
     def _copy(self, source, target):
@@ -147,7 +149,11 @@ class Credentials:
             return {"changed": False, "machine": self.before, "taken": True}
         changed = secretfiles.ensure_directory(self.directory, self.check_mode)
         if self.params["replaces"]:
-            identity["replaces"] = {name: value for name, value in self.params["replaces"].items() if name in ("machine_id", "pool", "provider")}
+            identity["replaces"] = {
+                name: value
+                for name, value in self.params["replaces"].items()
+                if name in ("machine_id", "pool", "provider")
+            }
             if os.path.exists(self.token):
                 self._copy(self.token, self.kept)
         changed |= secretfiles.write(self.token, token, 0o600, self.check_mode)
@@ -186,7 +192,7 @@ class Credentials:
                 secretfiles.remove([self.owner])
                 mark = host.token_marks(self.directory, identity).get(identity.get("machine_id"))
                 if mark:
-                    secretfiles.write(self.owner, "%s %s\n" % (identity["machine_id"], mark))
+                    secretfiles.write(self.owner, f"{identity['machine_id']} {mark}\n")
             else:
                 secretfiles.remove([self.token, self.owner])
             self._write_fact(identity)

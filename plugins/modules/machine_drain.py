@@ -9,7 +9,8 @@ module: machine_drain
 short_description: Drain a machine, so that its workers end what they run and get nothing more
 version_added: "0.2.0"
 description:
-  - Cordons the workers that the gateway runs on a machine, stops their containers through the gateway, and waits until it counts none.
+  - Cordons the workers that the gateway runs on a machine, stops their containers through the gateway, and waits until
+    it counts none.
 author:
   - beta9.workers authors (@beta9)
 extends_documentation_fragment:
@@ -25,7 +26,8 @@ options:
     default: 120
   prove_owner:
     description:
-      - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for this machine,
+      - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for
+        this machine,
         or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to expire.
     type: bool
     default: false
@@ -34,7 +36,8 @@ options:
     type: bool
     default: false
   k3s_mark:
-    description: What tells the token of the host's k3s, as M(beta9.workers.host_preflight) returns it in C(facts.k3s_mark).
+    description: What tells the token of the host's k3s, as M(beta9.workers.host_preflight) returns it in
+      C(facts.k3s_mark).
     type: str
   token_mark:
     description: What tells the machine's token, as M(beta9.workers.host_preflight) returns it in C(facts.token_marks).
@@ -95,7 +98,7 @@ CONSTRAINTS = {}
 
 def shape(workers):
     """Return {id: what matters here} as a diff shows it."""
-    return {worker["id"]: "%s, %d containers" % (worker["status"], worker["containers"]) for worker in workers}
+    return {worker["id"]: f"{worker['status']}, {worker['containers']} containers" for worker in workers}
 
 
 def drain(client, machine_id, seconds):
@@ -114,8 +117,10 @@ def drain(client, machine_id, seconds):
         if not busy:
             return {}
         if time.monotonic() >= deadline:
-            running = ", ".join("%s runs %d" % (worker["id"], worker["containers"]) for worker in busy)
-            raise protocol.InvalidField("machine %s" % machine_id, "no container on its workers after %d s" % seconds, running)
+            running = ", ".join(f"{worker['id']} runs {worker['containers']}" for worker in busy)
+            raise protocol.InvalidField(
+                f"machine {machine_id}", f"no container on its workers after {int(seconds)} s", running
+            )
         time.sleep(1)
 
 
@@ -129,7 +134,9 @@ def plan(client, params):
     workers = client.list_workers(machine_id)
     after = [dict(worker, status=protocol.WORKER_CORDONED, containers=0) for worker in workers]
     apply = (lambda: drain(client, machine_id, params["wait_seconds"])) if after != workers else None
-    return machine_runner.Plan(shape(workers), shape(after), apply, {"workers": sorted(worker["id"] for worker in workers)})
+    return machine_runner.Plan(
+        shape(workers), shape(after), apply, {"workers": sorted(worker["id"] for worker in workers)}
+    )
 
 
 def main():

@@ -10,7 +10,8 @@ short_description: Create a machine for a host and install its credentials in on
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Creates a machine at the gateway from the controller, and writes its token and identity on the host. The token appears in no result.
+  - Creates a machine at the gateway from the controller, and writes its token and identity on the host. The token
+    appears in no result.
   - The machine that the host had before stays at the gateway, and its credentials on the host, until
     M(beta9.workers.machine_credentials) is told how it went.
   - When the host can't take the credentials, the machine that was just made is deleted again and its token revoked.
@@ -29,13 +30,15 @@ options:
     type: str
     default: generic
   replaces:
-    description: The machine that this one takes the place of, as the host's fact has it, with C(machine_id) and C(pool).
+    description: The machine that this one takes the place of, as the host's fact has it, with C(machine_id) and
+      C(pool).
     type: dict
     default: {}
   seen:
     description:
       - Id of the machine that the host had when it was decided that it needs another one, empty for none.
-      - Given, and another run gave the host one meanwhile, the one that was made here is deleted again and RV(machine) is the other run's.
+      - Given, and another run gave the host one meanwhile, the one that was made here is deleted again and RV(machine)
+        is the other run's.
     type: str
 attributes:
   check_mode:

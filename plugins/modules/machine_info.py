@@ -32,7 +32,8 @@ options:
     description: Only the machine with this id.
     type: str
   wait_ready:
-    description: Ids of machines to wait for until all of them are C(ready). That they are not in the end is no failure of this module.
+    description: Ids of machines to wait for until all of them are C(ready). That they are not in the end is no failure
+      of this module.
     type: list
     elements: str
     default: []
@@ -68,7 +69,8 @@ machines:
   type: list
   elements: dict
   sample:
-    - {id: 1165a9b6, pool: gpu, provider: generic, status: ready, gpu: A10G, gpu_count: 1, cpu_millicores: 8000, memory_mib: 16384,
+    - {id: 1165a9b6, pool: gpu, provider: generic, status: ready, gpu: A10G, gpu_count: 1, cpu_millicores: 8000,
+      memory_mib: 16384,
        last_keepalive: 1790000000, created: 1789990000, agent_version: 0.1.0, metrics: {free_gpu_count: 1}}
 code:
   description:
@@ -112,7 +114,9 @@ def fetch(client, params):
         protocol.machine_id(params["machine_id"])
     deadline = time.monotonic() + params["wait_seconds"]
     while True:
-        machines = [machine for machine in client.list_machines(params["pool"]) if params["machine_id"] in (None, machine["id"])]
+        machines = [
+            machine for machine in client.list_machines(params["pool"]) if params["machine_id"] in (None, machine["id"])
+        ]
         ready = {machine["id"] for machine in machines if machine["status"] == "ready"}
         if ready.issuperset(params["wait_ready"]) or time.monotonic() > deadline:
             return {"machines": sorted(machines, key=lambda machine: (machine["pool"], machine["id"]))}

@@ -98,8 +98,13 @@ CONSTRAINTS = {}
 
 def plan(client, params):
     """Return the plan. A keepalive of a ready machine is sent as well, and changes nothing that counts."""
-    payload = protocol.keepalive_payload(params["machine_id"], params["pool"], params["provider"], params["agent_version"], params["metrics"])
-    ready = any(machine["id"] == payload["machine_id"] for machine in client.list_ready(payload["pool_name"], payload["provider_name"]))
+    payload = protocol.keepalive_payload(
+        params["machine_id"], params["pool"], params["provider"], params["agent_version"], params["metrics"]
+    )
+    ready = any(
+        machine["id"] == payload["machine_id"]
+        for machine in client.list_ready(payload["pool_name"], payload["provider_name"])
+    )
     return machine_runner.Plan(
         {"status": "ready" if ready else "not ready"},
         {"status": "ready"},

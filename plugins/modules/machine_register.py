@@ -10,7 +10,8 @@ short_description: Register a machine with the gateway, unless it is ready with 
 version_added: "0.1.0"
 description:
   - Runs on the worker, with the machine's token.
-  - Registering a machine that is C(ready) takes it out of the pool until its next keepalive. So the gateway's view is compared
+  - Registering a machine that is C(ready) takes it out of the pool until its next keepalive. So the gateway's view is
+    compared
     first, and only a machine that is not ready, or whose facts differ, is registered.
   - The agent registers by itself. This module is for hosts without it, and for tests.
 author:
@@ -26,7 +27,8 @@ attributes:
     description: Shows the facts that the gateway has, and those of the host.
   idempotent:
     support: partial
-    description: For a machine that is ready. One that is only registered can't be seen by its own token, and is registered again.
+    description: For a machine that is ready. One that is only registered can't be seen by its own token, and is
+      registered again.
 options:
   machine_id:
     description: Id of the machine.
@@ -59,7 +61,8 @@ options:
   k3s_token_file:
     description:
       - File with the service-account token that the gateway uses at the host's k3s.
-      - Without it, the machine's own token is sent, as the guide does. Such a machine becomes ready, but no pod can run on it.
+      - Without it, the machine's own token is sent, as the guide does. Such a machine becomes ready, but no pod can run
+        on it.
     type: path
   force:
     description: Register also a machine that is ready with the same facts.
@@ -136,8 +139,8 @@ def payload_of(params):
         hostname=params["hostname"],
         pool_name=params["pool"],
         provider_name=params["provider"],
-        cpu=params["cpu"] or "%dm" % (1000 * (os.cpu_count() or 1)),
-        memory=params["memory"] or "%dMi" % host.memory_mib(),
+        cpu=params["cpu"] or f"{1000 * (os.cpu_count() or 1)}m",
+        memory=params["memory"] or f"{host.memory_mib()}Mi",
         gpu_count=host.nvidia_pci_count() if params["gpu_count"] is None else params["gpu_count"],
         private_ip=params["private_ip"] or host.source_address(peer if protocol.is_ip(peer) else "192.0.2.1"),
     )
@@ -157,17 +160,36 @@ def facts_of(payload):
 def plan(client, params):
     """Return the plan: nothing for a ready machine with the same facts."""
     payload = payload_of(params)
-    listed = next((machine for machine in client.list_ready(payload["pool_name"], payload["provider_name"]) if machine["id"] == payload["machine_id"]), None)
+    listed = next(
+        (
+            machine
+            for machine in client.list_ready(payload["pool_name"], payload["provider_name"])
+            if machine["id"] == payload["machine_id"]
+        ),
+        None,
+    )
     desired = facts_of(payload)
     before = {name: listed[name] for name in COMPARED} if listed else {}
     if before.get("hostname", "").startswith(desired["hostname"] + "."):  # a gateway on a tailnet adds the suffix
         before["hostname"] = desired["hostname"]
     if before == desired and not params["force"]:
-        return machine_runner.Plan(before, desired, None, {"machine": {"id": listed["id"], "pool": listed["pool"], "status": "ready", "ttl_seconds": None}})
+        return machine_runner.Plan(
+            before,
+            desired,
+            None,
+            {"machine": {"id": listed["id"], "pool": listed["pool"], "status": "ready", "ttl_seconds": None}},
+        )
 
     def apply():
         state = client.register(payload)
-        return {"machine": {"id": payload["machine_id"], "pool": payload["pool_name"], "status": state.status, "ttl_seconds": state.ttl_seconds}}
+        return {
+            "machine": {
+                "id": payload["machine_id"],
+                "pool": payload["pool_name"],
+                "status": state.status,
+                "ttl_seconds": state.ttl_seconds,
+            }
+        }
 
     expected = {"id": payload["machine_id"], "pool": payload["pool_name"], "status": "registered", "ttl_seconds": None}
     return machine_runner.Plan(before, dict(desired, status="registered"), apply, {"machine": expected})

@@ -10,8 +10,10 @@ short_description: Ensure the CDI specification of a host's GPUs is current
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Where the container toolkit brings C(nvidia-cdi-refresh.service) (1.18 and newer), that unit owns the specification, and this module
-    sees to it that it ran with the current driver. A file of our own beside it would name every device twice, and is removed.
+  - Where the container toolkit brings C(nvidia-cdi-refresh.service) (1.18 and newer), that unit owns the specification,
+    and this module
+    sees to it that it ran with the current driver. A file of our own beside it would name every device twice, and is
+    removed.
   - Elsewhere has C(nvidia-ctk) make it, and writes it if it differs. Device numbers in it change between boots.
   - Fails if it names no device.
 author:
@@ -72,7 +74,10 @@ def generate(module):
     rc, out, err = module.run_command(["nvidia-ctk", "cdi", "generate"])
     if rc or not gpu_host.cdi_names(out):
         found = " | ".join(err.strip().splitlines()[-3:]) or "a specification without devices"
-        module.fail_json(msg="nvidia-ctk cdi generate: expected at least one device, found %s. See nvidia-smi and nvidia-ctk --debug cdi generate." % found)
+        module.fail_json(
+            msg=f"nvidia-ctk cdi generate: expected at least one device, found {found}. See nvidia-smi and nvidia-ctk "
+            f"--debug cdi generate."
+        )
     return MARK + out
 
 
@@ -81,8 +86,15 @@ def main():
     turn.take(module)
     if not module.get_bin_path("nvidia-ctk"):
         if module.check_mode:
-            module.exit_json(changed=True, path=OURS, devices=[], diff={"before": "", "after": "(by nvidia-ctk, which is not installed yet)\n"})
-        module.fail_json(msg="nvidia-ctk: expected the container toolkit, found no such program. Install it first (nvidia_toolkit).")
+            module.exit_json(
+                changed=True,
+                path=OURS,
+                devices=[],
+                diff={"before": "", "after": "(by nvidia-ctk, which is not installed yet)\n"},
+            )
+        module.fail_json(
+            msg="nvidia-ctk: expected the container toolkit, found no such program. Install it first (nvidia_toolkit)."
+        )
     _rc, out, _err = module.run_command(["systemctl", "show", UNIT, "--property=LoadState"])
     if "LoadState=loaded" in out:
         library = gpu_host.library_version()[1]
@@ -96,13 +108,18 @@ def main():
                 module.run_command(["systemctl", "restart", UNIT])
         path, after, changed = REFRESHED, before if module.check_mode else read(REFRESHED), bool(stale or ours)
         if not module.check_mode and not gpu_host.cdi_names(after):
-            module.fail_json(msg="%s: expected it to write %s with devices, found none. See journalctl -u %s." % (UNIT, REFRESHED, UNIT))
+            module.fail_json(
+                msg=f"{UNIT}: expected it to write {REFRESHED} with devices, found none. See journalctl -u {UNIT}."
+            )
     else:
         path, before, after = OURS, read(OURS), generate(module)
         changed = before != after
         if changed and not module.check_mode:
             secretfiles.write(OURS, after, 0o644)
-    diff = {"before": "".join(name + "\n" for name in gpu_host.cdi_names(before)), "after": "".join(name + "\n" for name in gpu_host.cdi_names(after))}
+    diff = {
+        "before": "".join(name + "\n" for name in gpu_host.cdi_names(before)),
+        "after": "".join(name + "\n" for name in gpu_host.cdi_names(after)),
+    }
     module.exit_json(changed=changed, path=path, devices=gpu_host.cdi_names(after), diff=diff)
 
 

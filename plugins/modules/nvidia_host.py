@@ -10,7 +10,8 @@ short_description: Read which NVIDIA GPUs a host has, and the state of their dri
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Inspects the PCI bus, the driver that is loaded and the one that is installed, how it came there, and all that decides
+  - Inspects the PCI bus, the driver that is loaded and the one that is installed, how it came there, and all that
+    decides
     what may be done about it. Changes nothing.
   - Without a GPU on the bus nothing else is inspected, which makes it cheap on hosts that have none.
   - No command is waited for longer than ten seconds. A sick driver makes commands hang.
@@ -29,7 +30,8 @@ attributes:
 options:
   verify:
     description:
-      - Also call C(cuInit) and count the devices in a child process, and fail if the driver is not usable - not loaded, not all GPUs
+      - Also call C(cuInit) and count the devices in a child process, and fail if the driver is not usable - not loaded,
+        not all GPUs
         seen, persistence mode off, fabric manager of another version or not running.
     type: bool
     default: false
@@ -98,7 +100,9 @@ COMMAND_SECONDS = 10
 SECURE_BOOT_KEYS = ("/var/lib/shim-signed/mok/MOK.der", "/var/lib/dkms/mok.pub")
 UNITS = ("/etc/systemd/system/%s.service", "/usr/lib/systemd/system/%s.service", "/lib/systemd/system/%s.service")
 CDI_FILES = ("/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.yaml")
-PACKAGES = re.compile(r"(lib)?(xnv|cuda|nvidia)|kmod-nvidia|linux-modules-nvidia|firmware-nvidia|xserver-xorg-video-nvidia")
+PACKAGES = re.compile(
+    r"(lib)?(xnv|cuda|nvidia)|kmod-nvidia|linux-modules-nvidia|firmware-nvidia|xserver-xorg-video-nvidia"
+)
 
 
 def run(command):
@@ -108,9 +112,12 @@ def run(command):
 
 
 def packages():
-    """Return ({name: version}, [held names]) of the NVIDIA packages, and the kernel flavours (generic-hwe-24.04) that are kept up to date."""
+    """Return ({name: version}, [held names]) of the NVIDIA packages, and the kernel flavours (generic-hwe-24.04) that
+    are kept up to date."""
     found, held, kernels = {}, [], []
-    status, output = run(["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n"])
+    status, output = run(
+        ["dpkg-query", "--show", "--showformat=${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n"]
+    )
     for line in output.splitlines() if status == 0 else ():
         words = line.split()
         if len(words) == 4 and words[3] == "installed" and re.match(r"linux-image-[a-z]", words[0]):
@@ -126,7 +133,7 @@ def packages():
                 locks = stream.read()
         except OSError:
             locks = ""
-        held = [name for name in found if re.search(r"^%s-\d" % re.escape(name), locks, re.M)]
+        held = [name for name in found if re.search(f"^{re.escape(name)}-\\d", locks, re.M)]
     return found, sorted(held), sorted(kernels, key=len, reverse=True)
 
 
@@ -142,10 +149,14 @@ def cdi_devices():
 
 
 def key_enrolled(secure):
-    """Return whether the key that signs the host's own modules is enrolled; False where Secure Boot is off or there is no such key."""
+    """Return whether the key that signs the host's own modules is enrolled; False where Secure Boot is off or there is
+    no such key."""
     if not secure:
         return False
-    return any(os.path.exists(path) and "is already enrolled" in run(["mokutil", "--test-key", path])[1] for path in SECURE_BOOT_KEYS)
+    return any(
+        os.path.exists(path) and "is already enrolled" in run(["mokutil", "--test-key", path])[1]
+        for path in SECURE_BOOT_KEYS
+    )
 
 
 def gather():
@@ -188,7 +199,9 @@ def gather():
         persistence=persistent[0] == 0 and set(persistent[1].split()) == {"Enabled"},
         fabric_manager={
             "active": run(["systemctl", "is-active", "--quiet", "nvidia-fabricmanager"])[0] == 0,
-            "version": (re.findall(r"\d+\.\d+[.\d]*", run(["nv-fabricmanager", "--version"])[1]) + [""])[0] if glob.glob("/usr/bin/nv-fabricmanager") else "",
+            "version": (re.findall(r"\d+\.\d+[.\d]*", run(["nv-fabricmanager", "--version"])[1]) + [""])[0]
+            if glob.glob("/usr/bin/nv-fabricmanager")
+            else "",
         },
         cdi_devices=cdi_devices(),
     )
@@ -200,17 +213,26 @@ def faults(facts, cuda, params):
     fabric = facts["nvswitches"] > 0 if params["fabric_manager"] is None else params["fabric_manager"]
     manager = facts["fabric_manager"]
     if not facts["loaded"]:
-        yield preflight.problem("driver", "loaded", "nouveau is loaded instead" if facts["nouveau"] else "not loaded", "modprobe nvidia; dmesg | grep -i nvrm")
+        yield preflight.problem(
+            "driver",
+            "loaded",
+            "nouveau is loaded instead" if facts["nouveau"] else "not loaded",
+            "modprobe nvidia; dmesg | grep -i nvrm",
+        )
         return
     if fabric and not (manager["active"] and manager["version"] == facts["loaded"]):
-        found = "version %s, %s" % (manager["version"] or "unknown", "active" if manager["active"] else "not active")
-        yield preflight.problem("fabric manager", "active, version %s" % facts["loaded"], found, "systemctl status nvidia-fabricmanager")
+        found = f"version {manager['version'] or 'unknown'}, {'active' if manager['active'] else 'not active'}"
+        yield preflight.problem(
+            "fabric manager", f"active, version {facts['loaded']}", found, "systemctl status nvidia-fabricmanager"
+        )
     if cuda["error"]:
         yield preflight.problem("CUDA", "cuInit to answer 0", cuda["error"], "nvidia-smi; dmesg | grep -i nvrm")
     elif cuda["count"] < 1:
         yield preflight.problem("CUDA", "at least one device", "none", "nvidia-smi; dmesg | grep -i xid")
     if params["persistence"] and not facts["persistence"]:
-        yield preflight.problem("persistence mode", "enabled on every GPU", "not", "systemctl status nvidia-persistenced")
+        yield preflight.problem(
+            "persistence mode", "enabled on every GPU", "not", "systemctl status nvidia-persistenced"
+        )
 
 
 def seen(facts):
@@ -218,10 +240,17 @@ def seen(facts):
     status, output = run(["nvidia-smi", "-L"])
     count = len(re.findall(r"^GPU \d+:", output, re.M))
     if status is None:
-        yield preflight.problem("nvidia-smi", "an answer", "none within %d s: the driver hangs" % COMMAND_SECONDS, "dmesg | grep -i xid; reboot")
+        yield preflight.problem(
+            "nvidia-smi",
+            "an answer",
+            f"none within {int(COMMAND_SECONDS)} s: the driver hangs",
+            "dmesg | grep -i xid; reboot",
+        )
     elif status != 0 or count < len(facts["gpus"]):
-        found = "%d" % count if status == 0 else (output.strip().splitlines() or ["exit status %s" % status])[0]
-        yield preflight.problem("GPUs in nvidia-smi", "%d, as on the PCI bus" % len(facts["gpus"]), found, "nvidia-smi; dmesg | grep -i xid")
+        found = f"{count}" if status == 0 else (output.strip().splitlines() or [f"exit status {status}"])[0]
+        yield preflight.problem(
+            "GPUs in nvidia-smi", f"{len(facts['gpus'])}, as on the PCI bus", found, "nvidia-smi; dmesg | grep -i xid"
+        )
 
 
 def main():
@@ -240,7 +269,10 @@ def main():
     problems = list(faults(facts, cuda, module.params))
     problems += list(seen(facts)) if facts["loaded"] else []
     if problems:
-        text = "; ".join("%(what)s: expected %(expected)s, found %(found)s. %(remedy)s" % entry for entry in problems)
+        text = "; ".join(
+            f"{entry['what']}: expected {entry['expected']}, found {entry['found']}. {entry['remedy']}"
+            for entry in problems
+        )
         module.fail_json(msg="the GPUs can't be used yet: " + text, facts=facts, cuda=cuda, problems=problems)
     module.exit_json(changed=False, facts=facts, cuda=cuda)
 

@@ -37,8 +37,10 @@ RETURN = r"""
 pools:
   description:
     - One entry a pool, local pools included.
-    - C(active) is what the gateway says, and gateways seen so far say V(false) for every pool. C(status) is the state of the pool's
-      sizing in upper case, C(HEALTHY) or C(DEGRADED). A pool without a ready machine is degraded. C(schedules) tells whether the
+    - C(active) is what the gateway says, and gateways seen so far say V(false) for every pool. C(status) is the state
+      of the pool's
+      sizing in upper case, C(HEALTHY) or C(DEGRADED). A pool without a ready machine is degraded. C(schedules) tells
+      whether the
       gateway keeps resources of the pool free, and so starts workers without being asked.
   returned: success
   type: list

@@ -51,7 +51,8 @@ nft:
   returned: always
   type: bool
 system:
-  description: The operating system, as far as a package repository depends on it. For one that is made of another, that one.
+  description: The operating system, as far as a package repository depends on it. For one that is made of another, that
+    one.
   returned: always
   type: dict
   sample: {id: debian, codename: bookworm, major: "12"}
@@ -92,9 +93,15 @@ def main():
             "codename": found.system.mark if found.system else release.get("VERSION_CODENAME", ""),
             "major": (found.system.release if found.system else release.get("VERSION_ID", "")).partition(".")[0],
         },
-        node=tailnet.node(status, prefs) if status else {"state": "NoDaemon", "name": "", "dns_name": "", "address": "", "addresses": [], "online": False},
+        node=tailnet.node(status, prefs)
+        if status
+        else {"state": "NoDaemon", "name": "", "dns_name": "", "address": "", "addresses": [], "online": False},
         over_tailnet=tailscale.over_tailnet(),
-        peers=sorted(address for peer in ((status or {}).get("Peer") or {}).values() for address in peer.get("TailscaleIPs") or []),
+        peers=sorted(
+            address
+            for peer in ((status or {}).get("Peer") or {}).values()
+            for address in peer.get("TailscaleIPs") or []
+        ),
         joined_by_us=os.path.exists(tailscale.JOINED),
     )
 

@@ -10,10 +10,13 @@ short_description: Ensure a host is a member of a tailnet
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Decides from C(tailscale status --json) what is to be done. A node that is logged in is left alone, and needs no key. Settings
+  - Decides from C(tailscale status --json) what is to be done. A node that is logged in is left alone, and needs no
+    key. Settings
     that differ are changed one by one with C(tailscale set). Nothing is ever reset, so settings made by others stay.
-  - The auth key passes to C(tailscale) through memory that only this process can name. It is in no command line and in no file.
-  - Where Ansible itself came in over the tailnet, whatever might drop the connection is done by a detached step that undoes itself
+  - The auth key passes to C(tailscale) through memory that only this process can name. It is in no command line and in
+    no file.
+  - Where Ansible itself came in over the tailnet, whatever might drop the connection is done by a detached step that
+    undoes itself
     unless another call of this module confirms it.
 author:
   - beta9.workers authors (@beta9)
@@ -60,13 +63,16 @@ options:
     description: Whether the tailnet's DNS settings become this host's. Left as it is by default.
     type: bool
   force_reauth:
-    description: Whether a login at another control server, or with other tags, is given up for the desired one. The old one is kept until the new one works.
+    description: Whether a login at another control server, or with other tags, is given up for the desired one. The old
+      one is kept until the new one works.
     type: bool
     default: false
   seen_addresses:
     description:
-      - Addresses of the nodes that another member of the tailnet sees, as RV(beta9.workers.tailscale_info#module:peers).
-      - A node that was deleted at the control server does not notice it until it logs in again. If it is up and its address is not
+      - Addresses of the nodes that another member of the tailnet sees, as
+        RV(beta9.workers.tailscale_info#module:peers).
+      - A node that was deleted at the control server does not notice it until it logs in again. If it is up and its
+        address is not
         among these, tailscaled is restarted, so that it asks the control server again.
     type: list
     elements: str
@@ -128,21 +134,27 @@ NAME_SECONDS = 10  # in which the control server confirms a new name
 
 def refuse(module, problem, **more):
     """Fail with what was expected, what was found, and what to do."""
-    module.fail_json(msg="tailnet: expected %s, found %s. %s" % (problem.expected, problem.found, problem.remedy), code=problem.code, **more)
+    module.fail_json(
+        msg=f"tailnet: expected {problem.expected}, found {problem.found}. {problem.remedy}", code=problem.code, **more
+    )
 
 
-# Where a node gets another key in the same process, peers were seen to go on with the old one. A restart is news to them
+# Where a node gets another key in the same process, peers were seen to go on with the old one. A restart is news to
+# them
 RESTART = ["systemctl", "restart", "tailscaled.service"]
 
 
 def commands(program, plan, desired, before):
-    """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the key.
+    """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the
+    key.
 
     before: the flags that undo the settings.
     """
     path = program.path
     if plan.action == "move":
-        login = [path, "login", "--auth-key=file:{key}", "--timeout=%ds" % desired["timeout_seconds"]] + login_flags(desired)
+        login = [path, "login", "--auth-key=file:{key}", f"--timeout={desired['timeout_seconds']}s"] + login_flags(
+            desired
+        )
         profile = program.profile()
         return [login, RESTART], [[path, "switch", profile]], [[path, "switch", "remove", profile]]
     return [[path, "set"] + tailnet.flags(plan.settings)], [[path, "set"] + tailnet.flags(before)], []
@@ -152,7 +164,11 @@ def login_flags(desired):
     """Return the flags of a login: what is desired, and the server."""
     found = {"login-server": desired["login_server"] or tailnet.TAILSCALE_SERVERS[-1]}
     found.update(
-        {name: desired[name.replace("-", "_")] for name in ("hostname", "accept-routes", "accept-dns") if desired[name.replace("-", "_")] not in (None, "")}
+        {
+            name: desired[name.replace("-", "_")]
+            for name in ("hostname", "accept-routes", "accept-dns")
+            if desired[name.replace("-", "_")] not in (None, "")
+        }
     )
     if desired["tags"]:
         found["advertise-tags"] = ",".join(sorted(desired["tags"]))
@@ -184,7 +200,11 @@ def online(program, timeout_seconds, name):
     while True:
         status, prefs = program.read()
         good = status and status.get("BackendState") == "Running" and (status.get("Self") or {}).get("Online")
-        named = not name or (status and tailnet.node(status, prefs)["name"] == name.lower()) or time.monotonic() >= start + NAME_SECONDS
+        named = (
+            not name
+            or (status and tailnet.node(status, prefs)["name"] == name.lower())
+            or time.monotonic() >= start + NAME_SECONDS
+        )
         if (good and named) or time.monotonic() >= start + timeout_seconds:
             return status, prefs
         time.sleep(0.5)
@@ -200,9 +220,13 @@ def confirmed(module, desired):
     last, log = tailscale.confirm(desired["timeout_seconds"])
     if last == "confirmed":
         return True
-    found = {"reverted": "no new connection within %d s, and it was undone" % desired["timeout_seconds"], "failed": "a failure, and it was undone: %s" % log}
+    found = {
+        "reverted": f"no new connection within {desired['timeout_seconds']} s, and it was undone",
+        "failed": f"a failure, and it was undone: {log}",
+    }
     module.fail_json(
-        msg="tailnet: expected a detached change to succeed, found %s. Ansible came in over this tailnet: connect by another address." % found.get(last, last),
+        msg=f"tailnet: expected a detached change to succeed, found {found.get(last, last)}. Ansible came in over "
+        f"this tailnet: connect by another address.",
         code="reverted",
     )
     return False
@@ -214,7 +238,8 @@ def leave(module, program, status, prefs):
     present = bool(ours and status and tailnet.logged_in(status, prefs))
     if present and tailscale.over_tailnet():
         module.fail_json(
-            msg="tailnet: expected a connection outside of the tailnet, found that Ansible came in over the tailnet that the host is to leave. "
+            msg="tailnet: expected a connection outside of the tailnet, found that Ansible came in over the tailnet "
+            "that the host is to leave. "
             "Set ansible_host to another address of this host, then run again.",
             code="over_tailnet",
         )
@@ -259,7 +284,12 @@ def main():
     status, prefs = program.read(tailscale.SETTLE_SECONDS)
     if status is None:
         if module.check_mode:
-            module.exit_json(changed=True, actions=["login"], pending=False, node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""})
+            module.exit_json(
+                changed=True,
+                actions=["login"],
+                pending=False,
+                node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""},
+            )
         text = "tailnet: expected an answer of tailscaled, found none%s. Check: systemctl status tailscaled"
         module.fail_json(msg=text % last_words(module), code="stopped")
     restarted = tailnet.forgotten(status, desired["seen_addresses"]) and not tailscale.over_tailnet()
@@ -284,7 +314,7 @@ def last_words(module):
         if any(word in line.lower() for word in ("error", "fail", "does not", "panic", "permission"))
     ]
     told = [line for line in told if "tailscaled.service" not in line] or told
-    return " (%s)" % told[-1].strip() if told else ""
+    return f" ({told[-1].strip()})" if told else ""
 
 
 SERVER_BROKE = "INTERNAL_ERROR; received from peer"
@@ -295,19 +325,29 @@ def explain(text, desired):
     if tailscale.TAGS_REFUSED in text:
         remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
     elif SERVER_BROKE in text:
-        remedy = "The control server itself failed: see its log. A headscale 0.28 does where a node that had tags logs in without: delete the node there."
+        remedy = (
+            "The control server itself failed: see its log. A headscale 0.28 does where a node that had tags "
+            "logs in without: delete the node there."
+        )
     elif "auth" in text.lower() and ("key" in text.lower() or "invalid" in text.lower()):
         remedy = "Make a new auth key at the control server: this one is wrong, used up or expired."
     else:
-        remedy = "Check tailscale_login_server (%s) and the network path to it." % (desired["login_server"] or tailnet.TAILSCALE_SERVERS[-1])
-    return "tailnet: expected a login, found: %s. %s" % (text, remedy)
+        remedy = (
+            f"Check tailscale_login_server ({desired['login_server'] or tailnet.TAILSCALE_SERVERS[-1]}) and the "
+            f"network path to it."
+        )
+    return f"tailnet: expected a login, found: {text}. {remedy}"
 
 
 def finish(module, program, plan, desired, before, prefs, was_pending, actions):
     """Do the plan, see that it worked, and end the module. actions: what was done before."""
-    actions = actions + ([plan.action] if plan.action else []) + (["set " + " ".join(sorted(plan.settings))] if plan.settings else [])
+    actions = (
+        actions
+        + ([plan.action] if plan.action else [])
+        + (["set " + " ".join(sorted(plan.settings))] if plan.settings else [])
+    )
     after = ", ".join(["Running"] + tailnet.flags(plan.settings)) if actions else before["state"]
-    diff = {"before": "%s\n" % before["state"], "after": "%s\n" % after}
+    diff = {"before": f"{before['state']}\n", "after": f"{after}\n"}
     if module.check_mode:
         module.exit_json(changed=bool(actions), actions=actions, pending=False, node=before, diff=diff)
     key = tailnet.key_text(module.params["auth_key"]) if desired["has_key"] else ""
@@ -320,11 +360,12 @@ def finish(module, program, plan, desired, before, prefs, was_pending, actions):
     status, prefs = online(program, desired["timeout_seconds"], desired["hostname"] if actions else "")
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
-        secretfiles.write(tailscale.JOINED, "%s %s %d\n" % (found["login_server"], found["address"], time.time()), 0o644)
+        secretfiles.write(tailscale.JOINED, f"{found['login_server']} {found['address']} {int(time.time())}\n", 0o644)
     if found["state"] != "Running" or not found["online"]:
         module.fail_json(
-            msg="tailnet: expected the node online within %d s, found %s, %s. Check: tailscale status; journalctl -u tailscaled"
-            % (desired["timeout_seconds"], found["state"], "; ".join(found.get("health") or []) or "not online"),
+            msg=f"tailnet: expected the node online within {desired['timeout_seconds']} s, found "
+            f"{found['state']}, {'; '.join(found.get('health') or []) or 'not online'}. Check: tailscale status; "
+            f"journalctl -u tailscaled",
             code="offline",
             node=found,
         )

@@ -90,7 +90,10 @@ def public_key(module, path):
 
 def running():
     """Return whether an ssh of the tunnel runs."""
-    return any(words[0].rpartition("/")[2] == "ssh" and "-G" not in words and SSH_CONFIG in words for _pid, _parent, words in host.processes())
+    return any(
+        words[0].rpartition("/")[2] == "ssh" and "-G" not in words and SSH_CONFIG in words
+        for _pid, _parent, words in host.processes()
+    )
 
 
 def make(module, path, types):
@@ -98,7 +101,9 @@ def make(module, path, types):
     temporary = path + ".new"
     for name in types:
         secretfiles.remove([temporary, temporary + ".pub", path + ".pub"])
-        rc, _out, err = module.run_command(["ssh-keygen", "-q", "-t", name, "-N", "", "-C", "beta9-worker", "-f", temporary])
+        rc, _out, err = module.run_command(
+            ["ssh-keygen", "-q", "-t", name, "-N", "", "-C", "beta9-worker", "-f", temporary]
+        )
         if rc == 0:
             os.replace(temporary, path)
             secretfiles.remove([temporary + ".pub"])

@@ -10,10 +10,12 @@ short_description: Authorize a worker's key on the gateway host for its tunnel, 
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Runs on the gateway host. Keeps one restricted line per worker in the tunnel account's C(authorized_keys) and gives every
+  - Runs on the gateway host. Keeps one restricted line per worker in the tunnel account's C(authorized_keys) and gives
+    every
     worker a listen address of its own, so that two workers can both offer port 6443.
   - Many workers may be added at the same time. The file is locked while it changes and replaced in one step.
-  - Before it lets a worker in, it asks sshd what it would do with that worker's connection (C(sshd -T -C)), and fails with file,
+  - Before it lets a worker in, it asks sshd what it would do with that worker's connection (C(sshd -T -C)), and fails
+    with file,
     line and remedy where that is not what a tunnel needs.
 author:
   - beta9.workers authors (@beta9)
@@ -38,7 +40,8 @@ options:
     choices: [present, absent]
     default: present
   public_key:
-    description: The worker's public key, one line. Required with O(state=present), except in check mode, where a key may not exist yet.
+    description: The worker's public key, one line. Required with O(state=present), except in check mode, where a key
+      may not exist yet.
     type: str
   user:
     description: The tunnel account.
@@ -47,13 +50,15 @@ options:
   identity:
     description:
       - Which is right where the key is in another worker's line, or where the worker's tunnel is up with another key.
-      - V(this) lets this key in and takes the other line, or the other tunnel, away. V(new) asks for a new key where this one is
+      - V(this) lets this key in and takes the other line, or the other tunnel, away. V(new) asks for a new key where
+        this one is
         another worker's. Empty refuses.
     type: str
     choices: ["", this, new]
     default: ""
   tunnel_runs:
-    description: Whether a tunnel of this worker runs on it. One that is up with another key is its own then, from before its key was lost.
+    description: Whether a tunnel of this worker runs on it. One that is up with another key is its own then, from
+      before its key was lost.
     type: bool
     default: true
   worker_address:
@@ -64,14 +69,16 @@ options:
     type: path
     default: /etc/ssh/beta9-tunnel/authorized_keys
   listen_address:
-    description: Address on the gateway host at which this worker's k3s is offered. By default one of O(network), fixed by the name.
+    description: Address on the gateway host at which this worker's k3s is offered. By default one of O(network), fixed
+      by the name.
     type: str
   listen_port:
     description: Port of that address.
     type: int
     default: 6443
   network:
-    description: Where listen addresses are taken from. The default is loopback, so only the gateway host itself can connect.
+    description: Where listen addresses are taken from. The default is loopback, so only the gateway host itself can
+      connect.
     type: str
     default: 127.77.0.0/16
   permit_open:
@@ -103,7 +110,8 @@ host_keys:
   elements: str
 key_types:
   description:
-    - Types of keys, as C(ssh-keygen -t) names them, of which sshd takes one, where it does not take the type of O(public_key).
+    - Types of keys, as C(ssh-keygen -t) names them, of which sshd takes one, where it does not take the type of
+      O(public_key).
       Nothing was changed then.
   returned: when another key is needed
   type: list
@@ -155,41 +163,64 @@ def occupied(address, port, user):
     except OSError as error:
         listeners = host.listeners(port)
         # by the account, not by the program: a session is sshd, or from OpenSSH 9.8 on sshd-session
-        if any(listener["uid"] == pwd.getpwnam(user).pw_uid and listener["address"] == address for listener in listeners):
+        if any(
+            listener["uid"] == pwd.getpwnam(user).pw_uid and listener["address"] == address for listener in listeners
+        ):
             return None
-        others = ["%(process)s (pid %(pid)s) on %(address)s" % listener for listener in listeners]
+        others = [f"{listener['process']} (pid {listener['pid']}) on {listener['address']}" for listener in listeners]
         return "; ".join(others) or str(error)
 
 
 def other_tunnel(params, peer, key):
-    """Return the process of a tunnel that is up in this worker's name with another key, or raise PeerError where it is not to be ended."""
+    """Return the process of a tunnel that is up in this worker's name with another key, or raise PeerError where it is
+    not to be ended."""
     if not peer or peer["key"] in (None, key) or params["tunnel_runs"]:
         return None
     account = pwd.getpwnam(params["user"]).pw_uid
-    up = [entry for entry in host.listeners(params["listen_port"]) if entry["uid"] == account and entry["address"] == peer["address"]]
+    up = [
+        entry
+        for entry in host.listeners(params["listen_port"])
+        if entry["uid"] == account and entry["address"] == peer["address"]
+    ]
     if up and params["identity"] != "this":
         raise peers.PeerError(
-            f"the tunnel of a host of this name is up, with another key: two hosts with one name. Give one of them another name in the inventory. "
-            f"If {params['name']} was replaced by this host, onboard it once with beta9_identity=this: the other one is no longer authorized"
+            f"the tunnel of a host of this name is up, with another key: two hosts with one name. Give one of them "
+            f"another name in the inventory. "
+            f"If {params['name']} was replaced by this host, onboard it once with beta9_identity=this: the other one "
+            f"is no longer authorized"
         )
     return up[0]["pid"] if up else None
 
 
 def verify(module, params, address, repaired):
-    """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of keys that it takes."""
-    need = sshd_effective.Need(params["user"], params["path"], params["worker_address"], (address, params["listen_port"]), tuple(params["permit_open"]))
+    """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of
+    keys that it takes."""
+    need = sshd_effective.Need(
+        params["user"],
+        params["path"],
+        params["worker_address"],
+        (address, params["listen_port"]),
+        tuple(params["permit_open"]),
+    )
     try:
         answer = sshd_effective.ask(module.run_command, params["user"], params["worker_address"])
     except sshd_effective.SshdError as error:
         raise peers.PeerError(str(error)) from None
     # in check mode what would be repaired is still as it was
-    problems = [problem for problem in sshd_effective.problems(answer, need) if not (module.check_mode and problem.what in repaired)]
+    problems = [
+        problem
+        for problem in sshd_effective.problems(answer, need)
+        if not (module.check_mode and problem.what in repaired)
+    ]
     if problems:
         raise peers.PeerError("the gateway host's sshd would not carry its tunnel. " + " ".join(map(str, problems)))
     keys = sshd_effective.host_keys(module.run_command, answer)
     if not keys:
         places = ", ".join(answer.settings.get("hostkey", [])) or "none configured"
-        raise peers.PeerError("HostKey: expected a public host key of the gateway host to pin, found %s. Make the missing keys: ssh-keygen -A" % places)
+        raise peers.PeerError(
+            f"HostKey: expected a public host key of the gateway host to pin, found {places}. Make the missing keys: "
+            f"ssh-keygen -A"
+        )
     return keys, sshd_effective.key_types(answer)
 
 
@@ -219,16 +250,19 @@ def main():
                 changed=params["state"] == "present",
                 host_keys=[],
                 listen_address=None,
-                msg="%s does not exist yet: playbook prepare_gateway makes it" % directory,
+                msg=f"{directory} does not exist yet: playbook prepare_gateway makes it",
             )
-        module.fail_json(msg="%s does not exist: expected a prepared gateway host. Run: ansible-playbook beta9.workers.prepare_gateway" % directory)
+        module.fail_json(
+            msg=f"{directory} does not exist: expected a prepared gateway host. Run: ansible-playbook "
+            f"beta9.workers.prepare_gateway"
+        )
     if params["state"] == "present" and not params["public_key"] and not module.check_mode:
         module.fail_json(msg="public_key: expected the worker's public key, found nothing")
     try:
         with locked(directory):
             result = apply(module, params)
     except peers.PeerError as error:
-        module.fail_json(msg="worker %s: %s" % (params["name"], error))
+        module.fail_json(msg=f"worker {params['name']}: {error}")
     module.exit_json(**result)
 
 
@@ -240,19 +274,24 @@ def apply(module, params):
     if params["state"] == "present":
         address = peers.choose_address(params["name"], known, params["network"], params["listen_address"])
         # root's, readable by everyone as sshd wants it: whatever umask or hand made them otherwise
-        repaired = secretfiles.ensure_kept({os.path.dirname(params["path"]): 0o755, params["path"]: 0o644}, module.check_mode)
+        repaired = secretfiles.ensure_kept(
+            {os.path.dirname(params["path"]): 0o755, params["path"]: 0o644}, module.check_mode
+        )
         keys, types = verify(module, params, address, repaired)
         result = {"listen_address": address, "host_keys": keys}
         busy = occupied(address, params["listen_port"], params["user"])
         if busy:
             raise peers.PeerError(
-                "port %d of %s on the gateway host: expected free, found %s. Bind that program to its own address "
-                "(k3s: bind-address), or set autossh_listen_address" % (params["listen_port"], address, busy)
+                f"port {params['listen_port']} of {address} on the gateway host: expected free, found {busy}. Bind "
+                f"that program to its own address (k3s: bind-address), or set autossh_listen_address"
             )
         key = peers.public_key(params["public_key"]) if params["public_key"] else "(key not made yet)"
         if params["public_key"]:
             if not types:
-                raise peers.PeerError("PubkeyAcceptedAlgorithms: expected sshd to take an ed25519, ecdsa or rsa key, found none of them allowed")
+                raise peers.PeerError(
+                    "PubkeyAcceptedAlgorithms: expected sshd to take an ed25519, ecdsa or rsa key, found none of "
+                    "them allowed"
+                )
             if sshd_effective.key_type(key) not in types:
                 return dict(result, changed=bool(repaired), key_types=types)
             holder = peers.key_holder(before, params["name"], key)

@@ -10,17 +10,21 @@ short_description: Configure the gateway host's sshd for tunnels, and verify tha
 version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
-  - Runs on the gateway host. Lets sshd read its configuration again if one of O(files) changed since it last did, without
-    ending a session. Where systemd listens for sshd (C(ssh.socket)), sshd is started again on that socket, because a reload
+  - Runs on the gateway host. Lets sshd read its configuration again if one of O(files) changed since it last did,
+    without
+    ending a session. Where systemd listens for sshd (C(ssh.socket)), sshd is started again on that socket, because a
+    reload
     would close it.
-  - Then asks sshd what it would do with a connection of the tunnel account, and fails with file, line and remedy where that
+  - Then asks sshd what it would do with a connection of the tunnel account, and fails with file, line and remedy where
+    that
     is not what a tunnel needs.
 author:
   - beta9.workers authors (@beta9)
 attributes:
   check_mode:
     support: full
-    description: Says whether sshd would read its configuration again. What does not take effect is a warning, because a task before this one may change that.
+    description: Says whether sshd would read its configuration again. What does not take effect is a warning, because a
+      task before this one may change that.
   diff_mode:
     support: none
     description: There is nothing to compare.
@@ -47,11 +51,13 @@ options:
     elements: path
     default: [/etc/ssh/sshd_config.d/50-beta9-tunnel.conf]
   listen_port:
-    description: Port that workers' tunnels listen on here. Where SELinux enforces, its policy has to let sshd's sessions do so.
+    description: Port that workers' tunnels listen on here. Where SELinux enforces, its policy has to let sshd's
+      sessions do so.
     type: int
     default: 6443
   permit_open:
-    description: Targets of workers' tunnels, as C(host:port). Where SELinux enforces, its policy has to let sshd's sessions connect to them.
+    description: Targets of workers' tunnels, as C(host:port). Where SELinux enforces, its policy has to let sshd's
+      sessions connect to them.
     type: list
     elements: str
     default: [localhost:31994]
@@ -100,7 +106,14 @@ def plan(found, files):
     sockets = [unit for name, unit in found.items() if name.endswith(".socket") and unit["ActiveState"] == "active"]
     if any(not set(unit.get("Triggers", "").split()) & set(found) for unit in sockets):
         return []  # a socket that starts sshd again for each connection
-    service = next((unit for name, unit in found.items() if name.endswith(".service") and unit["ActiveState"] in ("active", "reloading")), None)
+    service = next(
+        (
+            unit
+            for name, unit in found.items()
+            if name.endswith(".service") and unit["ActiveState"] in ("active", "reloading")
+        ),
+        None,
+    )
     if not service:
         return [] if sockets else None
     # a reload keeps the main process, but passes through another state
@@ -127,12 +140,16 @@ def main():
     command = plan(found, params["files"])
     if command is None:
         module.fail_json(
-            msg="expected sshd to be run by ssh.service, sshd.service or ssh.socket, found none of them active. Start one of them: systemctl start ssh"
+            msg="expected sshd to be run by ssh.service, sshd.service or ssh.socket, found none of them active. Start "
+            "one of them: systemctl start ssh"
         )
     if command and not module.check_mode:
         module.run_command(["systemctl", *command], check_rc=True)
         if module.run_command(["systemctl", "is-active", "--quiet", command[1]])[0] != 0:
-            module.fail_json(msg=f"expected {command[1]} to run after systemctl {command[0]}, found it stopped: journalctl -u {command[1]}")
+            module.fail_json(
+                msg=f"expected {command[1]} to run after systemctl {command[0]}, found it stopped: journalctl -u "
+                f"{command[1]}"
+            )
     result = {"changed": bool(command), "actions": [" ".join(command)] if command else [], "problems": []}
     if params["state"] == "absent":
         module.exit_json(**result)
@@ -146,7 +163,11 @@ def main():
     keys = sshd_effective.host_keys(module.run_command, answer)
     if not keys:
         places = ", ".join(answer.settings.get("hostkey", [])) or "none configured"
-        problems.append(sshd_effective.Problem("HostKey", "a public host key for workers to pin", places, "", "Make the missing keys: ssh-keygen -A"))
+        problems.append(
+            sshd_effective.Problem(
+                "HostKey", "a public host key for workers to pin", places, "", "Make the missing keys: ssh-keygen -A"
+            )
+        )
     result.update(problems=[problem._asdict() for problem in problems], host_keys=keys)
     if problems and not module.check_mode:
         module.fail_json(msg="workers could not open a tunnel to this host. " + " ".join(map(str, problems)), **result)

@@ -9,8 +9,10 @@ module: worker_health
 short_description: Check a worker with all probes at once
 version_added: "0.1.0"
 description:
-  - Runs the probes of a worker side by side, each with its own time limit, all within one deadline, and returns what each saw.
-  - What it means is decided by the action M(beta9.workers.health_report). Use role P(beta9.workers.health_check#role) for both.
+  - Runs the probes of a worker side by side, each with its own time limit, all within one deadline, and returns what
+    each saw.
+  - What it means is decided by the action M(beta9.workers.health_report). Use role P(beta9.workers.health_check#role)
+    for both.
   - A probe that hangs, crashes, or is not allowed to look is reported as such. The others go on.
   - Where the account may not become root, the probes run with its own rights, and RV(limited) says so.
 author:
@@ -38,18 +40,22 @@ options:
     default: []
   active:
     description:
-      - Also run probes that register the machine, send a keepalive, and have k3s run a Job that does nothing. The Job has 60 seconds
+      - Also run probes that register the machine, send a keepalive, and have k3s run a Job that does nothing. The Job
+        has 60 seconds
         beyond O(deadline_seconds).
     type: bool
     default: false
   probes:
-    description: The probes to run, with the longest time of each in seconds. Made from O(only), O(skip), O(active) and O(connection).
+    description: The probes to run, with the longest time of each in seconds. Made from O(only), O(skip), O(active) and
+      O(connection).
     type: dict
     default: {}
   login:
     description:
-      - Whether to log in at the gateway host with the tunnel's key although the tunnel carries. It shows what would keep the tunnel
-        from coming up again. Where the tunnel carries nothing, this is always done. By default where a play has few hosts.
+      - Whether to log in at the gateway host with the tunnel's key although the tunnel carries. It shows what would
+        keep the tunnel
+        from coming up again. Where the tunnel carries nothing, this is always done. By default where a play has few
+        hosts.
     type: bool
     default: true
     version_added: "0.2.0"
@@ -62,10 +68,12 @@ options:
     type: float
     default: 20
   nonce:
-    description: A random word, with which the machine's token is hashed so that both sides can be compared. One is made by default.
+    description: A random word, with which the machine's token is hashed so that both sides can be compared. One is made
+      by default.
     type: str
   asked:
-    description: The controller's clock when it asked, in seconds since 1970. It tells whose clock is off where worker and gateway differ.
+    description: The controller's clock when it asked, in seconds since 1970. It tells whose clock is off where worker
+      and gateway differ.
     type: float
     version_added: "0.2.0"
   connection:
@@ -126,7 +134,8 @@ observations:
   type: list
   elements: dict
   sample:
-    - {id: T03, outcome: bad, code: refused, found: "127.0.0.1:1994: Connection refused", evidence: "", seconds: 0.001, data: {}}
+    - {id: T03, outcome: bad, code: refused, found: "127.0.0.1:1994: Connection refused", evidence: "", seconds: 0.001,
+      data: {}}
 limited:
   description: Why the probes ran without root's rights.
   returned: when they did
@@ -163,7 +172,12 @@ Probe = namedtuple("Probe", "id timeout_seconds")
 def observe(params):
     """Return the observations of this worker."""
     identity = host.machine_fact()
-    config = dict(params, machine_id=identity.get("machine_id", ""), pool=identity.get("pool", ""), provider=identity.get("provider", "generic"))
+    config = dict(
+        params,
+        machine_id=identity.get("machine_id", ""),
+        pool=identity.get("pool", ""),
+        provider=identity.get("provider", "generic"),
+    )
     config["gateway_url"] = params["gateway_url"] or tunnel.agents_gateway()
     settings = dict(params["inventory"], connection=params["connection"], k3s=params["k3s"])
     if not identity.get("machine_id"):
@@ -174,7 +188,11 @@ def observe(params):
             read(context)
         except engine.Unknown:
             pass
-    probes = [(Probe(name, float(params["probes"][name])), function) for name, function in PROBES.items() if name in params["probes"]]
+    probes = [
+        (Probe(name, float(params["probes"][name])), function)
+        for name, function in PROBES.items()
+        if name in params["probes"]
+    ]
     seconds = params["deadline_seconds"] + (platform.CANARY_SECONDS if "G10" in params["probes"] else 0)
     return {"observations": engine.observe(probes, context, seconds), "identity": identity, "settings": settings}
 
@@ -197,7 +215,11 @@ def main():
             **{name: {"type": "path"} for name in ("ca_path", "client_cert", "client_key")},
             "gpus": {"type": "int"},
             "k3s": {"type": "bool", "default": False},
-            "inventory": {"type": "dict", "default": {}, "options": {name: {"type": "str"} for name in ("pool", "hostname", "gateway_url")}},
+            "inventory": {
+                "type": "dict",
+                "default": {},
+                "options": {name: {"type": "str"} for name in ("pool", "hostname", "gateway_url")},
+            },
         },
         supports_check_mode=True,
     )

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What hosts claim, and what decides about something besides themselves: the controller's files, the gateway's machines, a step for all.
+"""What hosts claim, and what decides about something besides themselves: the controller's files, the gateway's
+machines, a step for all.
 
-Each function takes a module's result, of which the types of the top level are known, and returns what is well-formed of it. It raises
-ValueError, with what was expected and found, where the rest would be of no use.
+Each function takes a module's result, of which the types of the top level are known, and returns what is well-formed of
+it. It raises ValueError, with what was expected and found, where the rest would be of no use.
 """
 
 from __future__ import annotations
@@ -22,18 +23,28 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}\Z")
 MARK = re.compile(r"[0-9a-f]{8,64}:[0-9a-f]{64}\Z")
 CODE = re.compile(r"[a-z0-9_]{0,64}\Z")
 MAX_FOUND, MAX_EVIDENCE = 2000, 8192  # characters
-JOINED = {"gpu_count": int, "owner": str, "target_port": int, "nodeport": int, "addresses": list, "certificate": str, "tunnel": dict}
+JOINED = {
+    "gpu_count": int,
+    "owner": str,
+    "target_port": int,
+    "nodeport": int,
+    "addresses": list,
+    "certificate": str,
+    "tunnel": dict,
+}
 # The facts of host_preflight that tasks read of each host, or of all hosts at once
 PREFLIGHT = {
     "architecture": str, "system": str, "system_family": str, "system_base": str, "manager": str, "agent_python": str,
     "agent_python_package": str, "memory_mib": int, "gpu_pci_count": int,
-    "machine": dict, "connections": list, "commands": dict, "packages_unfinished": list, "agent_settings": dict, "token_marks": dict, "has_token": bool,
+    "machine": dict, "connections": list, "commands": dict, "packages_unfinished": list, "agent_settings": dict,
+    "token_marks": dict, "has_token": bool,
     "host_id": str, "copied": bool, "agent_quiet_seconds": float,
 }  # fmt: skip
 
 
 def identity(found: Any) -> dict[str, Any]:
-    """Return the well-formed machine that a host says it has: machine_id, pool, provider and, one level deep, replaces; {} where there is none."""
+    """Return the well-formed machine that a host says it has: machine_id, pool, provider and, one level deep, replaces;
+    {} where there is none."""
     try:
         machine = {
             "machine_id": protocol.machine_id(found["machine_id"]),
@@ -61,7 +72,13 @@ def host_preflight(result: dict[str, Any]) -> dict[str, Any]:
     k3s_mark = facts.get("k3s_mark") if MARK.match(str(facts.get("k3s_mark"))) else ""
     texts = {name: value for name, value in facts["agent_settings"].items() if isinstance(value, str)}
     offered = [uuid for uuid in facts.get("gpu_offered") or [] if isinstance(uuid, str) and GPU_UUID.match(uuid)]
-    known = dict(machine=identity(facts["machine"]), token_marks=marks, k3s_mark=k3s_mark, agent_settings=texts, gpu_offered=offered)
+    known = dict(
+        machine=identity(facts["machine"]),
+        token_marks=marks,
+        k3s_mark=k3s_mark,
+        agent_settings=texts,
+        gpu_offered=offered,
+    )
     return dict(result, facts=dict(facts, **known))
 
 
@@ -79,12 +96,16 @@ def gpu_acceptance(result: dict[str, Any]) -> dict[str, Any]:
 
 def _accepted(gpu: dict[str, Any]) -> dict[str, Any]:
     """Return one GPU of an acceptance: texts, and figures by their names."""
-    found: dict[str, Any] = {name: plain.text(gpu[name], 200) if isinstance(gpu.get(name), str) else "" for name in GPU_TEXTS}
+    found: dict[str, Any] = {
+        name: plain.text(gpu[name], 200) if isinstance(gpu.get(name), str) else "" for name in GPU_TEXTS
+    }
     found["device"] = gpu["device"] if isinstance(gpu.get("device"), int) else -1
     found["reasons"] = [plain.text(reason, MAX_FOUND) for reason in gpu.get("reasons") or [] if isinstance(reason, str)]
     for table in GPU_FIGURES:
         figures = gpu[table] if isinstance(gpu.get(table), dict) else {}
-        found[table] = {name: value for name, value in figures.items() if WORD.match(name) and isinstance(value, (int, float))}
+        found[table] = {
+            name: value for name, value in figures.items() if WORD.match(name) and isinstance(value, (int, float))
+        }
     return found
 
 
@@ -95,16 +116,24 @@ def machine_credentials(result: dict[str, Any]) -> dict[str, Any]:
     if not identity(dropped):
         return {name: value for name, value in found.items() if name != "dropped"}
     mark = dropped.get("token_mark")
-    return dict(found, dropped=dict(identity(dropped), **({"token_mark": mark} if isinstance(mark, str) and MARK.match(mark) else {})))
+    return dict(
+        found,
+        dropped=dict(identity(dropped), **({"token_mark": mark} if isinstance(mark, str) and MARK.match(mark) else {})),
+    )
 
 
 def _system(facts: dict[str, Any]) -> None:
     """Raise ValueError unless the system that a host says it has is a name, and what it is made of one of the table."""
     if not isinstance(facts.get("system"), str) or not SYSTEM.match(facts["system"]):
         raise ValueError(f"facts.system: expected a name like debian 12, found {facts.get('system')!r}")
-    for name, known in (("system_base", {row.name for row in systems.SYSTEMS}), ("system_family", {row.family for row in systems.SYSTEMS})):
+    for name, known in (
+        ("system_base", {row.name for row in systems.SYSTEMS}),
+        ("system_family", {row.family for row in systems.SYSTEMS}),
+    ):
         if facts.get(name) not in known | {""}:
-            raise ValueError(f"facts.{name}: expected one of {', '.join(sorted(known))} or nothing, found {facts.get(name)!r}")
+            raise ValueError(
+                f"facts.{name}: expected one of {', '.join(sorted(known))} or nothing, found {facts.get(name)!r}"
+            )
 
 
 def nvidia_host(result: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +181,8 @@ def gateway_health(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def observations(found: Any, sides: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return well-formed observations of the checks that are looked at from these sides. Others are no business of who sent them."""
+    """Return well-formed observations of the checks that are looked at from these sides. Others are no business of who
+    sent them."""
     if not isinstance(found, list):
         raise ValueError(f"observations: expected a list, found {type(found).__name__}")
     result = {}
@@ -160,11 +190,18 @@ def observations(found: Any, sides: tuple[str, ...]) -> list[dict[str, Any]]:
         if not isinstance(entry, dict):
             raise ValueError(f"observations: expected mappings, found {type(entry).__name__}")
         identity = entry.get("id")
-        if not isinstance(identity, str) or identity != "nodeport" and (identity not in catalog.BY_ID or catalog.BY_ID[identity].side not in sides):
+        if (
+            not isinstance(identity, str)
+            or identity != "nodeport"
+            and (identity not in catalog.BY_ID or catalog.BY_ID[identity].side not in sides)
+        ):
             continue
         for name, kind in (("outcome", str), ("code", str), ("found", str), ("evidence", str), ("data", dict)):
             if not isinstance(entry.get(name, kind()), kind):
-                raise ValueError(f"observation {identity}: expected {name} to be a {kind.__name__}, found {type(entry[name]).__name__}")
+                raise ValueError(
+                    f"observation {identity}: expected {name} to be a {kind.__name__}, found "
+                    f"{type(entry[name]).__name__}"
+                )
         seconds = entry.get("seconds", 0.0)
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise ValueError(f"observation {identity}: expected a number of seconds, found {type(seconds).__name__}")
@@ -182,7 +219,11 @@ def observations(found: Any, sides: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def _joined(found: dict[str, Any]) -> dict[str, Any]:
     """Return those data of an observation, in their types, that checks of two sides compare."""
-    return {name: found[name] for name, kind in JOINED.items() if isinstance(found.get(name), kind) and not isinstance(found[name], bool)}
+    return {
+        name: found[name]
+        for name, kind in JOINED.items()
+        if isinstance(found.get(name), kind) and not isinstance(found[name], bool)
+    }
 
 
 def _file_name(what: str, name: Any) -> None:
@@ -192,5 +233,14 @@ def _file_name(what: str, name: Any) -> None:
 
 CHECKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     check.__name__: check
-    for check in (worker_health, gateway_health, host_preflight, gpu_acceptance, machine_credentials, nvidia_host, k3s_preflight, k3s_install)
+    for check in (
+        worker_health,
+        gateway_health,
+        host_preflight,
+        gpu_acceptance,
+        machine_credentials,
+        nvidia_host,
+        k3s_preflight,
+        k3s_install,
+    )
 }

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be fixed first, each cause once for all of its hosts: root causes of checks, and why hosts could not be reached. Pure.
+"""What has to be fixed first, each cause once for all of its hosts: root causes of checks, and why hosts could not be
+reached. Pure.
 
 A result is {"host", "outcome": healthy|unhealthy|unknown|unreachable, "message", "verdicts": [...]}.
 """
@@ -28,7 +29,8 @@ MESSAGES = (
         r"host key|REMOTE HOST IDENTIFICATION|known_hosts",
         "host_key",
         "the host's SSH key is not known, or is another one than before",
-        "Compare the key's fingerprint with the host's, then add it to known_hosts; after a reinstallation remove the old one "
+        "Compare the key's fingerprint with the host's, then add it to known_hosts; after a reinstallation remove "
+        "the old one "
         "first: ssh-keygen -R.",
     ),
     (remote.PROMPT, "prompt", "sudo did not ask for a password in words that Ansible knows", remote.SUDO_RS),
@@ -42,7 +44,10 @@ MESSAGES = (
         r"permission denied|auth\w* fail|too many authentication",
         "login",
         "the SSH login was refused",
-        "Authorize the controller's public key for the host's ansible_user, or correct ansible_user and ansible_ssh_private_key_file.",
+        (
+            "Authorize the controller's public key for the host's ansible_user, or correct ansible_user and "
+            "ansible_ssh_private_key_file."
+        ),
     ),
     (
         r"resolve|name or service not known",
@@ -105,7 +110,8 @@ def key(identity: str, code: str) -> str:
 
 
 def grouped_roots(results: Sequence[Mapping[str, Any]]) -> list:
-    """Return [(id, cause, [(host, verdict)])]: the same root on many hosts once, failures before warnings, most hosts first."""
+    """Return [(id, cause, [(host, verdict)])]: the same root on many hosts once, failures before warnings, most hosts
+    first."""
     groups: Dict[tuple, list] = {}
     for result in results:
         for verdict in result["verdicts"]:
@@ -120,7 +126,8 @@ def grouped_roots(results: Sequence[Mapping[str, Any]]) -> list:
 
 
 def causes(results: Sequence[Mapping[str, Any]], ad_hoc: str = "") -> List[Cause]:
-    """Return every cause, what is worst and what most hosts have first. ad_hoc: how program ansible is called, "" where there is no shell."""
+    """Return every cause, what is worst and what most hosts have first. ad_hoc: how program ansible is called, "" where
+    there is no shell."""
     found = [_of_check(name, cause, hosts, results) for name, cause, hosts in grouped_roots(results)]
     lost: Dict[tuple, list] = {}
     for result in results:

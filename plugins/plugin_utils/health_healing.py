@@ -53,31 +53,42 @@ def awaited(plans: Mapping[str, Mapping[str, Any]], hosts: Mapping[str, Mapping[
         if not chosen["remedies"] or health is None or health["outcome"] in ("healthy", "unreachable"):
             continue
         others = any(root["does"] in ("ask", "person") for root in chosen["roots"])
-        if not others or any(_status(health, root["id"]) not in FINE for root in chosen["roots"] if root["does"] == "heal"):
+        if not others or any(
+            _status(health, root["id"]) not in FINE for root in chosen["roots"] if root["does"] == "heal"
+        ):
             found.append(name)
     return found
 
 
-def outcome(chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str = "", check: bool = False) -> Dict[str, Any]:
-    """Return what came of a plan. health: of the host, after healing. failure: what went wrong meanwhile. check: nothing was done."""
+def outcome(
+    chosen: Mapping[str, Any], health: Mapping[str, Any], failure: str = "", check: bool = False
+) -> Dict[str, Any]:
+    """Return what came of a plan. health: of the host, after healing. failure: what went wrong meanwhile. check:
+    nothing was done."""
     rows = [_row(root, health, failure, check) for root in chosen["roots"]]
     known = {root["id"] for root in chosen["roots"]}
     for root in plan(health)["roots"]:
         if root["id"] not in known and _status(health, root["id"]) == "fail":
-            todo = {"ask": ASK, "heal": "heal_worker.yml heals it"}.get(root["does"], "needs a person. Do: " + root["remedy"])
-            rows.append(["%s %s" % (root["id"], root["name"]), "nothing", "%s: seen only now; %s" % (root["cause"], todo)])
+            todo = {"ask": ASK, "heal": "heal_worker.yml heals it"}.get(
+                root["does"], "needs a person. Do: " + root["remedy"]
+            )
+            rows.append([f"{root['id']} {root['name']}", "nothing", f"{root['cause']}: seen only now; {todo}"])
     if health["outcome"] in ("unknown", "unreachable"):
         rows.append(
             [
                 "-",
                 "nothing" if not chosen["remedies"] else "see above",
-                "could not tell: %s" % (health["message"] or "no check could look"),
+                f"could not tell: {health['message'] or 'no check could look'}",
             ]
         )
     if failure and not any(failure in row[2] for row in rows):
         rows.append(["-", "a remedy did not run to its end", failure])
     healthy = health["outcome"] == "healthy" and not failure
-    told = ["%s: %s" % (row[0], row[2]) for row in rows if row[2] not in ("healed", "left alone: a warning") and not row[2].startswith("healthy, though")]
+    told = [
+        f"{row[0]}: {row[2]}"
+        for row in rows
+        if row[2] not in ("healed", "left alone: a warning") and not row[2].startswith("healthy, though")
+    ]
     return {
         "healthy": healthy,
         "message": "; ".join(told) or ("healthy" if healthy else health["outcome"]),
@@ -94,11 +105,11 @@ def table(outcomes: Mapping[str, Mapping[str, Any]]) -> List[str]:
 
 
 def _row(root: Mapping[str, Any], health: Mapping[str, Any], failure: str, check: bool) -> List[str]:
-    name = "%s %s" % (root["id"], root["name"])
+    name = f"{root['id']} {root['name']}"
     if root["does"] == "watch":
         return [name, "nothing", "left alone: a warning"]
     if root["does"] == "person":
-        return [name, "nothing", "%s: needs a person. Do: %s" % (root["cause"], root["remedy"])]
+        return [name, "nothing", f"{root['cause']}: needs a person. Do: {root['remedy']}"]
     if root["does"] == "ask":
         return [name, "nothing", "needs to be asked for: " + ASK]
     done = catalog.HEALS[root["heal"]]
@@ -110,8 +121,8 @@ def _row(root: Mapping[str, Any], health: Mapping[str, Any], failure: str, check
     found = next((verdict["found"] for verdict in health["verdicts"] if verdict["id"] == root["id"]), "")
     why = failure or found or health["message"]
     if status in ("unknown", "crash") and health["outcome"] == "healthy":
-        return [name, done, "healthy, though the check could not run again: %s" % why]
-    return [name, done, "not healed (%s)%s. Do: %s" % (status, ": " + why if why else "", root["remedy"])]
+        return [name, done, f"healthy, though the check could not run again: {why}"]
+    return [name, done, f"not healed ({status}){': ' + why if why else ''}. Do: {root['remedy']}"]
 
 
 def _status(health: Mapping[str, Any], name: str) -> str:

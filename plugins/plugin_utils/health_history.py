@@ -1,15 +1,18 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What earlier runs found, so that a run tells what is new, what is still there and what is gone. Pure: text in, text out.
+"""What earlier runs found, so that a run tells what is new, what is still there and what is gone. Pure: text in, text
+out.
 
 The file is {"version", "runs": [run], "hosts": {host: state}, "before": {host: state}}.
 
-    run     {"started", "hosts", "healthy", "unhealthy", "unknown", "unreachable", "causes"}: when, and how many; the last RUNS of them
+    run     {"started", "hosts", "healthy", "unhealthy", "unknown", "unreachable", "causes"}: when, and how many; the
+    last RUNS of them
     state   {"seen": when the host was looked at last, "causes": {key of a cause: {"id", "cause", "since"}}}
     hosts   as the last run left them; before: as it found them. Hosts that a run leaves out keep their state
 
-A look that is repeated within a run (health_check_wait_seconds) replaces the look before, and is compared with the run before.
+A look that is repeated within a run (health_check_wait_seconds) replaces the look before, and is compared with the run
+before.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ UNSEEN = ("unknown", "crash", "blocked")
 
 
 class Change(NamedTuple):
-    """A cause on some hosts: that is new, is still there or is gone. since: when it was first seen, of the earliest of its hosts."""
+    """A cause on some hosts: that is new, is still there or is gone. since: when it was first seen, of the earliest of
+    its hosts."""
 
     identity: str
     cause: str
@@ -35,7 +39,8 @@ class Change(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """A run beside the run before. last: when that was, "" where there was none. runs: entries of the trend, this run's the last."""
+    """A run beside the run before. last: when that was, "" where there was none. runs: entries of the trend, this run's
+    the last."""
 
     last: str = ""
     new: Dict[str, Change] = {}
@@ -45,7 +50,8 @@ class Compared(NamedTuple):
     text: str = ""  # of the file, this run included
 
     def note(self, key: str, total: int) -> str:
-        """Return what is to be said of a cause of this run on so many hosts: "new", "since ...", or "" without a run before."""
+        """Return what is to be said of a cause of this run on so many hosts: "new", "since ...", or "" without a run
+        before."""
         if not self.last:
             return ""
         fresh, old = self.new.get(key), self.still.get(key)
@@ -61,7 +67,8 @@ FIRST = Compared()  # a run without one before
 def compare(
     text: str, results: Sequence[Mapping[str, Any]], causes: Sequence[health_causes.Cause], started: str
 ) -> Compared:
-    """Return this run beside what the file's text tells of those before. A text that is none of such a file is as good as none."""
+    """Return this run beside what the file's text tells of those before. A text that is none of such a file is as good
+    as none."""
     known = _read(text)
     again = bool(known["runs"]) and known["runs"][-1]["started"] == started
     base, runs = (known["before"], known["runs"][:-1]) if again else (known["hosts"], known["runs"])

@@ -21,11 +21,13 @@ GRACE_SECONDS = 15  # for the connection
 TMPDIR = "/dev/shm"
 
 
-def observe(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float) -> dict[str, Any]:
+def observe(
+    action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     """Return the module's result, or {"unreachable": True, "msg": why}.
 
-    action: the running action, whose connection is used. module: its name. arguments: of the module, as mapping. seconds: the longest
-    time that the probes take. Where sudo refuses, the result is {"failed": True, "msg": why}.
+    action: the running action, whose connection is used. module: its name. arguments: of the module, as mapping.
+    seconds: the longest time that the probes take. Where sudo refuses, the result is {"failed": True, "msg": why}.
     """
     task = action._task  # pylint: disable=protected-access
     task.environment = [*(task.environment or []), {"TMPDIR": TMPDIR}]
@@ -49,7 +51,7 @@ def _observe(action, module, arguments, task_vars):
     if "observations" not in plain:
         return result
     account = connection.get_option("remote_user") or "the account that runs ansible"
-    return dict(plain, limited="looked as %s, without root's rights: %s" % (account, str(result.get("msg", "")).strip()))
+    return dict(plain, limited=f"looked as {account}, without root's rights: {str(result.get('msg', '')).strip()}")
 
 
 def _once(action, module, arguments, task_vars):

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A health run as one self-contained HTML page: the root causes, what changed since the run before, then each host, those in trouble first.
+"""A health run as one self-contained HTML page: the root causes, what changed since the run before, then each host,
+those in trouble first.
 
-Pure: results in, text out. Nothing is loaded from elsewhere, and all can be read without the script, which adds search and copy buttons.
-What hosts told is escaped, and the page's policy lets no other script or style than ours run.
+Pure: results in, text out. Nothing is loaded from elsewhere, and all can be read without the script, which adds search
+and copy buttons. What hosts told is escaped, and the page's policy lets no other script or style than ours run.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def page(
         "<meta name=viewport content='width=device-width,initial-scale=1'>",
         f"<title>{ill} of {workers} not healthy</title>" if ill else f"<title>{workers} healthy</title>",
         f"<style>{health_page_files.STYLE}</style>",
-        f"<header><h1>Health of {workers}</h1><p class=dim>Checked {_when(run['started'])} in {run['seconds']:.1f} s</p>",
+        f"<header><h1>Health of {workers}</h1><p class=dim>Checked {_when(run['started'])} in "
+        f"{run['seconds']:.1f} s</p>",
         "<p class=tally>"
         + "".join(f"<span class={name}><b>{count}</b> {name}</span>" for name, count in counts.items() if count)
         + "</p>",
@@ -81,7 +83,10 @@ def _policy() -> str:
         base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for text in (health_page_files.STYLE, health_page_files.SCRIPT)
     ]
-    return f"default-src 'none'; style-src 'sha256-{sums[0]}'; script-src 'sha256-{sums[1]}'; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; style-src 'sha256-{sums[0]}'; script-src 'sha256-{sums[1]}'; base-uri 'none'; "
+        f"form-action 'none'"
+    )
 
 
 def _number(count: int, name: str) -> str:
@@ -139,7 +144,10 @@ def _find(counts: Mapping[str, int], total: int) -> str:
         for name, count in counts.items()
         if count
     )
-    return f"<form class=find hidden><input type=search placeholder='Host, check or word' aria-label=Search>{buttons}<output></output></form>"
+    return (
+        f"<form class=find hidden><input type=search placeholder='Host, check or word' "
+        f"aria-label=Search>{buttons}<output></output></form>"
+    )
 
 
 def _changes(compared: health_history.Compared) -> str:
@@ -155,7 +163,10 @@ def _changes(compared: health_history.Compared) -> str:
         out
         + (
             [
-                f"<details class=gone><summary>Gone: {_number(len(gone), 'cause')}</summary><ul>{''.join(gone)}</ul></details>"
+                (
+                    f"<details class=gone><summary>Gone: "
+                    f"{_number(len(gone), 'cause')}</summary><ul>{''.join(gone)}</ul></details>"
+                )
             ]
             if gone
             else []
@@ -196,7 +207,10 @@ def _card(cause: health_causes.Cause, note: str) -> str:
         else []
     )
     body = "".join(f"<dt>{name}<dd>{value}" for name, value in terms)
-    return f"<section class='cause {cause.status}'><h3><b>{escape(cause.label)}</b> {escape(cause.cause)}{badge}</h3><dl>{body}</dl></section>"
+    return (
+        f"<section class='cause {cause.status}'><h3><b>{escape(cause.label)}</b> "
+        f"{escape(cause.cause)}{badge}</h3><dl>{body}</dl></section>"
+    )
 
 
 def _remedy(remedy: Mapping[str, Any], hosts: Sequence[str]) -> str:
@@ -211,7 +225,8 @@ def _remedy(remedy: Mapping[str, Any], hosts: Sequence[str]) -> str:
 
 
 def _chain(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """Return the parts between inventory and GPU, each with its worst status; the link into a part that holds a root cause is broken."""
+    """Return the parts between inventory and GPU, each with its worst status; the link into a part that holds a root
+    cause is broken."""
     parts = []
     for title, letters in GROUPS:
         of_group = [verdict for verdict in verdicts if verdict["id"][0] in letters]
@@ -226,14 +241,16 @@ def _chain(verdicts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _host(result: Mapping[str, Any], causes: Sequence[health_causes.Cause], unfold: bool) -> str:
-    """Return one host: causes and consequences first, then what could not be looked at, a line a reason; what passed is folded away."""
+    """Return one host: causes and consequences first, then what could not be looked at, a line a reason; what passed is
+    folded away."""
     host, outcome, verdicts = result["host"], result["outcome"], result["verdicts"]
     told = "; ".join(
         escape(cause.cause if cause.identity == outcome else f"{cause.identity} {cause.cause}") for cause in causes
     )
     out = [
         f"<details class=host data-outcome={outcome}{' open' if unfold and outcome != 'healthy' else ''}>"
-        f"<summary><b>{escape(host)}</b> <span class={outcome}>{outcome}</span> <span class=dim>{told}</span></summary><div id='{_anchor(host)}'>"
+        f"<summary><b>{escape(host)}</b> <span class={outcome}>{outcome}</span> <span "
+        f"class=dim>{told}</span></summary><div id='{_anchor(host)}'>"
     ]
     if result["message"]:
         out.append(f"<p>{escape(result['message'])}</p>")
@@ -247,11 +264,13 @@ def _host(result: Mapping[str, Any], causes: Sequence[health_causes.Cause], unfo
         out += [_chain(verdicts)] + ([f"<table class=checks>{''.join(rows)}</table>"] if rows else [])
         if quiet:
             lines = "".join(
-                f"<li>{_docs(verdict['id'], verdict['docs'])} {escape(verdict['title'])} <i>{escape(verdict['found'])}</i>"
+                f"<li>{_docs(verdict['id'], verdict['docs'])} {escape(verdict['title'])} "
+                f"<i>{escape(verdict['found'])}</i>"
                 for verdict in quiet
             )
             out.append(
-                f"<details><summary>{_number(len(quiet), 'check')} without a finding</summary><ul class=quiet>{lines}</ul></details>"
+                f"<details><summary>{_number(len(quiet), 'check')} without a finding</summary><ul "
+                f"class=quiet>{lines}</ul></details>"
             )
     return "".join(out) + "</div></details>"
 
@@ -276,6 +295,7 @@ def _folded(verdicts: Sequence[Mapping[str, Any]]) -> List[str]:
         elif verdict["status"] in ("unknown", "crash"):
             groups.setdefault((verdict["status"], verdict["found"]), []).append(verdict)
     return [
-        f"<tr class={status}><th>{status}<td>{', '.join(_docs(verdict['id'], verdict['docs']) for verdict in found)}<td>{escape(reason)}"
+        f"<tr class={status}><th>{status}<td>"
+        f"{', '.join(_docs(verdict['id'], verdict['docs']) for verdict in found)}<td>{escape(reason)}"
         for (status, reason), found in groups.items()
     ]

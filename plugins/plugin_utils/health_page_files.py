@@ -70,7 +70,10 @@ SCRIPT = """
   var list = function (selector) { return Array.prototype.slice.call(document.querySelectorAll(selector)); };
   list(".command").forEach(function (box) {
     var code = box.querySelector("code"), button = document.createElement("button");
-    var done = function () { button.textContent = "Copied"; setTimeout(function () { button.textContent = "Copy"; }, 1500); };
+    var done = function () {
+      button.textContent = "Copied";
+      setTimeout(function () { button.textContent = "Copy"; }, 1500);
+    };
     var select = function () {
       getSelection().selectAllChildren(code);
       if (document.execCommand("copy")) { done(); }
@@ -78,7 +81,8 @@ SCRIPT = """
     button.type = "button";
     button.textContent = "Copy";
     button.addEventListener("click", function () {
-      if (navigator.clipboard) { navigator.clipboard.writeText(code.textContent).then(done, select); } else { select(); }
+      if (!navigator.clipboard) { return select(); }
+      navigator.clipboard.writeText(code.textContent).then(done, select);
     });
     box.appendChild(button);
   });
@@ -112,7 +116,9 @@ SCRIPT = """
   buttons.forEach(function (button) {
     button.addEventListener("click", function () {
       chosen = chosen === button.dataset.outcome ? "" : button.dataset.outcome;
-      buttons.forEach(function (other) { other.setAttribute("aria-pressed", String(other.dataset.outcome === chosen)); });
+      buttons.forEach(function (other) {
+        other.setAttribute("aria-pressed", String(other.dataset.outcome === chosen));
+      });
       update();
     });
   });

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remedies of the catalogue, made into what can be pasted: for this host, this inventory and this installation of the collection."""
+"""Remedies of the catalogue, made into what can be pasted: for this host, this inventory and this installation of the
+collection."""
 
 from __future__ import annotations
 
@@ -22,15 +23,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 class Remedies:
-    """What is common to all hosts of a run: the inventory, how its playbooks are called, and where the documentation is.
+    """What is common to all hosts of a run: the inventory, how its playbooks are called, and where the documentation
+    is.
 
     variables: task_vars. gateway_host: the inventory's name of the gateway host, or "".
     """
 
-    def __init__(self, variables: Mapping[str, Any], gateway_host: str = "", kubeconfig: str = "", namespace: str = "beta9") -> None:
+    def __init__(
+        self, variables: Mapping[str, Any], gateway_host: str = "", kubeconfig: str = "", namespace: str = "beta9"
+    ) -> None:
         self.hostvars = variables["hostvars"]
         self.gateway_host = gateway_host
-        self.kubectl = " ".join(["kubectl"] + (["--kubeconfig", shlex.quote(kubeconfig)] if kubeconfig else []) + ["-n", shlex.quote(namespace)])
+        self.kubectl = " ".join(
+            ["kubectl"]
+            + (["--kubeconfig", shlex.quote(kubeconfig)] if kubeconfig else [])
+            + ["-n", shlex.quote(namespace)]
+        )
         self.options = options(variables)
         self.in_awx = any(name in variables for name in ("awx_job_id", "tower_job_id"))
         self.ad_hoc = "" if self.in_awx else " ".join(["ansible"] + inventories(variables))
@@ -42,7 +50,9 @@ class Remedies:
         for verdict in verdicts:
             if verdict["remedy"]:
                 known = known or {"values": self.values(host), "places": self.places(host)}
-                verdict["remedy"] = self.playable(remedies.fill(verdict["remedy"], known["values"], known["places"]), host)
+                verdict["remedy"] = self.playable(
+                    remedies.fill(verdict["remedy"], known["values"], known["places"]), host
+                )
                 verdict["docs"] = self.documentation(verdict["id"])
 
     def places(self, host: str) -> Dict[str, str]:
@@ -51,8 +61,15 @@ class Remedies:
 
     def values(self, host: str) -> Dict[str, str]:
         """Return what a command for this host may name, quoted for a shell."""
-        mode, read = self.variable(host, "beta9_connection") or connections.DEFAULT, functools.partial(self.variable, host)
-        url = str(connections.value(mode, "gateway_url", read) or read("beta9_gateway_url") or remedies.PLACEHOLDERS["gateway_url"]).rstrip("/")
+        mode, read = (
+            self.variable(host, "beta9_connection") or connections.DEFAULT,
+            functools.partial(self.variable, host),
+        )
+        url = str(
+            connections.value(mode, "gateway_url", read)
+            or read("beta9_gateway_url")
+            or remedies.PLACEHOLDERS["gateway_url"]
+        ).rstrip("/")
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -71,25 +88,27 @@ class Remedies:
         name = re.sub(r"[^\w.:-]", "", parts.hostname or "", flags=re.ASCII)
         return dict(
             quoted,
-            gateway_tcp="%s/%s" % (name, port),
+            gateway_tcp=f"{name}/{port}",
             local_port=str(forward["local_port"]),
             kubectl=self.kubectl,
         )
 
     def variable(self, host: str, name: str) -> Any:
-        """Return a variable of a host, None where it has none or its template has no value: a mistyped one must not end the report."""
+        """Return a variable of a host, None where it has none or its template has no value: a mistyped one must not end
+        the report."""
         try:
             return self.hostvars[host].get(name)
         except AnsibleError:
             return None
 
     def playable(self, remedy: Dict[str, Any], host: str) -> Dict[str, Any]:
-        """Return a remedy whose playbook is called as this installation has it. AWX has no command line: there it is a job template."""
+        """Return a remedy whose playbook is called as this installation has it. AWX has no command line: there it is a
+        job template."""
         match = re.match(r"ansible-playbook (\w+)\.yml", remedy["command"])
         if not match:
             return remedy
         if self.in_awx:
-            told = "Launch the job template that runs %s.yml, with limit %s." % (match.group(1), host)
+            told = f"Launch the job template that runs {match.group(1)}.yml, with limit {host}."
             return dict(remedy, command="", where="", prose=" ".join(filter(None, [remedy["prose"], told])))
         call = ["ansible-playbook", playbook(match.group(1))] + self.options
         return dict(remedy, command=" ".join(call) + remedy["command"][match.end() :])
@@ -120,22 +139,27 @@ def inventories(variables: Mapping[str, Any]) -> List[str]:
 
 
 def options(variables: Mapping[str, Any]) -> List[str]:
-    """Return the options by which this run knows its hosts: the inventory as it was given, and the group where it is another one."""
+    """Return the options by which this run knows its hosts: the inventory as it was given, and the group where it is
+    another one."""
     group = variables.get("beta9_workers")
     return inventories(variables) + (["-e", shlex.quote(f"beta9_workers={group}")] if group else [])
 
 
 def documentation() -> Callable[[str], str]:
-    """Return a function that gives the address of a check's page: the published one if the artefact names it, else the file beside this."""
+    """Return a function that gives the address of a check's page: the published one if the artefact names it, else the
+    file beside this."""
     address = ""
     if installed():
-        address = json.loads((ROOT / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"].get("documentation") or ""
+        address = (
+            json.loads((ROOT / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"].get("documentation")
+            or ""
+        )
     if address:
-        return lambda name: "%s/checks/%s.html" % (address.rstrip("/"), name)
+        return lambda name: f"{address.rstrip('/')}/checks/{name}.html"
     return lambda name: (ROOT / "docs" / "checks" / (name + ".md")).as_uri()
 
 
 def for_hosts(remedy: Mapping[str, Any], hosts: List[str]) -> Dict[str, Any]:
     """Return the remedy of the first host for all of them, where its command takes a limit."""
-    one, all_of_them = "-l %s" % shlex.quote(hosts[0]), "-l %s" % shlex.quote(",".join(hosts))
+    one, all_of_them = f"-l {shlex.quote(hosts[0])}", f"-l {shlex.quote(','.join(hosts))}"
     return dict(remedy, command=str(remedy.get("command", "")).replace(one, all_of_them))

@@ -28,11 +28,12 @@ def names(hosts, limit=5):
     """Return host names for people: a few by name, many by number."""
     if len(hosts) <= limit:
         return ", ".join(hosts)
-    return "%d hosts (%s, ...)" % (len(hosts), ", ".join(hosts[:3]))
+    return f"{len(hosts)} hosts ({', '.join(hosts[:3])}, ...)"
 
 
 def table(results, causes=None, compared=health_history.FIRST):
-    """Return the summary for a terminal: a line a host, then each cause once with evidence and remedy. causes: health_causes.causes."""
+    """Return the summary for a terminal: a line a host, then each cause once with evidence and remedy. causes:
+    health_causes.causes."""
     rows = [["HOST", "HEALTH", "PASS", "WARN", "FAIL", "BLOCKED", "UNKNOWN", "ROOT CAUSE"]]
     for result in results:
         number = counts(result["verdicts"])
@@ -58,7 +59,12 @@ def table(results, causes=None, compared=health_history.FIRST):
 
 def _cause_lines(cause: health_causes.Cause, note: str) -> List[str]:
     """Return one cause as lines for a terminal."""
-    terms = [("what", cause.expected), ("cause", cause.cause), ("found", cause.found), ("do", describe(cause.remedy, cause.hosts))]
+    terms = [
+        ("what", cause.expected),
+        ("cause", cause.cause),
+        ("found", cause.found),
+        ("do", describe(cause.remedy, cause.hosts)),
+    ]
     lines = [f"{cause.label}  {names(cause.hosts)}{f'  ({note})' if note else ''}"]
     lines += [f"  {name:<7} {text}" for name, text in terms if text]
     lines += [f"          ({cause.heal})"] if cause.heal else []
@@ -67,7 +73,8 @@ def _cause_lines(cause: health_causes.Cause, note: str) -> List[str]:
 
 
 def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
-    """Return {host: its root causes of failures with their remedies, in one line}, for notifications: at most `limit` hosts."""
+    """Return {host: its root causes of failures with their remedies, in one line}, for notifications: at most `limit`
+    hosts."""
     found = {}
     for result in results:
         roots = [verdict for verdict in result["verdicts"] if verdict["root"] and verdict["status"] == "fail"]
@@ -85,25 +92,32 @@ def describe(remedy, hosts):
 
 
 def unknowns(results, limit=6):
-    """Return a line for each reason why checks could not look, the most frequent first. Each line's checks are those of each of its hosts."""
+    """Return a line for each reason why checks could not look, the most frequent first. Each line's checks are those of
+    each of its hosts."""
     reasons = {}
     for result in results:
         of_host = {}
         for verdict in result["verdicts"]:
             if verdict["status"] in ("unknown", "crash"):
                 of_host.setdefault((verdict["status"], verdict["found"]), []).append(verdict["id"])
-        for (status, found), checks in of_host.items():  # hosts on one line have the same checks: no pair is told that was not seen
+        # hosts on one line have the same checks: no pair is told that was not seen
+        for (status, found), checks in of_host.items():
             reasons.setdefault((status, found, tuple(checks)), []).append(result["host"])
     lines = []
-    for (status, found, checks), hosts in sorted(reasons.items(), key=lambda item: (-len(item[0][2]) * len(item[1]), item[0])):
-        lines.append("%s %s  %s: %s" % (status.upper(), ", ".join(checks), names(sorted(hosts)), found))
-    return lines[:limit] + (["... and %d other reasons" % (len(lines) - limit)] if len(lines) > limit else [])
+    for (status, found, checks), hosts in sorted(
+        reasons.items(), key=lambda item: (-len(item[0][2]) * len(item[1]), item[0])
+    ):
+        lines.append(f"{status.upper()} {', '.join(checks)}  {names(sorted(hosts))}: {found}")
+    return lines[:limit] + ([f"... and {len(lines) - limit} other reasons"] if len(lines) > limit else [])
 
 
 def document(results, run, compared=health_history.FIRST):
     """Return the JSON document (docs/health.schema.json)."""
     changes = {
-        name: [{"id": entry.identity, "cause": entry.cause, "since": entry.since, "hosts": entry.hosts} for entry in getattr(compared, name).values()]
+        name: [
+            {"id": entry.identity, "cause": entry.cause, "since": entry.since, "hosts": entry.hosts}
+            for entry in getattr(compared, name).values()
+        ]
         for name in ("new", "still", "gone")
     }
     return {
@@ -119,14 +133,20 @@ def document(results, run, compared=health_history.FIRST):
 def roots(results):
     """Return each root cause once, as JSON has it: {"id", "cause", "hosts"}."""
     groups = health_causes.grouped_roots(results)
-    return [{"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]} for identity, cause, hosts in groups]
+    return [
+        {"id": identity, "cause": cause, "hosts": [host for host, _verdict in hosts]}
+        for identity, cause, hosts in groups
+    ]
 
 
 def junit(results, run):
-    """Return JUnit XML: a suite a host, a case a check; blocked and unknown are skipped, a host out of reach is an error."""
+    """Return JUnit XML: a suite a host, a case a check; blocked and unknown are skipped, a host out of reach is an
+    error."""
     top = ElementTree.Element("testsuites", name="beta9.workers health")
     for result in results:
-        suite = ElementTree.SubElement(top, "testsuite", name=result["host"], timestamp=run["started"], tests=str(max(1, len(result["verdicts"]))))
+        suite = ElementTree.SubElement(
+            top, "testsuite", name=result["host"], timestamp=run["started"], tests=str(max(1, len(result["verdicts"])))
+        )
         if result["outcome"] == "unreachable":
             case = ElementTree.SubElement(suite, "testcase", classname="beta9.health.host", name="reachable")
             ElementTree.SubElement(case, "error", message=result["message"])
@@ -135,18 +155,18 @@ def junit(results, run):
                 suite,
                 "testcase",
                 classname="beta9.health." + verdict["name"].split(".")[0],
-                name="%s %s" % (verdict["id"], verdict["name"]),
-                time="%.3f" % verdict["seconds"],
+                name=f"{verdict['id']} {verdict['name']}",
+                time=f"{verdict['seconds']:.3f}",
             )
             if verdict["status"] in ("fail", "crash"):
                 kind = "failure" if verdict["status"] == "fail" else "error"
-                ElementTree.SubElement(case, kind, message=verdict["cause"] or verdict["found"]).text = "%s\n%s\n%s" % (
-                    verdict["found"],
-                    " ".join(filter(None, [remedies.text(verdict["remedy"]), verdict["docs"]])),
-                    verdict["evidence"],
-                )
+                entry = ElementTree.SubElement(case, kind, message=verdict["cause"] or verdict["found"])
+                remedy = " ".join(filter(None, [remedies.text(verdict["remedy"]), verdict["docs"]]))
+                entry.text = f"{verdict['found']}\n{remedy}\n{verdict['evidence']}"
             elif verdict["status"] != "pass":
-                ElementTree.SubElement(case, "skipped", message="%s: %s" % (verdict["status"], verdict.get("blocked_by") or verdict["found"]))
+                ElementTree.SubElement(
+                    case, "skipped", message=f"{verdict['status']}: {verdict.get('blocked_by') or verdict['found']}"
+                )
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
 

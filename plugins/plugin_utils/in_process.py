@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules that run where the operator's secrets are: in ansible-playbook's own process, so that no file of the controller ever holds
-their arguments, and that no variable says which Python runs them."""
+"""Modules that run where the operator's secrets are: in ansible-playbook's own process, so that no file of the
+controller ever holds their arguments, and that no variable says which Python runs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
 
 class InProcess(remote.WithSecret):
-    """A module with ARGUMENTS, CONSTRAINTS and plan, run here where the task's connection is local, else on the task's host."""
+    """A module with ARGUMENTS, CONSTRAINTS and plan, run here where the task's connection is local, else on the task's
+    host."""
 
     _requires_connection = True
 
@@ -29,7 +30,9 @@ class InProcess(remote.WithSecret):
         os.environ.update({name: str(value) for name, value in environment.items()})  # this process ends with the task
         module = importlib.import_module("ansible_collections.beta9.workers.plugins.modules." + self.MODULE)
         _result, params = self.validate_argument_spec(argument_spec=module.SPEC, **module.CONSTRAINTS)
-        secrets = {str(params[name]) for name, option in module.SPEC.items() if option.get("no_log") and params.get(name)}
+        secrets = {
+            str(params[name]) for name, option in module.SPEC.items() if option.get("no_log") and params.get(name)
+        }
         return remove_values(self.execute(module, params), secrets)
 
     def execute(self, module: Any, params: dict[str, Any]) -> dict[str, Any]:

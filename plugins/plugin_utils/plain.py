@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a worker, or a gateway, sent: plain data of bounded size, without characters that would steer a terminal or break a document."""
+"""What a worker, or a gateway, sent: plain data of bounded size, without characters that would steer a terminal or
+break a document."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:
-    """Return a text without unprintable characters, cut to a number of characters with a note of how much is missing."""
+    """Return a text without unprintable characters, cut to a number of characters with a note of how much is
+    missing."""
     shown = str(value[:limit]) if len(value) > limit else str(value)
     shown = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", shown.replace("\r\n", "\n").replace("\r", "\n"))
     return shown if len(value) <= limit else f"{shown}... ({len(value) - limit} characters more)"

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one way by which the collection runs a module on a host: within a time limit, and believing nothing that comes back but the
-values that the module documents, in their types.
+"""The one way by which the collection runs a module on a host: within a time limit, and believing nothing that comes
+back but the values that the module documents, in their types.
 
-A module's result is written by whoever is root on the host. ansible-core acts on some of its keys (ansible_facts sets variables,
-add_host and add_group change the inventory, ansible_stats the statistic), so what is not documented is dropped here.
+A module's result is written by whoever is root on the host. ansible-core acts on some of its keys (ansible_facts sets
+variables, add_host and add_group change the inventory, ansible_stats the statistic), so what is not documented is
+dropped here.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ LIMIT_SECONDS = 300
 # Ansible's words when it waits in vain for sudo to ask for a password, and what that mostly is
 PROMPT = "waiting for privilege escalation prompt"
 SUDO_RS = (
-    "Ansible does not recognize the prompt of sudo-rs, the sudo of Ubuntu 26.04: use a user that needs no password for sudo, "
+    "Ansible does not recognize the prompt of sudo-rs, the sudo of Ubuntu 26.04: use a user that needs no "
+    "password for sudo, "
     "or set ansible_become_exe to sudo.ws, the other sudo."
 )
 # Of modules that install: a package manager on a slow mirror, a driver that is compiled
 LIMITS = {
-    "host_packages": 3600, "host_initramfs": 1800, "k3s_install": 3600, "agent_install": 900,
-    "k3s_remove": 900, "machine_drain": 900, "gpu_acceptance": 1800,
+    "host_packages": 3600,
+    "host_initramfs": 1800,
+    "k3s_install": 3600,
+    "agent_install": 900,
+    "k3s_remove": 900,
+    "machine_drain": 900,
+    "gpu_acceptance": 1800,
 }
 # What any module may say besides its own
 COMMON = {
-    "changed": bool, "failed": bool, "skipped": bool, "msg": str, "code": str, "cause": str, "remedy": str, "retryable": bool,
-    "rc": int, "stdout": str, "stderr": str, "module_stdout": str, "module_stderr": str, "exception": str, "skip_reason": str,
-    "warnings": list, "diff": object, "invocation": dict,
+    "changed": bool, "failed": bool, "skipped": bool, "msg": str, "code": str, "cause": str, "remedy": str,
+    "retryable": bool, "rc": int, "stdout": str, "stderr": str, "module_stdout": str, "module_stderr": str,
+    "exception": str, "skip_reason": str, "warnings": list, "diff": object, "invocation": dict,
 }  # fmt: skip
 
 
@@ -75,7 +82,9 @@ def documented(module: str, found: Any, keep: Kept = None) -> dict[str, Any]:
     found = plain.data(found)
     wrong = [name for name, value in found.items() if value is not None and not _fits(value, wanted[name])]
     if wrong:
-        return malformed(module, f"expected {', '.join(f'{name} ({wanted[name].__name__})' for name in wrong)}, found other types")
+        return malformed(
+            module, f"expected {', '.join(f'{name} ({wanted[name].__name__})' for name in wrong)}, found other types"
+        )
     found = {name: value for name, value in found.items() if value is not None or name not in COMMON}
     try:
         return claims.CHECKS[module](found) if module in claims.CHECKS and not found.get("failed") else found
@@ -85,7 +94,12 @@ def documented(module: str, found: Any, keep: Kept = None) -> dict[str, Any]:
 
 def malformed(module: str, what: str) -> dict[str, Any]:
     """Return the result of a module whose host sent something else than the module returns."""
-    return {"failed": True, "changed": False, "code": "result_malformed", "msg": f"result of module {module}: {what} in what the host sent"}
+    return {
+        "failed": True,
+        "changed": False,
+        "code": "result_malformed",
+        "msg": f"result of module {module}: {what} in what the host sent",
+    }
 
 
 def _warning(entry: Any) -> str:
@@ -101,15 +115,27 @@ def _fits(value: Any, kind: type) -> bool:
     return kind is object or isinstance(value, kind)
 
 
-def run(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], keep: Kept = None, limit: float | None = None) -> dict[str, Any]:
+def run(
+    action: ActionBase,
+    module: str,
+    arguments: dict[str, Any],
+    task_vars: dict[str, Any],
+    keep: Kept = None,
+    limit: float | None = None,
+) -> dict[str, Any]:
     """Run a module on the task's host within a time limit; return what it documents.
 
-    module: a name of this collection, or with its own in front. keep: see documented(). limit: seconds; by default what the module's own
-    waits come to, and some. A host that does not answer in time is unreachable; errors of the connection are raised.
+    module: a name of this collection, or with its own in front. keep: see documented(). limit: seconds; by default what
+    the module's own waits come to, and some. A host that does not answer in time is unreachable; errors of the
+    connection are raised.
     """
-    waits = [str(arguments.get(name)) for name in ("wait_seconds", "gpu_wait_seconds", "timeout_seconds", "lock_seconds")]
+    waits = [
+        str(arguments.get(name)) for name in ("wait_seconds", "gpu_wait_seconds", "timeout_seconds", "lock_seconds")
+    ]
     task_vars = with_own_python(action, task_vars)
-    seconds = limit or LIMITS.get(module, LIMIT_SECONDS) + sum(float(wait) for wait in waits if re.fullmatch(r"[0-9]+([.][0-9]+)?", wait))
+    seconds = limit or LIMITS.get(module, LIMIT_SECONDS) + sum(
+        float(wait) for wait in waits if re.fullmatch(r"[0-9]+([.][0-9]+)?", wait)
+    )
     name = module if "." in module else "beta9.workers." + module
     try:
         with within(seconds):
@@ -119,11 +145,16 @@ def run(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: d
             raise AnsibleConnectionFailure(f"{error} {SUDO_RS}") from error
         raise
     except TooLate:
-        return {"changed": False, "unreachable": True, "msg": f"expected the host to answer module {module} within {seconds:.0f} s, found nothing"}
+        return {
+            "changed": False,
+            "unreachable": True,
+            "msg": f"expected the host to answer module {module} within {seconds:.0f} s, found nothing",
+        }
 
 
 def with_own_python(action: ActionBase, task_vars: dict[str, Any]) -> dict[str, Any]:
-    """Return a task's variables. Where it was delegated to the controller, modules run with the Python of ansible-playbook.
+    """Return a task's variables. Where it was delegated to the controller, modules run with the Python of
+    ansible-playbook.
 
     -e ansible_python_interpreter goes before every other variable, and means the hosts of the inventory.
     """
@@ -137,7 +168,9 @@ def with_own_python(action: ActionBase, task_vars: dict[str, Any]) -> dict[str, 
     return dict(task_vars, ansible_delegated_vars=dict(delegated, **{target: own}))
 
 
-def believed(action: ActionBase, module: str, execute: Callable[[], Any], task_vars: dict[str, Any], keep: Kept = None) -> dict[str, Any]:
+def believed(
+    action: ActionBase, module: str, execute: Callable[[], Any], task_vars: dict[str, Any], keep: Kept = None
+) -> dict[str, Any]:
     """Return the documented part of what execute() returns."""
     trust.require_own_variables(task_vars)
     try:

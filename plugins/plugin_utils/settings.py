@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every public variable of the collection, as the roles' argument specs document it, and whether a value fits it.
 
-The names, types, choices and defaults are read from roles/*/meta/argument_specs.yml, where the variables of the inventory are
-entry point inventory of role preflight. What a text or a number may look like is said here, by the grammar's name.
+The names, types, choices and defaults are read from roles/*/meta/argument_specs.yml, where the variables of the
+inventory are entry point inventory of role preflight. What a text or a number may look like is said here, by the
+grammar's name.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ CHECKS: tuple[tuple[str, Callable[[Any, str], Any]], ...] = (
     (r".*_redis_url", grammar.redis_url),
     (r".*_(gateway|operator)_url", grammar.gateway_url),
     (r".*_(url|login_server)", grammar.url),
-    (r"beta9_admin_token_file|beta9_ca_path|beta9_client_cert|beta9_client_key|agent_source|tailscale_auth_key_file", _here),
+    (
+        r"beta9_admin_token_file|beta9_ca_path|beta9_client_cert|beta9_client_key|agent_source|tailscale_auth_key_file",
+        _here,
+    ),
     (r"beta9_image_store|beta9_metrics_file|beta9_worker_(ca_path|client_cert|client_key)", grammar.path),
     (r".*_fingerprint", grammar.fingerprint),
     (r".*_(sha256|checksum)", grammar.sha256),
@@ -122,7 +126,7 @@ def unknown(names: Iterable[str]) -> list[dict]:
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            remedy = "Did you mean %s?" % near[0] if near else "Remove it, or give a variable of your own another prefix."
+            remedy = f"Did you mean {near[0]}?" if near else "Remove it, or give a variable of your own another prefix."
             found.append(preflight.problem(name, "a variable of this collection", "an unknown name", remedy))
     return found
 
@@ -138,7 +142,11 @@ def expected(option: Mapping) -> str:
     words = TYPES.get(option.get("type", "str"), "a value")
     if option.get("elements"):
         inner = option.get("options")
-        words += " of " + ("mappings with %s" % ", ".join(inner) if inner else {"str": "texts", "dict": "mappings"}.get(option["elements"], option["elements"]))
+        words += " of " + (
+            f"mappings with {', '.join(inner)}"
+            if inner
+            else {"str": "texts", "dict": "mappings"}.get(option["elements"], option["elements"])
+        )
     return words
 
 
@@ -151,15 +159,26 @@ def problem_of(name: str, value: Any) -> dict | None:
         if kind in ("str", "path") and (not name.startswith(PREFIX) or option.get("default") == ""):
             return None
         return _wrong(name, expected(option), "nothing")
-    if kind in ("str", "path") and isinstance(value, (bool, float, list, dict)) and not (name == "nvidia_fabric_manager" and isinstance(value, bool)):
-        return _wrong(name, "a text%s" % (", in quotes" if isinstance(value, (bool, float)) else ""), repr(value))
-    result = ArgumentSpecValidator({name: {key: option[key] for key in ("type", "elements", "choices", "options") if key in option}}).validate({name: value})
+    if (
+        kind in ("str", "path")
+        and isinstance(value, (bool, float, list, dict))
+        and not (name == "nvidia_fabric_manager" and isinstance(value, bool))
+    ):
+        return _wrong(name, f"a text{', in quotes' if isinstance(value, (bool, float)) else ''}", repr(value))
+    result = ArgumentSpecValidator(
+        {name: {key: option[key] for key in ("type", "elements", "choices", "options") if key in option}}
+    ).validate({name: value})
     if result.error_messages:
         return _wrong(name, expected(option), repr(value))
     check = _check_of(name)
     if check and kind != "bool":
         try:
-            check(str(value) if isinstance(value, int) and not isinstance(value, bool) and kind in ("str", "path") else value, name)
+            check(
+                str(value)
+                if isinstance(value, int) and not isinstance(value, bool) and kind in ("str", "path")
+                else value,
+                name,
+            )
         except grammar.InvalidField as error:
             return _wrong(error.field, error.expected, error.found)
     return None
@@ -170,16 +189,19 @@ def _wrong(what: str, wanted: str, found: str) -> dict:
         found = "something else (not shown)"
     found = re.sub(r"://[^@/\s]*@", "://***@", found)
     found = found if len(found) <= grammar.MAX_FOUND else found[: grammar.MAX_FOUND] + "…"
-    return preflight.problem(what, wanted, found, "Correct %s." % re.split(r"[\[.]", what)[0])
+    return preflight.problem(what, wanted, found, f"Correct {what.partition('[')[0].partition('.')[0]}.")
 
 
 def of_play(variables: Mapping, template: Callable[[Any], Any]) -> list[dict]:
     """Return what is wrong with the variables that Ansible reads before it looks at any host."""
-    return _problems(("beta9_workers", "beta9_gateway_hosts", "beta9_serial", "beta9_max_fail_percentage"), variables, template)
+    return _problems(
+        ("beta9_workers", "beta9_gateway_hosts", "beta9_serial", "beta9_max_fail_percentage"), variables, template
+    )
 
 
 def problems(variables: Mapping, template: Callable[[Any], Any]) -> list[dict]:
-    """Return what is wrong with the variables of one host: unknown names, then values. template raises where a value can't be had yet."""
+    """Return what is wrong with the variables of one host: unknown names, then values. template raises where a value
+    can't be had yet."""
     return unknown(variables) + _problems(documented(), variables, template)
 
 
@@ -199,26 +221,45 @@ def _problems(names: Iterable[str], variables: Mapping, template: Callable[[Any]
 
 
 def required(given: Mapping) -> list[dict]:
-    """Return what is missing, or not known to the gateway. given: what module host_preflight takes as settings; what it leaves out is not needed."""
+    """Return what is missing, or not known to the gateway. given: what module host_preflight takes as settings; what it
+    leaves out is not needed."""
     found = []
     if given.get("gateway_url") == "":
         remedy = "Set beta9_gateway_url to the gateway's HTTP port as this controller reaches it."
-        found.append(preflight.problem("beta9_gateway_url", "a URL like http://gateway.example.com:31994", "nothing", remedy))
+        found.append(
+            preflight.problem("beta9_gateway_url", "a URL like http://gateway.example.com:31994", "nothing", remedy)
+        )
     if given.get("token") is False:
         remedy = (
-            "Give a cluster admin's token by one of: environment variable BETA9_TOKEN, a file named by beta9_admin_token_file, "
+            "Give a cluster admin's token by one of: environment variable BETA9_TOKEN, a file named by "
+            "beta9_admin_token_file, "
             "or beta9_admin_token from a vault. 'beta9 token list' shows the tokens."
         )
         found.append(preflight.problem("admin token", "a cluster admin's token", "none", remedy))
     if connections.gives(given.get("connection"), connections.TUNNEL) and given.get("gateway_host") == "":
         remedy = "Add the gateway's SSH host to group beta9_gateway of the inventory, or name it in beta9_gateway_host."
-        found.append(preflight.problem("group beta9_gateway", "the gateway's SSH host, for beta9_connection=%s" % given["connection"], "no host", remedy))
+        found.append(
+            preflight.problem(
+                "group beta9_gateway",
+                f"the gateway's SSH host, for beta9_connection={given['connection']}",
+                "no host",
+                remedy,
+            )
+        )
     pool, pools = given.get("pool"), given.get("pools")
     if pool == "":
         remedy = "Set beta9_pool in the inventory; 'beta9 pool list' shows the names."
         found.append(preflight.problem("beta9_pool", "the name of a pool", "nothing", remedy))
     elif pool is not None and pools is not None and pool not in pools:
         near = difflib.get_close_matches(pool, pools, 1)
-        remedy = "Did you mean %s?" % near[0] if near else "Correct beta9_pool, or add the pool to worker.pools of the gateway's configuration."
-        found.append(preflight.problem("beta9_pool", "one of the gateway's pools: %s" % (", ".join(sorted(pools)) or "(it has none)"), pool, remedy))
+        remedy = (
+            f"Did you mean {near[0]}?"
+            if near
+            else "Correct beta9_pool, or add the pool to worker.pools of the gateway's configuration."
+        )
+        found.append(
+            preflight.problem(
+                "beta9_pool", f"one of the gateway's pools: {', '.join(sorted(pools)) or '(it has none)'}", pool, remedy
+            )
+        )
     return found

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tables for people, as lists of lines: every callback, and AWX, shows a list as it is, one line below the other. Pure."""
+"""Tables for people, as lists of lines: every callback, and AWX, shows a list as it is, one line below the other.
+Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +20,15 @@ def aligned(rows: Sequence[Sequence[object]]) -> list[str]:
 
 
 def grouped(title: str, messages: Mapping[str, str]) -> list[str]:
-    """Return {host: message, or an empty text} as lines: each message once below the title, with the hosts that have it."""
+    """Return {host: message, or an empty text} as lines: each message once below the title, with the hosts that have
+    it."""
     hosts_of: dict[str, list[str]] = {}
     for host, message in messages.items():
         if message:
             hosts_of.setdefault(re.sub(rf"(^|: ){re.escape(host)}: ", r"\1", message).strip(), []).append(host)
     lines = []
     for message, hosts in hosts_of.items():
-        lines += ["", f"{title} on {preflight.names(hosts, len(messages))}:"] + ["  " + line for line in message.splitlines()]
+        lines += ["", f"{title} on {preflight.names(hosts, len(messages))}:"] + [
+            "  " + line for line in message.splitlines()
+        ]
     return lines

@@ -14,24 +14,31 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 
 # The names of every variable of this collection, registered and internal ones too
-OURS = re.compile(r"_{0,2}(beta9|agent|autossh|gateway_host|heal|health_check|k3s|machine|nvidia|onboard|preflight|tailscale|tunnel|worker)_")
+OURS = re.compile(
+    r"_{0,2}(beta9|agent|autossh|gateway_host|heal|health_check|k3s|machine|nvidia|onboard|preflight|tailscale|tunnel|worker)_"
+)
 # What facts are called that are nobody's variable
 USUAL = ("ansible_", "_ansible_", "facter_", "ohai_", "discovered_interpreter_")
 
 
 def require_own_variables(task_vars: dict[str, Any]) -> None:
-    """Fail where a fact of the task's host stands for a variable that the collection reads, or for one of the operator's."""
+    """Fail where a fact of the task's host stands for a variable that the collection reads, or for one of the
+    operator's."""
     names = injected(task_vars)
     if names:
         raise AnsibleActionFail(
-            f"{task_vars.get('inventory_hostname')}: expected variables of the operator's, found facts of the host in their place: "
-            f"{', '.join(names)}. Whoever is root on the host chooses what facts say. Set inject_facts_as_vars = False in section "
-            "[defaults] of ansible.cfg (or ANSIBLE_INJECT_FACT_VARS=false), and remove the facts: ansible-playbook --flush-cache"
+            f"{task_vars.get('inventory_hostname')}: expected variables of the operator's, found facts of the host in "
+            f"their place: "
+            f"{', '.join(names)}. Whoever is root on the host chooses what facts say. Set inject_facts_as_vars = "
+            f"False in section "
+            "[defaults] of ansible.cfg (or ANSIBLE_INJECT_FACT_VARS=false), and remove the facts: ansible-playbook "
+            "--flush-cache"
         )
 
 
 def injected(task_vars: dict[str, Any]) -> list[str]:
-    """Return the sorted names of the host's facts that go before a variable: one of this collection, or any that the inventory sets."""
+    """Return the sorted names of the host's facts that go before a variable: one of this collection, or any that the
+    inventory sets."""
     if not getattr(C, "INJECT_FACTS_AS_VARS", False):
         return []
     manager = getattr(task_vars.get("hostvars"), "_variable_manager", None)

@@ -32,7 +32,7 @@ PROTOCOL = {
         ),
         ("if len(text) > 253:", "if len(text) > 63:"),
         ('if not re.match(r"[\\x21-\\x7e]+\\Z", text):', 'if not re.match(r"[\\x21-\\x7e]+", text):'),
-        ('"something else (%d characters, not shown)" % len(text)', "text"),
+        ('f"something else ({len(text)} characters, not shown)"', "text"),
         ('(1024 if text.endswith("Gi") else 1)', '(1000 if text.endswith("Gi") else 1)'),
         (
             "if isinstance(value, bool) or not isinstance(value, int) or value < 0:",
@@ -66,9 +66,9 @@ PROTOCOL = {
             'return hmac.compare_digest(token_mark(key, mark.partition(":")[0]).encode(), mark.encode())',
             "return bool(mark)",
         ),
-        ('entry.get("active") is True and entry.get("reusable") is True', 'entry.get("reusable") is True'),
-        ('is True and entry.get("reusable") is True and', "is True and"),
-        ('and entry.get("tokenType") == "machine" and isinstance', "and isinstance"),
+        ('entry.get("active") is True\n            and entry', "entry"),
+        ('            and entry.get("reusable") is True\n', ""),
+        ('            and entry.get("tokenType") == "machine"\n', ""),
         ('kept = state.get("registration_token") or state.get("token")', 'kept = state.get("registration_token")'),
         ("for mark in marks) if kept else None", "for mark in marks) if kept else False"),
         ('return identity if re.match(r"[A-Za-z0-9-]{1,64}\\Z", identity) else None', "return identity"),
@@ -101,7 +101,7 @@ GATEWAY = {
         ),
         ("if len(raw) > exchange.MAX_BODY_BYTES:", "if False:"),
         ('for worker in found if worker["machine_id"] == machine_id]', "for worker in found]"),
-        ('{"pool_name": protocol.pool_name(pool)}, retries=0))', '{"pool_name": protocol.pool_name(pool)}))'),
+        ('{"pool_name": protocol.pool_name(pool)}, retries=0)', '{"pool_name": protocol.pool_name(pool)})'),
         ("        self.list_machines(protocol.pool_name(pool))\n", ""),
         (
             "        if identity:\n            self.delete_token(identity)",
@@ -119,10 +119,7 @@ GATEWAY = {
             "        if not key:\n            return False\n        machines",
         ),
         ("return error.problem.status == 501", "return True"),
-        (
-            'if parts.scheme not in ("http", "https") or not parts.hostname or parts.username',
-            'if parts.scheme not in ("http", "https") or not parts.hostname',
-        ),
+        ("            or parts.username\n", ""),
         ("context.verify_mode = ssl.CERT_NONE", "pass"),
         ("    if not validate_certs:\n", "    if validate_certs:\n"),
         (
@@ -190,12 +187,12 @@ AGENT_MISTAKES = {
         ("return mode is not None and mode[0] == 1", "return mode is not None and mode[1] == 1"),
         ("        if self.wanted == ():\n            return Reading()\n", ""),
         ("return sum(unit.free and int(", "return sum(int("),
-        ('not in unfit for unit in self.units)', 'not in () for unit in self.units)'),
+        ("not in unfit for unit in self.units)", "not in () for unit in self.units)"),
         (
             "        if self._last is None:\n            return Reading(trouble=trouble)\n",
             "        if True:\n            return Reading(trouble=trouble)\n",
         ),
-        ("if self._session is None:  # kept", "if True:  # kept"),
+        ("            if self._session is None:\n", "            if True:\n"),
         ("        if troubles:\n            self._end(pynvml)\n", ""),
         (
             "        except pynvml.NVMLError as error:\n            self._end(pynvml)\n",
@@ -216,16 +213,16 @@ AGENT_MISTAKES = {
         ("psutil.virtual_memory().total // 2**20", "psutil.virtual_memory().total // 10**6"),
         ("min(memory, protocol.memory_mib(max_memory)) if max_memory else memory", "memory"),
         (
-            '"total_disk_free_bytes": disk.f_bavail * disk.f_frsize}',
-            '"total_disk_free_bytes": disk.f_bfree * disk.f_frsize}',
+            '"total_disk_free_bytes": disk.f_bavail * disk.f_frsize,',
+            '"total_disk_free_bytes": disk.f_bfree * disk.f_frsize,',
         ),
         (
             '"total_disk_space_bytes": disk.f_blocks * disk.f_frsize,',
             '"total_disk_space_bytes": disk.f_blocks * disk.f_bsize * 2,',
         ),
         (
-            "            except FileNotFoundError:\n                continue",
-            "            except OSError:\n                continue",
+            "except FileNotFoundError:",
+            "except OSError:",
         ),
         ('"free_gpu_count": self.gpu.free,', '"free_gpu_count": self.gpu.count,'),
         ("        self.troubles.pop(name, None)\n", ""),
@@ -393,7 +390,7 @@ MODULE_MISTAKES = {
         ("    if unit.exec_code:\n", "    if False:\n"),
         ("failing = unit.restarts > 0 and not up", "failing = unit.restarts > 0"),
         ("failing = unit.restarts > 0 and not up", "failing = not up"),
-        ('    text += units.journal(run, name, unit, seconds=LATELY_SECONDS)', "    pass"),
+        ("    text += units.journal(run, name, unit, seconds=LATELY_SECONDS)", "    pass"),
         ("    if known and known.code in CAUSES:\n", "    if False:\n"),
     ),
     MODULES + "host_preflight.py": (
@@ -403,7 +400,7 @@ MODULE_MISTAKES = {
     ),
     MODULES + "tunnel_peer.py": (
         ("        fcntl.flock(handle, fcntl.LOCK_EX)\n", ""),
-        ('listener["address"] == address for listener in listeners):', 'listener["address"] == address for listener in []):'),
+        ('["address"] == address for listener in listeners\n        ):', '["address"] == address for listener in []\n        ):'),
         (
             'listener["uid"] == pwd.getpwnam(user).pw_uid and listener["address"] == address',
             'listener["address"] == address',
@@ -434,7 +431,7 @@ MODULE_MISTAKES = {
             "                for path in changed:\n                    write(path, before[path])\n                raise",
             "                raise",
         ),
-        ('key = b"" if module.check_mode else', "key ="),
+        ('b""\n                    if module.check_mode\n                    else right_key', "right_key"),
         (
             '    except grammar.InvalidField as error:\n        refuse(error.field, error.expected, error.found, "Correct it.")',
             "    except grammar.InvalidField:\n        pass",
@@ -495,7 +492,7 @@ MODULE_MISTAKES = {
     MODULES + "machine_keepalive.py": (
         ('{"status": "ready" if ready else "not ready"}', '{"status": "not ready"}'),
         ('{"status": "ready" if ready else "not ready"}', '{"status": "ready"}'),
-        ('machine["id"] == payload["machine_id"] for machine', "True for machine"),
+        ('machine["id"] == payload["machine_id"]\n        for machine', "True\n        for machine"),
         ('            "ttl_seconds": state.ttl_seconds,\n', ""),
     ),
     ACTION + "machine_enrol.py": (
@@ -523,8 +520,8 @@ MODULE_MISTAKES = {
     ),
     ACTION + "health_gate.py": (
         ('        if health["outcome"] == "healthy":\n', '        if health["outcome"] != "unhealthy":\n'),
-        ('if verdict["root"]]  # a warning', 'if verdict["status"] == "fail"]  # a warning'),
-        ('"unreachable": True, "msg": "could not tell', '"failed": True, "msg": "could not tell'),
+        ('["id"] for verdict in health["verdicts"] if verdict["root"]]', '["id"] for verdict in health["verdicts"] if verdict["status"] == "fail"]'),
+        ('"unreachable": True, "msg": f"could', '"failed": True, "msg": f"could'),
         ('"failed": True, "msg": told}', '"msg": told}'),
     ),
     ACTION + "check_verdict.py": (
@@ -547,7 +544,7 @@ HEALTH_MISTAKES = {
         ('and not unseen(verdicts) else "unknown"', 'else "unknown"'),
         ('    if "fail" in statuses:\n', '    if "fail" in statuses or "warn" in statuses:\n'),
         ('if not key.startswith("_")}', "}"),
-        ('verdicts[name]["status"] in ("fail", "blocked")), None)', 'verdicts[name]["status"] in ("fail",)), None)'),
+        ('verdicts[name]["status"] in ("fail", "blocked")\n        ),', 'verdicts[name]["status"] in ("fail",)\n        ),'),
         ('or check.severity == "warn" else "fail"', 'else "fail"'),
         ('            verdict["heal_class"] = catalog.OPT_IN\n', "            pass\n"),
         (
@@ -555,7 +552,7 @@ HEALTH_MISTAKES = {
             '            verdict.update(accepted=accepted[check.id] or "accepted")',
         ),
         ('            raise ValueError("cycle: " + " -> ".join(path + [check.id]))', "            return"),
-        ('and verdict["status"] != "not_applicable"] for link', "] for link"),
+        (' in link and verdict["status"] != "not_applicable"]', " in link]"),
     ),
     HEALTH + "engine.py": (
         (
@@ -577,8 +574,8 @@ HEALTH_MISTAKES = {
     ),
     HEALTH + "control.py": (
         (
-            '        except protocol.InvalidField as error:\n            faults.append("on the host, %s',
-            '        except ZeroDivisionError as error:\n            faults.append("on the host, %s',
+            "            check(identity.get(name))\n        except protocol.InvalidField as error:",
+            "            check(identity.get(name))\n        except ZeroDivisionError as error:",
         ),
         ('if settings.get("pool") and identity.get("pool") != settings["pool"]:', "if False:"),
     ),
@@ -591,10 +588,7 @@ HEALTH_MISTAKES = {
         ('if outcomes.get("U03") == "not_applicable":', 'if outcomes.get("U03") == "ok":'),
         ('    if here and there == "":\n', '    if there == "":\n'),
         ('    if here and there == "":\n', "    if False:\n"),
-        (
-            'return _observation("M05", "ok" if here == there else "bad", "the same token"',
-            'return _observation("M05", "ok", "the same token"',
-        ),
+        ('"M05",\n        "ok" if here == there else "bad",', '"M05",\n        "ok",'),
         ('if not connections.gives(settings.get("connection"), connections.TUNNEL):', "if False:"),
     ),
     HEALTH + "catalog.py": (
@@ -625,7 +619,7 @@ HEALTH_MISTAKES = {
     HEALTH + "probes/machine.py": (
         ("        if told is None or listed is None or told >= listed:\n            break\n", "        break\n"),
         ('if told is not None and mine["last_keepalive"] is not None and mine["last_keepalive"] > told:', "if False:"),
-        ('not {"--dry-run", "--once", "--version", "status", "doctor", "reload"} & set(words)', "True"),
+        ('{"--dry-run", "--once", "--version", "status", "doctor", "reload"} & set(\n            words\n        ):', "[]:"),
         ("            if given == machine_id:\n", "            if True:\n"),
         ("if late > 60:", "if late > 6000:"),
         (
@@ -659,7 +653,7 @@ HOST_MISTAKES = {
             'return bool(entry) and (stat.st_size, stat.st_mtime_ns) == (entry["size"], entry["mtime_ns"])',
             'return bool(entry) and stat.st_size == entry["size"]',
         ),
-        ('quote(version, safe=".")', "version"),
+        ("return f\"{base.rstrip('/')}/{quote(version, safe='.')}/{name}\"", "return f\"{base.rstrip('/')}/{version}/{name}\""),
     ),
     UTILS + "secretfiles.py": (
         ("os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)", "os.O_CREAT | os.O_NOFOLLOW, 0o600)"),

@@ -28,7 +28,7 @@ NAMED = re.compile(
 )
 # The programs and packages of the same name
 PROGRAMS = re.compile(
-    r"""run\("tailscale"|which\("tailscale"\)|C\(tailscale\)\sthrough|import\ssecretfiles,.*|"ssh",\s"autossh"|or\s"autossh"\)
+    r"""run\("tailscale"|which\("tailscale"\)|C\(tailscale\)\sthrough|import\ssecretfiles,.*|"ssh",\s"autossh"|or\s["']autossh["'][)}]
     |autossh,\sopenssh-client|\sname:\stailscale$|packages:\s\[tailscale\]|'autossh'(?=[],])|"autossh",\s"ssh".*""",
     re.X,
 )

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The catalogue of checks: data, and the only place where meaning, cause and remedy are written down.
 
-Ids are never reused. From this file are generated: the per-check tasks of role health_check, docs/checks/, and the coverage of
-the guide (make generate). Order is the order of the report: from the inventory over tunnel, gateway and agent to the GPU.
+Ids are never reused. From this file are generated: the per-check tasks of role health_check, docs/checks/, and the
+coverage of the guide (make generate). Order is the order of the report: from the inventory over tunnel, gateway and
+agent to the GPU.
 """
 
 from __future__ import annotations
@@ -24,16 +25,22 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.remedies impo
 )
 
 CONTROL, GATEWAY, JOIN = "control", "gateway", "join"
-SIDES = {WORKER: "the worker", CONTROL: "the controller", GATEWAY: "the gateway's cluster", JOIN: "worker and gateway compared"}
+SIDES = {
+    WORKER: "the worker",
+    CONTROL: "the controller",
+    GATEWAY: "the gateway's cluster",
+    JOIN: "worker and gateway compared",
+}
 SAFE, OPT_IN, PERSON = "safe", "opt_in", "person"
 
 
 class Check(NamedTuple):
     """One step of the guide.
 
-    causes maps a probe's failure code to (cause, Remedy); the code "" is for any other. heal is what heal_worker.yml does about it, one of
-    HEALS; heals names another one for some codes, or "" for nothing. heal_class says whether it may run by itself (safe), when asked for
-    (opt_in: "onboard" always), or not at all (person). builds_on is what the connection has to give for the check to apply.
+    causes maps a probe's failure code to (cause, Remedy); the code "" is for any other. heal is what heal_worker.yml
+    does about it, one of HEALS; heals names another one for some codes, or "" for nothing. heal_class says whether it
+    may run by itself (safe), when asked for (opt_in: "onboard" always), or not at all (person). builds_on is what the
+    connection has to give for the check to apply.
     """
 
     id: str
@@ -75,21 +82,34 @@ def cause_of(code: str) -> str:
 
 
 ONBOARD = repair(CONTROLLER, "ansible-playbook onboard_worker.yml -l {host}")
-ACCEPT = repair(CONTROLLER, "ansible-playbook accept_gpus.yml -l {host}", "Drain the machine first: a GPU that computes is left alone.")
-ROTATE = repair(CONTROLLER, "ansible-playbook rotate_token.yml -l {host}", "The host gets another machine, with a token of its own.")
+ACCEPT = repair(
+    CONTROLLER,
+    "ansible-playbook accept_gpus.yml -l {host}",
+    "Drain the machine first: a GPU that computes is left alone.",
+)
+ROTATE = repair(
+    CONTROLLER, "ansible-playbook rotate_token.yml -l {host}", "The host gets another machine, with a token of its own."
+)
 START_TUNNEL = repair(WORKER, "systemctl restart beta9-tunnel")
 START_AGENT = repair(WORKER, "systemctl restart --no-block beta9-agent")
-REGISTER_AGAIN = repair(WORKER, "systemctl reload-or-restart --no-block beta9-agent", "The agent registers again, and sends a keepalive at once.")
+REGISTER_AGAIN = repair(
+    WORKER,
+    "systemctl reload-or-restart --no-block beta9-agent",
+    "The agent registers again, and sends a keepalive at once.",
+)
 REBOOT = repair(WORKER, "systemctl reboot")
 JOURNAL = inspect(WORKER, "journalctl --no-pager -u beta9-agent -n 50")
 DOCTOR = "/opt/beta9-agent/current/bin/python -I -m beta9_agent doctor"
 # with what every worker has: curl is not always there
 ASK_GATEWAY = (
     "python3 -c 'import sys, urllib.request as u; "
-    "print(u.build_opener().open(sys.argv[1] + \"/api/v1/health\", timeout=10).read().decode())' {gateway_url}"
+    'print(u.build_opener().open(sys.argv[1] + "/api/v1/health", timeout=10).read().decode())\' {gateway_url}'
 )
 # As the unit does it: the tunnel's configuration, key and account at the gateway host, and what the key may open there
-TRY_TUNNEL = "timeout 20 ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} gateway </dev/null"
+TRY_TUNNEL = (
+    "timeout 20 ssh -v -F /etc/beta9/tunnel/ssh_config -i /etc/beta9/credentials/tunnel_key -W {target} "
+    "gateway </dev/null"
+)
 KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
 TUNNEL_LOG = inspect(WORKER, "journalctl --no-pager -r -u beta9-tunnel -n 20")
 SSHD_LOG = "journalctl --no-pager -r -u ssh -u sshd -n 20"
@@ -105,24 +125,50 @@ SSH_CAUSES = {
     ),
     "timeout": (
         "the gateway host's SSH port does not answer: a firewall drops the packets, or the address is another host's",
-        inspect(WORKER, TRY_TUNNEL, "Open the gateway host's SSH port in the firewalls between both, or correct autossh_gateway_address."),
+        inspect(
+            WORKER,
+            TRY_TUNNEL,
+            "Open the gateway host's SSH port in the firewalls between both, or correct autossh_gateway_address.",
+        ),
     ),
     "unreachable": (
-        "the worker has no route to the gateway host, that host is off, or its firewall rejects the SSH port, as firewalld does",
-        inspect(WORKER, "ip route", "Correct the worker's network or autossh_gateway_address, or open sshd's port there: firewall-cmd --add-service=ssh."),
+        (
+            "the worker has no route to the gateway host, that host is off, or its firewall rejects the SSH port, as "
+            "firewalld does"
+        ),
+        inspect(
+            WORKER,
+            "ip route",
+            "Correct the worker's network or autossh_gateway_address, or open sshd's port there: firewall-cmd "
+            "--add-service=ssh.",
+        ),
     ),
     "closed": (
-        "the gateway host takes the connection and closes it before SSH begins: sshd refuses this address, or has too many logins waiting",
+        (
+            "the gateway host takes the connection and closes it before SSH begins: sshd refuses this "
+            "address, or has too "
+            "many logins waiting"
+        ),
         inspect(GATEWAY_HOST, SSHD_LOG, "Check MaxStartups and PerSourcePenalties of sshd, fail2ban, and hosts.deny."),
     ),
     "silent": (
         "the gateway host takes the connection and says nothing: sshd hangs, or a firewall between both holds it",
         inspect(GATEWAY_HOST, SSHD_LOG, "Restart sshd."),
     ),
-    "not_ssh": ("what answers at the gateway host's SSH port is not SSH", first("Correct autossh_gateway_port.", ONBOARD)),
+    "not_ssh": (
+        "what answers at the gateway host's SSH port is not SSH",
+        first("Correct autossh_gateway_port.", ONBOARD),
+    ),
     "stalled": (
-        "small packets get through to the gateway host and large ones do not: an MTU is too large on the path, and its ICMP messages are dropped",
-        inspect(WORKER, "ip link show up", "Lower the MTU of the worker's interface (1400 often fits), or let ICMP type 3 code 4 through on the path."),
+        (
+            "small packets get through to the gateway host and large ones do not: an MTU is too large on the path, and "
+            "its ICMP messages are dropped"
+        ),
+        inspect(
+            WORKER,
+            "ip link show up",
+            "Lower the MTU of the worker's interface (1400 often fits), or let ICMP type 3 code 4 through on the path.",
+        ),
     ),
     "cut": ("the connection to the gateway host is cut during the login", inspect(GATEWAY_HOST, SSHD_LOG)),
     "slow": (
@@ -132,7 +178,8 @@ SSH_CAUSES = {
     "host_key": (
         "the gateway host shows another host key than the pinned one",
         first(
-            "Compare the fingerprint that was found with the gateway host's own: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:",
+            "Compare the fingerprint that was found with the gateway host's own: ssh-keygen -lf "
+            "/etc/ssh/ssh_host_ed25519_key.pub. If the change was intended:",
             ONBOARD,
         ),
     ),
@@ -144,12 +191,17 @@ SSH_CAUSES = {
     "forward_refused": (
         "the gateway host's sshd does not permit the forward to the tunnel's target",
         inspect(
-            GATEWAY_HOST, "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1 | grep -i -e forwarding -e ^permit", "Then run onboard_worker.yml again."
+            GATEWAY_HOST,
+            "sshd -T -C user=beta9-tunnel,host=localhost,addr=127.0.0.1 | grep -i -e forwarding -e ^permit",
+            "Then run onboard_worker.yml again.",
         ),
     ),
     "algorithms": (
         "the gateway host's sshd and the worker's ssh have no cipher, MAC or key exchange in common",
-        ONBOARD._replace(prose="Allow in the gateway host's sshd_config (Ciphers, MACs, KexAlgorithms) what the worker's ssh has, if it is restricted there."),
+        ONBOARD._replace(
+            prose="Allow in the gateway host's sshd_config (Ciphers, MACs, KexAlgorithms) what the worker's ssh has, "
+            "if it is restricted there."
+        ),
     ),
     "config": ("ssh refuses the tunnel's configuration", ONBOARD),
 }
@@ -170,7 +222,9 @@ CHECKS = (
         {
             "": (
                 "a setting is missing or mistyped",
-                ONBOARD._replace(prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong."),
+                ONBOARD._replace(
+                    prose="Correct beta9_pool, beta9_gateway_url or beta9_connection, if the inventory has it wrong."
+                ),
             ),
             "no_machine": ("this host was never onboarded: it holds no machine id", ONBOARD),
         },
@@ -188,7 +242,10 @@ CHECKS = (
                 "a file of the collection may be read or written by others than root",
                 repair(WORKER, "chmod -R go-w /etc/beta9; chmod -R go-rwx /etc/beta9/credentials"),
             ),
-            "owner": ("a file of the collection belongs to another account than root", repair(WORKER, "chown -R root:root /etc/beta9")),
+            "owner": (
+                "a file of the collection belongs to another account than root",
+                repair(WORKER, "chown -R root:root /etc/beta9"),
+            ),
             "empty": ("a key or token on the host is empty", ONBOARD),
             "": ("a file of the collection is not as it was written", ONBOARD),
         },
@@ -203,11 +260,25 @@ CHECKS = (
         WORKER,
         "Logs, settings, packages, the agent's state and images of pods can't be written.",
         {
-            "full": ("a file system of the worker is full", inspect(WORKER, "df -h", "Free some space on it, or enlarge it.")),
-            "inodes": ("a file system of the worker has no inode left", inspect(WORKER, "df -i", "Delete some of the many small files on it.")),
+            "full": (
+                "a file system of the worker is full",
+                inspect(WORKER, "df -h", "Free some space on it, or enlarge it."),
+            ),
+            "inodes": (
+                "a file system of the worker has no inode left",
+                inspect(WORKER, "df -i", "Delete some of the many small files on it."),
+            ),
             "read_only": (
-                "a file system that has to be written is read-only: the kernel made it so after an error of the disk, or it was mounted so",
-                inspect(WORKER, "dmesg | grep -i -e remount -e 'i/o error' || true", "Repair the disk and reboot; or remount it: mount -o remount,rw PATH."),
+                (
+                    "a file system that has to be written is read-only: the kernel made it so after an error "
+                    "of the disk, "
+                    "or it was mounted so"
+                ),
+                inspect(
+                    WORKER,
+                    "dmesg | grep -i -e remount -e 'i/o error' || true",
+                    "Repair the disk and reboot; or remount it: mount -o remount,rw PATH.",
+                ),
             ),
             "": ("a file system of the worker can't be written", inspect(WORKER, "df -h")),
         },
@@ -221,7 +292,8 @@ CHECKS = (
         "A tunnel that does not notice a dead link, or is not supervised, stays down.",
         {
             "": (
-                "the tunnel's configuration lacks ServerAliveInterval (1 to 60), ServerAliveCountMax (up to 3) or ExitOnForwardFailure, or its unit "
+                "the tunnel's configuration lacks ServerAliveInterval (1 to 60), ServerAliveCountMax (up to 3) or "
+                "ExitOnForwardFailure, or its unit "
                 "does not restart it",
                 ONBOARD,
             )
@@ -237,7 +309,9 @@ CHECKS = (
         "The gateway host's SSH port accepts the tunnel",
         WORKER,
         "Without it the tunnel does not come up, or carries nothing.",
-        dict(SSH_CAUSES, **{"": ("a login at the gateway host with the tunnel's key fails", inspect(WORKER, TRY_TUNNEL))}),
+        dict(
+            SSH_CAUSES, **{"": ("a login at the gateway host with the tunnel's key fails", inspect(WORKER, TRY_TUNNEL))}
+        ),
         ("C01",),
         ("T06", "T07", "C04", "T09", "G04"),
         builds_on=connections.TUNNEL,
@@ -252,14 +326,21 @@ CHECKS = (
         GATEWAY,
         "Whoever may write the keys can authorize anyone; a key without limits opens every port of the gateway host.",
         {
-            "mode": ("the workers' keys on the gateway host may be written by others than root, or not be read by sshd", ONBOARD),
+            "mode": (
+                "the workers' keys on the gateway host may be written by others than root, or not be read by sshd",
+                ONBOARD,
+            ),
             "drop_in": (
                 "sshd's settings for the tunnel may be written by others than root",
                 repair(CONTROLLER, "ansible-playbook prepare_gateway.yml"),
             ),
             "line": (
                 "a line of the workers' keys on the gateway host is none that this collection writes",
-                inspect(GATEWAY_HOST, "cat /etc/ssh/beta9-tunnel/authorized_keys", "Remove the line, or onboard the worker again whose it was."),
+                inspect(
+                    GATEWAY_HOST,
+                    "cat /etc/ssh/beta9-tunnel/authorized_keys",
+                    "Remove the line, or onboard the worker again whose it was.",
+                ),
             ),
             "": ("the tunnel's files on the gateway host are not as they were written", ONBOARD),
         },
@@ -280,7 +361,10 @@ CHECKS = (
             "masked": ("the tunnel's unit is masked", ONBOARD),
             "not_installed": ("the tunnel is not installed", ONBOARD),
             "failing": ("the tunnel's ssh exits repeatedly", TUNNEL_LOG),
-            "program": ("systemd can't start the tunnel's program: autossh or ssh is missing or may not be run", ONBOARD),
+            "program": (
+                "systemd can't start the tunnel's program: autossh or ssh is missing or may not be run",
+                ONBOARD,
+            ),
             "account": ("the account of the tunnel's unit does not exist on the worker", ONBOARD),
             "credential": ("systemd can't read the tunnel's key", ONBOARD),
             "sandbox": ("systemd can't set up the sandbox of the tunnel's unit", TUNNEL_LOG),
@@ -288,9 +372,16 @@ CHECKS = (
             "config": SSH_CAUSES["config"],
             "listen_refused": (
                 "the worker's listen address on the gateway host is taken or not permitted",
-                inspect(GATEWAY_HOST, "ss -ltnp 'sport = :6443'", "A dead tunnel's sshd frees its address within 45 s. What else listens there has to stop."),
+                inspect(
+                    GATEWAY_HOST,
+                    "ss -ltnp 'sport = :6443'",
+                    "A dead tunnel's sshd frees its address within 45 s. What else listens there has to stop.",
+                ),
             ),
-            "port_taken": ("another program holds the tunnel's local port", inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program.")),
+            "port_taken": (
+                "another program holds the tunnel's local port",
+                inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program."),
+            ),
             "duplicate": (
                 "a second ssh forwards the same port beside the unit's",
                 inspect(WORKER, "pgrep -ax 'ssh|autossh'", "Stop the one that was started by hand."),
@@ -317,7 +408,11 @@ CHECKS = (
             "none": ("nothing listens on the tunnel's local port", START_TUNNEL),
             "foreign": (
                 "another program holds the tunnel's local port",
-                inspect(WORKER, "ss -ltnp 'sport = :{local_port}'", "Stop that program, or choose another local_port in autossh_forwards."),
+                inspect(
+                    WORKER,
+                    "ss -ltnp 'sport = :{local_port}'",
+                    "Stop that program, or choose another local_port in autossh_forwards.",
+                ),
             ),
             "": ("nothing listens on the tunnel's local port", START_TUNNEL),
         },
@@ -334,17 +429,27 @@ CHECKS = (
         {
             "refused": (
                 "nothing listens at the gateway's address and port (curl: 7)",
-                inspect(WORKER, "timeout 5 bash -c '</dev/tcp/{gateway_tcp}'", "Start the gateway, or correct the port in beta9_worker_gateway_url."),
+                inspect(
+                    WORKER,
+                    "timeout 5 bash -c '</dev/tcp/{gateway_tcp}'",
+                    "Start the gateway, or correct the port in beta9_worker_gateway_url.",
+                ),
             ),
             "timeout": (
                 "the gateway's address does not answer: routing or a firewall",
                 inspect(
-                    WORKER, "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"", "Open the gateway's port in routing and firewalls."
+                    WORKER,
+                    "ip route get \"$(getent hosts {gateway_name} | cut -d' ' -f1)\"",
+                    "Open the gateway's port in routing and firewalls.",
                 ),
             ),
             "dns": (
                 "the gateway's name has no address",
-                inspect(WORKER, "getent hosts {gateway_name} || echo no address", "Correct beta9_worker_gateway_url, or the worker's DNS."),
+                inspect(
+                    WORKER,
+                    "getent hosts {gateway_name} || echo no address",
+                    "Correct beta9_worker_gateway_url, or the worker's DNS.",
+                ),
             ),
             "": ("the gateway's port does not accept connections", START_TUNNEL),
         },
@@ -360,26 +465,45 @@ CHECKS = (
         {
             "empty_reply": (
                 cause_of("empty_reply"),
-                inspect(CLUSTER, "{kubectl} get service beta9-gateway-nodeport", "The tunnel's target must be this port of the gateway host."),
+                inspect(
+                    CLUSTER,
+                    "{kubectl} get service beta9-gateway-nodeport",
+                    "The tunnel's target must be this port of the gateway host.",
+                ),
             ),
             "connection_reset": (cause_of("connection_reset"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway")),
             "target_refused": (
                 "nothing listens at the tunnel's target on the gateway host",
-                inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Start the gateway, or correct the target in autossh_forwards."),
+                inspect(
+                    CLUSTER,
+                    "{kubectl} get pods -l app=gateway",
+                    "Start the gateway, or correct the target in autossh_forwards.",
+                ),
             ),
             "target_denied": (
-                "the gateway host's sshd may not connect to the tunnel's target (SELinux, or a firewall of the host itself)",
+                (
+                    "the gateway host's sshd may not connect to the tunnel's target (SELinux, or a firewall of the "
+                    "host itself)"
+                ),
                 inspect(GATEWAY_HOST, SSHD_LOG, "Check T09 tells whether it is SELinux."),
             ),
             "gateway_unhealthy": (cause_of("gateway_unhealthy"), inspect(CLUSTER, "{kubectl} get pods")),
             "not_gateway": (
                 cause_of("not_gateway"),
-                inspect(CLUSTER, "{kubectl} get services", "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993)."),
+                inspect(
+                    CLUSTER,
+                    "{kubectl} get services",
+                    "The tunnel's target must be the NodePort of the gateway's HTTP port (31994; gRPC is 31993).",
+                ),
             ),
             "timeout": (cause_of("timeout"), inspect(CLUSTER, "{kubectl} get pods -l app=gateway", "Check its load.")),
             "tls_failed": (
                 cause_of("tls_failed"),
-                first("Set beta9_worker_ca_path to the CA that signed it, or beta9_worker_client_cert if the gateway demands one.", ONBOARD),
+                first(
+                    "Set beta9_worker_ca_path to the CA that signed it, or beta9_worker_client_cert if the gateway "
+                    "demands one.",
+                    ONBOARD,
+                ),
             ),
             "gateway_unavailable": (
                 "timed out upstream: a proxy in front of the gateway gets no answer from it",
@@ -398,7 +522,10 @@ CHECKS = (
         WORKER,
         "Keepalives get lost, and the machine expires now and then.",
         {
-            "probes": ("some of ten requests in a row failed", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h")),
+            "probes": (
+                "some of ten requests in a row failed",
+                inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -1h"),
+            ),
             "drops": (
                 "the tunnel was lost more than three times within the hour, and lately",
                 inspect(
@@ -407,7 +534,10 @@ CHECKS = (
                     "Each line with exited or timeout is a drop; the times show what else happened then.",
                 ),
             ),
-            "": ("the connection to the gateway is not stable", inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h")),
+            "": (
+                "the connection to the gateway is not stable",
+                inspect(WORKER, "journalctl --no-pager -u beta9-tunnel --since -24h"),
+            ),
         },
         ("T04",),
         ("T01", "T06", "T08", "G02"),
@@ -423,7 +553,11 @@ CHECKS = (
         {
             "": (
                 "the worker's clock is off by more than 30 s",
-                repair(WORKER, "timedatectl set-ntp true", "Where NTP is not supported: install chrony or systemd-timesyncd before."),
+                repair(
+                    WORKER,
+                    "timedatectl set-ntp true",
+                    "Where NTP is not supported: install chrony or systemd-timesyncd before.",
+                ),
             ),
             "gateway": (
                 "the gateway's clock is off by more than 30 s: worker and controller agree",
@@ -458,7 +592,12 @@ CHECKS = (
         "The gateway has the keepalive endpoint",
         WORKER,
         "The machine can register, but never becomes ready.",
-        {"": ("this gateway build has no keepalive endpoint", person("Upgrade the gateway to a build that has POST /api/v1/machine/keepalive."))},
+        {
+            "": (
+                "this gateway build has no keepalive endpoint",
+                person("Upgrade the gateway to a build that has POST /api/v1/machine/keepalive."),
+            )
+        },
         ("A01",),
     ),
     Check(
@@ -484,7 +623,10 @@ CHECKS = (
         WORKER,
         "The machine does not get a state, and keepalives are refused.",
         {
-            "pool_unknown": (cause_of("pool_unknown"), first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD)),
+            "pool_unknown": (
+                cause_of("pool_unknown"),
+                first("Correct beta9_pool to one of the gateway's pools (beta9 pool list).", ONBOARD),
+            ),
             "": ("the gateway refuses the registration", JOURNAL),
         },
         ("A01", "A03"),
@@ -520,12 +662,18 @@ CHECKS = (
         "The agent crashes on startup.",
         {
             "missing": ("the agent is not installed: its Python is not there", ONBOARD),
-            "replaced": ("the Python that the agent was installed with was replaced, as by an upgrade of the distribution", ONBOARD),
+            "replaced": (
+                "the Python that the agent was installed with was replaced, as by an upgrade of the distribution",
+                ONBOARD,
+            ),
             "home": (
                 "the agent's Python is in a home directory, which the unit's sandbox hides",
                 first("Point ansible_python_interpreter at a Python outside of /home and /root.", ONBOARD),
             ),
-            "old": ("the agent's Python is older than 3.10", first("Install Python 3.10 or newer and point ansible_python_interpreter at it.", ONBOARD)),
+            "old": (
+                "the agent's Python is older than 3.10",
+                first("Install Python 3.10 or newer and point ansible_python_interpreter at it.", ONBOARD),
+            ),
             "": ("the agent's Python does not start", ONBOARD),
         },
         heal="agent_install",
@@ -552,7 +700,10 @@ CHECKS = (
         "The agent ends at once, and again after every restart.",
         {
             "identity": ("the agent's settings are another machine's or pool's than the host's record", ONBOARD),
-            "": ("the agent refuses its settings", ONBOARD._replace(prose="Correct the setting that the agent names, if the inventory has it wrong.")),
+            "": (
+                "the agent refuses its settings",
+                ONBOARD._replace(prose="Correct the setting that the agent names, if the inventory has it wrong."),
+            ),
         },
         ("P04",),
         ("A03", "A01", "C01"),
@@ -588,20 +739,29 @@ CHECKS = (
             "stopped": ("the agent's unit does not run", START_AGENT),
             "masked": ("the agent's unit is masked", ONBOARD),
             "not_installed": ("the agent is not installed", ONBOARD),
-            "program": ("systemd can't start the agent's Python: it is missing, or the unit's sandbox does not reach it", ONBOARD),
+            "program": (
+                "systemd can't start the agent's Python: it is missing, or the unit's sandbox does not reach it",
+                ONBOARD,
+            ),
             "account": ("systemd can't make the account of the agent's unit", JOURNAL),
             "credential": ("systemd can't read a credential of the agent", ONBOARD),
             "sandbox": ("systemd can't set up the sandbox of the agent's unit", JOURNAL),
             "folder": ("systemd can't enter the agent's folder", JOURNAL),
             "failing": ("the agent exits repeatedly", inspect(WORKER, DOCTOR)),
             "frozen": ("the agent's process is stopped or does not answer", START_AGENT),
-            "duplicate": ("a second agent runs for the same machine", inspect(WORKER, "pgrep -af beta9_agent", "Stop the one that was started by hand.")),
+            "duplicate": (
+                "a second agent runs for the same machine",
+                inspect(WORKER, "pgrep -af beta9_agent", "Stop the one that was started by hand."),
+            ),
             "": ("the agent's unit does not run", START_AGENT),
         },
         ("C01",),
         ("P03", "P04", "P07", "A01", "C04", "C05"),
         heal="agent_install",
-        heals=dict(dict.fromkeys(("stopped", "frozen", ""), "agent_start"), **dict.fromkeys(("account", "sandbox", "folder", "failing", "duplicate"), "")),
+        heals=dict(
+            dict.fromkeys(("stopped", "frozen", ""), "agent_start"),
+            **dict.fromkeys(("account", "sandbox", "folder", "failing", "duplicate"), ""),
+        ),
         heal_class=SAFE,
     ),
     Check(
@@ -614,7 +774,11 @@ CHECKS = (
             "traceback": ("the agent ended with a traceback", JOURNAL),
             "no_journal": (
                 "the host's journal is not written: a crash would leave no trace",
-                repair(WORKER, "systemctl unmask --runtime systemd-journald.socket systemd-journald; systemctl start systemd-journald.socket systemd-journald"),
+                repair(
+                    WORKER,
+                    "systemctl unmask --runtime systemd-journald.socket systemd-journald; systemctl start "
+                    "systemd-journald.socket systemd-journald",
+                ),
             ),
             "": ("the agent was restarted more than three times within the hour, and lately", JOURNAL),
         },
@@ -629,7 +793,10 @@ CHECKS = (
         WORKER,
         "A machine without a keepalive for 300 s is forgotten.",
         {
-            "": ("the keepalive interval is 240 s or more", ONBOARD._replace(prose="Remove agent_keepalive_interval from the inventory, if it is there.")),
+            "": (
+                "the keepalive interval is 240 s or more",
+                ONBOARD._replace(prose="Remove agent_keepalive_interval from the inventory, if it is there."),
+            ),
             "late": ("the last accepted keepalive is older than two intervals", JOURNAL),
         },
         ("P01",),
@@ -671,12 +838,19 @@ CHECKS = (
         "beta9 machine list shows what the scheduler sees.",
         {
             "absent": (
-                "the machine is not in the list: its state expired, or it was deleted (while its agent runs it comes back by itself)",
+                (
+                    "the machine is not in the list: its state expired, or it was deleted (while its agent "
+                    "runs it comes "
+                    "back by itself)"
+                ),
                 REGISTER_AGAIN,
             ),
             "pending": ("the machine was created, but never registered", JOURNAL),
             "registered": ("the machine is registered, but no keepalive was accepted yet", JOURNAL),
-            "other_pool": ("the machine is listed in another pool", ONBOARD._replace(prose="Correct beta9_pool, if the inventory has it wrong.")),
+            "other_pool": (
+                "the machine is listed in another pool",
+                ONBOARD._replace(prose="Correct beta9_pool, if the inventory has it wrong."),
+            ),
             "": ("the machine is not ready", JOURNAL),
         },
         ("C01",),
@@ -693,7 +867,11 @@ CHECKS = (
         {
             "": (
                 "the agent had to register more than twice within 30 minutes",
-                inspect(WORKER, "journalctl --no-pager -u beta9-agent --since -30min", "Check the interval, and the tunnel for drops."),
+                inspect(
+                    WORKER,
+                    "journalctl --no-pager -u beta9-agent --since -30min",
+                    "Check the interval, and the tunnel for drops.",
+                ),
             )
         },
         ("P01",),
@@ -707,12 +885,19 @@ CHECKS = (
         WORKER,
         "The gateway dials, and sends pods to, the host that registered last under this id, whichever it is.",
         {
-            "hostname": ("another name or address is registered under this machine's id than this host's", REGISTER_AGAIN),
-            "private_ip": ("another private address is registered under this machine's id than this host's", REGISTER_AGAIN),
+            "hostname": (
+                "another name or address is registered under this machine's id than this host's",
+                REGISTER_AGAIN,
+            ),
+            "private_ip": (
+                "another private address is registered under this machine's id than this host's",
+                REGISTER_AGAIN,
+            ),
             "keepalive": (
                 "another host sends keepalives under this machine's id",
                 first(
-                    "Find the host: one that was made from an image of this one has the same /etc/ansible/facts.d/beta9.fact; otherwise a worker "
+                    "Find the host: one that was made from an image of this one has the same "
+                    "/etc/ansible/facts.d/beta9.fact; otherwise a worker "
                     "was taken over. "
                     "Then give this host another machine:",
                     ROTATE,
@@ -736,7 +921,11 @@ CHECKS = (
         {
             "": (
                 "fewer NVIDIA devices than expected are on the PCI bus",
-                inspect(WORKER, "grep -l 0x10de /sys/bus/pci/devices/*/vendor", "Check the passthrough of the virtual machine, power and seating."),
+                inspect(
+                    WORKER,
+                    "grep -l 0x10de /sys/bus/pci/devices/*/vendor",
+                    "Check the passthrough of the virtual machine, power and seating.",
+                ),
             )
         },
         explained_by=("U24",),
@@ -752,7 +941,9 @@ CHECKS = (
             "not_installed": ("no NVIDIA driver is installed", ONBOARD),
             "no_module": (
                 "the driver's libraries are installed, and no kernel module for the running kernel",
-                first("Remove what keeps the module from being built: /var/lib/dkms/nvidia*/*/build/make.log.", ONBOARD),
+                first(
+                    "Remove what keeps the module from being built: /var/lib/dkms/nvidia*/*/build/make.log.", ONBOARD
+                ),
             ),
             "not_loaded": ("the NVIDIA kernel module is installed and not loaded", repair(WORKER, "modprobe nvidia")),
             "secure_boot": (
@@ -765,7 +956,11 @@ CHECKS = (
             ),
             "mismatch": ("the loaded driver is another version than the installed one: a reboot is pending", REBOOT),
             "library": (
-                "the loaded driver is another version than the installed libraries: the module was not rebuilt, or a reboot is pending",
+                (
+                    "the loaded driver is another version than the installed libraries: the module was not "
+                    "rebuilt, or a "
+                    "reboot is pending"
+                ),
                 REBOOT,
             ),
             "": ("the NVIDIA driver is not usable", ONBOARD),
@@ -784,7 +979,10 @@ CHECKS = (
             "missing": ("nvidia-smi is not installed", ONBOARD),
             "mismatch": ("the driver's libraries are of another version than the loaded driver", REBOOT),
             "driver": ("nvidia-smi does not reach the driver", inspect(WORKER, KERNEL_GPU)),
-            "count": ("nvidia-smi shows fewer GPUs than the PCI bus", inspect(WORKER, KERNEL_GPU, "A GPU that fell off the bus needs a reboot or service.")),
+            "count": (
+                "nvidia-smi shows fewer GPUs than the PCI bus",
+                inspect(WORKER, KERNEL_GPU, "A GPU that fell off the bus needs a reboot or service."),
+            ),
             "": ("nvidia-smi fails", inspect(WORKER, "nvidia-smi")),
         },
         ("U02",),
@@ -800,7 +998,11 @@ CHECKS = (
         {
             "fabric": (
                 "CUDA error 802: the fabric manager does not run, or is of another version than the driver",
-                inspect(WORKER, "systemctl --no-pager status nvidia-fabricmanager || true", "Install and start the fabric manager in the driver's version."),
+                inspect(
+                    WORKER,
+                    "systemctl --no-pager status nvidia-fabricmanager || true",
+                    "Install and start the fabric manager in the driver's version.",
+                ),
             ),
             "mismatch": ("CUDA error 803: libcuda is of another version than the loaded driver", REBOOT),
             "missing": ("there is no libcuda.so.1", ONBOARD),
@@ -856,7 +1058,10 @@ CHECKS = (
             "": (
                 "the node offers fewer nvidia.com/gpu than expected: device plugin or runtime class",
                 inspect(
-                    WORKER, "k3s kubectl describe node", "Device plugin or runtime class are missing, or the device plugin's pod does not run in kube-system."
+                    WORKER,
+                    "k3s kubectl describe node",
+                    "Device plugin or runtime class are missing, or the device plugin's pod does not run in "
+                    "kube-system.",
                 ),
             )
         },
@@ -874,7 +1079,10 @@ CHECKS = (
         {
             "lost": (
                 "a GPU fell off the bus (Xid 79)",
-                first("Reboot. If it comes back, check power, temperature and seating, then have the GPU serviced.", inspect(WORKER, KERNEL_GPU)),
+                first(
+                    "Reboot. If it comes back, check power, temperature and seating, then have the GPU serviced.",
+                    inspect(WORKER, KERNEL_GPU),
+                ),
             ),
             "power": (
                 "a GPU's auxiliary power is not connected (Xid 54)",
@@ -882,25 +1090,35 @@ CHECKS = (
             ),
             "memory": (
                 "GPU memory errors (Xid 48, 63, 64, 94, 95, 140, 156 or 157)",
-                inspect(WORKER, "nvidia-smi -q -d ECC,ROW_REMAPPER", "Reboot. If it comes back, have the GPU replaced."),
+                inspect(
+                    WORKER, "nvidia-smi -q -d ECC,ROW_REMAPPER", "Reboot. If it comes back, have the GPU replaced."
+                ),
             ),
             "reset": (
                 "a GPU stopped and has to be reset (Xid 46, 62, 109, 110, 119, 120, 136, 143, 155 or 158)",
-                inspect(WORKER, KERNEL_GPU, "Drain the machine, then reset the GPU or reboot. If it comes back, contact the GPU's support."),
+                inspect(
+                    WORKER,
+                    KERNEL_GPU,
+                    "Drain the machine, then reset the GPU or reboot. If it comes back, contact the GPU's support.",
+                ),
             ),
             "nvlink": (
                 "NVLink errors (Xid 74 or 144 to 150)",
                 inspect(
                     WORKER,
                     "nvidia-smi nvlink --status",
-                    "Drain the machine and reboot. If it comes back on the same link, have the GPU or its board serviced.",
+                    "Drain the machine and reboot. If it comes back on the same link, have the GPU or its "
+                    "board serviced.",
                 ),
             ),
             "program": (
                 "programs made errors on the GPU (Xid 8, 11, 13, 25, 31, 32, 39, 43, 45, 68, 69 or 80)",
                 inspect(WORKER, KERNEL_GPU, "Check the program whose process the message names."),
             ),
-            "": ("the driver reported Xid errors", inspect(WORKER, KERNEL_GPU, "NVIDIA's Xid catalogue says what each number requires.")),
+            "": (
+                "the driver reported Xid errors",
+                inspect(WORKER, KERNEL_GPU, "NVIDIA's Xid catalogue says what each number requires."),
+            ),
         },
         ("U02",),
         ("U09", "U11", "U12", "U17", "U20", "U21"),
@@ -916,15 +1134,24 @@ CHECKS = (
         {
             "lost": (
                 "a GPU fell off the bus",
-                REBOOT._replace(prose="Drain the machine first. If it comes back, check power, temperature and seating, then have the GPU serviced."),
+                REBOOT._replace(
+                    prose="Drain the machine first. If it comes back, check power, temperature and seating, then have "
+                    "the GPU serviced."
+                ),
             ),
             "reset": (
                 "a GPU has to be reset",
-                REBOOT._replace(prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX does as well."),
+                REBOOT._replace(
+                    prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX "
+                    "does as well."
+                ),
             ),
             "recovery": (
                 "the driver asks for a recovery of a GPU",
-                REBOOT._replace(prose="Drain the machine first. Where it asks for a reset, nvidia-smi --gpu-reset -i INDEX does as well."),
+                REBOOT._replace(
+                    prose="Drain the machine first. Where it asks for a reset, nvidia-smi --gpu-reset -i INDEX "
+                    "does as well."
+                ),
             ),
             "": ("a GPU does not answer", inspect(WORKER, KERNEL_GPU)),
         },
@@ -964,7 +1191,11 @@ CHECKS = (
             ),
             "sram": (
                 "a GPU's SRAM had more uncorrectable errors than NVIDIA allows",
-                inspect(WORKER, "nvidia-smi -q -d ECC", "Drain the machine and have the GPU replaced: this is what NVIDIA replaces GPUs for."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi -q -d ECC",
+                    "Drain the machine and have the GPU replaced: this is what NVIDIA replaces GPUs for.",
+                ),
             ),
         },
         ("U05",),
@@ -981,17 +1212,30 @@ CHECKS = (
         {
             "failed": (
                 "a GPU has no spare rows left for broken memory",
-                inspect(WORKER, "nvidia-smi -q -d ROW_REMAPPER", "Drain the machine and have the GPU replaced: this is what NVIDIA replaces GPUs for."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi -q -d ROW_REMAPPER",
+                    "Drain the machine and have the GPU replaced: this is what NVIDIA replaces GPUs for.",
+                ),
             ),
             "pending": (
                 "a row of a GPU's memory is to be remapped when it is reset",
-                REBOOT._replace(prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX does as well."),
+                REBOOT._replace(
+                    prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX "
+                    "does as well."
+                ),
             ),
             "repair": (
                 "a memory channel or a TPC of a GPU is to be replaced by a spare one when it is reset",
-                REBOOT._replace(prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX does as well."),
+                REBOOT._replace(
+                    prose="Drain the machine first. Where nothing uses the GPU, nvidia-smi --gpu-reset -i INDEX "
+                    "does as well."
+                ),
             ),
-            "pages": ("a page of a GPU's memory is to be retired when the driver is loaded again", REBOOT._replace(prose="Drain the machine first.")),
+            "pages": (
+                "a page of a GPU's memory is to be retired when the driver is loaded again",
+                REBOOT._replace(prose="Drain the machine first."),
+            ),
         },
         ("U05",),
         ("U09",),
@@ -1007,11 +1251,19 @@ CHECKS = (
         {
             "thermal": (
                 "a GPU is slowed down because it is too hot",
-                inspect(WORKER, "nvidia-smi -q -d TEMPERATURE,PERFORMANCE", "Check fans, air flow and the temperature of the room."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi -q -d TEMPERATURE,PERFORMANCE",
+                    "Check fans, air flow and the temperature of the room.",
+                ),
             ),
             "power_brake": (
                 "a GPU is slowed down by the power brake: the server's power supply asks for it",
-                inspect(WORKER, "nvidia-smi -q -d POWER,PERFORMANCE", "Check power supplies and power limits of the server at its management controller."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi -q -d POWER,PERFORMANCE",
+                    "Check power supplies and power limits of the server at its management controller.",
+                ),
             ),
             "slowdown": (
                 "a GPU is slowed down by its own hardware",
@@ -1032,7 +1284,11 @@ CHECKS = (
         {
             "": (
                 "the power limit of a GPU is below its default",
-                inspect(WORKER, "nvidia-smi -q -d POWER", "If it was not meant: nvidia-smi -i INDEX --power-limit=WATTS, and remove what sets it at boot."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi -q -d POWER",
+                    "If it was not meant: nvidia-smi -i INDEX --power-limit=WATTS, and remove what sets it at boot.",
+                ),
             )
         },
         ("U05",),
@@ -1050,7 +1306,11 @@ CHECKS = (
         {
             "": (
                 "the clock for programs of a GPU is set below its default",
-                repair(WORKER, "nvidia-smi --reset-applications-clocks", "Remove what sets it at boot. NVML does not report locked clocks (-lgc)."),
+                repair(
+                    WORKER,
+                    "nvidia-smi --reset-applications-clocks",
+                    "Remove what sets it at boot. NVML does not report locked clocks (-lgc).",
+                ),
             )
         },
         ("U05",),
@@ -1070,7 +1330,8 @@ CHECKS = (
                 "the PCIe link of a GPU is slower than GPU and slot allow",
                 inspect(
                     WORKER,
-                    "nvidia-smi --query-gpu=index,pcie.link.gen.current,pcie.link.gen.max,pcie.link.width.current,pcie.link.width.max --format=csv",
+                    "nvidia-smi --format=csv --query-gpu=index,"
+                    "pcie.link.gen.current,pcie.link.gen.max,pcie.link.width.current,pcie.link.width.max",
                     "Check seating, riser and the slot's settings in the firmware.",
                 ),
             )
@@ -1097,7 +1358,11 @@ CHECKS = (
             ),
             "errors": (
                 "links of a GPU were recovered after errors",
-                inspect(WORKER, "nvidia-smi nvlink --errorcounters", "If they go on, check bridges, or have the GPU or its board serviced."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi nvlink --errorcounters",
+                    "If they go on, check bridges, or have the GPU or its board serviced.",
+                ),
             ),
         },
         ("U05",),
@@ -1114,7 +1379,11 @@ CHECKS = (
         {
             "": (
                 "persistence mode of a GPU is off",
-                repair(WORKER, "nvidia-smi --persistence-mode=1", "For good, onboarding with beta9_nvidia has nvidia-persistenced do it."),
+                repair(
+                    WORKER,
+                    "nvidia-smi --persistence-mode=1",
+                    "For good, onboarding with beta9_nvidia has nvidia-persistenced do it.",
+                ),
             )
         },
         ("U05",),
@@ -1132,9 +1401,16 @@ CHECKS = (
         {
             "empty": (
                 "a GPU is in MIG mode and has no instance",
-                inspect(WORKER, "nvidia-smi mig -lgi || true", "Create instances (nvidia-smi mig -cgi PROFILE -C), or leave MIG mode (nvidia-smi -mig 0)."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi mig -lgi || true",
+                    "Create instances (nvidia-smi mig -cgi PROFILE -C), or leave MIG mode (nvidia-smi -mig 0).",
+                ),
             ),
-            "pending": ("MIG mode of a GPU changes with its next reset", REBOOT._replace(prose="Drain the machine first.")),
+            "pending": (
+                "MIG mode of a GPU changes with its next reset",
+                REBOOT._replace(prose="Drain the machine first."),
+            ),
         },
         ("U05",),
         ("U09",),
@@ -1147,7 +1423,12 @@ CHECKS = (
         "The GPU's firmware is of the driver's version",
         WORKER,
         "The GPU fails under load, or does not come up after the next reset.",
-        {"": ("a GPU's system processor (GSP) runs firmware of another version than the driver", REBOOT._replace(prose="Drain the machine first."))},
+        {
+            "": (
+                "a GPU's system processor (GSP) runs firmware of another version than the driver",
+                REBOOT._replace(prose="Drain the machine first."),
+            )
+        },
         ("U05",),
         ("U09",),
         component="gpu",
@@ -1169,8 +1450,15 @@ CHECKS = (
                 ),
             ),
             "not_started": (
-                "a GPU is not in its NVLink fabric: the fabric manager does not run, or is of another version than the driver",
-                inspect(WORKER, "systemctl --no-pager status nvidia-fabricmanager || true", "Install and start the fabric manager in the driver's version."),
+                (
+                    "a GPU is not in its NVLink fabric: the fabric manager does not run, or is of another version "
+                    "than the driver"
+                ),
+                inspect(
+                    WORKER,
+                    "systemctl --no-pager status nvidia-fabricmanager || true",
+                    "Install and start the fabric manager in the driver's version.",
+                ),
             ),
             "in_progress": (
                 "a GPU is still joining its NVLink fabric",
@@ -1182,7 +1470,11 @@ CHECKS = (
             ),
             "degraded": (
                 "a GPU has less bandwidth in its NVLink fabric than it should",
-                inspect(WORKER, "nvidia-smi nvlink --status", "Drain the machine and reboot. If it stays, have the GPU or its board serviced."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi nvlink --status",
+                    "Drain the machine and reboot. If it stays, have the GPU or its board serviced.",
+                ),
             ),
         },
         ("U05",),
@@ -1199,11 +1491,19 @@ CHECKS = (
         {
             "disabled": (
                 "access between GPUs is switched off by a setting of the driver",
-                inspect(WORKER, "nvidia-smi topo -p2p r", "Remove the registry key from the options of module nvidia in /etc/modprobe.d, and reboot."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi topo -p2p r",
+                    "Remove the registry key from the options of module nvidia in /etc/modprobe.d, and reboot.",
+                ),
             ),
             "": (
                 "GPUs with NVLink can't read each other's memory",
-                inspect(WORKER, "nvidia-smi topo -p2p r", "Check IOMMU and ACS in the firmware, and the virtual machine's passthrough."),
+                inspect(
+                    WORKER,
+                    "nvidia-smi topo -p2p r",
+                    "Check IOMMU and ACS in the firmware, and the virtual machine's passthrough.",
+                ),
             ),
         },
         ("U05",),
@@ -1246,7 +1546,8 @@ CHECKS = (
                 inspect(
                     WORKER,
                     "ls -l /sys/bus/pci/drivers/vfio-pci || true",
-                    "Remove its address or device id from the options of vfio-pci (kernel command line, /etc/modprobe.d), or lower beta9_gpus.",
+                    "Remove its address or device id from the options of vfio-pci (kernel command line, "
+                    "/etc/modprobe.d), or lower beta9_gpus.",
                 ),
             )
         },
@@ -1284,7 +1585,10 @@ CHECKS = (
         "k3s runs",
         WORKER,
         "The gateway can't start pods.",
-        {"masked": ("the k3s unit is masked", ONBOARD), "": ("the k3s unit does not run", repair(WORKER, "systemctl start k3s"))},
+        {
+            "masked": ("the k3s unit is masked", ONBOARD),
+            "": ("the k3s unit does not run", repair(WORKER, "systemctl start k3s")),
+        },
         ("K01",),
         component="k3s",
         heal="k3s_start",
@@ -1340,7 +1644,12 @@ CHECKS = (
         "The kernel has what k3s needs",
         WORKER,
         "Pods fail for reasons that are hard to understand.",
-        {"": ("k3s check-config names missing kernel features", inspect(WORKER, "k3s check-config", "Boot a kernel with these features."))},
+        {
+            "": (
+                "k3s check-config names missing kernel features",
+                inspect(WORKER, "k3s check-config", "Boot a kernel with these features."),
+            )
+        },
         ("K01",),
         component="k3s",
         severity="warn",
@@ -1368,7 +1677,10 @@ CHECKS = (
         {
             "stopped": ("tailscaled does not run", repair(WORKER, "systemctl restart tailscaled")),
             "down": ("the node was taken down (tailscale down)", ONBOARD),
-            "login": ("the node is logged out of the tailnet", first("Set tailscale_auth_key_file to a new key.", ONBOARD)),
+            "login": (
+                "the node is logged out of the tailnet",
+                first("Set tailscale_auth_key_file to a new key.", ONBOARD),
+            ),
             "expired": ("the node's key expired", first("Set tailscale_auth_key_file to a new key.", ONBOARD)),
             "approval": ("the node waits for approval", person("Approve it at the control server.")),
             "server": (
@@ -1377,15 +1689,26 @@ CHECKS = (
             ),
             "duplicate": (
                 "another node of the tailnet has this host's name, so the control server gave it another one",
-                first("Delete or rename the other node at the control server and name this one, or set tailscale_hostname.", ONBOARD),
+                first(
+                    "Delete or rename the other node at the control server and name this one, or set "
+                    "tailscale_hostname.",
+                    ONBOARD,
+                ),
             ),
             "offline": (
                 "the control server can't be reached, or no longer knows the node",
-                inspect(WORKER, "tailscale status", "If the node was deleted: tailscale logout, set tailscale_auth_key_file, and onboard again."),
+                inspect(
+                    WORKER,
+                    "tailscale status",
+                    "If the node was deleted: tailscale logout, set tailscale_auth_key_file, and onboard again.",
+                ),
             ),
             "expiring": (
                 "the node's key expires soon",
-                person("Turn key expiry off for this node at the control server, or give it a tag; or log in again with tailscale_force_reauth=true."),
+                person(
+                    "Turn key expiry off for this node at the control server, or give it a tag; or log in again with "
+                    "tailscale_force_reauth=true."
+                ),
             ),
             "health": ("Tailscale itself warns", inspect(WORKER, "tailscale status")),
             "": ("Tailscale reports a problem", inspect(WORKER, "tailscale status")),
@@ -1401,7 +1724,16 @@ CHECKS = (
         "The gateway's cluster can be asked",
         GATEWAY,
         "Without access, the gateway's side can't be judged.",
-        {"": ("kubectl is refused", inspect(CLUSTER, "{kubectl} auth can-i get pods", "Set health_check_kubeconfig to a configuration that may read."))},
+        {
+            "": (
+                "kubectl is refused",
+                inspect(
+                    CLUSTER,
+                    "{kubectl} auth can-i get pods",
+                    "Set health_check_kubeconfig to a configuration that may read.",
+                ),
+            )
+        },
         component="kube",
         severity="warn",
         timeout_seconds=10.0,
@@ -1436,7 +1768,12 @@ CHECKS = (
         "The gateway's service has endpoints",
         GATEWAY,
         "Connections to the NodePort are closed without an answer.",
-        {"": ("the gateway's service is missing or has no ready endpoint", inspect(CLUSTER, "{kubectl} get services,endpointslices"))},
+        {
+            "": (
+                "the gateway's service is missing or has no ready endpoint",
+                inspect(CLUSTER, "{kubectl} get services,endpointslices"),
+            )
+        },
         ("G01",),
         ("G02",),
         component="kube",
@@ -1470,18 +1807,34 @@ CHECKS = (
         {
             "not_listening": (
                 "no sshd listens on the gateway host's port that the tunnel goes to",
-                ONBOARD._replace(prose="Start sshd there if it does not run; set autossh_gateway_port if it listens on another port than the inventory says."),
+                ONBOARD._replace(
+                    prose="Start sshd there if it does not run; set autossh_gateway_port if it listens on another "
+                    "port than the inventory says."
+                ),
             ),
-            "account": ("the tunnel's account on the gateway host is missing, locked or expired", inspect(GATEWAY_HOST, "chage -l beta9-tunnel", SEE_LINE)),
-            "lists": ("AllowUsers, AllowGroups, DenyUsers or DenyGroups of sshd keep the tunnel's account out", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
-            "permit": ("sshd's PermitOpen or PermitListen leave out what the tunnel needs", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
+            "account": (
+                "the tunnel's account on the gateway host is missing, locked or expired",
+                inspect(GATEWAY_HOST, "chage -l beta9-tunnel", SEE_LINE),
+            ),
+            "lists": (
+                "AllowUsers, AllowGroups, DenyUsers or DenyGroups of sshd keep the tunnel's account out",
+                inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE),
+            ),
+            "permit": (
+                "sshd's PermitOpen or PermitListen leave out what the tunnel needs",
+                inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE),
+            ),
             "include": ("sshd does not read the collection's settings", PREPARE_GATEWAY),
             "keys_file": ("sshd can't read the keys of the workers, or does not trust their file", PREPARE_GATEWAY),
             "no_key": ("the gateway host has no key of this worker", ONBOARD),
             "settings": ("a setting of sshd keeps tunnels from working", inspect(GATEWAY_HOST, SSHD_SAYS, SEE_LINE)),
             "selinux": (
                 "SELinux of the gateway host denies sshd what the tunnel needs",
-                inspect(GATEWAY_HOST, "journalctl --no-pager -r _TRANSPORT=audit -n 20", "What was found names the command that allows just this."),
+                inspect(
+                    GATEWAY_HOST,
+                    "journalctl --no-pager -r _TRANSPORT=audit -n 20",
+                    "What was found names the command that allows just this.",
+                ),
             ),
             "": ("sshd does not do what the tunnel needs", PREPARE_GATEWAY),
         },
@@ -1498,15 +1851,29 @@ CHECKS = (
         "The tunnel is up, and every request is closed without an answer.",
         {
             "refused": (
-                "nothing listens at the tunnel's target on the gateway host: the gateway does not run there, or its NodePort is another one",
-                inspect(CLUSTER, "{kubectl} get pods,services", "Start the gateway, or correct the target in autossh_forwards."),
+                (
+                    "nothing listens at the tunnel's target on the gateway host: the gateway does not run "
+                    "there, or its "
+                    "NodePort is another one"
+                ),
+                inspect(
+                    CLUSTER,
+                    "{kubectl} get pods,services",
+                    "Start the gateway, or correct the target in autossh_forwards.",
+                ),
             ),
             "timeout": (
                 "the tunnel's target does not answer to the gateway host",
                 inspect(CLUSTER, "{kubectl} get pods,services", "Check the firewall between both."),
             ),
-            "name": ("the gateway host can't resolve the name of the tunnel's target", first("Correct the target in autossh_forwards.", ONBOARD)),
-            "": ("the tunnel's target takes no connection from the gateway host", inspect(CLUSTER, "{kubectl} get pods,services")),
+            "name": (
+                "the gateway host can't resolve the name of the tunnel's target",
+                first("Correct the target in autossh_forwards.", ONBOARD),
+            ),
+            "": (
+                "the tunnel's target takes no connection from the gateway host",
+                inspect(CLUSTER, "{kubectl} get pods,services"),
+            ),
         },
         (),
         ("G02", "G03", "G04"),
@@ -1520,7 +1887,12 @@ CHECKS = (
         "The gateway answers inside its cluster",
         GATEWAY,
         "Shows whether the gateway or the path to it is at fault.",
-        {"": ("the gateway does not answer even inside its cluster", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50"))},
+        {
+            "": (
+                "the gateway does not answer even inside its cluster",
+                inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50"),
+            )
+        },
         ("G01",),
         ("G02", "G03", "G09"),
         component="kube",
@@ -1536,15 +1908,22 @@ CHECKS = (
             "absent": (
                 "the gateway's configuration has no pool of this name",
                 first(
-                    "Correct beta9_pool to one of the gateway's pools (beta9 pool list), or add the pool to worker.pools of the gateway's configuration.",
+                    "Correct beta9_pool to one of the gateway's pools (beta9 pool list), or add the pool to "
+                    "worker.pools of the gateway's configuration.",
                     ONBOARD,
                 ),
             ),
             "mode": (
                 "the pool is not an external one",
-                person("Set mode: external and provider: generic for the pool in worker.pools of the gateway's configuration."),
+                person(
+                    "Set mode: external and provider: generic for the pool in worker.pools of the gateway's "
+                    "configuration."
+                ),
             ),
-            "": ("the pool's configuration is not usable", inspect(CLUSTER, "{kubectl} get configmap gateway-config -o yaml")),
+            "": (
+                "the pool's configuration is not usable",
+                inspect(CLUSTER, "{kubectl} get configmap gateway-config -o yaml"),
+            ),
         },
         component="pools",
         timeout_seconds=10.0,
@@ -1629,17 +2008,25 @@ CHECKS = (
             "not_direct": (
                 "the gateway appends its tailnet to host names, and a worker without a tailnet can't be reached so",
                 first(
-                    "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. With k3s it needs a tailnet of its own as well.",
+                    "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. With k3s "
+                    "it needs a tailnet of its own as well.",
                     REGISTER_AGAIN,
                 ),
             ),
             "other": (
                 "the registered host name leads to another address than the worker's in the tailnet",
-                first("Let the gateway host use the tailnet's DNS (tailscale set --accept-dns), or set tailscale_gateway_mode=direct.", ONBOARD),
+                first(
+                    "Let the gateway host use the tailnet's DNS (tailscale set --accept-dns), or set "
+                    "tailscale_gateway_mode=direct.",
+                    ONBOARD,
+                ),
             ),
             "": (
                 "the registered host name does not resolve where the gateway runs",
-                ONBOARD._replace(prose="Set beta9_hostname (in a tailnet: tailscale_gateway_mode) to what the gateway can resolve, if it is set."),
+                ONBOARD._replace(
+                    prose="Set beta9_hostname (in a tailnet: tailscale_gateway_mode) to what the gateway can resolve, "
+                    "if it is set."
+                ),
             ),
         },
         ("M02",),
@@ -1658,7 +2045,9 @@ CHECKS = (
             "refused": ("nothing answers at the worker's address on the gateway host", START_TUNNEL),
             "other": (
                 "another cluster's certificate is shown at the worker's address",
-                ONBOARD._replace(prose="Give the worker a listen address of its own, if autossh_listen_address is set."),
+                ONBOARD._replace(
+                    prose="Give the worker a listen address of its own, if autossh_listen_address is set."
+                ),
             ),
             "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL),
         },
@@ -1673,17 +2062,32 @@ CHECKS = (
         GATEWAY,
         "The gateway can't reach the worker's k3s.",
         {
-            "relayed": ("the path between them is relayed (DERP): it works, with higher latency", person("Open UDP 41641 between both for a direct way.")),
+            "relayed": (
+                "the path between them is relayed (DERP): it works, with higher latency",
+                person("Open UDP 41641 between both for a direct way."),
+            ),
             "gateway": (
                 "the gateway host itself is not connected to the tailnet",
-                repair(CONTROLLER, "ansible-playbook prepare_gateway.yml -l {gateway_host} -e beta9_connection=tailscale"),
+                repair(
+                    CONTROLLER, "ansible-playbook prepare_gateway.yml -l {gateway_host} -e beta9_connection=tailscale"
+                ),
             ),
             "unknown": (
-                "the gateway host's tailnet does not have the worker: it was deleted there, is in another tailnet, or access rules hide it",
-                first("Restart tailscaled on the worker (a deleted node notices then) and set tailscale_auth_key_file.", ONBOARD),
+                (
+                    "the gateway host's tailnet does not have the worker: it was deleted there, is in another "
+                    "tailnet, or "
+                    "access rules hide it"
+                ),
+                first(
+                    "Restart tailscaled on the worker (a deleted node notices then) and set tailscale_auth_key_file.",
+                    ONBOARD,
+                ),
             ),
             "expired": ("the worker's key expired", first("Set tailscale_auth_key_file to a new key.", ONBOARD)),
-            "": ("the tailnet has no path between gateway and worker", inspect(WORKER, "tailscale status", "Check the tailnet's access rules.")),
+            "": (
+                "the tailnet has no path between gateway and worker",
+                inspect(WORKER, "tailscale status", "Check the tailnet's access rules."),
+            ),
         },
         ("C01",),
         ("V03",),
@@ -1698,8 +2102,14 @@ CHECKS = (
         GATEWAY,
         "pool is degraded, skipping pool sizing: nothing is started in it.",
         {
-            "no_ready_machine": ("no machine of the pool is ready", person("Remove the causes that this report names for the pool's machines.")),
-            "pending_workers": ("too many workers of the pool are pending", inspect(WORKER, "k3s kubectl get pods -A", "Check V02, K05 and U07.")),
+            "no_ready_machine": (
+                "no machine of the pool is ready",
+                person("Remove the causes that this report names for the pool's machines."),
+            ),
+            "pending_workers": (
+                "too many workers of the pool are pending",
+                inspect(WORKER, "k3s kubectl get pods -A", "Check V02, K05 and U07."),
+            ),
             "": ("the gateway calls the pool degraded", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50")),
         },
         ("G09",),
@@ -1717,9 +2127,13 @@ CHECKS = (
         {
             "k3s": ("the gateway fails to reach the k3s of a worker", person("See V02 and K05 of that worker.")),
             "provider": (
-                "'provider not implemented' although a machine is ready: the gateway tries to provision the pool itself",
+                (
+                    "'provider not implemented' although a machine is ready: the gateway tries to provision "
+                    "the pool itself"
+                ),
                 person(
-                    "Expected for external pools without a ready machine. Otherwise correct provider and mode in worker.pools of the gateway's configuration."
+                    "Expected for external pools without a ready machine. Otherwise correct provider and mode in "
+                    "worker.pools of the gateway's configuration."
                 ),
             ),
             "": ("the gateway logs errors", inspect(CLUSTER, "{kubectl} logs -l app=gateway --tail=50")),
@@ -1737,11 +2151,20 @@ CHECKS = (
         WORKER,
         "The last proof that the machine can work.",
         {
-            "image": ("the image can't be pulled", person("Let the host reach the registry, or set health_check_canary_image to an image that it has.")),
+            "image": (
+                "the image can't be pulled",
+                person("Let the host reach the registry, or set health_check_canary_image to an image that it has."),
+            ),
             "unschedulable": ("no node takes the Job's pod", inspect(WORKER, "k3s kubectl describe node")),
             "refused": ("k3s refuses the Job", inspect(WORKER, "k3s kubectl get rolebindings -n default")),
-            "ended": ("the Job's container ended with an error", inspect(WORKER, "k3s kubectl get events -n default --sort-by=.lastTimestamp")),
-            "": ("the Job did not complete", inspect(WORKER, "k3s kubectl get events -n default --sort-by=.lastTimestamp")),
+            "ended": (
+                "the Job's container ended with an error",
+                inspect(WORKER, "k3s kubectl get events -n default --sort-by=.lastTimestamp"),
+            ),
+            "": (
+                "the Job did not complete",
+                inspect(WORKER, "k3s kubectl get events -n default --sort-by=.lastTimestamp"),
+            ),
         },
         ("K05",),
         ("K04", "U07"),
@@ -1752,7 +2175,8 @@ CHECKS = (
 )
 
 BY_ID = {check.id: check for check in CHECKS}
-# What each of these checks compares: asked for alone, these probes have to run all the same. nodeport is a probe without a check.
+# What each of these checks compares: asked for alone, these probes have to run all the same. nodeport is a probe
+# without a check.
 SOURCES = {"U06": ("U03", "M02", "C02"), "M05": ("A01", "M02"), "G04": ("T06", "nodeport")}
 
 

@@ -9,8 +9,8 @@
                   remedy: a Remedy of the catalogue as a mapping, not yet filled in for the host; {} without a cause
                   root: true for what has to be fixed first; because: the roots of a consequence or of a blocked check
 
-requires: the probe means nothing without it, so the check is blocked. explained_by: it ran and failed, and an ancestor that
-failed as well explains it. What is not known explains nothing, but a failure further up is seen through it.
+requires: the probe means nothing without it, so the check is blocked. explained_by: it ran and failed, and an ancestor
+that failed as well explains it. What is not known explains nothing, but a failure further up is seen through it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import catalo
 
 TROUBLE = ("fail", "warn")
 READY = ("C02", "M01", "M02")  # the checks that see the machine ready
-# Nobody is healthy of whom nothing of one of these was seen to be well: the gateway's view, the agent, the connection between both
+# Nobody is healthy of whom nothing of one of these was seen to be well: the gateway's view, the agent, the connection
+# between both
 CHAIN = (READY, ("P01",), ("T03", "T04", "A01"))
 
 
@@ -48,8 +49,8 @@ def order(checks):
 def diagnose(observations, checks=catalog.CHECKS, accept=()):
     """Return the list of verdicts, in the catalogue's order, for observations by id.
 
-    A check without an observation is left out. accept: [{"id", "reason"}] turns a known failure into a warning that explains
-    nothing and is no root.
+    A check without an observation is left out. accept: [{"id", "reason"}] turns a known failure into a warning that
+    explains nothing and is no root.
     """
     seen = {observation["id"]: observation for observation in observations}
     accepted = {entry["id"]: entry.get("reason", "") for entry in accept}
@@ -75,13 +76,23 @@ def outcome(verdicts):
 
 def unseen(verdicts):
     """Return the verdicts of those links of the chain of which nothing was seen to be well, though it was looked at."""
-    links = [[verdict for verdict in verdicts if verdict["id"] in link and verdict["status"] != "not_applicable"] for link in CHAIN]
+    links = [
+        [verdict for verdict in verdicts if verdict["id"] in link and verdict["status"] != "not_applicable"]
+        for link in CHAIN
+    ]
     return [verdict for link in links for verdict in link if not any(verdict["status"] == "pass" for verdict in link)]
 
 
 def _verdict(check, seen, verdicts, accepted):
     verdict = records.verdict(check, seen, "pass")
-    blocker = next((verdicts[name] for name in check.requires if name in verdicts and verdicts[name]["status"] in ("fail", "blocked")), None)
+    blocker = next(
+        (
+            verdicts[name]
+            for name in check.requires
+            if name in verdicts and verdicts[name]["status"] in ("fail", "blocked")
+        ),
+        None,
+    )
     if seen["outcome"] == "not_applicable":
         verdict["status"] = "not_applicable"
     elif blocker:
@@ -101,7 +112,11 @@ def _verdict(check, seen, verdicts, accepted):
             verdict["because"] = _explanations(check, verdicts)
             verdict["root"] = not verdict["because"]
     # what did not fail itself lets a failure above it be seen, except where it looked and found all well
-    verdict["_above"] = sorted(set(verdict["because"]) | set(_explanations(check, verdicts))) if verdict["status"] not in ("pass",) else []
+    verdict["_above"] = (
+        sorted(set(verdict["because"]) | set(_explanations(check, verdicts)))
+        if verdict["status"] not in ("pass",)
+        else []
+    )
     return verdict
 
 

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs probes side by side, each with a time limit, all within one deadline. A probe that hangs or crashes is one observation.
+"""Runs probes side by side, each with a time limit, all within one deadline. A probe that hangs or crashes is one
+observation.
 
-A probe is a function of a Context that returns ok(), bad(), warn(), not_applicable() or unknown(). It says what it saw, never
-what that means.
+A probe is a function of a Context that returns ok(), bad(), warn(), not_applicable() or unknown(). It says what it saw,
+never what that means.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Ran:
 
 
 def run_command(command, timeout_seconds, stdin=None, apart=False):
-    """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait for ever.
+    """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait
+    for ever.
 
     apart: keep stderr out of the output, for programs whose warnings go there.
     """
@@ -81,7 +83,7 @@ def run_command(command, timeout_seconds, stdin=None, apart=False):
             env=environment,
         )
     except (FileNotFoundError, PermissionError) as error:
-        return Ran(127, "%s: %s" % (command[0], error.strerror), missing=True)
+        return Ran(127, f"{command[0]}: {error.strerror}", missing=True)
     if stdin:
         process.stdin.write(stdin.encode())
         process.stdin.close()
@@ -106,7 +108,8 @@ def run_command(command, timeout_seconds, stdin=None, apart=False):
 
 
 def _reap(process, patience_seconds):
-    """Return the exit status. What does not end is killed; what can't be killed (a driver that hangs) is left behind."""
+    """Return the exit status. What does not end is killed; what can't be killed (a driver that hangs) is left
+    behind."""
     try:
         return process.wait(timeout=patience_seconds)
     except subprocess.TimeoutExpired:
@@ -138,12 +141,13 @@ class Context:
         return other
 
     def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False):
-        """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe judges that itself."""
+        """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe
+        judges that itself."""
         ran = run_command(list(command), timeout, stdin, apart)
         if ran.missing:
-            raise Missing("%s is not installed, or may not be run" % command[0])
+            raise Missing(f"{command[0]} is not installed, or may not be run")
         if ran.status is None and not hangs:
-            raise Unknown("%s did not end within %g s" % (os.path.basename(command[0]), timeout))
+            raise Unknown(f"{os.path.basename(command[0])} did not end within {timeout:g} s")
         return ran
 
     def shared(self, name, read):
@@ -169,9 +173,9 @@ class Context:
         except FileNotFoundError:
             return None
         except PermissionError:
-            raise Unknown("%s may not be read: run with become" % path) from None
+            raise Unknown(f"{path} may not be read: run with become") from None
         except OSError as error:
-            raise Unknown("%s can't be read: %s" % (path, error.strerror)) from None
+            raise Unknown(f"{path} can't be read: {error.strerror}") from None
 
     def agent_state(self, path):
         """Return what the agent says of itself, {} when it says nothing that may be believed. Read now, not shared."""
@@ -214,7 +218,9 @@ class _Box(threading.Thread):
                 seen = observation("unknown", str(reason))
             except Exception as error:  # pylint: disable=broad-except  # a broken probe must not take the others with it
                 last = traceback.extract_tb(error.__traceback__)[-1]
-                seen = observation("crash", "%s: %s (%s:%d)" % (type(error).__name__, error, os.path.basename(last.filename), last.lineno))
+                seen = observation(
+                    "crash", f"{type(error).__name__}: {error} ({os.path.basename(last.filename)}:{last.lineno})"
+                )
             self.seen = dict(seen, seconds=round(time.monotonic() - self.started_at, 3))
             self.finished.set()
 
@@ -225,7 +231,7 @@ class _Box(threading.Thread):
             end = min(deadline, self.started_at + self.check.timeout_seconds + 1.0) if self.started_at else deadline
             if now >= end:
                 late = now - (self.started_at or now)
-                seen = observation("unknown", "no result within %.0f s" % late, seconds=round(late, 3))
+                seen = observation("unknown", f"no result within {late:.0f} s", seconds=round(late, 3))
             else:
                 self.finished.wait(min(0.2, end - now))
         seen = seen or self.seen

@@ -14,7 +14,8 @@ def _observation(identity, outcome, found, code=""):
 
 
 def join(observations, settings):
-    """Return the observations of the checks that need both sides. settings: {"gpus", "connection", "tunnel_target_port"}."""
+    """Return the observations of the checks that need both sides. settings: {"gpus", "connection",
+    "tunnel_target_port"}."""
     data = {seen["id"]: seen.get("data") or {} for seen in observations}
     outcomes = {seen["id"]: seen["outcome"] for seen in observations}
     return [_advertised(data, outcomes), _owner(data), _nodeport(data, settings)]
@@ -27,16 +28,24 @@ def _advertised(data, outcomes):
     there = data.get("M02", {}).get("gpu_count", data.get("C02", {}).get("gpu_count"))
     if here is None or there is None:
         return _observation("U06", "unknown", "one side could not be read")
-    return _observation("U06", "ok" if here == there else "bad", "%d here, %d at the gateway" % (here, there))
+    return _observation("U06", "ok" if here == there else "bad", f"{here} here, {there} at the gateway")
 
 
 def _owner(data):
     here, there = data.get("A01", {}).get("owner"), data.get("M02", {}).get("owner")
     if here and there == "":
-        return _observation("M05", "not_applicable", "the gateway keeps no token of a machine that registered again after its state expired")
+        return _observation(
+            "M05",
+            "not_applicable",
+            "the gateway keeps no token of a machine that registered again after its state expired",
+        )
     if not here or not there:
         return _observation("M05", "unknown", "one side could not be read")
-    return _observation("M05", "ok" if here == there else "bad", "the same token" if here == there else "another token than the gateway made for this machine")
+    return _observation(
+        "M05",
+        "ok" if here == there else "bad",
+        "the same token" if here == there else "another token than the gateway made for this machine",
+    )
 
 
 def _nodeport(data, settings):
@@ -45,4 +54,4 @@ def _nodeport(data, settings):
     there, here = data.get("nodeport", {}).get("nodeport"), data.get("T06", {}).get("target_port")
     if not here or not there:
         return _observation("G04", "unknown", "one side could not be read")
-    return _observation("G04", "ok" if here == there else "bad", "tunnel to %d, NodePort %d" % (here, there))
+    return _observation("G04", "ok" if here == there else "bad", f"tunnel to {here}, NodePort {there}")

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What passes between the rooms of a health check: observations, and the verdicts that are made of them. One constructor each.
+"""What passes between the rooms of a health check: observations, and the verdicts that are made of them. One
+constructor each.
 
 Both are dictionaries, for they cross from host to controller, and into reports, as JSON.
 """
@@ -15,7 +16,8 @@ STATUSES = ("pass", "warn", "fail", "blocked", "not_applicable", "unknown", "cra
 
 
 class Observation(TypedDict):
-    """What a probe saw. code: key of the check's causes, for outcome bad and warn. data: for checks that compare two sides."""
+    """What a probe saw. code: key of the check's causes, for outcome bad and warn. data: for checks that compare two
+    sides."""
 
     id: str
     outcome: str  # one of OUTCOMES
@@ -53,11 +55,28 @@ class Verdict(TypedDict, total=False):
     accepted: str
 
 
-def observation(outcome: str, found: str = "", code: str = "", evidence: str = "", identity: str = "", seconds: float = 0.0, **data: Any) -> Observation:
-    """Return an observation. identity is the check's id, which a probe itself need not know. Raises ValueError for no outcome."""
+def observation(
+    outcome: str,
+    found: str = "",
+    code: str = "",
+    evidence: str = "",
+    identity: str = "",
+    seconds: float = 0.0,
+    **data: Any,
+) -> Observation:
+    """Return an observation. identity is the check's id, which a probe itself need not know. Raises ValueError for no
+    outcome."""
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome: expected one of {', '.join(OUTCOMES)}, found {outcome!r}")
-    return {"id": identity, "outcome": outcome, "code": code, "found": found, "evidence": evidence, "seconds": seconds, "data": data}
+    return {
+        "id": identity,
+        "outcome": outcome,
+        "code": code,
+        "found": found,
+        "evidence": evidence,
+        "seconds": seconds,
+        "data": data,
+    }
 
 
 def verdict(check: Any, seen: Observation, status: str) -> Verdict:

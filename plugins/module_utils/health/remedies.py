@@ -8,8 +8,8 @@
     first("Set ...", ONBOARD)                            the command helps after a person has done what the prose says
     person("Approve it at the control server.")          no command helps
 
-Commands are for a shell: of root on the worker and on the gateway host, of the operator on the controller and for the cluster. On a
-healthy host each of them ends with 0. {host} and the other names of PLACEHOLDERS are filled in by fill().
+Commands are for a shell: of root on the worker and on the gateway host, of the operator on the controller and for the
+cluster. On a healthy host each of them ends with 0. {host} and the other names of PLACEHOLDERS are filled in by fill().
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ PLACEHOLDERS = {
 
 
 class Remedy(NamedTuple):
-    """where: WORKER, GATEWAY_HOST, CONTROLLER or CLUSTER, "" without a command. remediates: whether the command alone removes the cause."""
+    """where: WORKER, GATEWAY_HOST, CONTROLLER or CLUSTER, "" without a command. remediates: whether the command alone
+    removes the cause."""
 
     where: str = ""
     command: str = ""
@@ -66,19 +67,21 @@ def placeholders(remedy: Remedy) -> set:
 
 
 def fill(remedy: Mapping, values: Mapping[str, str], places: Mapping[str, str]) -> Dict[str, object]:
-    """Return a remedy for one host: {"where", "host", "command", "prose", "remediates", "mends"}. mends is what remediates was called.
+    """Return a remedy for one host: {"where", "host", "command", "prose", "remediates", "mends"}. mends is what
+    remediates was called.
 
-    remedy: Remedy as a mapping. values: PLACEHOLDERS of the host, quoted for a shell. places: the inventory's name of each place; one
-    that has none stays "".
+    remedy: Remedy as a mapping. values: PLACEHOLDERS of the host, quoted for a shell. places: the inventory's name of
+    each place; one that has none stays "".
     """
     command = re.sub(r"{(\w+)}", lambda match: values[match.group(1)], str(remedy["command"]))
     return dict(remedy, command=command, host=places.get(str(remedy["where"]), ""), mends=remedy["remediates"])
 
 
 def text(remedy: Mapping, where: str = "") -> str:
-    """Return a filled remedy in one line: what a person does first, then where which command is run. where: other words for its host."""
+    """Return a filled remedy in one line: what a person does first, then where which command is run. where: other words
+    for its host."""
     parts = [str(remedy["prose"])] if remedy.get("prose") else []
     if remedy.get("command"):
         place = where or remedy.get("host") or "the " + str(remedy["where"])
-        parts.append("%s %s: %s" % ("On" if parts else "on", place, remedy["command"]))  # after a sentence of prose
+        parts.append(f"{'On' if parts else 'on'} {place}: {remedy['command']}")  # after a sentence of prose
     return " ".join(parts)

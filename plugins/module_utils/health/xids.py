@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Dict, Iterable, Set, Tuple
 
 # Codes of check U08, gravest first. The catalogue's words: RESTART_BM, CHECK_MECHANICALS, WORKFLOW_XID_48 and what else
-# the memory has, RESET_GPU, WORKFLOW_NVLINK_ERR and WORKFLOW_NVLINK5_ERR, RESTART_APP. What it says to ignore is "ignore".
+# the memory has, RESET_GPU, WORKFLOW_NVLINK_ERR and WORKFLOW_NVLINK5_ERR, RESTART_APP. What it says to ignore is
+# "ignore".
 XIDS: Tuple[Tuple[str, Dict[int, str]], ...] = (
     ("lost", {79: "GPU fell off the bus"}),
     ("power", {54: "auxiliary power is not connected"}),
@@ -98,6 +99,4 @@ def code_of(numbers: Set[int]) -> str:
 
 def text(numbers: Iterable[int]) -> str:
     """Return Xids with their names, in order."""
-    return ", ".join(
-        "%d (%s)" % (number, NAMES[number]) if number in NAMES else str(number) for number in sorted(numbers)
-    )
+    return ", ".join(f"{number} ({NAMES[number]})" if number in NAMES else str(number) for number in sorted(numbers))

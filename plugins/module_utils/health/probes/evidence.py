@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What probes read of systemd and its journal, once for all of them. A verdict rests on a unit's state; the journal only explains it."""
+"""What probes read of systemd and its journal, once for all of them. A verdict rests on a unit's state; the journal
+only explains it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from ansible_collections.beta9.workers.plugins.module_utils import units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown
 
 JOURNALD = "systemd-journald.service"
-UNITS = ("beta9-tunnel.service", "beta9-agent.service", "k3s.service", JOURNALD)  # asked for together: one call tells of all
+# asked for together: one call tells of all
+UNITS = ("beta9-tunnel.service", "beta9-agent.service", "k3s.service", JOURNALD)
 SETTLED_SECONDS = 300.0  # what went well for so long is over, whatever it was
 
 
@@ -28,7 +30,8 @@ def unit_of(context: Context, name: str) -> units.Unit:
 
 
 def journal_of(context: Context, name: str, seconds: float | None = None, present_start: bool = True) -> str:
-    """Return what a unit's processes said in its present start, or in whichever, oldest first. Unknown where that can't be told."""
+    """Return what a unit's processes said in its present start, or in whichever, oldest first. Unknown where that can't
+    be told."""
 
     def read(run: Callable) -> str:
         if present_start:
@@ -52,7 +55,8 @@ def restarts_within(context: Context, name: str, seconds: float) -> int:
 
 
 def crash_loop(context: Context, name: str, seconds: float) -> str:
-    """Return what shows that a unit which runs now, for less than so many seconds, is between two crashes; or an empty string."""
+    """Return what shows that a unit which runs now, for less than so many seconds, is between two crashes; or an empty
+    string."""
     unit = unit_of(context, name)
     if not unit.restarts or unit.age_seconds() > seconds:
         return ""
@@ -63,7 +67,11 @@ def crash_loop(context: Context, name: str, seconds: float) -> str:
     except Unknown:
         recent = unit.restarts  # since it was last started by hand: all that can be told without the journal
     minutes = SETTLED_SECONDS / 30
-    return f"started again by systemd {recent} times within {minutes:.0f} minutes, last {unit.age_seconds():.0f} s ago" if recent > 2 else ""
+    return (
+        f"started again by systemd {recent} times within {minutes:.0f} minutes, last {unit.age_seconds():.0f} s ago"
+        if recent > 2
+        else ""
+    )
 
 
 def _of_journal(context: Context, key: str, read: Callable):

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at the tunnel's files on the gateway host: whose they are, who may write them, and whether each line is a worker's."""
+"""How to look at the tunnel's files on the gateway host: whose they are, who may write them, and whether each line is a
+worker's."""
 
 from __future__ import annotations
 
@@ -40,6 +41,10 @@ def files(context: Context) -> dict:
         if drop_in:
             return bad("drop_in", drop_in)
         lines = peers.strange(context.read(keys) or "")
-        return bad("line", f"{keys}: {'; '.join(lines[:10])}") if lines else ok(f"{keys} is root's, and each line a worker's")
+        return (
+            bad("line", f"{keys}: {'; '.join(lines[:10])}")
+            if lines
+            else ok(f"{keys} is root's, and each line a worker's")
+        )
 
     return context.shared("tunnel files", read)

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at the gateway host as the end of a tunnel: what its sshd does with the tunnel's account, and who listens at the target.
+"""How to look at the gateway host as the end of a tunnel: what its sshd does with the tunnel's account, and who listens
+at the target.
 
-context.config["machine"]["tunnel"] is what the worker's own ssh makes of its configuration (data of T08): target, listen, port, user.
+context.config["machine"]["tunnel"] is what the worker's own ssh makes of its configuration (data of T08): target,
+listen, port, user.
 """
 
 from __future__ import annotations
@@ -12,7 +14,13 @@ import os
 import socket
 
 from ansible_collections.beta9.workers.plugins.module_utils import host, peers, sshd_effective
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Context,
+    Unknown,
+    bad,
+    not_applicable,
+    ok,
+)
 
 # What sshd_effective names a problem -> code of T09
 CODES = {
@@ -37,7 +45,8 @@ def _tunnel(context: Context) -> dict:
 
 
 def target(context: Context) -> dict:
-    """G11: who takes a connection at the tunnel's target, as this host's sshd would make it: of what a key may open, and of nothing else."""
+    """G11: who takes a connection at the tunnel's target, as this host's sshd would make it: of what a key may open,
+    and of nothing else."""
     wanted = _tunnel(context)["target"]
     if f'permitopen="{wanted}"' not in (context.read(sshd_effective.KEYS_PATH) or ""):
         raise Unknown(f"no worker's key may open {wanted} on this host")
@@ -59,7 +68,8 @@ def target(context: Context) -> dict:
 
 
 def sshd(context: Context) -> dict:
-    """T09: what sshd itself says that it does with the tunnel's account (sshd -T -C), and the worker's line in its keys."""
+    """T09: what sshd itself says that it does with the tunnel's account (sshd -T -C), and the worker's line in its
+    keys."""
     tunnel = _tunnel(context)
     if not os.path.isdir(os.path.dirname(sshd_effective.KEYS_PATH)):
         return not_applicable("this host is no end of tunnels")
@@ -80,7 +90,9 @@ def sshd(context: Context) -> dict:
         return bad("settings", str(error))
     address, _colon, listen_port = (tunnel.get("listen") or "").rpartition(":")
     listen = (address.strip("[]"), int(listen_port)) if address and listen_port.isdigit() else None
-    found = sshd_effective.problems(answer, sshd_effective.Need(user=user, listen=listen, permit_open=(tunnel["target"],)))
+    found = sshd_effective.problems(
+        answer, sshd_effective.Need(user=user, listen=listen, permit_open=(tunnel["target"],))
+    )
     if found:
         code = CODES.get(found[0].what, "keys_file" if found[0].what.startswith("/") else "settings")
         return bad(code, str(found[0]), "\n".join(map(str, found)))

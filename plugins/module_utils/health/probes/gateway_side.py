@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How to look at the gateway's side: its Redis, and its cluster through kubectl. Once for all machines of a run.
 
-Probes of one machine take its identity from context.config["machine"]; what they share is read once. Only named, safe fields of
-a state are read: the rest of the hash are secrets. Where kubectl or Redis can't be had, the answer is unknown. A kubectl that failed
-is no answer, and its warnings, which go to stderr, are none either.
+Probes of one machine take its identity from context.config["machine"]; what they share is read once. Only named, safe
+fields of a state are read: the rest of the hash are secrets. Where kubectl or Redis can't be had, the answer is
+unknown. A kubectl that failed is no answer, and its warnings, which go to stderr, are none either.
 """
 
 from __future__ import annotations
@@ -28,9 +28,25 @@ LABELS = ("app=gateway", "app.kubernetes.io/component=gateway")
 SERVICES = ("gateway", "beta9-gateway")
 NODEPORTS = ("beta9-gateway-nodeport", "gateway", "beta9-gateway")
 # Where installations keep the gateway's configuration: by hand and k3d in a ConfigMap, kustomize and helm in a Secret
-CONFIGURATIONS = (("configmap", "gateway-config"), ("configmap", "beta9-config"), ("secret", "beta9-config"), ("secret", "beta9-config-helm"))
+CONFIGURATIONS = (
+    ("configmap", "gateway-config"),
+    ("configmap", "beta9-config"),
+    ("secret", "beta9-config"),
+    ("secret", "beta9-config-helm"),
+)
 REDIS_LABEL = "app.kubernetes.io/name=redis"
-SAFE_FIELDS = ("machine_id", "pool_name", "provider_name", "status", "hostname", "gpu", "gpu_count", "last_keepalive", "created", "agent_version")
+SAFE_FIELDS = (
+    "machine_id",
+    "pool_name",
+    "provider_name",
+    "status",
+    "hostname",
+    "gpu",
+    "gpu_count",
+    "last_keepalive",
+    "created",
+    "agent_version",
+)
 
 
 class Redis:
@@ -83,27 +99,34 @@ class RedisInPod:
 
     def call(self, *words):
         """Run redis-cli with JSON output in the pod."""
-        ran = kubectl(self._context, "exec", self._pod, "-c", self._container, "--", "redis-cli", "--json", *map(str, words))
+        ran = kubectl(
+            self._context, "exec", self._pod, "-c", self._container, "--", "redis-cli", "--json", *map(str, words)
+        )
         if ran.status != 0 and CANT_ASK.search(ran.errors):
             raise Unknown(complaint(ran))
         if ran.status != 0:
-            raise OSError("redis-cli: %s" % (ran.output.strip() or complaint(ran))[:200])
+            raise OSError(f"redis-cli: {(ran.output.strip() or complaint(ran))[:200]}")
         try:
             return json.loads(ran.output)
         except ValueError:
-            raise OSError("redis-cli: %s" % ran.output.strip()[:200]) from None
+            raise OSError(f"redis-cli: {ran.output.strip()[:200]}") from None
 
 
 CANT_ASK = re.compile(
-    r"\((?:Forbidden|Unauthorized)\)|is forbidden|You must be logged in|the server has asked for the client to provide credentials"
+    r"\((?:Forbidden|Unauthorized)\)|is forbidden|You must be logged in|the server has asked for the client to "
+    r"provide credentials"
     r"|Unable to connect to the server|The connection to the server|no configuration has been provided"
 )
 
 
 def complaint(ran):
     """Return the last line that kubectl wrote to stderr besides its warnings."""
-    lines = [line.strip() for line in ran.errors.splitlines() if line.strip() and not line.startswith(("Warning:", "Defaulted container"))]
-    return "kubectl: %s" % (lines or ["exit status %s without a word" % ran.status])[-1][:200]
+    lines = [
+        line.strip()
+        for line in ran.errors.splitlines()
+        if line.strip() and not line.startswith(("Warning:", "Defaulted container"))
+    ]
+    return f"kubectl: {(lines or [f'exit status {ran.status} without a word'])[-1][:200]}"
 
 
 def kubectl(context, *words, timeout=8.0):
@@ -116,7 +139,8 @@ def kubectl(context, *words, timeout=8.0):
 
 
 def objects(context, kind, name=None, label=None):
-    """Return the items of a kubectl get, by name (at most one) or by label; [] when there are none, Unknown when kubectl could not tell."""
+    """Return the items of a kubectl get, by name (at most one) or by label; [] when there are none, Unknown when
+    kubectl could not tell."""
 
     def read():
         ran = kubectl(context, "get", kind, *((name, "--ignore-not-found") if name else ("-l", label)), "-o", "json")
@@ -129,14 +153,19 @@ def objects(context, kind, name=None, label=None):
             items = found["items"] if "items" in found else [found]
             return [item for item in items if isinstance(item, dict) and "metadata" in item]
         except (ValueError, TypeError):
-            raise Unknown("kubectl get %s answered no JSON" % kind) from None
+            raise Unknown(f"kubectl get {kind} answered no JSON") from None
 
-    return context.shared("kubectl %s %s %s" % (kind, name, label), read)
+    return context.shared(f"kubectl {kind} {name} {label}", read)
 
 
 def alive(pods):
     """Return the pods that work or shall: neither at their end nor being deleted."""
-    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp") and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")]
+    return [
+        pod
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        and pod.get("status", {}).get("phase") not in ("Failed", "Succeeded")
+    ]
 
 
 def redis(context):
@@ -147,7 +176,7 @@ def redis(context):
             return Redis(context.config["redis_url"])
         found = alive(objects(context, "pods", label=REDIS_LABEL))
         if not found:
-            raise Unknown("no Redis pod (%s) was found" % REDIS_LABEL)
+            raise Unknown(f"no Redis pod ({REDIS_LABEL}) was found")
         return RedisInPod(context, found[0])
 
     return context.shared("redis", connect)
@@ -160,16 +189,16 @@ def ask(context, *words):
         try:
             return redis(context).call(*words)
         except OSError as error:
-            raise Unknown("Redis: %s" % error) from None
+            raise Unknown(f"Redis: {error}") from None
 
     with context.redis_lock:
-        return context.shared("redis:%s" % (words,), read)
+        return context.shared(f"redis:{words}", read)
 
 
 def state_key(context, pool=None):
     """Return the key of the machine's state."""
     machine = context.config["machine"]
-    return "provider:machine:%s:%s:%s" % (machine["provider"], pool or machine["pool"], machine["machine_id"])
+    return f"provider:machine:{machine['provider']}:{pool or machine['pool']}:{machine['machine_id']}"
 
 
 def state_of(context):
@@ -185,7 +214,7 @@ def ping(context):
             answer = redis(context).call("PING")
     except OSError as error:
         return bad("", str(error))
-    return ok("PONG") if answer == "PONG" else bad("", "PING is answered %r" % answer)
+    return ok("PONG") if answer == "PONG" else bad("", f"PING is answered {answer!r}")
 
 
 def state(context):
@@ -194,12 +223,12 @@ def state(context):
     if found:
         status = found.get("status")
         data = {"gpu_count": int(found.get("gpu_count") or 0), "owner": owner_of(context)}
-        return ok("ready", **data) if status == "ready" else bad("", "status %s" % status, **data)
+        return ok("ready", **data) if status == "ready" else bad("", f"status {status}", **data)
     machine = context.config["machine"]
     for pool in sorted(index_pools(context)):
         if pool != machine["pool"] and ask(context, "EXISTS", state_key(context, pool)):
-            return bad("other_pool", "found in pool %s" % pool)
-    return bad("absent", "no key %s" % state_key(context))
+            return bad("other_pool", f"found in pool {pool}")
+    return bad("absent", f"no key {state_key(context)}")
 
 
 def index_pools(context):
@@ -214,7 +243,8 @@ def index_pools(context):
 
 
 def owner_of(context):
-    """Return a keyed hash of the token that the gateway made for this machine, "" where it keeps none. The token stays here."""
+    """Return a keyed hash of the token that the gateway made for this machine, "" where it keeps none. The token stays
+    here."""
     token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config["machine"].get("nonce")
     if not key:
         return None
@@ -232,18 +262,22 @@ def ttl(context):
     found = state_of(context)
     age = time.time() - float(found.get("last_keepalive") or 0)
     if found.get("status") == "ready" and age > 2.5 * protocol.KEEPALIVE_INTERVAL_SECONDS + 15:
-        return bad("", "%d s left, last keepalive %d s ago" % (left, age))
-    return ok("%d s left" % left)
+        return bad("", f"{int(left)} s left, last keepalive {int(age)} s ago")
+    return ok(f"{int(left)} s left")
 
 
 def index(context):
     """M04: the pool's index and the states."""
     machine = context.config["machine"]
-    keys = ask(context, "SMEMBERS", "provider:machine:%s:%s:machine_index" % (machine["provider"], machine["pool"])) or []
+    keys = ask(context, "SMEMBERS", f"provider:machine:{machine['provider']}:{machine['pool']}:machine_index") or []
     if state_of(context) and state_key(context) not in keys:
-        return bad("missing", "%s is not in the index" % state_key(context))
+        return bad("missing", f"{state_key(context)} is not in the index")
     orphans = [key for key in keys if not ask(context, "EXISTS", key)]
-    return warn("", "%d of %d entries without a state" % (len(orphans), len(keys)), "\n".join(orphans[:10])) if orphans else ok("%d entries" % len(keys))
+    return (
+        warn("", f"{len(orphans)} of {len(keys)} entries without a state", "\n".join(orphans[:10]))
+        if orphans
+        else ok(f"{len(keys)} entries")
+    )
 
 
 def resolves(context):
@@ -260,9 +294,11 @@ def identity(context):
     if not name:
         raise Unknown("the machine has registered no host name")
     try:
-        shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((name, protocol.K3S_API_PORT), timeout=4))).hexdigest()
+        shown = hashlib.sha256(
+            ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((name, protocol.K3S_API_PORT), timeout=4))
+        ).hexdigest()
     except OSError as error:
-        return bad("refused", "%s:%d: %s" % (name, protocol.K3S_API_PORT, error))
+        return bad("refused", f"{name}:{protocol.K3S_API_PORT}: {error}")
     own = machine.get("k3s_certificate")
     if own and own != shown:
         return bad("other", "the certificate is not this worker's")
@@ -281,13 +317,15 @@ def peer(context):
 def access(context):
     """G01: whether pods and logs are allowed, and exec where Redis is asked in its pod."""
     denied = []
-    for verb, resource in (("list", "pods"), ("get", "pods/log")) + (() if context.config.get("redis_url") else (("create", "pods/exec"),)):
+    for verb, resource in (("list", "pods"), ("get", "pods/log")) + (
+        () if context.config.get("redis_url") else (("create", "pods/exec"),)
+    ):
         ran = kubectl(context, "auth", "can-i", verb, resource)
         answer = ran.output.strip().splitlines()[-1:]
         if answer not in (["yes"], ["no"]):
             raise Unknown(complaint(ran))
         if answer == ["no"]:
-            denied.append("%s %s" % (verb, resource))
+            denied.append(f"{verb} {resource}")
     return bad("", "may not " + ", ".join(denied)) if denied else ok("allowed")
 
 
@@ -304,30 +342,35 @@ def pods(context):
     """G02: readiness and restarts."""
     _label, found = gateway_pods(context)
     if not found:
-        return bad("none", "no pod with label %s" % " or ".join(LABELS))
+        return bad("none", f"no pod with label {' or '.join(LABELS)}")
     faults = []
     for pod in found:
         state, name = pod.get("status", {}), pod["metadata"]["name"]
         containers = state.get("containerStatuses") or []
         if not containers:
-            faults.append("%s: %s" % (name, state.get("phase", "no status")))
+            faults.append(f"{name}: {state.get('phase', 'no status')}")
         for container in containers:
             waiting = (container.get("state", {}).get("waiting") or {}).get("reason")
             if not container.get("ready"):
-                faults.append("%s: %s" % (name, waiting or "not ready"))
-    return bad("", "; ".join(faults)) if faults else ok("%d ready" % len(found))
+                faults.append(f"{name}: {waiting or 'not ready'}")
+    return bad("", "; ".join(faults)) if faults else ok(f"{len(found)} ready")
 
 
 def service(context):
     """G03: the service and its endpoints."""
     for name in SERVICES:
         if objects(context, "service", name):
-            slices = objects(context, "endpointslices", label="kubernetes.io/service-name=%s" % name)
+            slices = objects(context, "endpointslices", label=f"kubernetes.io/service-name={name}")
             ends = [end for entry in slices for end in entry.get("endpoints") or []]
             # a condition that is not told counts as true, says the API
-            ready = [address for end in ends if (end.get("conditions") or {}).get("ready") is not False for address in end.get("addresses") or []]
-            return ok("%s: %d endpoints" % (name, len(ready))) if ready else bad("", "service %s has no ready endpoint" % name)
-    raise Unknown("no service of a known name (%s)" % ", ".join(SERVICES))
+            ready = [
+                address
+                for end in ends
+                if (end.get("conditions") or {}).get("ready") is not False
+                for address in end.get("addresses") or []
+            ]
+            return ok(f"{name}: {len(ready)} endpoints") if ready else bad("", f"service {name} has no ready endpoint")
+    raise Unknown(f"no service of a known name ({', '.join(SERVICES)})")
 
 
 def nodeport(context):
@@ -336,7 +379,7 @@ def nodeport(context):
         for found in objects(context, "service", name):
             for port in found.get("spec", {}).get("ports", []):
                 if port.get("nodePort") and port.get("port") == 1994:
-                    return ok("%d" % port["nodePort"], nodeport=port["nodePort"])
+                    return ok(f"{port['nodePort']}", nodeport=port["nodePort"])
     raise Unknown("no NodePort service of a known name has port 1994")
 
 
@@ -351,13 +394,18 @@ def direct(context):
     """G05: the health route through the API server's service proxy."""
     for name in SERVICES:
         if objects(context, "service", name):
-            ran = kubectl(context, "get", "--raw", "/api/v1/namespaces/%s/services/%s:1994/proxy%s" % (context.config["namespace"], name, protocol.HEALTH_PATH))
+            ran = kubectl(
+                context,
+                "get",
+                "--raw",
+                f"/api/v1/namespaces/{context.config['namespace']}/services/{name}:1994/proxy{protocol.HEALTH_PATH}",
+            )
             if ran.status == 0:
-                return ok("ok") if '"ok"' in ran.output else bad("", "answered %s" % ran.output.strip()[:200])
+                return ok("ok") if '"ok"' in ran.output else bad("", f"answered {ran.output.strip()[:200]}")
             if UNANSWERED.search(ran.errors):
                 return bad("", complaint(ran))
             raise Unknown(complaint(ran))
-    raise Unknown("no service of a known name (%s)" % ", ".join(SERVICES))
+    raise Unknown(f"no service of a known name ({', '.join(SERVICES)})")
 
 
 def configuration(context):
@@ -368,8 +416,10 @@ def configuration(context):
             if kind == "secret":
                 texts = [base64.b64decode(value).decode("utf-8", "replace") for value in texts]
             if any("pools" in text for text in texts):
-                return "%s %s" % (kind, name), "\n".join(texts)
-    raise Unknown("none of the known places has the gateway's configuration: %s" % ", ".join("%s %s" % place for place in CONFIGURATIONS))
+                return f"{kind} {name}", "\n".join(texts)
+    raise Unknown(
+        f"none of the known places has the gateway's configuration: {', '.join(map(' '.join, CONFIGURATIONS))}"
+    )
 
 
 POOLS = re.compile(r"^( *)pools:[ \t]*\n((?:\1[ \t]+.*\n|[ \t]*\n|[ \t]*#.*\n)*)", re.M)
@@ -381,27 +431,37 @@ def pool(context):
     place, text = configuration(context)
     pools = POOLS.search(text + "\n")
     if not pools:
-        raise Unknown("%s has no worker.pools that can be read" % place)
-    block = re.search(r"^(\s*)[\"']?%s[\"']?:\s*(\{.*\})?\s*\n((?:\1\s+.*\n?)*)" % re.escape(name), pools.group(2), re.M)
+        raise Unknown(f"{place} has no worker.pools that can be read")
+    block = re.search(
+        rf"^(\s*)[\"']?{re.escape(name)}[\"']?:\s*(\{{.*\}})?\s*\n((?:\1\s+.*\n?)*)", pools.group(2), re.M
+    )
     if not block:
-        return bad("absent", "no pool %s in %s" % (name, place))
+        return bad("absent", f"no pool {name} in {place}")
     if not re.search(r"mode[\"']?:\s*[\"']?external", block.group(0)):
-        return bad("mode", "pool %s is not mode external" % name)
-    return ok("pool %s is there" % name)
+        return bad("mode", f"pool {name} is not mode external")
+    return ok(f"pool {name} is there")
 
 
 def status(context):
     """G07: the gateway's own word, and which of its triggers."""
     name = context.config["machine"]["pool"]
-    values = dict(zip(("status", "pending_workers"), ask(context, "HMGET", "workerpool:%s:state" % name, "status", "pending_workers")))
+    values = dict(
+        zip(
+            ("status", "pending_workers"),
+            ask(context, "HMGET", f"workerpool:{name}:state", "status", "pending_workers"),
+        )
+    )
     word = (values["status"] or "").lower()
     if not word or word == "unknown":
-        raise Unknown("the gateway has no state of pool %s" % name)
+        raise Unknown(f"the gateway has no state of pool {name}")
     if word != "degraded":
         return ok(word)
     ready = any(
         ask(context, "HGET", key, "status") == "ready"
-        for key in ask(context, "SMEMBERS", "provider:machine:%s:%s:machine_index" % (context.config["machine"]["provider"], name)) or []
+        for key in ask(
+            context, "SMEMBERS", f"provider:machine:{context.config['machine']['provider']}:{name}:machine_index"
+        )
+        or []
     )
     if not ready:
         return bad("no_ready_machine", "degraded, no ready machine")
@@ -432,7 +492,7 @@ def log(context):
     if not found:
         raise Unknown("no gateway pod")
     if all(pod.get("status", {}).get("phase") == "Pending" for pod in found):
-        raise Unknown("%s is still starting, and has no log" % ", ".join(pod["metadata"]["name"] for pod in found))
+        raise Unknown(f"{', '.join(pod['metadata']['name'] for pod in found)} is still starting, and has no log")
     ran = context.shared("gateway log", lambda: kubectl(context, "logs", "-l", label, "--since=10m", "--tail=2000"))
     if ran.status != 0:
         raise Unknown(complaint(ran))
@@ -453,4 +513,14 @@ def log(context):
 
 
 ONCE = {"G01": access, "G09": ping, "G02": pods, "G03": service, "G05": direct, "nodeport": nodeport}
-PER_MACHINE = {"M02": state, "M03": ttl, "M04": index, "V05": resolves, "V02": identity, "V04": peer, "G06": pool, "G07": status, "G08": log}
+PER_MACHINE = {
+    "M02": state,
+    "M03": ttl,
+    "M04": index,
+    "V05": resolves,
+    "V02": identity,
+    "V04": peer,
+    "G06": pool,
+    "G07": status,
+    "G08": log,
+}

@@ -34,7 +34,11 @@ def gpu(probe):
 @gpu
 def pci(_context, expected, present):
     """U01: the bus."""
-    return ok("%d" % present, gpu_count=present) if present >= expected else bad("", "%d, expected %d" % (present, expected), gpu_count=present)
+    return (
+        ok(f"{present}", gpu_count=present)
+        if present >= expected
+        else bad("", f"{present}, expected {expected}", gpu_count=present)
+    )
 
 
 def runner(context, timeout):
@@ -59,13 +63,16 @@ def driver(context, _expected, _present):
     if not loaded:
         if nouveau:
             return bad("nouveau", "loaded: nouveau")
-        found = "loaded: neither nvidia nor nouveau; on disk: module %s, library %s" % (module["version"] or "none", library or "none")
+        found = (
+            f"loaded: neither nvidia nor nouveau; on disk: module {module['version'] or 'none'}, library "
+            f"{library or 'none'}"
+        )
         if not module["version"]:
             return bad("no_module" if library else "not_installed", found)
         return bad("secure_boot" if gpu_host.secure_boot() and not module["signer"] else "not_loaded", found)
     for code, version in (("mismatch", module["version"]), ("library", library)):
         if version and loaded != "unknown" and version != loaded:
-            return bad(code, "loaded %s, installed %s" % (loaded, version))
+            return bad(code, f"loaded {loaded}, installed {version}")
     return ok(loaded)
 
 
@@ -84,12 +91,18 @@ def smi(context, _expected, present):
     if ran.status is None:
         return bad("hang", "nvidia-smi did not end within 9 s")
     if ran.status != 0:
-        code = "mismatch" if MISMATCH.search(ran.output) else "driver" if "communicate with the NVIDIA driver" in ran.output else ""
-        return bad(code, "nvidia-smi ended with %d" % ran.status, ran.output)
+        code = (
+            "mismatch"
+            if MISMATCH.search(ran.output)
+            else "driver"
+            if "communicate with the NVIDIA driver" in ran.output
+            else ""
+        )
+        return bad(code, f"nvidia-smi ended with {ran.status}", ran.output)
     count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
     if count < present:
-        return bad("count", "nvidia-smi shows %d, the bus %d" % (count, present), ran.output)
-    return ok("%d GPUs" % count, gpu_count=host.offered_gpus(count))
+        return bad("count", f"nvidia-smi shows {count}, the bus {present}", ran.output)
+    return ok(f"{count} GPUs", gpu_count=host.offered_gpus(count))
 
 
 @gpu
@@ -101,9 +114,10 @@ def cuda(context, _expected, present):
         if answer["code"] is None:
             code = answer["why"] if answer["why"] in ("hang", "missing") else ""
         return bad(code, answer["error"])
-    if answer["count"] < present and "MIG" not in listed(context).output:  # a GPU that is cut up counts as one slice in CUDA
-        return bad("count", "CUDA sees %d devices, the bus %d" % (answer["count"], present))
-    return ok("%d devices%s" % (answer["count"], compiler(context)))
+    # a GPU that is cut up counts as one slice in CUDA
+    if answer["count"] < present and "MIG" not in listed(context).output:
+        return bad("count", f"CUDA sees {answer['count']} devices, the bus {present}")
+    return ok(f"{answer['count']} devices{compiler(context)}")
 
 
 def compiler(context):
@@ -112,15 +126,18 @@ def compiler(context):
         found = re.search(r"release ([\d.]+)", context.run("nvcc", "--version", timeout=2, hangs=True).output)
     except Unknown:
         return ""
-    return ", nvcc %s" % found.group(1) if found else ""
+    return f", nvcc {found.group(1)}" if found else ""
 
 
 def asked(context):
-    """Return what NVML told the agent's own Python of all GPUs, as the command that asked it. One start for all checks."""
+    """Return what NVML told the agent's own Python of all GPUs, as the command that asked it. One start for all
+    checks."""
     if not os.path.exists(machine.PYTHON):
         raise Unknown("the agent is not installed")
     program = gpu_health.__loader__.get_source(gpu_health.__name__)
-    return context.shared("nvml", lambda: context.run(machine.PYTHON, "-I", "-", timeout=9, stdin=program, hangs=True, apart=True))
+    return context.shared(
+        "nvml", lambda: context.run(machine.PYTHON, "-I", "-", timeout=9, stdin=program, hangs=True, apart=True)
+    )
 
 
 def reading(context):
@@ -141,7 +158,7 @@ def nvml(context, _expected, present):
         code = "package" if "No module named" in ran.errors else "mismatch" if MISMATCH.search(ran.errors) else ""
         return bad(code, (ran.errors.strip().splitlines() or ["no answer"])[-1], ran.errors)
     count = len(json.loads(ran.output)["gpus"])
-    return ok("%d GPUs" % count) if count >= present else bad("count", "NVML sees %d, the bus %d" % (count, present))
+    return ok(f"{count} GPUs") if count >= present else bad("count", f"NVML sees {count}, the bus {present}")
 
 
 @gpu
@@ -153,8 +170,12 @@ def xid(context, _expected, _present):
         return ok("none since boot")
     numbers = {int(number) for number in re.findall(r"NVRM: Xid \([^)]*\): (\d+)", ran.output)}
     code = xids.code_of(numbers)
-    text = "%d Xid errors since boot%s" % (len(found), ": " + xids.text(numbers) if numbers else "")
-    return ok(text + ". NVIDIA's catalogue asks for nothing") if code == "ignore" else bad(code, text, "\n".join(found[-4:]))
+    text = f"{len(found)} Xid errors since boot{': ' + xids.text(numbers) if numbers else ''}"
+    return (
+        ok(text + ". NVIDIA's catalogue asks for nothing")
+        if code == "ignore"
+        else bad(code, text, "\n".join(found[-4:]))
+    )
 
 
 def judged(check):
@@ -165,10 +186,12 @@ def judged(check):
         seen = reading(context)
         findings = [finding for finding in gpu_health.findings(seen) if finding.check == check]
         if findings:
-            text = "; ".join("GPU %d %s" % (finding.gpu, finding.text) for finding in findings)
-            return (warn if findings[0].severity == gpu_health.WARN else bad)(findings[0].code, text, gpus=sorted({finding.gpu for finding in findings}))
+            text = "; ".join(f"GPU {finding.gpu} {finding.text}" for finding in findings)
+            return (warn if findings[0].severity == gpu_health.WARN else bad)(
+                findings[0].code, text, gpus=sorted({finding.gpu for finding in findings})
+            )
         told = gpu_health.reporting(seen, check)
-        return ok("%d GPUs" % told) if told else not_applicable("no GPU of this host reports it")
+        return ok(f"{int(told)} GPUs") if told else not_applicable("no GPU of this host reports it")
 
     run.__doc__ = judged.__doc__
     return run
@@ -186,7 +209,7 @@ def pcie(context, _expected, _present):
 def in_pod(pid):
     """Return whether a process is a pod's; None where it has ended, or is of another PID namespace."""
     try:
-        with open("/proc/%d/cgroup" % pid, encoding="utf-8", errors="replace") as stream:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
             return bool(PODS.search(stream.read()))
     except OSError:
         return None
@@ -195,7 +218,7 @@ def in_pod(pid):
 def name_of(pid):
     """Return the name of a process."""
     try:
-        with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as stream:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
             return stream.read().strip()
     except OSError:
         return "?"
@@ -208,7 +231,7 @@ def processes(context, _expected, _present):
     for one in reading(context)["gpus"]:
         strangers = [pid for pid in one.get("processes") or () if in_pod(pid) is False]
         if strangers:
-            found.append("GPU %d: %s" % (one["index"], ", ".join("%s (%d)" % (name_of(pid), pid) for pid in strangers)))
+            found.append(f"GPU {one['index']}: {', '.join(f'{name_of(pid)} ({pid})' for pid in strangers)}")
     return warn("", "; ".join(found)) if found else ok("no process outside pods")
 
 
@@ -218,10 +241,10 @@ def bound(context):
     expected = context.config["gpus"]
     if not away:
         return ok("none is given away") if present else not_applicable("no NVIDIA device")
-    text = ", ".join("%s: %s" % entry for entry in sorted(away.items()))
+    text = ", ".join(f"{name}: {why}" for name, why in sorted(away.items()))
     if expected is not None and present < expected:
-        return bad("", "%s; %d of %d GPUs are left to this host" % (text, present, expected))
-    return ok("given to virtual machines: %s" % text)
+        return bad("", f"{text}; {present} of {expected} GPUs are left to this host")
+    return ok(f"given to virtual machines: {text}")
 
 
 @gpu
@@ -235,12 +258,12 @@ def accepted(_context, _expected, _present):
     named = set(ids.split(","))
     shown = [one for one in failed if not ids or named & {one["uuid"], str(one.get("device"))}]
     if shown:
-        text = "; ".join("GPU %s: %s" % (one.get("device"), ", ".join(map(str, one.get("reasons", [])))) for one in shown)
+        text = "; ".join(f"GPU {one.get('device')}: {', '.join(map(str, one.get('reasons', [])))}" for one in shown)
         return bad("failed", text)
     if record.get("driver") != gpu_host.loaded_version():
-        return warn("outdated", "accepted with driver %s, loaded %s" % (record.get("driver"), gpu_host.loaded_version()))
+        return warn("outdated", f"accepted with driver {record.get('driver')}, loaded {gpu_host.loaded_version()}")
     passed = sum(one["outcome"] == gpu_accept.PASSED for one in record["gpus"])
-    return ok("%d passed%s" % (passed, ", %d failed and are not offered" % len(failed) if failed else ""))
+    return ok(f"{int(passed)} passed{f', {len(failed)} failed and are not offered' if failed else ''}")
 
 
 PROBES = {
@@ -250,7 +273,10 @@ PROBES = {
     "U04": cuda,
     "U05": nvml,
     "U08": xid,
-    **{check: judged(check) for check in ("U09", "U10", "U11", "U12", "U13", "U14", "U15", "U17", "U18", "U19", "U20", "U21", "U22")},
+    **{
+        check: judged(check)
+        for check in ("U09", "U10", "U11", "U12", "U13", "U14", "U15", "U17", "U18", "U19", "U20", "U21", "U22")
+    },
     "U16": pcie,
     "U23": processes,
     "U24": bound,

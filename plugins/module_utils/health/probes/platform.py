@@ -14,7 +14,14 @@ import time
 import uuid
 
 from ansible_collections.beta9.workers.plugins.module_utils import host, k3s_api
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Missing, Unknown, bad, not_applicable, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Missing,
+    Unknown,
+    bad,
+    not_applicable,
+    ok,
+    warn,
+)
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 
 K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
@@ -50,7 +57,7 @@ def active(context):
     unit = tunnel.unit_of(context, "k3s.service")
     if unit.load == "masked":
         return bad("masked", "k3s.service is masked")
-    return ok("active") if unit.active == "active" else bad("", "the unit is %s" % unit.active)
+    return ok("active") if unit.active == "active" else bad("", f"the unit is {unit.active}")
 
 
 def kubectl(context, *words, **options):
@@ -71,9 +78,12 @@ def ready(context):
 
 
 def certificate():
-    """Return the SHA-256 of the certificate that k3s shows here, or None. The gateway's side compares it with what it is shown."""
+    """Return the SHA-256 of the certificate that k3s shows here, or None. The gateway's side compares it with what it
+    is shown."""
     try:
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", 6443), timeout=3))).hexdigest()
+        return hashlib.sha256(
+            ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(("127.0.0.1", 6443), timeout=3))
+        ).hexdigest()
     except (OSError, TypeError):  # Python before 3.10 takes no timeout here
         return None
 
@@ -84,7 +94,7 @@ def nodes(context):
     def read():
         ran = kubectl(context, "get", "nodes", "-o", "json")
         if ran.status != 0:  # with a token that is refused, an empty list is on stdout all the same
-            raise Unknown("k3s kubectl get nodes: %s" % k3s_api.complaint(ran.errors))
+            raise Unknown(f"k3s kubectl get nodes: {k3s_api.complaint(ran.errors)}")
         try:
             return json.loads(ran.output)["items"]
         except (ValueError, KeyError):
@@ -98,13 +108,16 @@ def node(context):
     """K04: this host's node and its Ready condition, and nodes that an earlier name of the host left over."""
     own, others = k3s_api.own_node(nodes(context))
     if not own:
-        return bad("", "the cluster has no node of this host%s" % (", only " + ", ".join(others) if others else ""))
+        return bad("", f"the cluster has no node of this host{', only ' + ', '.join(others) if others else ''}")
     for condition in own["status"].get("conditions", []):
         if condition["type"] == "Ready" and condition["status"] != "True":
-            return bad("", "%s: %s" % (condition.get("reason", "not ready"), condition.get("message", "")))
+            return bad("", f"{condition.get('reason', 'not ready')}: {condition.get('message', '')}")
     if others:
-        return warn("stale", "%s is Ready; left over from another name of this host: %s" % (own["metadata"]["name"], ", ".join(others)))
-    return ok("%s is Ready" % own["metadata"]["name"])
+        return warn(
+            "stale",
+            f"{own['metadata']['name']} is Ready; left over from another name of this host: {', '.join(others)}",
+        )
+    return ok(f"{own['metadata']['name']} is Ready")
 
 
 def k3s_token(context):
@@ -120,37 +133,46 @@ def k3s_token(context):
 
 
 def ask_k3s(context, method, path, body=None):
-    """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does not answer."""
+    """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does
+    not answer."""
     try:
         return k3s_api.ask(method, path, k3s_token(context), body, timeout=4)
     except OSError as error:
-        raise Unknown("k3s did not judge the token: %s" % error) from None
+        raise Unknown(f"k3s did not judge the token: {error}") from None
 
 
 @k3s
 def service_account(context):
     """K05: what the service account's own token may do, asked of k3s itself."""
     if not k3s_token(context):
-        return bad("missing", "%s does not exist" % K3S_TOKEN)
+        return bad("missing", f"{K3S_TOKEN} does not exist")
     denied = []
-    for verb, group, resource in (("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")):
+    for verb, group, resource in (
+        ("create", "batch", "jobs"),
+        ("list", "batch", "jobs"),
+        ("delete", "batch", "jobs"),
+        ("list", "", "pods"),
+    ):
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {"namespace": "default", "verb": verb, "group": group, "resource": resource}},
+            "spec": {
+                "resourceAttributes": {"namespace": "default", "verb": verb, "group": group, "resource": resource}
+            },
         }
         status, answer = ask_k3s(context, "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
         if status == 401:
             return bad("invalid", "k3s answers 401")
         if status not in (200, 201):
-            raise Unknown("k3s did not judge the token: HTTP %s" % status)
+            raise Unknown(f"k3s did not judge the token: HTTP {status}")
         if not answer["status"]["allowed"]:
-            denied.append("%s %s" % (verb, resource))
+            denied.append(f"{verb} {resource}")
     return bad("", "may not " + ", ".join(denied)) if denied else ok("may create, list and delete jobs, and list pods")
 
 
 def job(name, image, gpus):
-    """Return a Job that does nothing, made as the gateway makes its own: host network, a GPU where the worker has one."""
+    """Return a Job that does nothing, made as the gateway makes its own: host network, a GPU where the worker has
+    one."""
     container = {"name": "canary", "image": image, "command": ["true"]}
     if gpus:
         container["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
@@ -167,37 +189,47 @@ def reached(pod):
     for entry in status.get("containerStatuses") or []:
         waiting = (entry.get("state") or {}).get("waiting") or {}
         if "Image" in waiting.get("reason", ""):
-            return "image", "%s: %s" % (waiting["reason"], waiting.get("message", ""))
+            return "image", f"{waiting['reason']}: {waiting.get('message', '')}"
         if waiting:
-            return "", "waiting: %s %s" % (waiting.get("reason"), waiting.get("message", ""))
+            return "", f"waiting: {waiting.get('reason')} {waiting.get('message', '')}"
         ended = (entry.get("state") or {}).get("terminated") or {}
         if ended and ended.get("reason") != "Completed":
-            return "ended", "%s: exit status %s %s" % (ended.get("reason", "terminated"), ended.get("exitCode"), ended.get("message", ""))
+            return (
+                "ended",
+                f"{ended.get('reason', 'terminated')}: exit status {ended.get('exitCode')} {ended.get('message', '')}",
+            )
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return "unschedulable", "%s: %s" % (condition.get("reason"), condition.get("message", ""))
-    return "", "its pod is %s" % status.get("phase", "unknown")
+            return "unschedulable", f"{condition.get('reason')}: {condition.get('message', '')}"
+    return "", f"its pod is {status.get('phase', 'unknown')}"
 
 
 @k3s
 def canary(context):
     """G10 (active): start a Job as the gateway would, wait for its end, delete it."""
     if not k3s_token(context):
-        raise Unknown("%s does not exist" % K3S_TOKEN)
-    name = "beta9-canary-%s" % uuid.uuid4().hex[:8]
+        raise Unknown(f"{K3S_TOKEN} does not exist")
+    name = f"beta9-canary-{uuid.uuid4().hex[:8]}"
     gpus = host.offered_gpus(context.config["gpus"] or context.shared("pci", host.nvidia_pci_count))
     status, answer = ask_k3s(context, "POST", JOBS, job(name, context.config["canary_image"], gpus))
     if status == 401:
         raise Unknown("k3s does not know the token")
     if status not in (200, 201, 202):
-        return bad("refused", "k3s answers %s: %s" % (status, answer.get("message", "")))
+        return bad("refused", f"k3s answers {status}: {answer.get('message', '')}")
     try:
         seen = follow(context, name)
     finally:
-        ask_k3s(context, "DELETE", "%s/%s?propagationPolicy=Background" % (JOBS, name))
+        ask_k3s(context, "DELETE", f"{JOBS}/{name}?propagationPolicy=Background")
     # GPUs that the node offers and that none is free of: other pods use them
-    if seen.get("code") == "unschedulable" and "Insufficient nvidia.com/gpu" in seen["found"] and gpus and offered(context) >= gpus:
-        raise Unknown("busy: other pods use all %d GPUs, so that the canary got none. Try again when one is free" % offered(context))
+    if (
+        seen.get("code") == "unschedulable"
+        and "Insufficient nvidia.com/gpu" in seen["found"]
+        and gpus
+        and offered(context) >= gpus
+    ):
+        raise Unknown(
+            f"busy: other pods use all {offered(context)} GPUs, so that the canary got none. Try again when one is free"
+        )
     return seen
 
 
@@ -205,17 +237,17 @@ def follow(context, name):
     """Return what became of the Job."""
     end, code, found = time.monotonic() + CANARY_SECONDS, "", "no pod was made"
     while time.monotonic() < end:
-        _status, jobs = ask_k3s(context, "GET", "%s?labelSelector=beta9-canary%%3D%s" % (JOBS, name))
+        _status, jobs = ask_k3s(context, "GET", f"{JOBS}?labelSelector=beta9-canary%3D{name}")
         state = (jobs.get("items") or [{}])[0].get("status") or {}
         if state.get("succeeded"):
             return ok("completed")
-        _status, pods = ask_k3s(context, "GET", "/api/v1/namespaces/default/pods?labelSelector=beta9-canary%%3D%s" % name)
+        _status, pods = ask_k3s(context, "GET", f"/api/v1/namespaces/default/pods?labelSelector=beta9-canary%3D{name}")
         if pods.get("items"):
             code, found = reached(pods["items"][0])
         if state.get("failed") or code:
             return bad(code, found)
         time.sleep(0.5)
-    return bad("", "not complete after %d s; %s" % (CANARY_SECONDS, found))
+    return bad("", f"not complete after {int(CANARY_SECONDS)} s; {found}")
 
 
 @k3s
@@ -224,12 +256,13 @@ def kernel(context):
     ran = context.run("k3s", "check-config", timeout=18)
     text = re.sub(r"\x1b\[[0-9;]*m", "", ran.output)
     failing = re.findall(r"^\s*- (.+?): .*\(fail\)", text, re.M)
-    wanting = [part for part in failing if not re.match(r"(TCP|UDP) Port", part)]  # of a cluster of several hosts; who may reach this one, V02 tells
+    # of a cluster of several hosts; who may reach this one, V02 tells
+    wanting = [part for part in failing if not re.match(r"(TCP|UDP) Port", part)]
     if wanting:
         return bad("", ", ".join(wanting), text[-2000:])
     if ran.status != 0 and not failing:
-        lines = [line.strip() for line in text.splitlines() if "error" in line] or ["exit status %s" % ran.status]
-        raise Unknown("k3s check-config: %s" % lines[0][:200])
+        lines = [line.strip() for line in text.splitlines() if "error" in line] or [f"exit status {ran.status}"]
+        raise Unknown(f"k3s check-config: {lines[0][:200]}")
     return ok("complete")
 
 
@@ -246,7 +279,7 @@ def allocatable(context):
     if not expected:
         return not_applicable("no GPU expected")
     found = offered(context)
-    return ok("%d" % found) if found >= expected else bad("", "%d, expected %d" % (found, expected))
+    return ok(f"{found}") if found >= expected else bad("", f"{found}, expected {expected}")
 
 
 PROBES = {

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at a tailnet: the node of a worker, the path to it from the gateway, and the name that the gateway dials."""
+"""How to look at a tailnet: the node of a worker, the path to it from the gateway, and the name that the gateway
+dials."""
 
 from __future__ import annotations
 
@@ -31,8 +32,13 @@ def node(context):
     status = read(context, "status", "--json")
     if status is None:
         return bad("stopped", "tailscaled does not answer")
-    code, found = tailnet.verdict(status, read(context, "debug", "prefs") or {}, {"login_server": context.config.get("login_server")})
-    data = {"addresses": status.get("TailscaleIPs") or [], "name": tailnet.label((status.get("Self") or {}).get("DNSName"))}
+    code, found = tailnet.verdict(
+        status, read(context, "debug", "prefs") or {}, {"login_server": context.config.get("login_server")}
+    )
+    data = {
+        "addresses": status.get("TailscaleIPs") or [],
+        "name": tailnet.label((status.get("Self") or {}).get("DNSName")),
+    }
     if code in ("expiring", "health"):
         return warn(code, found, **data)
     return bad(code, found, **data) if code else ok(found, **data)
@@ -53,21 +59,25 @@ def path(context, hostname):
     machine = context.config["machine"]
     status = read(context, "status", "--json")
     if status is None or status.get("BackendState") != "Running":
-        return bad("gateway", "tailscaled on the gateway host: %s" % (status or {}).get("BackendState", "no answer"))
+        return bad("gateway", f"tailscaled on the gateway host: {(status or {}).get('BackendState', 'no answer')}")
     peer = peer_of(status, hostname, machine.get("tailnet_addresses") or [])
     if peer is None:
-        return bad("unknown", "%s is none of the %d nodes that the gateway host may see" % (hostname or "the worker", len(status.get("Peer") or {})))
+        return bad(
+            "unknown",
+            f"{hostname or 'the worker'} is none of the {len(status.get('Peer') or ())} nodes "
+            "that the gateway host may see",
+        )
     if peer.get("Expired"):
-        return bad("expired", "the key of %s expired" % peer.get("DNSName", hostname))
+        return bad("expired", f"the key of {peer.get('DNSName', hostname)} expired")
     ran = context.run("tailscale", "ping", "-c", "5", "--timeout=1s", peer["TailscaleIPs"][0], timeout=8.0)
     pongs = re.findall(r"pong from \S+ \(?\S*\)? ?via (\S+) in ([0-9.]+m?s)", ran.output)
     last = (ran.output.strip().splitlines() or ["no answer"])[-1]
     if not pongs:
-        return bad("", "%s%s" % (last, "" if peer.get("Online") else "; the control server says it is offline"))
+        return bad("", f"{last}{'' if peer.get('Online') else '; the control server says it is offline'}")
     way, delay = pongs[-1]
     if way.startswith("DERP"):
-        return warn("relayed", "via %s in %s" % (way, delay), ran.output.strip())
-    return ok("direct, via %s in %s" % (way, delay))
+        return warn("relayed", f"via {way} in {delay}", ran.output.strip())
+    return ok(f"direct, via {way} in {delay}")
 
 
 def resolves(context, hostname):
@@ -80,9 +90,13 @@ def resolves(context, hostname):
     except OSError:
         head = re.match(r"((?:\d+\.){3}\d+)\.", hostname)
         if head:
-            code = "suffix" if connections.gives(context.config["machine"].get("connection"), connections.TAILNET) else "not_direct"
-            return bad(code, "%s: the gateway appended its tailnet to an address" % hostname)
-        return bad("", "%s does not resolve here" % hostname)
+            code = (
+                "suffix"
+                if connections.gives(context.config["machine"].get("connection"), connections.TAILNET)
+                else "not_direct"
+            )
+            return bad(code, f"{hostname}: the gateway appended its tailnet to an address")
+        return bad("", f"{hostname} does not resolve here")
     if addresses and not set(found) & set(addresses):
-        return bad("other", "%s is %s, the worker's tailnet address is %s" % (hostname, ", ".join(found), addresses[0]))
-    return ok("%s is %s" % (hostname, found[0]))
+        return bad("other", f"{hostname} is {', '.join(found)}, the worker's tailnet address is {addresses[0]}")
+    return ok(f"{hostname} is {found[0]}")

@@ -15,9 +15,23 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import connections, exchange, gateway, host, protocol, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils import (
+    connections,
+    exchange,
+    gateway,
+    host,
+    protocol,
+    tunnel,
+    units,
+)
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import SETTLED_SECONDS, crash_loop, explanation, journal_of, unit_of
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
+    SETTLED_SECONDS,
+    crash_loop,
+    explanation,
+    journal_of,
+    unit_of,
+)
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -41,7 +55,7 @@ def options_of(context):
         if context.read(SSH_CONFIG) is None:
             return {}
         if ran.status != 0:
-            raise Refused("ssh -G refuses the configuration: %s" % ran.output.strip()[:200])
+            raise Refused(f"ssh -G refuses the configuration: {ran.output.strip()[:200]}")
         found = {}
         for line in ran.output.splitlines():
             name, _blank, value = line.partition(" ")
@@ -56,7 +70,7 @@ def agents_gateway(path="/etc/beta9/agent.env"):
     try:
         with open(path, encoding="utf-8") as stream:
             found = dict(line.strip().split("=", 1) for line in stream if "=" in line and not line.startswith("#"))
-        return "%(BETA9_GATEWAY_SCHEME)s://%(BETA9_GATEWAY_HOST)s:%(BETA9_GATEWAY_PORT)s" % found
+        return f"{found['BETA9_GATEWAY_SCHEME']}://{found['BETA9_GATEWAY_HOST']}:{found['BETA9_GATEWAY_PORT']}"
     except (OSError, KeyError):
         return "http://127.0.0.1:1994"
 
@@ -74,31 +88,35 @@ def options(context):
     except Refused as reason:
         return bad("", str(reason))
     if not found:
-        return bad("", "%s does not exist" % SSH_CONFIG)
+        return bad("", f"{SSH_CONFIG} does not exist")
     faults = []
     interval, count = int(found.get("serveraliveinterval", ["0"])[0]), int(found.get("serveralivecountmax", ["3"])[0])
     if not 1 <= interval <= 60:
-        faults.append("ServerAliveInterval %d" % interval)
+        faults.append(f"ServerAliveInterval {int(interval)}")
     if count > 3:
-        faults.append("ServerAliveCountMax %d" % count)
+        faults.append(f"ServerAliveCountMax {count}")
     if found.get("exitonforwardfailure", ["no"])[0] != "yes":
         faults.append("ExitOnForwardFailure no")
     if found.get("stricthostkeychecking", [""])[0] not in ("yes", "true"):
-        faults.append("StrictHostKeyChecking %s" % found.get("stricthostkeychecking", ["?"])[0])
+        faults.append(f"StrictHostKeyChecking {found.get('stricthostkeychecking', ['?'])[0]}")
     unit = unit_of(context, UNIT)
     if unit.load == "loaded" and unit.restart != "always":  # of one that is masked or gone T01 tells
-        faults.append("the unit's Restart=%s" % unit.restart)
+        faults.append(f"the unit's Restart={unit.restart}")
     return (
         bad("", ", ".join(faults))
         if faults
-        else ok("ServerAliveInterval %d, ServerAliveCountMax %d, supervised" % (interval, count), target_port=target_port(context))
+        else ok(
+            f"ServerAliveInterval {int(interval)}, ServerAliveCountMax {count}, supervised",
+            target_port=target_port(context),
+        )
     )
 
 
 def listeners_of(context):
-    """Return host.listeners of the tunnel's port. Read once: finding the owners walks the open files of all processes."""
+    """Return host.listeners of the tunnel's port. Read once: finding the owners walks the open files of all
+    processes."""
     port = local_port(context)
-    return context.shared("listeners:%d" % port, lambda: host.listeners(port))
+    return context.shared(f"listeners:{port}", lambda: host.listeners(port))
 
 
 def forwarding_processes(port):
@@ -106,11 +124,12 @@ def forwarding_processes(port):
     found = []
     for pid, parent, words in host.processes():
         program = words[0].rpartition("/")[2]
-        # `ssh -G` only shows options, and -W is a login that tries the connection: both are how a probe, or a person, looks at the tunnel
+        # `ssh -G` only shows options, and -W is a login that tries the connection: both are how a probe, or a person,
+        # looks at the tunnel
         if (
             program in ("ssh", "autossh")
             and not {"-G", "-W"} & set(words)
-            and (SSH_CONFIG in words or any(re.search(r"(^|[:L ])%d:" % port, word) for word in words[1:]))
+            and (SSH_CONFIG in words or any(re.search(f"(^|[:L ]){port}:", word) for word in words[1:]))
         ):
             found.append((pid, parent, program))
     return found
@@ -121,17 +140,20 @@ def process(context):
     unit, port = unit_of(context, UNIT), local_port(context)
     for state, code in (("masked", "masked"), ("not-found", "not_installed")):
         if unit.load == state:
-            return bad(code, "%s is %s" % (UNIT, state))
+            return bad(code, f"{UNIT} is {state}")
     foreign = [entry for entry in listeners_of(context) if entry["process"] not in ("ssh", None)]
     if foreign:
-        raise Unknown("the tunnel can't run while %(process)s (pid %(pid)s) holds its port" % foreign[0])  # T02 is the one to tell
+        # T02 is the one to tell
+        raise Unknown("the tunnel can't run while {process} (pid {pid}) holds its port".format(**foreign[0]))
     if unit.active in ("inactive", "failed", "deactivating"):
-        return bad("stopped", "the unit is %s%s" % (unit.active, ", result %s" % unit.result if unit.active == "failed" else ""))
+        return bad(
+            "stopped", f"the unit is {unit.active}{f', result {unit.result}' if unit.active == 'failed' else ''}"
+        )
     gone = [path for path in dict.fromkeys((unit.program, SSH)) if path and not os.access(path, os.X_OK)]
     if gone and not any(program == "ssh" for _pid, _parent, program in forwarding_processes(port)):
-        return bad("program", "%s is not there, or may not be run" % " and ".join(gone))
+        return bad("program", f"{' and '.join(gone)} is not there, or may not be run")
     if not unit.main_pid:
-        found = "systemd starts it again and again (%d times): it ended with %s" % (unit.restarts, unit.exit_status)
+        found = f"systemd starts it again and again ({unit.restarts} times): it ended with {unit.exit_status}"
         return _why(context, unit.exec_code or "failing", found, present_start=False)
     looping = crash_loop(context, UNIT, LOOP_SECONDS)
     if looping:
@@ -140,28 +162,33 @@ def process(context):
     own = {unit.main_pid} | {pid for pid, parent, _program in clients if parent == unit.main_pid}
     others = [pid for pid, _parent, program in clients if pid not in own and program == "ssh"]
     if others:
-        return bad("duplicate", "pid %s forwards port %d beside the unit" % (", ".join(map(str, others)), port))
+        return bad("duplicate", f"pid {', '.join(map(str, others))} forwards port {port} beside the unit")
     sessions = [pid for pid, _parent, program in clients if program == "ssh"]
     if not sessions:
         if unit.age_seconds() < 1.0:
-            raise Unknown("the unit was started %.1f s ago, and its ssh not yet" % unit.age_seconds())
-        return _why(context, "failing", "%s runs, its ssh does not" % (os.path.basename(unit.program) or "autossh"))
+            raise Unknown(f"the unit was started {unit.age_seconds():.1f} s ago, and its ssh not yet")
+        return _why(context, "failing", f"{os.path.basename(unit.program) or 'autossh'} runs, its ssh does not")
     if not any(entry["process"] in ("ssh", None) for entry in listeners_of(context)):
-        found = _why(context, "failing", "ssh (pid %d) runs, and has not opened port %d" % (sessions[0], port))
+        found = _why(context, "failing", f"ssh (pid {sessions[0]}) runs, and has not opened port {port}")
         if connecting(context) and found["code"] == "failing":
-            raise Unknown("ssh (pid %d) is connecting" % sessions[0])
+            raise Unknown(f"ssh (pid {sessions[0]}) is connecting")
         return found
-    return ok("pid %d" % unit.main_pid, pid=unit.main_pid)
+    return ok(f"pid {unit.main_pid}", pid=unit.main_pid)
 
 
 def connecting(context):
     """Return whether the tunnel's ssh was started so lately that it may still log in."""
-    ages = [host.process_age_seconds(pid) for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"]
+    ages = [
+        host.process_age_seconds(pid)
+        for pid, _parent, program in forwarding_processes(local_port(context))
+        if program == "ssh"
+    ]
     return any(age is not None and age < CONNECTING_SECONDS for age in ages)
 
 
 def _why(context, code, found, present_start=True):
-    """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a code of its own."""
+    """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a
+    code of its own."""
     text = explanation(context, UNIT, LATELY_SECONDS, present_start)
     said = tunnel.explain(text)
     if said and code == "failing" and said.code in ("listen_refused", "port_taken", "config"):
@@ -183,7 +210,8 @@ def carries(context):
 
 
 class Login(NamedTuple):
-    """What came of a login: a code of module_utils/tunnel.py and the line that says so, all that was said, and whether ssh ended by itself."""
+    """What came of a login: a code of module_utils/tunnel.py and the line that says so, all that was said, and whether
+    ssh ended by itself."""
 
     code: str
     line: str
@@ -192,20 +220,38 @@ class Login(NamedTuple):
 
 
 def login(context):
-    """Return the Login of our own to the tunnel's target with the tunnel's key and options; its code is "" when it got there.
+    """Return the Login of our own to the tunnel's target with the tunnel's key and options; its code is "" when it got
+    there.
 
     It leaves no failed attempt in the gateway host's log, as a bare connection would, unless something is wrong.
     """
 
     def read():
-        target = next((value for value in options_of(context).get("localforward", []) if target_of(value, local_port(context))), None)
+        target = next(
+            (value for value in options_of(context).get("localforward", []) if target_of(value, local_port(context))),
+            None,
+        )
         if not target:
-            raise Unknown("%s has no LocalForward of port %d" % (SSH_CONFIG, local_port(context)))
+            raise Unknown(f"{SSH_CONFIG} has no LocalForward of port {local_port(context)}")
         if context.read(KEY) is None:
-            raise Unknown("%s does not exist" % KEY)
-        to = "%s:%d" % target_of(target, local_port(context))
+            raise Unknown(f"{KEY} does not exist")
+        to = "{}:{}".format(*target_of(target, local_port(context)))
         # 6 s: one whom hosts.deny names is kept waiting for 5 before sshd closes
-        ran = context.run("ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=6", "-W", to, "gateway", timeout=8, hangs=True)
+        ran = context.run(
+            "ssh",
+            "-v",
+            "-F",
+            SSH_CONFIG,
+            "-i",
+            KEY,
+            "-o",
+            "ConnectTimeout=6",
+            "-W",
+            to,
+            "gateway",
+            timeout=8,
+            hangs=True,
+        )
         said = tunnel.login_problem(ran.output, ran.status is not None)
         return Login(said.code if said else "", said.line if said else "", ran.output, ran.status is not None)
 
@@ -216,34 +262,40 @@ def gateway_ssh(context):
     """T08: what the tunnel carries now; where it carries nothing, a login of our own at the gateway host."""
     found = options_of(context)
     if not found:
-        raise Unknown("%s does not exist" % SSH_CONFIG)
-    where = "%s port %s" % (found.get("hostname", ["?"])[0], found.get("port", ["?"])[0])
+        raise Unknown(f"{SSH_CONFIG} does not exist")
+    where = f"{found.get('hostname', ['?'])[0]} port {found.get('port', ['?'])[0]}"
     data = {"tunnel": ends_of(found, local_port(context))}
     carrying = carries(context)
     if carrying:
         try:
             knock(context, timeout=2.0, padding=LARGE_BYTES)
         except socket.timeout:
-            return bad("stalled", "a small request is answered, one of %d bytes is not" % LARGE_BYTES, **data)
+            return bad("stalled", f"a small request is answered, one of {LARGE_BYTES} bytes is not", **data)
         except (OSError, http.client.HTTPException):
             pass  # answered: a gateway may refuse so long a header
         if not context.config.get("login"):
-            return ok("%s, in use" % where, **data)
+            return ok(f"{where}, in use", **data)
     tried = login(context)
     if tried.code in ("target_refused", "target_denied", ""):
-        return ok("a login at %s gets through" % where, **data)
+        return ok(f"a login at {where} gets through", **data)
     if carrying and (not tried.finished or tried.code == "closed"):  # a host under load, or many logins at once
-        return ok("%s, in use; a login beside it did not end in time" % where, **data)
-    return bad(tried.code, "%s: %s" % (where, tried.line), "\n".join(tried.output.splitlines()[-12:]), **data)
+        return ok(f"{where}, in use; a login beside it did not end in time", **data)
+    return bad(tried.code, f"{where}: {tried.line}", "\n".join(tried.output.splitlines()[-12:]), **data)
 
 
 def ends_of(options, port):
-    """Return what the gateway host has to know of the tunnel, of `ssh -G`: its target and listen address as host:port, sshd's port, the account."""
+    """Return what the gateway host has to know of the tunnel, of `ssh -G`: its target and listen address as host:port,
+    sshd's port, the account."""
     targets = [target_of(value, port) for value in options.get("localforward", [])]
-    target = next(("%s:%d" % found for found in targets if found), "")
+    target = next((f"{found[0]}:{found[1]}" for found in targets if found), "")
     listens = [re.match(r"\[?([0-9a-fA-F.:]+?)\]?:(\d+) ", value) for value in options.get("remoteforward", [])]
-    listen = next(("%s:%s" % found.groups() for found in listens if found), "")
-    return {"target": target, "listen": listen, "port": (options.get("port") or ["22"])[0], "user": (options.get("user") or [""])[0]}
+    listen = next((":".join(found.groups()) for found in listens if found), "")
+    return {
+        "target": target,
+        "listen": listen,
+        "port": (options.get("port") or ["22"])[0],
+        "user": (options.get("user") or [""])[0],
+    }
 
 
 def listener(context):
@@ -252,15 +304,15 @@ def listener(context):
     found = listeners_of(context)
     if not found:
         if connecting(context):
-            raise Unknown("nothing listens on port %d yet: ssh is connecting" % port)
-        return bad("none", "nothing listens on port %d" % port)
+            raise Unknown(f"nothing listens on port {port} yet: ssh is connecting")
+        return bad("none", f"nothing listens on port {port}")
     owners = {entry["process"] for entry in found}
     if owners == {None}:
-        raise Unknown("port %d is in LISTEN; whose it is can only root see" % port)
+        raise Unknown(f"port {port} is in LISTEN; whose it is can only root see")
     foreign = [entry for entry in found if entry["process"] not in ("ssh", None)]
     if foreign:
-        return bad("foreign", "%(process)s (pid %(pid)s) listens on %(address)s" % foreign[0])
-    return ok("ssh on %s:%d" % (found[0]["address"], port))
+        return bad("foreign", "{process} (pid {pid}) listens on {address}".format(**foreign[0]))
+    return ok(f"ssh on {found[0]['address']}:{port}")
 
 
 def connect(context):
@@ -268,17 +320,18 @@ def connect(context):
     parts = urlsplit(context.config["gateway_url"])
     try:
         with socket.create_connection((parts.hostname, local_port(context)), timeout=3):
-            return ok("%s:%d" % (parts.hostname, local_port(context)))
+            return ok(f"{parts.hostname}:{local_port(context)}")
     except socket.gaierror as error:
-        return bad("dns", "%s: %s" % (parts.hostname, error.strerror))
+        return bad("dns", f"{parts.hostname}: {error.strerror}")
     except socket.timeout:
-        return bad("timeout", "%s:%d does not answer within 3 s" % (parts.hostname, local_port(context)))
+        return bad("timeout", f"{parts.hostname}:{local_port(context)} does not answer within 3 s")
     except OSError as error:
-        return bad("refused", "%s:%d: %s" % (parts.hostname, local_port(context), error.strerror or error))
+        return bad("refused", f"{parts.hostname}:{local_port(context)}: {error.strerror or error}")
 
 
 def client_of(context, timeout=4, token=None):
-    """Return a client of the gateway as this host reaches it. Asks once: a check must not hide what fails now and then."""
+    """Return a client of the gateway as this host reaches it. Asks once: a check must not hide what fails now and
+    then."""
     tls = {name: context.config.get(name) for name in ("ca_path", "client_cert", "client_key")}
     try:
         return gateway.GatewayClient(context.config["gateway_url"], token, timeout=timeout, retries=0, **tls)
@@ -293,7 +346,9 @@ def health(context):
         return ok("status ok")
     except gateway.GatewayError as error:
         code = error.problem.code
-        if code in ("empty_reply", "connection_reset") and connections.gives(context.config["connection"], connections.TUNNEL):
+        if code in ("empty_reply", "connection_reset") and connections.gives(
+            context.config["connection"], connections.TUNNEL
+        ):
             code = _beyond(context) or code
         return bad(code, error.problem.cause, str(error))
 
@@ -316,7 +371,8 @@ def _trusted(config):
 
 
 def knock(context, timeout=2.0, padding=0):
-    """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it is answered.
+    """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it
+    is answered.
 
     padding: so many bytes more than the request needs.
     """
@@ -340,17 +396,21 @@ def stability(context):
         except (OSError, http.client.HTTPException) as error:
             failed, last = failed + 1, exchange.name_of(error)
     if failed == 10:
-        raise Unknown("no request gets through now: %s" % last)
+        raise Unknown(f"no request gets through now: {last}")
     if failed:
-        return bad("probes", "%d of 10 requests failed: %s" % (failed, last))
+        return bad("probes", f"{failed} of 10 requests failed: {last}")
     if not connections.gives(context.config["connection"], connections.TUNNEL):
         return ok("10 of 10 requests")
-    session = next((pid for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"), None)
+    session = next(
+        (pid for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"), None
+    )
     steady = host.process_age_seconds(session) if session else None
     lost = tunnel.losses(journal_of(context, UNIT, 3600.0))
     if len(lost) > 3 and (steady is None or steady < SETTLED_SECONDS):
-        return bad("drops", "the tunnel was lost %d times in the last hour" % len(lost), units.without_times("\n".join(lost)))
-    return ok("10 of 10 requests, %d losses in the last hour" % len(lost))
+        return bad(
+            "drops", f"the tunnel was lost {len(lost)} times in the last hour", units.without_times("\n".join(lost))
+        )
+    return ok(f"10 of 10 requests, {len(lost)} losses in the last hour")
 
 
 def clock(context):
@@ -359,24 +419,29 @@ def clock(context):
     try:
         stamp = knock(context, timeout=4)
     except (OSError, http.client.HTTPException) as error:
-        raise Unknown("the gateway gave no Date header: %s" % error) from None
+        raise Unknown(f"the gateway gave no Date header: {error}") from None
     if not stamp:
         raise Unknown("the gateway sends no Date header")
     there = email.utils.parsedate_to_datetime(stamp).timestamp()
     if abs(before - there) <= 30:
-        return ok("%+.0f s" % (before - there))
+        return ok(f"{before - there:+.0f} s")
     asked = context.config.get("asked")
-    code = "gateway" if asked and 2 * abs(before - asked) < abs(there - asked) else ""  # a third clock tells which of the two is off
-    return bad(code, "%+.0f s against the gateway%s" % (before - there, "; %+.0f s against the controller" % (before - asked) if asked else ""))
+    # a third clock tells which of the two is off
+    code = "gateway" if asked and 2 * abs(before - asked) < abs(there - asked) else ""
+    return bad(
+        code,
+        f"{before - there:+.0f} s against the gateway"
+        + (f"; {before - asked:+.0f} s against the controller" if asked else ""),
+    )
 
 
 def reverse(context):
     """V01: the forward of k3s in what ssh makes of the configuration."""
     found = options_of(context)
     if not found:
-        return bad("", "%s does not exist" % SSH_CONFIG)
+        return bad("", f"{SSH_CONFIG} does not exist")
     remote = [value for value in found.get("remoteforward", []) if re.search(r"\]?:6443\b|\b6443\b", value)]
-    return ok(remote[0]) if remote else bad("", "no RemoteForward of port 6443 in %s" % SSH_CONFIG)
+    return ok(remote[0]) if remote else bad("", f"no RemoteForward of port 6443 in {SSH_CONFIG}")
 
 
 def target_of(forward, port):
