@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from typing import Any
 
@@ -367,6 +368,24 @@ def test_every_result_of_a_host_passes_the_variables_check(monkeypatch):
     monkeypatch.setattr(remote, "_executed", lambda *_arguments: {"changed": True, "surprise": 1})
     action = action_of(health_gate.ActionModule)
     assert remote.run(action, "host_files", {}, {"a": 1}) == {"changed": True} and seen == [{"a": 1}]
+
+
+def test_the_command_lines_python_is_none_of_the_controllers(monkeypatch):
+    given = {"ansible_python_interpreter": "/opt/theirs"}
+    variables = {"ansible_delegated_vars": {"localhost": dict(given, more=1)}}
+    action = action_of(health_gate.ActionModule)
+    for target, transport, extra, own in (
+        (None, "local", given, False),  # a host of the inventory that is the controller itself
+        ("gateway", "local", given, False),
+        ("localhost", "ssh", given, False),
+        ("localhost", "local", {}, False),  # what the inventory says of localhost counts
+        ("localhost", "local", given, True),
+    ):
+        action._task.delegate_to, action._connection.transport = target, transport
+        monkeypatch.setattr(remote, "load_extra_vars", lambda _loader, extra=extra: extra)
+        python = sys.executable if own else "/opt/theirs"
+        found = remote.with_own_python(action, variables)["ansible_delegated_vars"]["localhost"]
+        assert found == {"ansible_python_interpreter": python, "more": 1}, (target, transport, extra)
 
 
 def test_time_that_a_task_has_left_goes_on():
