@@ -22,11 +22,21 @@ SYSTEMS = {
     "newest": ("debian testing", LIFE, "a container that boots systemd, with sudo-rs and uutils"),
     "el9": ("rhel 9", LIFE, "Debian 12 that says it is Rocky Linux 9.6, with dnf 4.14 instead of apt"),
 }
+# As the workers' gateway host, by the name of the parameter
+AS_GATEWAY = "gateway host of workers of every kind: " + LIFE
+GATEWAY_HOSTS = {
+    "debian12": ("debian 12", AS_GATEWAY, "a container that boots systemd, its sshd"),
+    "debian13": ("debian 13", AS_GATEWAY, "a container that boots systemd, its sshd"),
+    "socket": ("debian 13", AS_GATEWAY, "a container that boots systemd, its sshd started by ssh.socket"),
+    "newest": ("debian testing", AS_GATEWAY, "a container that boots systemd, its sshd"),
+}
 
 
 @pytest.fixture(autouse=True)
 def _seen(request):
     seen.say(request, *(SYSTEMS[kind] for kind in WORKERS))
+    if len(WORKERS) == len(SYSTEMS):
+        seen.say(request, GATEWAY_HOSTS[request.node.callspec.params["bed"]])
 
 
 @pytest.fixture(scope="module", params=GATEWAYS)
