@@ -19,7 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import role_pages
-from ansible_collections.beta9.workers.plugins.module_utils import connections, systems
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.host import systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"

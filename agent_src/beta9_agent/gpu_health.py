@@ -1,1 +1,1 @@
-../../plugins/module_utils/gpu_health.py
+../../plugins/module_utils/nvidia/gpu_health.py

@@ -7,7 +7,9 @@ import os
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, grammar, protocol, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, diagnose, join, records
 from ansible_collections.beta9.workers.plugins.plugin_utils import (
     claims,
@@ -22,7 +24,7 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import (
 HISTORY = "health.history.json"
 LISTS = {"type": "list", "elements": "str", "default": []}
 SPEC = dict(
-    gateway.GATEWAY_ARGUMENT_SPEC,
+    api.GATEWAY_ARGUMENT_SPEC,
     hosts={"type": "list", "elements": "str", "required": True},
     variable={"type": "str", "required": True},
     only=LISTS,
@@ -94,9 +96,9 @@ def list_all(params):
     if not params["token"] and not params["token_file"]:
         return {"why": "no admin token was given (beta9_admin_token_file)"}
     try:
-        client = gateway.client_from_params(params)
+        client = api.client_from_params(params)
         return {"machines": client.list_machines(), "pools": client.list_pools(), "why": ""}
-    except (gateway.GatewayError, protocol.InvalidField, OSError) as error:
+    except (api.GatewayError, protocol.InvalidField, OSError) as error:
         return {"why": str(error)}
 
 

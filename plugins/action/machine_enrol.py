@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
 
@@ -16,7 +16,7 @@ class ActionModule(remote.WithSecret):
         trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(
             argument_spec=dict(
-                gateway.GATEWAY_ARGUMENT_SPEC,
+                api.GATEWAY_ARGUMENT_SPEC,
                 pool={"type": "str", "required": True},
                 provider={"type": "str", "default": "generic"},
                 replaces={"type": "dict", "default": {}},
@@ -28,9 +28,9 @@ class ActionModule(remote.WithSecret):
             desired = {"machine_id": "(given by the gateway)", "pool": params["pool"], "provider": params["provider"]}
             return {"changed": True, "machine": {}, "diff": {"before": replaces, "after": desired}}
         try:
-            client = gateway.client_from_params(params)
+            client = api.client_from_params(params)
             return self._enrol(client, params, replaces, task_vars)
-        except gateway.GatewayError as error:
+        except api.GatewayError as error:
             return dict(
                 failed=True,
                 changed=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """How a module reaches the gateway. Mirrors module_utils/gateway.py: GATEWAY_ARGUMENT_SPEC."""
+    """How a module reaches the gateway. Mirrors module_utils/gateway/api.py: GATEWAY_ARGUMENT_SPEC."""
 
     DOCUMENTATION = r"""
 options:

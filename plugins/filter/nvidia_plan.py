@@ -39,11 +39,11 @@ _value:
   type: dict
 """
 
-from ansible_collections.beta9.workers.plugins.module_utils import nvidia
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import driver
 
 
 class FilterModule:
     """The filters of this file."""
 
     def filters(self):
-        return {"nvidia_plan": nvidia.plan, "nvidia_pending_reboot": nvidia.pending_reboot}
+        return {"nvidia_plan": driver.plan, "nvidia_pending_reboot": driver.pending_reboot}

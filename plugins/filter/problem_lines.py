@@ -31,7 +31,7 @@ _value:
   elements: str
 """
 
-from ansible_collections.beta9.workers.plugins.module_utils import preflight
+from ansible_collections.beta9.workers.plugins.module_utils.host import preflight
 
 
 class FilterModule:

@@ -133,7 +133,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleParserError
 from ansible.inventory.group import to_safe_group_name
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -154,7 +154,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(f"expected options of beta9.workers.machines, found {', '.join(unknown)}")
         try:
             machines = self._machines(path, cache)
-        except (gateway.GatewayError, protocol.InvalidField) as error:
+        except (api.GatewayError, protocol.InvalidField) as error:
             raise AnsibleParserError(str(error)) from None
         self._populate(machines)
 
@@ -170,7 +170,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 return self._cache[key]
             except KeyError:  # not there, or too old
                 pass
-        client = gateway.client_from_params({name: self.get_option(name) for name in gateway.GATEWAY_ARGUMENT_SPEC})
+        client = api.client_from_params({name: self.get_option(name) for name in api.GATEWAY_ARGUMENT_SPEC})
         found = [machine for pool in pools or [None] for machine in client.list_machines(pool)]
         if client.dropped:
             self.display.warning(protocol.dropped_words(client.dropped))

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any, Callable, NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
+from ansible_collections.beta9.workers.plugins.module_utils.host import preflight
 
 Read = Callable[[str], Any]
 TUNNEL, TAILNET = "tunnel", "tailnet"

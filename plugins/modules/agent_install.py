@@ -84,7 +84,8 @@ import sys
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.agent import service
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, secretfiles, turn
 
 INCOMING = "incoming"
 MEMBER = re.compile(r"(requirements\.txt|wheels/[A-Za-z0-9_][A-Za-z0-9_.+-]*\.whl)\Z")
@@ -127,7 +128,7 @@ def foreign(directory):
     write to it."""
     if not os.path.lexists(directory):
         return ""
-    for path in host.tree(directory):
+    for path in linux.tree(directory):
         status = os.lstat(path)
         if status.st_uid != os.geteuid():
             return f"{path} belongs to uid {status.st_uid}"
@@ -177,7 +178,7 @@ def install(module, target, bundle, sha256):
     except (OSError, ValueError, tarfile.TarError) as error:
         shutil.rmtree(target, ignore_errors=True)
         module.fail_json(msg=f"the agent could not be installed: {error}", code="agent_not_installed")
-    interpreter = agent_unit.interpreter() or sys.executable  # which tells what is wrong with it
+    interpreter = service.interpreter() or sys.executable  # which tells what is wrong with it
     run(module, "making a virtual environment", [interpreter, "-I", "-m", "venv", "--without-pip", target])
     python = os.path.join(target, "bin", "python")
     found = {name.split("-")[0]: os.path.join(wheels, name) for name in os.listdir(wheels)}
@@ -206,7 +207,7 @@ def install(module, target, bundle, sha256):
     run(module, "its self-check, as its unit runs it", sandbox + [python, "-I", "-m", "beta9_agent", "--version"])
     run(module, "loading its packages", [python, "-I", "-c", "import httpx, psutil, pynvml, beta9_agent.agent"])
     shutil.rmtree(wheels)
-    with open(os.path.join(target, agent_unit.COMPLETE), "w", encoding="ascii"):
+    with open(os.path.join(target, service.COMPLETE), "w", encoding="ascii"):
         pass
 
 
@@ -226,8 +227,8 @@ def main():
     version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
     trouble = foreign(directory)
     installed, previous = (
-        not trouble and agent_unit.installed(directory, version, module.run_command),
-        agent_unit.current(directory),
+        not trouble and service.installed(directory, version, module.run_command),
+        service.current(directory),
     )
     needed = not installed and not module.params["bundle"]
     result = {"bundle_needed": needed, "previous": previous}
@@ -247,9 +248,9 @@ def main():
         install(module, os.path.join(directory, "versions", version), module.params["bundle"], module.params["sha256"])
     if other or (not installed and previous == version):
         # also the same one again: the link's age tells that the unit has to be restarted
-        agent_unit.point(directory, version)
+        service.point(directory, version)
     if other:
-        agent_unit.prune(directory, (version, previous))
+        service.prune(directory, (version, previous))
     if module.params["bundle"]:
         secretfiles.remove([module.params["bundle"]])  # not its directory: another run may be about to copy there
     module.exit_json(**result)

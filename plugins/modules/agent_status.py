@@ -84,7 +84,8 @@ remedy:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, gateway, host, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 
 DIRECT_MODE = (
     "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where "
@@ -96,12 +97,12 @@ DIRECT_MODE = (
 def ready_machines():
     """Return the pool's ready machines as this machine's own token sees them now, None where its settings are
     incomplete. Raises GatewayError."""
-    settings = host.agent_settings()
+    settings = records.agent_settings()
     try:
         url = f"{settings['BETA9_GATEWAY_SCHEME']}://{settings['BETA9_GATEWAY_HOST']}:{settings['BETA9_GATEWAY_PORT']}"
-        token = gateway.read_token(os.path.join(host.CREDENTIALS_DIR, "machine_token"))
+        token = api.read_token(os.path.join(records.CREDENTIALS_DIR, "machine_token"))
         tls = {name: settings.get(f"BETA9_{name.upper()}") for name in ("ca_path", "client_cert", "client_key")}
-        client = gateway.GatewayClient(url, token, timeout=5, retries=0, **tls)
+        client = api.GatewayClient(url, token, timeout=5, retries=0, **tls)
         return client.list_ready(
             settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT)
         )
@@ -111,7 +112,7 @@ def ready_machines():
 
 def hostname_of(machines):
     """Return the host name that the gateway has of this machine, or None where it does not list it."""
-    own = host.agent_settings().get("BETA9_MACHINE_ID")
+    own = records.agent_settings().get("BETA9_MACHINE_ID")
     return next((machine["hostname"] for machine in machines or () if machine["id"] == own), None)
 
 
@@ -120,8 +121,8 @@ def asked():
     accepted last can be a minute old. Where it does not answer, nothing more is known than the agent told."""
     try:
         return ready_machines(), {}
-    except gateway.GatewayError as error:
-        refused = error.problem if error.problem.code in gateway.REFUSED_TOKEN else None
+    except api.GatewayError as error:
+        refused = error.problem if error.problem.code in api.REFUSED_TOKEN else None
     return None, {
         "status": "degraded",
         "code": refused.code,
@@ -137,7 +138,7 @@ def register_again(module, before, seconds):
     if before in (None, expected):
         return None
     module.run_command(["systemctl", "reload", module.params["unit"]], check_rc=True)
-    ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    ready, result = service.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
     after = hostname_of(asked()[0]) if ready else None
     if after not in (None, expected):
         cause = f"the gateway stores {after}, and can't reach this host by that name"
@@ -156,7 +157,7 @@ def main():
         supports_check_mode=True,
     )
     seconds = 0 if module.check_mode else module.params["wait_seconds"]
-    ready, result = agent_unit.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    ready, result = service.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
     if ready and not module.check_mode:
         machines, refused = asked()
         ready, result = not refused, dict(result, **refused)

@@ -123,7 +123,8 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.agent import service
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
 
 JOURNAL = ".switching"
 
@@ -185,14 +186,14 @@ class Switch:
                 secretfiles.remove([entry["path"]])
             else:
                 secretfiles.write(entry["path"], entry["content"], int(entry["mode"], 8))
-        agent_unit.point(self.directory, version)
+        service.point(self.directory, version)
         for verb in (["daemon-reload"], ["restart", "--no-block", self.module.params["unit"]]):
             self.module.run_command(["systemctl"] + verb, check_rc=True)
 
     def ready(self, seconds):
         """Wait; return (whether ready, what the agent says)."""
-        return agent_unit.wait_ready(
-            self.module, self.module.params["unit"], self.module.params["state_file"], seconds, agent_unit.CRASHES
+        return service.wait_ready(
+            self.module, self.module.params["unit"], self.module.params["state_file"], seconds, service.CRASHES
         )
 
     def forward(self, before, files):
@@ -243,14 +244,14 @@ def main():
     turn.take(module)
     switch, version, directory = Switch(module), module.params["version"], module.params["directory"]
     unfinished = switch.unfinished()
-    before = unfinished["from"] if unfinished else agent_unit.current(directory)
+    before = unfinished["from"] if unfinished else service.current(directory)
     if not before:
         module.fail_json(
             msg=f"{directory}: expected an agent that was installed by onboard_worker.yml, found none",
             code="agent_absent",
             previous="",
         )
-    if not (agent_unit.installed(directory, version, module.run_command) or module.check_mode):
+    if not (service.installed(directory, version, module.run_command) or module.check_mode):
         module.fail_json(
             msg=f"expected version {version} in {directory}, found none: install it first",
             code="version_absent",
@@ -278,7 +279,7 @@ def main():
         text += "" if was_ready else f" It was not ready before the switch either: {was.get('cause', was['status'])}."
         module.fail_json(msg=text, changed=True, previous=before, switched_back=again, **result)
     if before != version:
-        agent_unit.prune(directory, (version, before))
+        service.prune(directory, (version, before))
     secretfiles.remove([switch.journal])
     module.exit_json(changed=True, previous=before, diff=diffs, **result)
 

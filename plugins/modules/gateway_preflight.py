@@ -101,7 +101,7 @@ retryable:
 
 from typing import Any, Iterator
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {
@@ -138,18 +138,18 @@ def problem(what: str, expected: str, found: str, remedy: str, **about: str) -> 
     return dict(about, what=what, expected=expected, found=found, remedy=remedy)
 
 
-def of_build(client: gateway.GatewayClient) -> Iterator[dict[str, str]]:
+def of_build(client: api.GatewayClient) -> Iterator[dict[str, str]]:
     """Yield a problem where machines join by something else than their agent here."""
     if client.is_upstream():
         yield problem("gateway", KEEPALIVE_ROUTE, protocol.UPSTREAM.cause, protocol.UPSTREAM.remedy)
 
 
-def of_pools(client: gateway.GatewayClient, pools: list[str]) -> Iterator[dict[str, str]]:
+def of_pools(client: api.GatewayClient, pools: list[str]) -> Iterator[dict[str, str]]:
     """Yield a problem for each pool that can't have machines."""
     for name in pools:
         try:
             client.list_machines(protocol.pool_name(name))
-        except gateway.GatewayError as error:
+        except api.GatewayError as error:
             if error.problem.code not in ("pool_local", "pool_unknown"):
                 raise
             yield problem(
@@ -161,7 +161,7 @@ def of_pools(client: gateway.GatewayClient, pools: list[str]) -> Iterator[dict[s
             )
 
 
-def stored_hostname(client: gateway.GatewayClient, as_machine: Any, pool: str) -> str:
+def stored_hostname(client: api.GatewayClient, as_machine: Any, pool: str) -> str:
     """Return what the gateway makes of PROBE_ADDRESS, by a machine that is gone afterwards. as_machine(token) returns a
     client."""
     created = client.create_machine(pool)
@@ -196,12 +196,12 @@ def of_hostnames(stored: str, wanted: list[str]) -> Iterator[dict[str, str]]:
             )
 
 
-def probed(client: gateway.GatewayClient, params: dict[str, Any], pool: str) -> tuple[str, list[dict[str, str]]]:
+def probed(client: api.GatewayClient, params: dict[str, Any], pool: str) -> tuple[str, list[dict[str, str]]]:
     """Return (how host names are stored, problems)."""
     options = dict(params, token_file=None, timeout=max(params["timeout"], REGISTER_SECONDS))
     try:
-        stored = stored_hostname(client, lambda token: gateway.client_from_params(dict(options, token=token)), pool)
-    except gateway.NotFoundError as error:  # an older build without the route
+        stored = stored_hostname(client, lambda token: api.client_from_params(dict(options, token=token)), pool)
+    except api.NotFoundError as error:  # an older build without the route
         return "", [problem("gateway", KEEPALIVE_ROUTE, error.problem.cause, error.problem.remedy)]
     if not stored:
         return "", []

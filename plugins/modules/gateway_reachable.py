@@ -69,7 +69,9 @@ import time
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
 
 LATELY_SECONDS = 120.0
@@ -86,14 +88,14 @@ def ask(client):
     try:
         client.health()
         return None
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         return error.problem
 
 
 def why(module, problem):
     """Return (cause, remedy) with what the host knows beyond the failed request."""
     name, port = module.params["unit"], urlsplit(module.params["url"]).port
-    listeners = host.listeners(port)
+    listeners = linux.listeners(port)
     foreign = [entry for entry in listeners if entry["process"] not in ("ssh", None)]
     if name and foreign:
         return (
@@ -123,7 +125,7 @@ def of_unit(run: units.Run, name: str, up: bool) -> tuple[str, str]:
         text += units.journal(run, name, unit, seconds=LATELY_SECONDS)
     except units.Unreadable:
         text = ""
-    known = tunnel.explain(text)
+    known = messages.explain(text)
     if known and known.code in CAUSES:
         return known.code, units.without_times(known.line)
     return (
@@ -142,7 +144,7 @@ def main():
         supports_check_mode=True,
     )
     tls = {name: module.params[name] for name in ("ca_path", "client_cert", "client_key")}
-    client = gateway.GatewayClient(module.params["url"], timeout=5, retries=0, **tls)
+    client = api.GatewayClient(module.params["url"], timeout=5, retries=0, **tls)
     deadline = time.monotonic() + (0 if module.check_mode else module.params["wait_seconds"])
     problem = ask(client)
     while problem and time.monotonic() < deadline:

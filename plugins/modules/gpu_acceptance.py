@@ -102,7 +102,7 @@ dcgm:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_accept, gpu_host
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_host
 
 
 def problems(gpus):

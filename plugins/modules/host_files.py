@@ -89,7 +89,7 @@ import os
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
 
 
 def current(path):

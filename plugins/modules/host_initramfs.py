@@ -56,7 +56,7 @@ import glob
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import turn
 
 # image of a kernel, and the tool that rebuilds it for all kernels
 KINDS = (

@@ -147,14 +147,14 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, package_sets, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, package_sets, secretfiles, turn
 
 
 class Record:
     """What a run asked the package manager for, kept until it is done."""
 
     def __init__(self, name):
-        self.path = os.path.join(host.PACKAGE_SETS_DIR, name + ".json")
+        self.path = os.path.join(linux.PACKAGE_SETS_DIR, name + ".json")
 
     def read(self):
         try:
@@ -168,7 +168,7 @@ class Record:
 
     def forget(self):
         secretfiles.remove([self.path])
-        secretfiles.remove_empty(host.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
+        secretfiles.remove_empty(linux.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
 
 
 def to_install(manager, params, installed):
@@ -349,8 +349,8 @@ def main():
     module.run_command_environ_update = package_sets.ENVIRONMENT
     record = Record(params["name"])
     try:
-        name = params["manager"] or host.package_manager()
-        if name == "dnf" and host.is_dnf5():
+        name = params["manager"] or linux.package_manager()
+        if name == "dnf" and linux.is_dnf5():
             name = "dnf5"
         if name == "dnf5":
             raise package_sets.PackageError(

@@ -147,29 +147,24 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import (
-    agent_unit,
-    connections,
-    gpu_accept,
-    host,
-    identity,
-    preflight,
-    protocol,
-    systems,
-)
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import identity, linux, preflight, systems
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept
 
 
 def unfinished():
     """Return the names of the sets of packages that a run of module host_packages began and did not end."""
     try:
-        return sorted(name[: -len(".json")] for name in os.listdir(host.PACKAGE_SETS_DIR) if name.endswith(".json"))
+        return sorted(name[: -len(".json")] for name in os.listdir(linux.PACKAGE_SETS_DIR) if name.endswith(".json"))
     except OSError:
         return []
 
 
 def gather(params, run):
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
-    release = host.os_release()
+    release = linux.os_release()
     found = systems.identify(release)
     gateway = preflight.url_host((params["settings"] or {}).get("gateway_url") or "")
     resolved = {}
@@ -185,41 +180,41 @@ def gather(params, run):
         "system_base": found.system.name if found.system else "",
         "system_how": found.how,
         "system_remedy": systems.remedy(release),
-        "agent_python": agent_unit.interpreter(),
+        "agent_python": service.interpreter(),
         "agent_python_package": found.system.python if found.system else "",
-        "container": host.container(),
-        "tegra": host.tegra(),
-        "manager": host.package_manager(),
-        "usr_read_only": host.read_only("/usr"),
+        "container": linux.container(),
+        "tegra": linux.tegra(),
+        "manager": linux.package_manager(),
+        "usr_read_only": linux.read_only("/usr"),
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "interpreter": getattr(sys, "_base_executable", None) or sys.executable,
-        "interpreter_hidden": host.hidden_from_units(getattr(sys, "_base_executable", None) or sys.executable),
-        "noexec": host.noexec(params["disk_path"]),
+        "interpreter_hidden": linux.hidden_from_units(getattr(sys, "_base_executable", None) or sys.executable),
+        "noexec": linux.noexec(params["disk_path"]),
         "root": os.geteuid() == 0,
         "systemd": os.path.isdir("/run/systemd/system"),
         "cpu_millicores": (os.cpu_count() or 0) * 1000,
-        "memory_mib": host.memory_mib(),
-        "disk_free_mib": host.disk_free_mib(params["disk_path"]),
+        "memory_mib": linux.memory_mib(),
+        "disk_free_mib": linux.disk_free_mib(params["disk_path"]),
         "epoch": time.time(),
         "resolved": resolved,
-        "tunnel_listeners": host.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
+        "tunnel_listeners": linux.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
         "commands": {
             name: shutil.which(name)
             for name in ("autossh", "ssh", "ssh-keygen", "nvidia-smi", "k3s", "tailscale", "nft")
         },
         "packages_unfinished": unfinished(),
-        "private_ip": host.source_address(gateway) if protocol.is_ip(gateway) else host.source_address("192.0.2.1"),
-        "gpu_pci_count": host.nvidia_pci_count(),
+        "private_ip": linux.source_address(gateway) if protocol.is_ip(gateway) else linux.source_address("192.0.2.1"),
+        "gpu_pci_count": linux.nvidia_pci_count(),
         "gpu_offered": gpu_accept.offered(gpu_accept.kept().get("gpus", [])),
-        "machine": host.machine_fact(),
+        "machine": records.machine_fact(),
         "connections": [mode.name for mode in connections.MODES if mode.left and os.path.lexists(mode.left)],
-        "agent_settings": host.agent_settings(),
-        "token_marks": host.token_marks(host.CREDENTIALS_DIR, host.machine_fact()),
+        "agent_settings": records.agent_settings(),
+        "token_marks": records.token_marks(records.CREDENTIALS_DIR, records.machine_fact()),
         "host_id": identity.host_id(),
-        "copied": identity.copied(host.agent_settings(), identity.host_id()),
+        "copied": identity.copied(records.agent_settings(), identity.host_id()),
         "agent_quiet_seconds": identity.quiet_seconds(run),
-        "has_token": host.has_token(host.CREDENTIALS_DIR, host.machine_fact()),
-        "k3s_mark": host.token_file_mark(os.path.join(host.CREDENTIALS_DIR, "k3s_token")),
+        "has_token": records.has_token(records.CREDENTIALS_DIR, records.machine_fact()),
+        "k3s_mark": records.token_file_mark(os.path.join(records.CREDENTIALS_DIR, "k3s_token")),
     }
 
 

@@ -112,14 +112,8 @@ import os
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import (
-    grammar,
-    host,
-    openpgp,
-    package_sets,
-    secretfiles,
-    turn,
-)
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, openpgp, package_sets, secretfiles, turn
 
 KEY_BYTES = 1024 * 1024
 
@@ -265,7 +259,7 @@ def spelled(url):
     """Return the address with the values that the package manager gives its variables on this host."""
     machine = os.uname().machine
     values = {"$(ARCH)": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine), "$basearch": machine}
-    values["$releasever"] = host.os_release().get("VERSION_ID", "").partition(".")[0]
+    values["$releasever"] = linux.os_release().get("VERSION_ID", "").partition(".")[0]
     return re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", lambda match: values[match.group()], url)
 
 

@@ -77,7 +77,7 @@ reason:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, turn
 
 PROPERTIES = (
     "LoadState",
@@ -102,7 +102,7 @@ def show(module, name):
 def newer_than(unit, moment, paths):
     """Return the first path that changed after a moment of the unit's life (a property), or None."""
     started = int(unit.get(moment) or 0)
-    return host.changed_since(started, filter(None, paths)) if started else None
+    return linux.changed_since(started, filter(None, paths)) if started else None
 
 
 def plan(params, unit):

@@ -112,7 +112,8 @@ import platform
 import shutil
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import installer
 
 
 def staged(path: str) -> str:
@@ -120,42 +121,42 @@ def staged(path: str) -> str:
 
     The program waits under its own name, in a directory: it answers --version with the name that it is run by.
     """
-    place = os.path.join(os.path.dirname(path), "." + os.path.basename(path) + k3s.STAGED)
-    return os.path.join(place, os.path.basename(path)) if path == k3s.BINARY else place
+    place = os.path.join(os.path.dirname(path), "." + os.path.basename(path) + installer.STAGED)
+    return os.path.join(place, os.path.basename(path)) if path == installer.BINARY else place
 
 
 def desired(params):
     """Return {path: name in the release} of all files that shall be in place."""
-    names = k3s.release(platform.machine())
-    files = {k3s.BINARY: names["binary"]}
+    names = installer.release(platform.machine())
+    files = {installer.BINARY: names["binary"]}
     if params["images"]:
-        files[os.path.join(k3s.IMAGES_DIR, names["images"])] = names["images"]
+        files[os.path.join(installer.IMAGES_DIR, names["images"])] = names["images"]
     for entry in params["extra_images"]:
         if "/" in entry["name"] or not entry["name"].endswith((".tar", ".tar.gz", ".tar.zst")):
             remedy = "Correct k3s_extra_images."
-            raise k3s.Refused(
+            raise installer.Refused(
                 "k3s_images",
                 "k3s_extra_images",
                 "file names that end in .tar, .tar.gz or .tar.zst",
                 entry["name"],
                 remedy,
             )
-        files[os.path.join(k3s.IMAGES_DIR, entry["name"])] = entry["name"]
+        files[os.path.join(installer.IMAGES_DIR, entry["name"])] = entry["name"]
     return files
 
 
 def missing(params, files):
     """Return the paths whose content is not what it shall be."""
-    known = k3s.record()
+    known = installer.record()
     desired = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
     if params["binary_sha256"]:
-        desired[files[k3s.BINARY]] = params["binary_sha256"].lower()
-    desired.update(k3s.parse_sums(params["checksums"] or ""))
+        desired[files[installer.BINARY]] = params["binary_sha256"].lower()
+    desired.update(installer.parse_sums(params["checksums"] or ""))
     found = []
     for path, name in files.items():
         right = known.get("files", {}).get(path, {}).get("sha256")
         current = known.get("version") == params["version"] or name in desired
-        if not (current and k3s.in_place(path, known) and desired.get(name, right) == right):
+        if not (current and installer.in_place(path, known) and desired.get(name, right) == right):
             found.append(path)
     if known.get("version") != params["version"]:
         found = list(files)  # another release has other images by the same name
@@ -166,17 +167,19 @@ def checksums(params, files, paths):
     """Return {path: SHA-256} for the files to put in place."""
     own = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
     if params["checksums"] is not None:
-        source, sums = "k3s_airgap_dir", k3s.parse_sums(params["checksums"])
+        source, sums = "k3s_airgap_dir", installer.parse_sums(params["checksums"])
     else:
         source, sums = params["artifact_url"], {}
         for path in paths:
-            pinned = own.get(files[path]) or (params["binary_sha256"] if path == k3s.BINARY else "")
-            k3s.check_mirror(source, files[path], pinned, params["insecure_mirror"])
+            pinned = own.get(files[path]) or (params["binary_sha256"] if path == installer.BINARY else "")
+            installer.check_mirror(source, files[path], pinned, params["insecure_mirror"])
         if any(files[path] not in own for path in paths):
-            sums = k3s.fetch_sums(source, params["version"], k3s.release(platform.machine())["sums"], params["ca_path"])
-    pins = {files[k3s.BINARY]: params["binary_sha256"]}
+            sums = installer.fetch_sums(
+                source, params["version"], installer.release(platform.machine())["sums"], params["ca_path"]
+            )
+    pins = {files[installer.BINARY]: params["binary_sha256"]}
     return {
-        path: own.get(files[path]) or k3s.expected_sum(sums, files[path], pins.get(files[path]), source)
+        path: own.get(files[path]) or installer.expected_sum(sums, files[path], pins.get(files[path]), source)
         for path in paths
     }
 
@@ -191,7 +194,7 @@ def make_directories(paths):
         secretfiles.make_directory(path, mode)
     for path in paths:
         secretfiles.make_directory(os.path.dirname(path))
-        if path == k3s.BINARY:
+        if path == installer.BINARY:
             folder = os.path.dirname(staged(path))
             if os.path.isfile(folder):  # what an interrupted run of an earlier release of this collection left
                 os.unlink(folder)
@@ -203,23 +206,26 @@ def bring(params, files, digests):
     for path, digest in digests.items():
         target = staged(path)
         if params["checksums"] is None:
-            k3s.fetch(
-                k3s.url_of(params["artifact_url"], params["version"], files[path]), target, digest, params["ca_path"]
+            installer.fetch(
+                installer.url_of(params["artifact_url"], params["version"], files[path]),
+                target,
+                digest,
+                params["ca_path"],
             )
         else:
-            k3s.verify(target, digest)
-        os.chmod(target, 0o755 if path == k3s.BINARY else 0o644)
+            installer.verify(target, digest)
+        os.chmod(target, 0o755 if path == installer.BINARY else 0o644)
 
 
 def keep_aside(version):
     """Copy what an upgrade changes. The directory appears under its name only when it is complete."""
-    partial = k3s.PREVIOUS + ".partial"
-    for path in (partial, k3s.PREVIOUS):
+    partial = installer.PREVIOUS + ".partial"
+    for path in (partial, installer.PREVIOUS):
         shutil.rmtree(path, ignore_errors=True)
     try:
         secretfiles.ensure_directory(partial)
-        shutil.copy2(k3s.BINARY, os.path.join(partial, "k3s"))
-        for source, name in ((k3s.DATABASE_DIR, "db"), (k3s.CONFIG_DIR, "config.yaml.d")):
+        shutil.copy2(installer.BINARY, os.path.join(partial, "k3s"))
+        for source, name in ((installer.DATABASE_DIR, "db"), (installer.CONFIG_DIR, "config.yaml.d")):
             if os.path.isdir(source):
                 shutil.copytree(source, os.path.join(partial, name), symlinks=True)
         secretfiles.write(os.path.join(partial, "version"), version)
@@ -227,48 +233,50 @@ def keep_aside(version):
         shutil.rmtree(partial, ignore_errors=True)
         found = getattr(error, "strerror", None) or str(error)[:200]
         remedy = f"Free some space there, and run again. {version} goes on running."
-        raise k3s.Refused(
-            "k3s_write", k3s.STATE_DIR, f"room to keep program and database of {version} aside", found, remedy
+        raise installer.Refused(
+            "k3s_write", installer.STATE_DIR, f"room to keep program and database of {version} aside", found, remedy
         ) from None
-    os.rename(partial, k3s.PREVIOUS)
+    os.rename(partial, installer.PREVIOUS)
 
 
 def switch(module, version, digests, previous):
     """Put the files in place; k3s stands still while its program and database change."""
-    binary = staged(k3s.BINARY)
-    if k3s.BINARY in digests:
+    binary = staged(installer.BINARY)
+    if installer.BINARY in digests:
         rc, out, err = module.run_command([binary, "--version"])
-        if rc or k3s.told_version(out) != version:
+        if rc or installer.told_version(out) != version:
             words = (out.strip() or err.strip() or "nothing").splitlines()
-            raise k3s.Refused(
+            raise installer.Refused(
                 "k3s_program",
                 f"the program of {version}",
                 "that it runs and tells this version",
                 words[0][:200],
                 "Complete the mirror.",
             )
-    upgrade = k3s.BINARY in digests and previous not in (None, version) and os.path.exists(k3s.UNIT_FILE)
+    upgrade = installer.BINARY in digests and previous not in (None, version) and os.path.exists(installer.UNIT_FILE)
     if upgrade:
-        module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
+        module.run_command(["systemctl", "stop", installer.UNIT], check_rc=True)
     try:
         if upgrade:
             keep_aside(previous)
         for path in digests:
             os.replace(staged(path), path)
-        known = {path: entry["sha256"] for path, entry in k3s.record().get("files", {}).items() if os.path.exists(path)}
-        k3s.remember(version, dict(known, **digests))
+        known = {
+            path: entry["sha256"] for path, entry in installer.record().get("files", {}).items() if os.path.exists(path)
+        }
+        installer.remember(version, dict(known, **digests))
     finally:  # the old one, where there was no room to keep it aside
         if upgrade:
-            module.run_command(["systemctl", "--no-block", "start", k3s.UNIT], check_rc=True)
+            module.run_command(["systemctl", "--no-block", "start", installer.UNIT], check_rc=True)
 
 
 def run(module):
     """Do it; raises k3s.Refused."""
     params = module.params
     files = desired(params)
-    k3s.version_key(params["version"])
-    previous = k3s.installed_version(module.run_command)
-    k3s.check_step(previous, params["version"])
+    installer.version_key(params["version"])
+    previous = installer.installed_version(module.run_command)
+    installer.check_step(previous, params["version"])
     paths = missing(params, files)
     result = {"changed": bool(paths), "previous": previous or "", "needed": []}
     result["diff"] = {
@@ -290,7 +298,7 @@ def run(module):
         switch(module, params["version"], digests, previous)
     finally:
         secretfiles.remove([staged(path) for path in files])
-        shutil.rmtree(os.path.dirname(staged(k3s.BINARY)), ignore_errors=True)
+        shutil.rmtree(os.path.dirname(staged(installer.BINARY)), ignore_errors=True)
     return result
 
 
@@ -317,12 +325,12 @@ def main():
     turn.take(module)
     try:
         module.exit_json(**run(module))
-    except k3s.Refused as refused:
+    except installer.Refused as refused:
         module.fail_json(**refused.result())
     except OSError as error:
         remedy = "Free some space, or repair that file system, and run again. Nothing was put in place."
         module.fail_json(
-            **k3s.Refused(
+            **installer.Refused(
                 "k3s_write",
                 error.filename or "files",
                 "room and the right to write",

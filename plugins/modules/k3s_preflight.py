@@ -103,7 +103,8 @@ import socket
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import firewalld, host, k3s, k3s_api, preflight, selinux
+from ansible_collections.beta9.workers.plugins.module_utils.host import firewalld, linux, preflight, selinux
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 
 SELINUX_POLICY = "/usr/share/selinux/packages/k3s.pp"
 
@@ -118,7 +119,9 @@ def strangers(port: int) -> list:
     for pause_seconds in (0, 0.5):
         time.sleep(pause_seconds)
         found = [
-            listener for listener in host.listeners(port) if not (listener["pid"] and k3s.in_unit(listener["pid"]))
+            listener
+            for listener in linux.listeners(port)
+            if not (listener["pid"] and installer.in_unit(listener["pid"]))
         ]
         if not found:
             break
@@ -128,7 +131,7 @@ def strangers(port: int) -> list:
 def of_host(module):
     """Yield the problems of this host."""
     params = module.params
-    foreign = k3s.is_foreign()
+    foreign = installer.is_foreign()
     if foreign:
         remedy = (
             "Uninstall it (k3s-uninstall.sh), or set beta9_k3s: false. Its cluster may be somebody else's, so it "
@@ -178,35 +181,37 @@ def of_firewalld(params, active):
 def of_release(module, names):
     """Yield the problems of the release that shall be installed; none where it is."""
     params = module.params
-    pinned, known = params["binary_sha256"] or "", k3s.record()
-    k3s.version_key(params["version"])
-    k3s.check_step(k3s.installed_version(module.run_command), params["version"])
-    if k3s.version_key(params["version"])[:2] >= (1, 35) and not os.path.exists(CGROUP_V2):
+    pinned, known = params["binary_sha256"] or "", installer.record()
+    installer.version_key(params["version"])
+    installer.check_step(installer.installed_version(module.run_command), params["version"])
+    if installer.version_key(params["version"])[:2] >= (1, 35) and not os.path.exists(CGROUP_V2):
         remedy = (
             "Boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line, or set k3s_version to a "
             "release of v1.34."
         )
         yield preflight.problem("cgroups", "version 2, which k3s needs from v1.35 on", "version 1", remedy)
-    if known.get("version") == params["version"] and k3s.in_place(k3s.BINARY, known):
-        if not pinned or known["files"][k3s.BINARY]["sha256"] == pinned.lower():
+    if known.get("version") == params["version"] and installer.in_place(installer.BINARY, known):
+        if not pinned or known["files"][installer.BINARY]["sha256"] == pinned.lower():
             return
-    free = host.disk_free_mib(k3s.DATA_DIR)
+    free = linux.disk_free_mib(installer.DATA_DIR)
     if free < params["min_disk_mib"]:
         remedy = "Free some space, or lower k3s_min_disk_mib."
-        yield preflight.problem("disk", f"{params['min_disk_mib']} MiB free at {k3s.DATA_DIR}", f"{free} MiB", remedy)
+        yield preflight.problem(
+            "disk", f"{params['min_disk_mib']} MiB free at {installer.DATA_DIR}", f"{free} MiB", remedy
+        )
     if params["artifact_url"]:
-        k3s.check_mirror(params["artifact_url"], names["binary"], pinned, params["insecure_mirror"])
-        sums = k3s.fetch_sums(params["artifact_url"], params["version"], names["sums"], params["ca_path"])
-        k3s.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
+        installer.check_mirror(params["artifact_url"], names["binary"], pinned, params["insecure_mirror"])
+        sums = installer.fetch_sums(params["artifact_url"], params["version"], names["sums"], params["ca_path"])
+        installer.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
 
 
 def inspect(module):
     """Return every problem, and the names of the release's files."""
     found, files = list(of_host(module)), {}
     try:
-        files = k3s.release(platform.machine())
+        files = installer.release(platform.machine())
         found += list(of_release(module, files))
-    except k3s.Refused as refused:
+    except installer.Refused as refused:
         found.append(refused.problem())
     return found, files
 
@@ -228,7 +233,7 @@ def main():
         supports_check_mode=True,
     )
     problems, files = inspect(module)
-    module.exit_json(changed=False, problems=problems, files=files, node_name=k3s_api.node_name())
+    module.exit_json(changed=False, problems=problems, files=files, node_name=api.node_name())
 
 
 if __name__ == "__main__":

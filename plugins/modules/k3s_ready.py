@@ -101,9 +101,10 @@ import time
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, units
+from ansible_collections.beta9.workers.plugins.module_utils.host import units
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 
-CONTAINERD = k3s.DATA_DIR + "/agent/etc/containerd/config.toml"
+CONTAINERD = installer.DATA_DIR + "/agent/etc/containerd/config.toml"
 UNIT_PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
 # k3s' own lines and the kubelet's, among those of systemd about the unit
 REASON = re.compile(r"level=(?:fatal|error)\b|^[EF]\d{4} ")
@@ -111,7 +112,9 @@ REASON = re.compile(r"level=(?:fatal|error)\b|^[EF]\d{4} ")
 
 def unit_of(module) -> dict:
     """Return the unit's properties as systemd tells them, {} when it tells none."""
-    _rc, text, _err = module.run_command(["systemctl", "show", k3s.UNIT, "--property=" + ",".join(UNIT_PROPERTIES)])
+    _rc, text, _err = module.run_command(
+        ["systemctl", "show", installer.UNIT, "--property=" + ",".join(UNIT_PROPERTIES)]
+    )
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
@@ -133,12 +136,12 @@ def beats(lease: dict, unit: dict) -> bool:
 
 def nodes_of(module) -> tuple:
     """Return (what went wrong or an empty string, this host's Node or None, names of other Nodes, its Lease)."""
-    rc, out, err = k3s.kubectl(module, "get", "nodes,leases", "-n", "kube-node-lease", "-o", "json")
+    rc, out, err = installer.kubectl(module, "get", "nodes,leases", "-n", "kube-node-lease", "-o", "json")
     if rc:
-        return f"the API does not list nodes: {k3s_api.complaint(err)}", None, [], {}
+        return f"the API does not list nodes: {api.complaint(err)}", None, [], {}
     try:
         items = json.loads(out)["items"]
-        own, others = k3s_api.own_node([item for item in items if item["kind"] == "Node"])
+        own, others = api.own_node([item for item in items if item["kind"] == "Node"])
         name = own["metadata"]["name"] if own else ""
         leases = [item for item in items if item["kind"] == "Lease" and item["metadata"]["name"] == name]
     except (ValueError, KeyError, TypeError):
@@ -155,13 +158,13 @@ def inspect(module, version=None):
     unit = unit_of(module)
     if unit.get("ActiveState") in ("inactive", "failed"):
         return f"the unit is {unit['ActiveState']}", {}
-    rc, _out, err = k3s.kubectl(module, "get", "--raw", "/readyz?verbose")
+    rc, _out, err = installer.kubectl(module, "get", "--raw", "/readyz?verbose")
     if rc:
-        return f"the API is not ready: {', '.join(k3s_api.failing_parts(err)) or k3s_api.complaint(err)}", {}
+        return f"the API is not ready: {', '.join(api.failing_parts(err)) or api.complaint(err)}", {}
     found, own, others, lease = nodes_of(module)
     if found or not own:
         return (
-            found or f"the node {k3s_api.node_name()} has not joined{', only ' + ', '.join(others) if others else ''}",
+            found or f"the node {api.node_name()} has not joined{', only ' + ', '.join(others) if others else ''}",
             {},
         )
     status = own["status"]
@@ -176,8 +179,8 @@ def inspect(module, version=None):
         return f"the unit is {unit.get('ActiveState', 'unknown')} ({unit.get('SubState', '')})", known
     if not beats(lease, unit):
         return "the kubelet sent no heartbeat since k3s was started: the node is shown as it was before", known
-    if seconds_since(unit, "ActiveEnterTimestampMonotonic") <= k3s.RESTART_SECONDS:
-        return f"k3s has run for less than {int(k3s.RESTART_SECONDS)} s", known
+    if seconds_since(unit, "ActiveEnterTimestampMonotonic") <= installer.RESTART_SECONDS:
+        return f"k3s has run for less than {int(installer.RESTART_SECONDS)} s", known
     return "", known
 
 
@@ -204,7 +207,7 @@ def has_runtime():
 
 def last_words(module):
     """Return why k3s ended in its own words: its last errors, else the end of the unit's journal."""
-    said = units.said(units.of_module(module), k3s.UNIT, 100)
+    said = units.said(units.of_module(module), installer.UNIT, 100)
     lines = [re.sub(r'^(?:\S+\[\d+\]: )?(?:time="[^"]*" )?', "", line) for line in said.splitlines()]
     lines = list(dict.fromkeys(lines))  # each once: it may have ended often
     return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]
@@ -213,19 +216,18 @@ def last_words(module):
 def use_pull_secret(module, name):
     """Have the service account "default" name a Secret for images. Return whether it did not before."""
     account = ["serviceaccount", "default", "-n", "default"]
-    rc, out, err = k3s.kubectl(module, "get", *account, "-o", "json")
+    rc, out, err = installer.kubectl(module, "get", *account, "-o", "json")
     try:
         if rc == 0 and name in [entry.get("name") for entry in json.loads(out).get("imagePullSecrets") or []]:
             return False
     except (ValueError, AttributeError):
         rc, err = 1, "no account can be read"
     if rc == 0 and not module.check_mode:
-        rc, _out, err = k3s.kubectl(module, "patch", *account, "-p", json.dumps({"imagePullSecrets": [{"name": name}]}))
-    if rc:
-        seen = (
-            f"k3s: expected a service account default that takes k3s_image_pull_secrets, found: "
-            f"{k3s_api.complaint(err)}"
+        rc, _out, err = installer.kubectl(
+            module, "patch", *account, "-p", json.dumps({"imagePullSecrets": [{"name": name}]})
         )
+    if rc:
+        seen = f"k3s: expected a service account default that takes k3s_image_pull_secrets, found: {api.complaint(err)}"
         fail(module, "k3s_pull_secret", seen, "Check k3s (k3s kubectl get serviceaccounts -n default), and run again.")
     return True
 
@@ -235,9 +237,9 @@ def take_away(module, manifests):
     any."""
     there = [path for path in manifests if os.path.exists(path)]
     for path in there if not module.check_mode else []:
-        rc, _out, err = k3s.kubectl(module, "delete", "-f", path, "--ignore-not-found", "--wait=false")
+        rc, _out, err = installer.kubectl(module, "delete", "-f", path, "--ignore-not-found", "--wait=false")
         if rc:
-            seen = f"k3s: expected that what {path} deployed can be deleted, found: {k3s_api.complaint(err)}"
+            seen = f"k3s: expected that what {path} deployed can be deleted, found: {api.complaint(err)}"
             fail(module, "k3s_delete", seen, "Check k3s (journalctl -u k3s -n 50), and run again.")
         os.unlink(path)
     return bool(there)
@@ -246,9 +248,9 @@ def take_away(module, manifests):
 def go_back(module):
     """Bring back what the upgrade kept aside, and return its version. Copies first and renames then: it may be
     repeated."""
-    module.run_command(["systemctl", "stop", k3s.UNIT], check_rc=True)
-    for name, target in (("db", k3s.DATABASE_DIR), ("config.yaml.d", k3s.CONFIG_DIR)):
-        source = os.path.join(k3s.PREVIOUS, name)
+    module.run_command(["systemctl", "stop", installer.UNIT], check_rc=True)
+    for name, target in (("db", installer.DATABASE_DIR), ("config.yaml.d", installer.CONFIG_DIR)):
+        source = os.path.join(installer.PREVIOUS, name)
         if os.path.isdir(source):
             shutil.rmtree(target + ".old", ignore_errors=True)
             shutil.rmtree(target + ".new", ignore_errors=True)
@@ -257,12 +259,12 @@ def go_back(module):
                 os.rename(target, target + ".old")
             os.rename(target + ".new", target)
             shutil.rmtree(target + ".old", ignore_errors=True)
-    shutil.copy2(os.path.join(k3s.PREVIOUS, "k3s"), k3s.BINARY + ".old")
-    os.replace(k3s.BINARY + ".old", k3s.BINARY)
-    with open(os.path.join(k3s.PREVIOUS, "version"), encoding="utf-8") as stream:
+    shutil.copy2(os.path.join(installer.PREVIOUS, "k3s"), installer.BINARY + ".old")
+    os.replace(installer.BINARY + ".old", installer.BINARY)
+    with open(os.path.join(installer.PREVIOUS, "version"), encoding="utf-8") as stream:
         version = stream.read()
-    k3s.remember(version, {k3s.BINARY: k3s.digest_of(k3s.BINARY)})
-    module.run_command(["systemctl", "--no-block", "start", k3s.UNIT], check_rc=True)
+    installer.remember(version, {installer.BINARY: installer.digest_of(installer.BINARY)})
+    module.run_command(["systemctl", "--no-block", "start", installer.UNIT], check_rc=True)
     return version
 
 
@@ -285,10 +287,10 @@ def main():
     )
     params = module.params
     if module.check_mode:
-        _found, known = inspect(module) if os.path.exists(k3s.BINARY) else ("", {})
+        _found, known = inspect(module) if os.path.exists(installer.BINARY) else ("", {})
         module.exit_json(changed=take_away(module, params["unwanted"]), **known)
     found, known = wait(module, params["wait_seconds"], params["version"])
-    undecided = os.path.isdir(k3s.PREVIOUS)
+    undecided = os.path.isdir(installer.PREVIOUS)
     if found:
         seen = (
             f"k3s: expected the node to be Ready within {params['wait_seconds']} s, found: {found}. Its log "
@@ -304,7 +306,7 @@ def main():
         version = go_back(module)
         after, _known = wait(module, params["wait_seconds"], version)
         if not after:
-            shutil.rmtree(k3s.PREVIOUS)
+            shutil.rmtree(installer.PREVIOUS)
         state = f"which is not Ready either: {after}" if after else "which is Ready"
         remedy = (
             f"Went back to {version} with its database and settings, {state}. Keep k3s_version at {version} "
@@ -312,11 +314,11 @@ def main():
         )
         fail(module, "k3s_rolled_back", seen, remedy, rolled_back_to=version, changed=True)
     if undecided:
-        shutil.rmtree(k3s.PREVIOUS)
+        shutil.rmtree(installer.PREVIOUS)
     if known["others"]:
         others = ", ".join(known["others"])
         module.warn(
-            f"k3s: besides this host's Node {k3s_api.node_name()} there is {others}, of an earlier host name. "
+            f"k3s: besides this host's Node {api.node_name()} there is {others}, of an earlier host name. "
             "Delete it: k3s kubectl delete node NAME."
         )
     changed = take_away(module, params["unwanted"])

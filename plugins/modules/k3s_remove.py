@@ -49,39 +49,40 @@ import signal
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, k3s, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, turn
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import installer
 
 PATHS = (
-    k3s.UNIT_FILE,
-    k3s.BINARY,
+    installer.UNIT_FILE,
+    installer.BINARY,
     "/etc/rancher/k3s",
-    k3s.DATA_DIR,
+    installer.DATA_DIR,
     "/var/lib/kubelet",
     "/var/lib/cni",
     "/run/k3s",
     "/run/flannel",
     "/var/log/pods",
     "/var/log/containers",
-    k3s.STATE_DIR,
+    installer.STATE_DIR,
 )
 # The kubelet's directory for plugins, which it makes also where there are none
 PLUGINS_DIR = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
 IDENTITY_DIR = "/etc/rancher/node"  # RKE2's as well
-BUNDLED = k3s.DATA_DIR + "/data/*/bin/aux/"
+BUNDLED = installer.DATA_DIR + "/data/*/bin/aux/"
 # Chains that kube-proxy, the kubelet, k3s' network policies, flannel and the CNI plugins make
 OUR_CHAIN = re.compile(r"(?:KUBE|CNI|FLANNEL)-")
-MOUNTS = ("/run/k3s", "/var/lib/kubelet", "/run/netns/cni-", k3s.DATA_DIR)
+MOUNTS = ("/run/k3s", "/var/lib/kubelet", "/run/netns/cni-", installer.DATA_DIR)
 LINKS = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
 STOP_SECONDS = 10
 
 
 def processes():
     """Return the ids of container shims and all that they started; k3s leaves containers running when it stops."""
-    table = list(host.processes())
+    table = list(linux.processes())
     found = [
         pid
         for pid, _parent, argv in table
-        if argv[0].startswith(k3s.DATA_DIR + "/data/") and "/bin/containerd-shim" in argv[0]
+        if argv[0].startswith(installer.DATA_DIR + "/data/") and "/bin/containerd-shim" in argv[0]
     ]
     for pid in found:
         found += [child for child, parent, _argv in table if parent == pid and child not in found]
@@ -162,9 +163,9 @@ def rules(module):
 
 def stop(module):
     """End k3s, then its containers."""
-    if os.path.exists(k3s.UNIT_FILE):
-        module.run_command(["systemctl", "disable", "--now", k3s.UNIT], check_rc=True)
-        module.run_command(["systemctl", "reset-failed", k3s.UNIT])  # refused when it ended well
+    if os.path.exists(installer.UNIT_FILE):
+        module.run_command(["systemctl", "disable", "--now", installer.UNIT], check_rc=True)
+        module.run_command(["systemctl", "reset-failed", installer.UNIT])  # refused when it ended well
     deadline = time.monotonic() + STOP_SECONDS
     while processes() and time.monotonic() < deadline:
         for pid in processes():
@@ -193,7 +194,7 @@ def remove(module):
     clean_network(module)
     resisting = rules(module)
     for path in present():
-        if path == k3s.STATE_DIR:
+        if path == installer.STATE_DIR:
             continue  # last: it tells that k3s is ours, should this be interrupted
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
@@ -226,11 +227,11 @@ def left(resisting):
         f"{len(commands) - 2} rules of {os.path.basename(program).replace('-save', '')}"
         for program, commands in resisting
     ]
-    found += [f"{path}" for path in present() if path != k3s.STATE_DIR]
+    found += [f"{path}" for path in present() if path != installer.STATE_DIR]
     found += [
         f"listener on port 6443 (pid {listener['pid']})"
-        for listener in host.listeners(6443)
-        if listener["pid"] and k3s.in_unit(listener["pid"])
+        for listener in linux.listeners(6443)
+        if listener["pid"] and installer.in_unit(listener["pid"])
     ]
     return found
 
@@ -239,7 +240,9 @@ def main():
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     turn.take(module)
     paths = present()
-    if k3s.is_foreign() or not (paths and (os.path.isdir(k3s.STATE_DIR) or os.path.exists(k3s.UNIT_FILE))):
+    if installer.is_foreign() or not (
+        paths and (os.path.isdir(installer.STATE_DIR) or os.path.exists(installer.UNIT_FILE))
+    ):
         module.exit_json(changed=False, left=[])
     result = {"changed": True, "diff": {"before": "\n".join(paths) + "\n", "after": ""}}
     if module.check_mode:
@@ -250,7 +253,7 @@ def main():
         module.fail_json(
             msg=f"k3s: expected nothing to be left, found: {', '.join(found)}. {remedy}", left=found, **result
         )
-    shutil.rmtree(k3s.STATE_DIR, ignore_errors=True)
+    shutil.rmtree(installer.STATE_DIR, ignore_errors=True)
     module.exit_json(left=[], **result)
 
 

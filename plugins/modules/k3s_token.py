@@ -85,7 +85,9 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, protocol, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 NEEDS = (
@@ -100,9 +102,9 @@ NEEDS = (
 def read(module):
     """Return (token or None, why there is none)."""
     words = ["get", "secret", module.params["name"], "-n", module.params["namespace"], "-o", "json"]
-    rc, out, err = k3s.kubectl(module, *words)
+    rc, out, err = installer.kubectl(module, *words)
     if rc:
-        return None, f"no Secret {module.params['name']}: {k3s_api.complaint(err)}"
+        return None, f"no Secret {module.params['name']}: {api.complaint(err)}"
     try:
         token = (json.loads(out).get("data") or {}).get("token")
         return (
@@ -119,15 +121,15 @@ def apply(module) -> str:
     when it changed."""
     if not os.path.exists(module.params["manifest"]):
         return ""
-    rc, _out, err = k3s.kubectl(module, "apply", "-f", module.params["manifest"])
-    return f"the manifest is not applied: {k3s_api.complaint(err)}" if rc else ""
+    rc, _out, err = installer.kubectl(module, "apply", "-f", module.params["manifest"])
+    return f"the manifest is not applied: {api.complaint(err)}" if rc else ""
 
 
 def revoke(module) -> None:
     """Delete the service account. A Secret alone that is made again holds the same token; another account's token is
     another one."""
     name = module.params["name"]
-    rc, _out, err = k3s.kubectl(
+    rc, _out, err = installer.kubectl(
         module,
         "delete",
         "serviceaccount/" + name,
@@ -139,7 +141,7 @@ def revoke(module) -> None:
     )
     if rc:
         remedy = "Check journalctl -u k3s -n 50, and run again. The previous token is still valid."
-        cause = f"expected that the service account can be deleted, found: {k3s_api.complaint(err)}"
+        cause = f"expected that the service account can be deleted, found: {api.complaint(err)}"
         module.fail_json(msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy)
 
 
@@ -154,7 +156,7 @@ def denied(token, namespace):
             "spec": {"resourceAttributes": attributes},
         }
         try:
-            status, answer = k3s_api.ask("POST", REVIEWS, token, review)
+            status, answer = api.ask("POST", REVIEWS, token, review)
         except OSError as error:
             return f"k3s did not judge the token: {error}"
         if status not in (200, 201):
@@ -170,7 +172,7 @@ def main():
             "name": {"type": "str", "default": "beta9-gateway"},
             "namespace": {"type": "str", "default": "default"},
             "path": {"type": "path", "default": "/etc/beta9/credentials/k3s_token"},
-            "manifest": {"type": "path", "default": k3s.MANIFESTS_DIR + "/beta9-gateway.yaml"},
+            "manifest": {"type": "path", "default": installer.MANIFESTS_DIR + "/beta9-gateway.yaml"},
             "renew": {"type": "bool", "default": False},
             "wait_seconds": {"type": "int", "default": 60},
         },
@@ -178,9 +180,9 @@ def main():
     )
     turn.take(module)
     params = module.params
-    if module.check_mode and not os.path.exists(k3s.BINARY):
+    if module.check_mode and not os.path.exists(installer.BINARY):
         module.exit_json(changed=True)
-    if params["renew"] and not os.path.isdir(k3s.STATE_DIR):
+    if params["renew"] and not os.path.isdir(installer.STATE_DIR):
         module.exit_json(changed=False)
     if module.check_mode and params["renew"]:
         module.exit_json(changed=True)

@@ -96,7 +96,9 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, protocol, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
 
 
 TOKEN = "machine_token"
@@ -110,15 +112,15 @@ class Credentials:
         self.params, self.check_mode = params, check_mode
         self.directory, self.fact_path = params["directory"], params["fact_path"]
         self.token, self.kept = os.path.join(self.directory, TOKEN), os.path.join(self.directory, KEPT)
-        self.owner = os.path.join(self.directory, host.TOKEN_OWNER)
-        self.before = host.machine_fact(self.fact_path)
+        self.owner = os.path.join(self.directory, records.TOKEN_OWNER)
+        self.before = records.machine_fact(self.fact_path)
 
     def _write_fact(self, identity):
         return secretfiles.write(self.fact_path, json.dumps(identity, sort_keys=True) + "\n", 0o644, self.check_mode)
 
     def _write_owner(self, identity, token):
         """Say beside the token whose it is, so that another one in its place is noticed."""
-        if host.token_owner(self.directory) and host.has_token(self.directory, identity):
+        if records.token_owner(self.directory) and records.has_token(self.directory, identity):
             return False
         text = f"{identity['machine_id']} {protocol.token_mark(token)}\n"
         return secretfiles.write(self.owner, text, 0o600, self.check_mode)
@@ -135,7 +137,7 @@ class Credentials:
             return False
         seen = self.params["seen"]
         other = seen is not None and held not in (seen, self.params["machine_id"])
-        return other and host.has_token(self.directory, self.before)
+        return other and records.has_token(self.directory, self.before)
 
     def present(self):
         """Write token, then identity."""
@@ -185,12 +187,12 @@ class Credentials:
         if not identity:
             return {"changed": False, "machine": self.before}
         dropped = {name: value for name, value in self.before.items() if name != "replaces"}
-        dropped.update(token_mark=host.token_marks(self.directory, self.before).get(self.before.get("machine_id")))
+        dropped.update(token_mark=records.token_marks(self.directory, self.before).get(self.before.get("machine_id")))
         if not self.check_mode:
             if os.path.exists(self.kept):
                 self._copy(self.kept, self.token)
                 secretfiles.remove([self.owner])
-                mark = host.token_marks(self.directory, identity).get(identity.get("machine_id"))
+                mark = records.token_marks(self.directory, identity).get(identity.get("machine_id"))
                 if mark:
                     secretfiles.write(self.owner, f"{identity['machine_id']} {mark}\n")
             else:
@@ -210,8 +212,8 @@ def main():
             "machine_token": {"type": "str", "no_log": True},
             "replaces": {"type": "dict"},
             "seen": {"type": "str"},
-            "directory": {"type": "path", "default": host.CREDENTIALS_DIR},
-            "fact_path": {"type": "path", "default": host.MACHINE_FACT_PATH},
+            "directory": {"type": "path", "default": records.CREDENTIALS_DIR},
+            "fact_path": {"type": "path", "default": records.MACHINE_FACT_PATH},
         },
         required_if=[("state", "present", ["machine_id", "pool", "machine_token"])],
         supports_check_mode=True,

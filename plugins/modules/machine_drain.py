@@ -84,7 +84,7 @@ remedy:
 
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {

@@ -93,7 +93,7 @@ retryable:
 
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {

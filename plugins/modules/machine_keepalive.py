@@ -82,7 +82,7 @@ retryable:
   type: bool
 """
 
-from ansible_collections.beta9.workers.plugins.module_utils import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {

@@ -108,7 +108,8 @@ retryable:
 import os
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
 SPEC = machine_runner.specification(
     {
@@ -132,17 +133,17 @@ COMPARED = ("hostname", "cpu_millicores", "memory_mib", "gpu_count", "private_ip
 def payload_of(params):
     """Return the validated body; what was not given is measured on this host."""
     peer = urlsplit(params["gateway_url"]).hostname
-    token = params["token"] or gateway.read_token(params["token_file"])
+    token = params["token"] or api.read_token(params["token_file"])
     return protocol.register_payload(
-        token=gateway.read_token(params["k3s_token_file"]) if params["k3s_token_file"] else token,
+        token=api.read_token(params["k3s_token_file"]) if params["k3s_token_file"] else token,
         machine_id=params["machine_id"],
         hostname=params["hostname"],
         pool_name=params["pool"],
         provider_name=params["provider"],
         cpu=params["cpu"] or f"{1000 * (os.cpu_count() or 1)}m",
-        memory=params["memory"] or f"{host.memory_mib()}Mi",
-        gpu_count=host.nvidia_pci_count() if params["gpu_count"] is None else params["gpu_count"],
-        private_ip=params["private_ip"] or host.source_address(peer if protocol.is_ip(peer) else "192.0.2.1"),
+        memory=params["memory"] or f"{linux.memory_mib()}Mi",
+        gpu_count=linux.nvidia_pci_count() if params["gpu_count"] is None else params["gpu_count"],
+        private_ip=params["private_ip"] or linux.source_address(peer if protocol.is_ip(peer) else "192.0.2.1"),
     )
 
 

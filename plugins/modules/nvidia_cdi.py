@@ -52,7 +52,8 @@ devices:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_host
 
 OURS = "/etc/cdi/nvidia.yaml"
 REFRESHED = "/var/run/cdi/nvidia.yaml"

@@ -93,7 +93,8 @@ import platform
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, host, preflight, systems
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight, systems
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_host
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
 COMMAND_SECONDS = 10
@@ -161,7 +162,7 @@ def key_enrolled(secure):
 
 def gather():
     """Return the facts of this host."""
-    found = systems.identify(host.os_release())
+    found = systems.identify(linux.os_release())
     gpus, switches = gpu_host.pci_devices()
     kernel = platform.release()
     facts = {
@@ -170,7 +171,7 @@ def gather():
         "system_family": found.family,
         "architecture": platform.machine(),
         "kernel": kernel,
-        "manager": host.package_manager(),
+        "manager": linux.package_manager(),
         "gpus": gpus,
         "nvswitches": switches,
     }
@@ -193,7 +194,7 @@ def gather():
         held=held,
         secure_boot=secure,
         secure_boot_key_enrolled=key_enrolled(secure),
-        boot_epoch=host.boot_epoch(),
+        boot_epoch=linux.boot_epoch(),
         installed_epoch=max(stamps + [0]),
         persistence_unit=any(os.path.exists(path % "nvidia-persistenced") for path in UNITS),
         persistence=persistent[0] == 0 and set(persistent[1].split()) == {"Enabled"},

@@ -66,7 +66,7 @@ retryable:
   type: bool
 """
 
-from ansible_collections.beta9.workers.plugins.module_utils import machine_runner
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner
 
 SPEC = machine_runner.specification({})
 CONSTRAINTS = {}

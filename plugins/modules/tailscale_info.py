@@ -74,14 +74,15 @@ joined_by_us:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, systems, tailnet, tailscale
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, systems
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli, tailnet
 
 
 def main():
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    program = tailscale.Program(module)
+    program = cli.Program(module)
     status, prefs = program.read()
-    release = host.os_release()
+    release = linux.os_release()
     found = systems.identify(release)
     module.exit_json(
         changed=False,
@@ -96,13 +97,13 @@ def main():
         node=tailnet.node(status, prefs)
         if status
         else {"state": "NoDaemon", "name": "", "dns_name": "", "address": "", "addresses": [], "online": False},
-        over_tailnet=tailscale.over_tailnet(),
+        over_tailnet=cli.over_tailnet(),
         peers=sorted(
             address
             for peer in ((status or {}).get("Peer") or {}).values()
             for address in peer.get("TailscaleIPs") or []
         ),
-        joined_by_us=os.path.exists(tailscale.JOINED),
+        joined_by_us=os.path.exists(cli.JOINED),
     )
 
 

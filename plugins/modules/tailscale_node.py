@@ -126,7 +126,8 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet, tailscale, turn, units
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn, units
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli, tailnet
 
 
 NAME_SECONDS = 10  # in which the control server confirms a new name
@@ -185,7 +186,7 @@ def apply(program, plan, desired, key):
         before = program.profile()
         try:
             program.login("login", key, login_flags(desired), desired["timeout_seconds"])
-        except tailscale.Failed:
+        except cli.Failed:
             program.run("switch", before)
             raise
         program.run("switch", "remove", before)
@@ -212,12 +213,12 @@ def online(program, timeout_seconds, name):
 
 def confirmed(module, desired):
     """Confirm a detached step of an earlier call, if there is one. Fail if it was undone."""
-    if not tailscale.stage() or module.check_mode:
+    if not cli.stage() or module.check_mode:
         return False
-    tailscale.forget_dead(module)
-    if not tailscale.stage():
+    cli.forget_dead(module)
+    if not cli.stage():
         return False
-    last, log = tailscale.confirm(desired["timeout_seconds"])
+    last, log = cli.confirm(desired["timeout_seconds"])
     if last == "confirmed":
         return True
     found = {
@@ -234,9 +235,9 @@ def confirmed(module, desired):
 
 def leave(module, program, status, prefs):
     """Log the node out, if the login is ours."""
-    ours = os.path.exists(tailscale.JOINED)
+    ours = os.path.exists(cli.JOINED)
     present = bool(ours and status and tailnet.logged_in(status, prefs))
-    if present and tailscale.over_tailnet():
+    if present and cli.over_tailnet():
         module.fail_json(
             msg="tailnet: expected a connection outside of the tailnet, found that Ansible came in over the tailnet "
             "that the host is to leave. "
@@ -246,7 +247,7 @@ def leave(module, program, status, prefs):
     if present and not module.check_mode:
         program.must("logout")
     if ours and not module.check_mode:
-        secretfiles.remove([tailscale.JOINED])
+        secretfiles.remove([cli.JOINED])
     found = tailnet.node(status, prefs) if status else {"state": "NoDaemon"}
     module.exit_json(
         changed=ours,
@@ -276,12 +277,12 @@ def main():
         supports_check_mode=True,
     )
     turn.take(module)
-    program = tailscale.Program(module)
+    program = cli.Program(module)
     desired = dict(module.params, has_key=bool(module.params["auth_key"]))
     if module.params["state"] == "absent":
         leave(module, program, *program.read(5))
     was_pending = confirmed(module, desired)
-    status, prefs = program.read(tailscale.SETTLE_SECONDS)
+    status, prefs = program.read(cli.SETTLE_SECONDS)
     if status is None:
         if module.check_mode:
             module.exit_json(
@@ -292,17 +293,17 @@ def main():
             )
         text = "tailnet: expected an answer of tailscaled, found none%s. Check: systemctl status tailscaled"
         module.fail_json(msg=text % last_words(module), code="stopped")
-    restarted = tailnet.forgotten(status, desired["seen_addresses"]) and not tailscale.over_tailnet()
+    restarted = tailnet.forgotten(status, desired["seen_addresses"]) and not cli.over_tailnet()
     if restarted and not module.check_mode:
         module.run_command(["systemctl", "restart", "tailscaled.service"], check_rc=True)
-        status, prefs = program.read(tailscale.SETTLE_SECONDS)
+        status, prefs = program.read(cli.SETTLE_SECONDS)
     plan = tailnet.plan(status, prefs, desired)
     before = tailnet.node(status, prefs)
     if plan.problem:
         refuse(module, plan.problem, node=before)
     try:
         finish(module, program, plan, desired, before, prefs, was_pending, ["restart"] if restarted else [])
-    except tailscale.Failed as error:
+    except cli.Failed as error:
         module.fail_json(msg=explain(str(error), desired), code="refused", node=before)
 
 
@@ -322,7 +323,7 @@ SERVER_BROKE = "INTERNAL_ERROR; received from peer"
 
 def explain(text, desired):
     """Return what a failed login means."""
-    if tailscale.TAGS_REFUSED in text:
+    if cli.TAGS_REFUSED in text:
         remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
     elif SERVER_BROKE in text:
         remedy = (
@@ -351,16 +352,16 @@ def finish(module, program, plan, desired, before, prefs, was_pending, actions):
     if module.check_mode:
         module.exit_json(changed=bool(actions), actions=actions, pending=False, node=before, diff=diff)
     key = tailnet.key_text(module.params["auth_key"]) if desired["has_key"] else ""
-    if (plan.action == "move" or plan.settings and plan.action is None) and tailscale.over_tailnet():
+    if (plan.action == "move" or plan.settings and plan.action is None) and cli.over_tailnet():
         names = {"hostname": "Hostname", "accept-routes": "RouteAll", "accept-dns": "CorpDNS"}
         parts = commands(program, plan, desired, {flag: prefs.get(names[flag]) for flag in plan.settings})
-        tailscale.detach(module, *parts, seconds=desired["timeout_seconds"], key=key or None)
+        cli.detach(module, *parts, seconds=desired["timeout_seconds"], key=key or None)
         module.exit_json(changed=True, actions=actions, pending=True, node=before, diff=diff)
     apply(program, plan, desired, key)
     status, prefs = online(program, desired["timeout_seconds"], desired["hostname"] if actions else "")
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
-        secretfiles.write(tailscale.JOINED, f"{found['login_server']} {found['address']} {int(time.time())}\n", 0o644)
+        secretfiles.write(cli.JOINED, f"{found['login_server']} {found['address']} {int(time.time())}\n", 0o644)
     if found["state"] != "Running" or not found["online"]:
         module.fail_json(
             msg=f"tailnet: expected the node online within {desired['timeout_seconds']} s, found "

@@ -62,7 +62,8 @@ running:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, secretfiles, sshd_effective, turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, secretfiles, turn
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_effective
 
 
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -92,7 +93,7 @@ def running():
     """Return whether an ssh of the tunnel runs."""
     return any(
         words[0].rpartition("/")[2] == "ssh" and "-G" not in words and SSH_CONFIG in words
-        for _pid, _parent, words in host.processes()
+        for _pid, _parent, words in linux.processes()
     )
 
 

@@ -130,7 +130,8 @@ import signal
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, peers, secretfiles, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 
 
 @contextlib.contextmanager
@@ -161,7 +162,7 @@ def occupied(address, port, user):
             probe.bind((address, port))
         return None
     except OSError as error:
-        listeners = host.listeners(port)
+        listeners = linux.listeners(port)
         # by the account, not by the program: a session is sshd, or from OpenSSH 9.8 on sshd-session
         if any(
             listener["uid"] == pwd.getpwnam(user).pw_uid and listener["address"] == address for listener in listeners
@@ -179,7 +180,7 @@ def other_tunnel(params, peer, key):
     account = pwd.getpwnam(params["user"]).pw_uid
     up = [
         entry
-        for entry in host.listeners(params["listen_port"])
+        for entry in linux.listeners(params["listen_port"])
         if entry["uid"] == account and entry["address"] == peer["address"]
     ]
     if up and params["identity"] != "this":

@@ -88,7 +88,8 @@ host_keys:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import host, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_effective
 
 PROPERTIES = "Id,LoadState,ActiveState,Triggers,ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic"
 
@@ -118,7 +119,7 @@ def plan(found, files):
         return [] if sockets else None
     # a reload keeps the main process, but passes through another state
     moment = service["ExecMainStartTimestampMonotonic" if sockets else "StateChangeTimestampMonotonic"]
-    if not host.changed_since(int(moment or 0), files):
+    if not linux.changed_since(int(moment or 0), files):
         return []
     return ["try-restart" if sockets else "reload", service["Id"]]
 

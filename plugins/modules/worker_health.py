@@ -161,7 +161,8 @@ nonce:
 from collections import namedtuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import connections, host
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine, platform, tailnet, tunnel
 
@@ -171,7 +172,7 @@ Probe = namedtuple("Probe", "id timeout_seconds")
 
 def observe(params):
     """Return the observations of this worker."""
-    identity = host.machine_fact()
+    identity = records.machine_fact()
     config = dict(
         params,
         machine_id=identity.get("machine_id", ""),

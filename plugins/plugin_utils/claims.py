@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol, systems
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
 from ansible_collections.beta9.workers.plugins.plugin_utils import plain
 

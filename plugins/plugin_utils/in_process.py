@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.common.parameters import remove_values
-from ansible_collections.beta9.workers.plugins.module_utils import machine_runner
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
 

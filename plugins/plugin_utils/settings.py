@@ -18,7 +18,8 @@ from typing import Any, Callable, Iterable, Mapping
 
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.beta9.workers.plugins.module_utils import connections, grammar, preflight
+from ansible_collections.beta9.workers.plugins.module_utils import connections, grammar
+from ansible_collections.beta9.workers.plugins.module_utils.host import preflight
 
 ROLES = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", "roles"))
 PREFIX = "beta9_"

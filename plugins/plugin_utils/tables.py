@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Mapping, Sequence
 
-from ansible_collections.beta9.workers.plugins.module_utils import preflight
+from ansible_collections.beta9.workers.plugins.module_utils.host import preflight
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> list[str]:

@@ -11,8 +11,8 @@ import sys
 import pytest
 import yaml
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway as client
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api as client
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from tests.conftest import ROOT
 from tests.integration.test_inventory import plain, put
 

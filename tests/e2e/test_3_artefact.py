@@ -53,7 +53,7 @@ def test_same_bytes_twice(dist):
 def test_contains_what_it_needs_and_nothing_else(installed):
     with tarfile.open(installed[1]) as archive:
         names = archive.getnames()
-    for name in ("plugins/module_utils/protocol.py", "agent_src/beta9_agent/protocol.py", "playbooks/onboard_worker.yml", "meta/runtime.yml"):
+    for name in ("plugins/module_utils/gateway/protocol.py", "agent_src/beta9_agent/protocol.py", "playbooks/onboard_worker.yml", "meta/runtime.yml"):
         assert name in names
     unwanted = re.compile(r"^(build|\.venv|\.git|collections/ansible_collections|dist|\.cache|tests|tools|molecule)(/|$)|__pycache__")
     assert not [name for name in names if unwanted.search(name)]

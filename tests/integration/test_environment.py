@@ -7,7 +7,7 @@ import os
 import threading
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 
 from tests.integration.conftest import FACTS
 

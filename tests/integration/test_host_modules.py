@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 
 TOKEN = "canary-machine-token-0123"
 
@@ -44,21 +44,21 @@ def test_token_that_is_not_the_machines_is_none(run_module, desired, tmp_path, d
     """Empty, truncated, another machine's, not text, or gone: onboarding makes a new one."""
     run_module("machine_credentials", **desired)
     token, identity = tmp_path / "etc/credentials/machine_token", {"machine_id": "1165a9b6"}
-    assert host.has_token(desired["directory"], identity) and not host.has_token(desired["directory"], {"machine_id": "9c40e2d7"})
+    assert records.has_token(desired["directory"], identity) and not records.has_token(desired["directory"], {"machine_id": "9c40e2d7"})
     if damage is None:
         token.unlink()
     else:
         token.write_bytes(damage)
-    assert not host.has_token(desired["directory"], identity)
+    assert not records.has_token(desired["directory"], identity)
     run_module("machine_credentials", **desired)
-    assert host.has_token(desired["directory"], identity) and mode(token.with_name("machine_token.owner")) == "0o600"
+    assert records.has_token(desired["directory"], identity) and mode(token.with_name("machine_token.owner")) == "0o600"
     assert TOKEN not in token.with_name("machine_token.owner").read_text()
 
 
 def test_host_of_before_has_no_owner_and_keeps_its_token(run_module, desired, tmp_path):
     run_module("machine_credentials", **desired)
     (tmp_path / "etc/credentials/machine_token.owner").unlink()
-    assert host.has_token(desired["directory"], {"machine_id": "1165a9b6"})
+    assert records.has_token(desired["directory"], {"machine_id": "1165a9b6"})
 
 
 def test_forgetting_them(run_module, desired, tmp_path):
@@ -168,7 +168,7 @@ def test_rotation_that_failed_is_undone(run_module, desired, tmp_path, rotated):
     assert run_module("machine_credentials", check=True, state="restored", **where(desired))["changed"] and len(credentials(tmp_path)[1]) == 2
     result = run_module("machine_credentials", state="restored", **where(desired))
     assert result["changed"] and result["dropped"].pop("token_mark") and result["dropped"] == dict(rotated, machine_id="9c40e2d7")
-    assert host.token_owner(desired["directory"])[0] == "1165a9b6" and host.has_token(desired["directory"], rotated)
+    assert records.token_owner(desired["directory"])[0] == "1165a9b6" and records.has_token(desired["directory"], rotated)
     assert credentials(tmp_path) == (rotated, {"machine_token": TOKEN}) and "canary" not in result["_raw"]
 
 

@@ -10,7 +10,7 @@ import jinja2
 import pytest
 from ansible.plugins.filter import core
 from ansible_collections.beta9.workers.plugins.filter import valid
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 
 from tests.kubernetes import build
 from tests.kubernetes.cluster import ADMIN, Cluster
@@ -50,11 +50,11 @@ def host(cluster, tmp_path, monkeypatch):
     (programs / "k3s").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(k3s, "BINARY", str(programs / "k3s"))
-    monkeypatch.setattr(k3s, "STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(k3s_api, "API", cluster.url)
-    monkeypatch.setattr(k3s_api, "CA", str(cluster.ca_path))
-    monkeypatch.setattr(k3s_api, "KUBECTL_OPTIONS", ("--request-timeout=5s", f"--cache-dir={tmp_path}/cache"))
+    monkeypatch.setattr(installer, "BINARY", str(programs / "k3s"))
+    monkeypatch.setattr(installer, "STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(api, "API", cluster.url)
+    monkeypatch.setattr(api, "CA", str(cluster.ca_path))
+    monkeypatch.setattr(api, "KUBECTL_OPTIONS", ("--request-timeout=5s", f"--cache-dir={tmp_path}/cache"))
     return tmp_path
 
 

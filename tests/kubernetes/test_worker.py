@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import k3s_api
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import platform
 from ansible_collections.beta9.workers.plugins.modules import k3s_ready, k3s_token
@@ -186,7 +186,7 @@ def test_ready_means_this_start_of_this_version(cluster, host, monkeypatch, run_
     start = time.monotonic() * 1e6
     unit.update(dict.fromkeys(("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"), str(int(start - 20e6))))
     monkeypatch.setattr(k3s_ready, "unit_of", lambda _module: unit)
-    monkeypatch.setattr(k3s_api, "node_name", lambda: "this-host")
+    monkeypatch.setattr(api, "node_name", lambda: "this-host")
     module = type("Module", (), {"run_command": staticmethod(_run_command)})()
     assert k3s_ready.inspect(module)[0] == "the node this-host has not joined"
     for name in ("this-host", "earlier"):

@@ -23,7 +23,7 @@ class Mistake(NamedTuple):
 
 # {file: ((was, now), ...)}
 PROTOCOL = {
-    UTILS + "protocol.py": (
+    UTILS + "gateway/protocol.py": (
         ("if int(text) > 64:", "if int(text) >= 64:"),
         ("return str(int(text))", "return text"),
         (
@@ -89,7 +89,7 @@ GATEWAY = {
         ("urllib.request.ProxyHandler(None if proxied else {})", "urllib.request.ProxyHandler(None)"),
         ("                deadline._sockets.append(self.sock)\n", ""),
     ),
-    UTILS + "gateway.py": (
+    UTILS + "gateway/api.py": (
         ("if self._token and path != protocol.HEALTH_PATH:", "if self._token:"),
         ("            pause *= 2\n", ""),
         ("time.sleep(random.uniform(pause / 2, pause))", "time.sleep(pause)"),
@@ -129,7 +129,7 @@ GATEWAY = {
         ('in ("machine_not_found", "route_missing") else', 'in ("machine_not_found",) else'),
         ("            if status < 300:\n", "            if status < 600:\n"),
     ),
-    UTILS + "machine_runner.py": (
+    UTILS + "gateway/machine_runner.py": (
         ("if plan.apply and not check_mode:", "if plan.apply:"),
         ("return self.apply is not None and self.before != self.after", "return self.apply is not None"),
         (
@@ -140,8 +140,8 @@ GATEWAY = {
         ('    if owned:\n        return ""', '    if owned is not None:\n        return ""'),
         ("    if client.dropped:\n", "    if False:\n"),
     ),
-    UTILS + "peers.py": (),
-    UTILS + "tunnel.py": (
+    UTILS + "tunnel/peers.py": (),
+    UTILS + "tunnel/messages.py": (
         ('    ("key_refused", "Permission denied (publickey"),\n    ("key_refused", "Permission denied ("),\n', ""),
         ('    ("port_taken", "Address already in use"),\n', ""),
     ),
@@ -632,7 +632,7 @@ HEALTH_MISTAKES = {
     ),
 }
 HOST_MISTAKES = {
-    UTILS + "k3s.py": (
+    UTILS + "k3s/installer.py": (
         (
             "        if found.hexdigest() != digest:\n            raise _wrong_sum(url",
             "        if False:\n            raise _wrong_sum(url",
@@ -655,7 +655,7 @@ HOST_MISTAKES = {
         ),
         ("return f\"{base.rstrip('/')}/{quote(version, safe='.')}/{name}\"", "return f\"{base.rstrip('/')}/{version}/{name}\""),
     ),
-    UTILS + "secretfiles.py": (
+    UTILS + "host/secretfiles.py": (
         ("os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)", "os.O_CREAT | os.O_NOFOLLOW, 0o600)"),
         ("            os.fchmod(handle, mode)\n", ""),
         ("    remove([temporary])\n    handle", "    handle"),
@@ -685,16 +685,16 @@ HOST_MISTAKES = {
         ("api_networks=(),  # the gateway", "api_networks=ANYWHERE,  # the gateway"),
         ('read("ansible_host") or read("inventory_hostname")', 'read("inventory_hostname")'),
     ),
-    UTILS + "package_locks.py": (
+    UTILS + "host/package_locks.py": (
         ("return begun and not ended and not disabled", "return begun and not ended"),
         ('[word for word in words[1:2] if word.startswith("/")]', "words[1:2]"),
         ("None if kind == fcntl.F_UNLCK else", "None if kind == fcntl.F_RDLCK else"),
     ),
-    UTILS + "openpgp.py": (
+    UTILS + "host/openpgp.py": (
         ("if tag not in (PRIMARY_KEY, SUBKEY, SIGNATURE, USER_ID):", "if False:"),
         ("    if start + length > len(data):\n", "    if False:\n"),
     ),
-    UTILS + "units.py": (
+    UTILS + "host/units.py": (
         ("if not any(os.access(name, os.R_OK) for name in files):", "if False:"),
         (
             'journald.load != "not-found" and journald.active != "active":\n        raise Unreadable',

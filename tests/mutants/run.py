@@ -40,13 +40,13 @@ from tests.mutants import catalog, serve
 BUILD = ROOT / "build" / "mutants"
 TESTS = ("tests/unit", "tests/contract", "tests/integration")
 AREAS = {
-    "protocol": ("plugins/module_utils/protocol.py", "plugins/module_utils/grammar.py"),
+    "protocol": ("plugins/module_utils/gateway/protocol.py", "plugins/module_utils/grammar.py"),
     "gateway": (
         "plugins/module_utils/exchange.py",
-        "plugins/module_utils/gateway.py",
-        "plugins/module_utils/machine_runner.py",
-        "plugins/module_utils/peers.py",
-        "plugins/module_utils/tunnel.py",
+        "plugins/module_utils/gateway/api.py",
+        "plugins/module_utils/gateway/machine_runner.py",
+        "plugins/module_utils/tunnel/peers.py",
+        "plugins/module_utils/tunnel/messages.py",
     ),
     "agent": ("agent_src/beta9_agent/[a-o]*.py", "agent_src/beta9_agent/[q-z]*.py"),
     "modules": ("plugins/modules/*.py", "plugins/action/*.py"),
@@ -55,7 +55,7 @@ AREAS = {
         "plugins/module_utils/health/probes/*.py",
         "plugins/plugin_utils/health_*.py",
     ),
-    "host": ("plugins/module_utils/*.py",),
+    "host": ("plugins/module_utils/*.py", "plugins/module_utils/[!h]*/*.py", "plugins/module_utils/host/*.py"),
     "controller": ("plugins/plugin_utils/*.py", "plugins/filter/*.py", "plugins/inventory/*.py", "plugins/lookup/*.py"),
 }
 ENOUGH = 150  # made by hand

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import turn
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,8 @@ from ansible_collections.beta9.workers.plugins.action import (
     machine_enrol,
     worker_health,
 )
-from ansible_collections.beta9.workers.plugins.module_utils import connections, gateway
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 
@@ -262,7 +263,7 @@ def enrol(monkeypatch):
                 raise answer
             return answer
 
-        monkeypatch.setattr(gateway, "client_from_params", lambda _params: client)
+        monkeypatch.setattr(api, "client_from_params", lambda _params: client)
         monkeypatch.setattr(remote, "run", host)
         action = action_of(
             machine_enrol.ActionModule,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ansible_collections.beta9.workers.plugins.doc_fragments import gateway as fragment
-from ansible_collections.beta9.workers.plugins.module_utils import gateway
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api
 from tests.conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -62,10 +62,10 @@ def test_documentation_of_the_gateway_is_what_modules_take():
     }
     taken = {
         name: {key: option[key] for key in ("type", "default") if key in option}
-        for name, option in gateway.GATEWAY_ARGUMENT_SPEC.items()
+        for name, option in api.GATEWAY_ARGUMENT_SPEC.items()
     }
     assert shown == taken
-    for name, option in gateway.GATEWAY_ARGUMENT_SPEC.items():
+    for name, option in api.GATEWAY_ARGUMENT_SPEC.items():
         if "fallback" in option:
             assert option["fallback"][1] == ["BETA9_" + name.upper()] and "BETA9_" + name.upper() in str(
                 documented[name]["description"]
@@ -106,3 +106,14 @@ def test_site_lists_what_is_internal_last():
         and "~\n\nOnly internal ones, see below.\n\n.. toctree" in first
     )
     assert "host_files module" in last and "valid filter" in last and "machine module" not in last
+
+
+def test_folders_of_module_utils_show_what_each_file_is_about():
+    """At the top is only what several folders build on; a folder's __init__.py imports nothing, so that a module takes to a host what it uses."""
+    room = ROOT / "plugins/module_utils"
+    assert {path.stem for path in room.glob("*.py")} == {"connections", "exchange", "grammar"}
+    for folder in {path.parent for path in room.rglob("*.py")} - {room}:
+        assert (folder / "__init__.py").read_text() == ""
+    imported = re.compile(r"^from ansible_collections\.beta9\.workers\.plugins\.module_utils\.(\w+)", re.M)
+    for path in (room / "host").glob("*.py"):
+        assert set(imported.findall(path.read_text())) <= {"host", "agent"}, f"{path.name}: any host has these files, with or without a gateway"

@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEP = """
 import pathlib, sys, time
-from ansible_collections.beta9.workers.plugins.module_utils import turn
+from ansible_collections.beta9.workers.plugins.module_utils.host import turn
 class Module:
     check_mode, _name = False, "beta9.workers.step"
     def fail_json(self, msg): sys.exit(msg)

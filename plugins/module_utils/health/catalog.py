@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import connections, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.remedies import (
     CLUSTER,
     CONTROLLER,
@@ -113,7 +114,7 @@ TRY_TUNNEL = (
 KERNEL_GPU = "dmesg | grep -i -e xid -e nvrm || true"
 TUNNEL_LOG = inspect(WORKER, "journalctl --no-pager -r -u beta9-tunnel -n 20")
 SSHD_LOG = "journalctl --no-pager -r -u ssh -u sshd -n 20"
-# What a login at the gateway host ends with: codes of module_utils/tunnel.py
+# What a login at the gateway host ends with: codes of module_utils/tunnel/messages.py
 SSH_CAUSES = {
     "name": (
         "the gateway host's name can't be resolved on the worker",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import connections, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
 
 

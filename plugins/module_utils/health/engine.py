@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 
-from ansible_collections.beta9.workers.plugins.module_utils import agent_state
+from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
 
 EVIDENCE_BYTES = 4096
@@ -179,7 +179,7 @@ class Context:
 
     def agent_state(self, path):
         """Return what the agent says of itself, {} when it says nothing that may be believed. Read now, not shared."""
-        return agent_state.of(path)
+        return statefile.of(path)
 
     def redact(self, text):
         """Return text without any secret, cut to EVIDENCE_BYTES."""

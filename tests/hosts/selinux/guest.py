@@ -16,7 +16,8 @@ import sys
 import time
 
 sys.path.insert(0, "/srv/collections")
-from ansible_collections.beta9.workers.plugins.module_utils import peers, selinux, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.host import selinux
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 
 DOMAIN = "system_u:system_r:sshd_session_t:s0"
 LISTEN, TARGET = ("127.77.0.9", 6443), "localhost:31994"

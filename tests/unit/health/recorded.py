@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.beta9.workers.plugins.module_utils import agent_state
+from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
 
@@ -38,7 +38,7 @@ class Context(engine.Context):
         return self.files.get(path)
 
     def agent_state(self, path):
-        return agent_state.parse(self.files.get(path) or "")
+        return statefile.parse(self.files.get(path) or "")
 
 
 class Redis:

@@ -9,7 +9,10 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, protocol, tunnel, units
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import units
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_health
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, join
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_host, gateway_side, tailnet
 from ansible_collections.beta9.workers.plugins.modules import gateway_health, worker_health
@@ -21,7 +24,7 @@ REMOTE = dict(worker_health.PROBES, **gateway_health.PER_MACHINE, **gateway_side
 # Checks that are made on the controller, of settings, lists, and what both sides saw
 LOCAL = {"C01": control, "C02": control, "U06": join, "M05": join, "G04": join}
 GATEWAY_CODES = set(protocol.CODES)
-SSH_CODES = {code for code, _words in tunnel.SIGNATURES} | {"account_refused", "key_refused", "cut", "timeout", "name", "silent", "stalled", "slow"}
+SSH_CODES = {code for code, _words in messages.SIGNATURES} | {"account_refused", "key_refused", "cut", "timeout", "name", "silent", "stalled", "slow"}
 # Codes that a probe passes on from a table instead of naming them
 PASSED_ON = {
     "T01": set(units.EXEC_CODES.values()) | {"listen_refused", "port_taken", "config"},

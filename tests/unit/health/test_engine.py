@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 
 CHECK = catalog.BY_ID["T04"]._replace(timeout_seconds=0.3)
@@ -73,7 +73,7 @@ def test_shared_source_is_read_once_and_its_error_is_shared():
 
 def alive(text):
     """Return the processes whose command line holds a text."""
-    return [pid for pid, _parent, words in host.processes() if text in " ".join(words)]
+    return [pid for pid, _parent, words in linux.processes() if text in " ".join(words)]
 
 
 def test_command_that_hangs_is_killed_with_its_children():

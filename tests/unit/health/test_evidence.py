@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import units
+from ansible_collections.beta9.workers.plugins.module_utils.host import units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence
 

@@ -12,7 +12,8 @@ import types
 
 import pynvml
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_health, gpu_host, host
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_health, gpu_host
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine, xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu
 
@@ -45,7 +46,7 @@ def state(monkeypatch):
     """Return a function that sets what the host's files say."""
 
     def put(present=2, loaded="550.1.1", nouveau=False, module="550.1.1", signer="", library="550.1.1", secure=False):
-        monkeypatch.setattr(host, "nvidia_pci_count", lambda: present)
+        monkeypatch.setattr(linux, "nvidia_pci_count", lambda: present)
         monkeypatch.setattr(gpu_host, "loaded_version", lambda: loaded)
         monkeypatch.setattr(gpu_host, "nouveau_loaded", lambda: nouveau)
         monkeypatch.setattr(gpu_host, "module_on_disk", lambda run: dict(NO_MODULE, version=module, signer=signer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import peers, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_files
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_effective
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_host
 
@@ -33,7 +34,7 @@ def asked(monkeypatch, tmp_path):
         monkeypatch.setattr(sshd_effective, "KEYS_PATH", str(tmp_path / "authorized_keys"))
         monkeypatch.setattr(sshd_effective, "ask", ask)
         monkeypatch.setattr(sshd_effective, "problems", found)
-        monkeypatch.setattr(host, "listeners", lambda port: [{"address": "0.0.0.0", "process": "sshd", "pid": 1}] if listening and port == 22 else [])
+        monkeypatch.setattr(linux, "listeners", lambda port: [{"address": "0.0.0.0", "process": "sshd", "pid": 1}] if listening and port == 22 else [])
         monkeypatch.setattr(gateway_host.os, "geteuid", lambda: 0 if root else 1000)
         return Context({"sshd -T": ""}, {str(tmp_path / "authorized_keys"): keys}, machine={"tunnel": TUNNEL if tunnel is ... else tunnel})
 

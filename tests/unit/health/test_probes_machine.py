@@ -11,7 +11,9 @@ import time
 import types
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence, machine, tunnel
 
@@ -78,7 +80,7 @@ ANSWERS = (
 def refusal(code):
     """Return the error that a gateway's answer with this code becomes."""
     problem = next(found for found in (protocol.classify(status, body) for status, body in ANSWERS) if found.code == code)
-    return gateway.GatewayError(problem, "GET", "http://127.0.0.1:1994")
+    return api.GatewayError(problem, "GET", "http://127.0.0.1:1994")
 
 
 class Client:
@@ -294,7 +296,7 @@ def test_payload(installed):
 def test_settings_of_another_machine(installed, monkeypatch):
     for name, value in (("MACHINE_ID", "ffffffff"), ("POOL_NAME", "gqu"), ("PROVIDER_NAME", "other")):
         monkeypatch.setattr(
-            host,
+            records,
             "agent_settings",
             lambda path, name=name, value=value: {"BETA9_POOL_NAME": "gpu", "BETA9_" + name: value},
         )
@@ -318,7 +320,7 @@ def test_registration(installed, client):
     _name, fields = client.asked[0]
     assert fields["token"] == "machine-t0ken-0123456789" and fields["cpu"] == "8000m" and client.token == "machine-t0ken-0123456789"
     client.asked.clear()
-    machine.register(inspected(files={os.path.join(host.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
+    machine.register(inspected(files={os.path.join(records.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
     assert client.asked[0][1]["token"] == "k3s"
     client.answers["register"] = refusal("pool_unknown")
     assert told(machine.register(inspected())) == ("bad", "pool_unknown")
@@ -359,7 +361,7 @@ STATE = {"pid": 900, "status": "ready", "next_epoch": None}
 def alone(monkeypatch):
     """No other agent on the host, and a journal that says nothing."""
     processes = []
-    monkeypatch.setattr(host, "processes", lambda: processes)
+    monkeypatch.setattr(linux, "processes", lambda: processes)
     monkeypatch.setattr(machine, "explanation", lambda *words, **options: "")
     monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: 99)
     return processes
@@ -540,7 +542,7 @@ def configuration(tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     monkeypatch.setattr(machine, "CONFIGURATION", str(tmp_path))
     monkeypatch.setattr(machine, "TOKEN_FILE", str(tmp_path / "credentials/machine_token"))
-    monkeypatch.setattr(host, "CREDENTIALS_DIR", str(tmp_path / "credentials"))
+    monkeypatch.setattr(records, "CREDENTIALS_DIR", str(tmp_path / "credentials"))
     real = os.lstat
     owners = {}
     monkeypatch.setattr(machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0)))
@@ -654,7 +656,7 @@ def test_programs(monkeypatch, tmp_path, path, mode, expected):
     monkeypatch.setattr(machine, "AGENT_DIRECTORY", str(tmp_path / "opt"))
     monkeypatch.setattr(machine, "KEPT", ())
     monkeypatch.setattr(machine, "UNIT_FILES", (str(tmp_path / "units/beta9-*"), str(tmp_path / "units/beta9-*.d/*")))
-    monkeypatch.setattr(host, "MACHINE_FACT_PATH", str(tmp_path / "beta9.fact"))
+    monkeypatch.setattr(records, "MACHINE_FACT_PATH", str(tmp_path / "beta9.fact"))
     (tmp_path / path).chmod(mode)
     assert told(machine.programs(context())) == expected
 

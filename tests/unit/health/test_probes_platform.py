@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host, k3s_api
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api as k3s_api
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import platform
 
@@ -141,13 +142,13 @@ def test_nodes_that_can_not_be_read():
     [(2, "2", "ok"), (2, "1", "bad"), (1, "2", "ok"), (2, None, "bad"), (None, "2", "ok"), (3, "2", "bad")],
 )
 def test_allocatable(monkeypatch, gpus, offered, expected):
-    monkeypatch.setattr(host, "nvidia_pci_count", lambda: 2)
+    monkeypatch.setattr(linux, "nvidia_pci_count", lambda: 2)
     entry = {"metadata": {"name": "gpu-1"}, "status": {"allocatable": {"nvidia.com/gpu": offered} if offered else {}}}
     assert platform.allocatable(Context(nodes(entry), gpus=gpus))["outcome"] == expected
 
 
 def test_allocatable_of_a_host_without_gpus(monkeypatch):
-    monkeypatch.setattr(host, "nvidia_pci_count", lambda: 0)
+    monkeypatch.setattr(linux, "nvidia_pci_count", lambda: 0)
     assert platform.allocatable(Context(nodes(NODE)))["outcome"] == "not_applicable"
 
 

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host, units
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence, tunnel
 
@@ -76,9 +76,9 @@ def proc(monkeypatch):
         "age": 600.0,
     }
     monkeypatch.setattr(tunnel, "SSH", sys.executable)
-    monkeypatch.setattr(host, "processes", lambda: state["processes"])
-    monkeypatch.setattr(host, "listeners", lambda port: state["listeners"])
-    monkeypatch.setattr(host, "process_age_seconds", lambda pid: state["age"])
+    monkeypatch.setattr(linux, "processes", lambda: state["processes"])
+    monkeypatch.setattr(linux, "listeners", lambda port: state["listeners"])
+    monkeypatch.setattr(linux, "process_age_seconds", lambda pid: state["age"])
     return state
 
 
@@ -335,7 +335,7 @@ def test_listener_without_rights(proc):
 
 def test_listeners_are_read_once(proc, monkeypatch):
     calls = []
-    monkeypatch.setattr(host, "listeners", lambda port: calls.append(port) or proc["listeners"])
+    monkeypatch.setattr(linux, "listeners", lambda port: calls.append(port) or proc["listeners"])
     asked = context(unit())
     tunnel.process(asked), tunnel.listener(asked)
     assert calls == [1994]

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host
+from ansible_collections.beta9.workers.plugins.module_utils.agent import service
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.modules import agent_install
 
 LOCK = pathlib.Path(__file__).resolve().parents[3] / "agent_src" / "requirements.txt"
@@ -31,7 +32,7 @@ def test_requirements(tmp_path):
 @pytest.fixture
 def version(tmp_path, monkeypatch):
     """A directory with one version whose interpreter is real; its packages are so as far as importing them goes."""
-    monkeypatch.setattr(host, "HIDDEN", ("/nowhere/",))  # the tests' own Python may be in a home
+    monkeypatch.setattr(linux, "HIDDEN", ("/nowhere/",))  # the tests' own Python may be in a home
     folder = tmp_path / "versions" / "0.1.0-abc"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     packages = next(folder.glob("lib/python*/site-packages"))
@@ -51,20 +52,20 @@ def run_command(command):
 
 def test_installed_means_that_the_interpreter_runs_this_version(version):
     directory = str(version.parents[1])
-    assert agent_unit.installed(directory, "0.1.0-abc", run_command)
-    assert not agent_unit.installed(directory, "0.2.0-def", run_command)
+    assert service.installed(directory, "0.1.0-abc", run_command)
+    assert not service.installed(directory, "0.2.0-def", run_command)
     library = next(version.glob("lib/python*"))
     library.rename(library.with_name("python3.1"))  # what an upgrade of the distribution leaves: packages of a Python that is gone
-    assert not agent_unit.installed(directory, "0.1.0-abc", run_command)
+    assert not service.installed(directory, "0.1.0-abc", run_command)
     library.with_name("python3.1").rename(library)
     (version / "bin" / "python").unlink()
     (version / "bin" / "python").symlink_to("/usr/bin/python3.1")
-    assert not agent_unit.installed(directory, "0.1.0-abc", run_command)
+    assert not service.installed(directory, "0.1.0-abc", run_command)
 
 
 def test_interpreter_that_the_unit_does_not_see(version, monkeypatch):
-    monkeypatch.setattr(host, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)),))
-    assert not agent_unit.installed(str(version.parents[1]), "0.1.0-abc", run_command)
+    monkeypatch.setattr(linux, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)),))
+    assert not service.installed(str(version.parents[1]), "0.1.0-abc", run_command)
 
 
 def test_interpreter_of_the_agent(tmp_path, monkeypatch):
@@ -74,11 +75,11 @@ def test_interpreter_of_the_agent(tmp_path, monkeypatch):
     (tmp_path / "python3.13").touch(mode=0o644)
     monkeypatch.setattr(sys, "_base_executable", "/usr/bin/python3", raising=False)
     monkeypatch.setattr(sys, "version_info", (3, 11, 2))
-    assert agent_unit.interpreter(tmp_path) == "/usr/bin/python3"
+    assert service.interpreter(tmp_path) == "/usr/bin/python3"
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
-    assert agent_unit.interpreter(tmp_path) == str(tmp_path / "python3.12")
+    assert service.interpreter(tmp_path) == str(tmp_path / "python3.12")
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
     monkeypatch.setattr(sys, "_base_executable", "/home/me/bin/python3")
-    assert agent_unit.interpreter(tmp_path) == str(tmp_path / "python3.12")
+    assert service.interpreter(tmp_path) == str(tmp_path / "python3.12")
     monkeypatch.setattr(sys, "version_info", (3, 9, 18))
-    assert agent_unit.interpreter(tmp_path / "none") == ""
+    assert service.interpreter(tmp_path / "none") == ""

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import agent_state
+from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from beta9_agent import state as agents_own
 
 STATE = {"pid": 814, "status": "ready", "reloads": 1, "loaded": ["psutil"], "problem": {"code": "c", "cause": "d", "remedy": "e", "retryable": True}}
@@ -24,7 +24,7 @@ def prepare(kind, path):
     elif kind == "directory":
         path.mkdir()
     elif kind == "huge":
-        path.write_text(json.dumps(dict(STATE, more="x" * agent_state.MAX_BYTES)))
+        path.write_text(json.dumps(dict(STATE, more="x" * statefile.MAX_BYTES)))
     else:
         path.write_text(kind)
 
@@ -33,14 +33,14 @@ def prepare(kind, path):
 def test_what_is_no_state_is_none_and_nobody_waits(tmp_path, kind):
     path = tmp_path / "state.json"
     prepare(kind, path)
-    assert agent_state.of(str(path)) == {}
+    assert statefile.of(str(path)) == {}
     with pytest.raises((OSError, ValueError)):
         agents_own.read(str(path))
 
 
 def test_a_state_is_read(tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(STATE))
-    assert agent_state.of(str(tmp_path / "state.json")) == STATE == agents_own.read(str(tmp_path / "state.json"))
+    assert statefile.of(str(tmp_path / "state.json")) == STATE == agents_own.read(str(tmp_path / "state.json"))
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_a_state_is_read(tmp_path):
     ],
 )  # fmt: skip
 def test_a_field_of_another_type_is_left_out(field, value):
-    assert field not in agent_state.parse(json.dumps({field: value}))
+    assert field not in statefile.parse(json.dumps({field: value}))
 
 
 def test_texts_are_one_line_and_short():
-    assert agent_state.parse(json.dumps({"status": "a\n\x1b[31mb\x00", "gpu_problem": "x" * 5000})) == {"status": "a [31mb ", "gpu_problem": "x" * 2000}
+    assert statefile.parse(json.dumps({"status": "a\n\x1b[31mb\x00", "gpu_problem": "x" * 5000})) == {"status": "a [31mb ", "gpu_problem": "x" * 2000}

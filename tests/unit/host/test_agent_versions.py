@@ -9,7 +9,8 @@ import types
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import agent_unit, host
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.modules import agent_switch
 
 READY = {"pid": 7, "status": "ready", "next_action": "keepalive", "agent_version": "0.1.0", "gpu_count": 1}
@@ -71,7 +72,7 @@ def unit(tmp_path):
 
 
 def wait(unit, seconds=0.0, **options):
-    return agent_unit.wait_ready(unit.module(), "beta9-agent.service", str(unit.state_file), seconds, **options)
+    return service.wait_ready(unit.module(), "beta9-agent.service", str(unit.state_file), seconds, **options)
 
 
 def test_ready_is_what_the_agent_of_this_unit_says(unit):
@@ -109,7 +110,7 @@ def test_crashes_end_the_waiting_where_they_count(unit):
             return super().run_command(words, **options)
 
     crashing, start = Crashing(unit.state_file, ActiveState="activating", MainPID="0"), time.monotonic()
-    ready, told = wait(crashing, 30, crashes=agent_unit.CRASHES)
+    ready, told = wait(crashing, 30, crashes=service.CRASHES)
     assert (
         not ready
         and told["status"] == "stopped"
@@ -121,12 +122,12 @@ def test_crashes_end_the_waiting_where_they_count(unit):
 def test_link_and_versions(tmp_path):
     for name in ("1", "2", "3"):
         (tmp_path / "versions" / name).mkdir(parents=True)
-    assert agent_unit.current(str(tmp_path)) == ""
+    assert service.current(str(tmp_path)) == ""
     (tmp_path / ".current.new").write_text("left over")
     for name in ("1", "2", "2"):
-        agent_unit.point(str(tmp_path), name)
-        assert agent_unit.current(str(tmp_path)) == name
-    agent_unit.prune(str(tmp_path), ("2", "1"))
+        service.point(str(tmp_path), name)
+        assert service.current(str(tmp_path)) == name
+    service.prune(str(tmp_path), ("2", "1"))
     assert sorted(os.listdir(tmp_path / "versions")) == ["1", "2"] and sorted(os.listdir(tmp_path)) == [
         "current",
         "versions",
@@ -141,10 +142,10 @@ def switch(tmp_path, unit, monkeypatch):
     """Return a function that runs agent_switch; versions a and b are there, a runs."""
     for name in ("a", "b"):
         (tmp_path / "agent/versions" / name).mkdir(parents=True)
-    agent_unit.point(str(tmp_path / "agent"), "a")
+    service.point(str(tmp_path / "agent"), "a")
     (tmp_path / "unit").write_text("of a")
     monkeypatch.setattr(
-        agent_unit,
+        service,
         "installed",
         lambda directory, version, _run: os.path.isdir(os.path.join(directory, "versions", version)),
     )
@@ -163,7 +164,7 @@ def switch(tmp_path, unit, monkeypatch):
             agent_switch.main()
         return caught.value
 
-    run.current = lambda: (agent_unit.current(str(tmp_path / "agent")), (tmp_path / "unit").read_text())
+    run.current = lambda: (service.current(str(tmp_path / "agent")), (tmp_path / "unit").read_text())
     run.versions = lambda: sorted(os.listdir(tmp_path / "agent/versions"))
     run.journal = tmp_path / "agent" / agent_switch.JOURNAL
     return run
@@ -201,7 +202,7 @@ def test_switch_that_nobody_saw_the_end_of_is_finished(switch, unit, tmp_path):
             {"from": "a", "to": "b", "files": [{"path": str(tmp_path / "unit"), "content": "of a", "mode": "0644"}]}
         )
     )
-    agent_unit.point(str(tmp_path / "agent"), "b")
+    service.point(str(tmp_path / "agent"), "b")
     (tmp_path / "unit").write_text("of b")
     unit.state(dict(READY, status="degraded", problem=REFUSED))
     ended = switch()
@@ -215,7 +216,7 @@ def test_another_version_than_the_one_that_was_tried(switch, unit, tmp_path):
             {"from": "a", "to": "b", "files": [{"path": str(tmp_path / "unit"), "content": "of a", "mode": "0644"}]}
         )
     )
-    agent_unit.point(str(tmp_path / "agent"), "b")
+    service.point(str(tmp_path / "agent"), "b")
     ended = switch(version="c", content="of c")
     assert (
         not ended.failed
@@ -236,31 +237,31 @@ def test_nothing_to_switch_from_or_to(switch, tmp_path):
 
 def test_facts_of_this_machine(tmp_path):
     (tmp_path / "os-release").write_text("# x\nID=debian\nVERSION_ID=\"12\"\nNAME='A'\nbroken\n")
-    assert host.os_release(str(tmp_path / "os-release")) == {"ID": "debian", "VERSION_ID": "12", "NAME": "A"}
+    assert linux.os_release(str(tmp_path / "os-release")) == {"ID": "debian", "VERSION_ID": "12", "NAME": "A"}
     (tmp_path / "meminfo").write_text("MemFree: 1 kB\nMemTotal:  2097152 kB\n")
-    assert host.memory_mib(str(tmp_path / "meminfo")) == 2048
+    assert linux.memory_mib(str(tmp_path / "meminfo")) == 2048
     (tmp_path / "none").write_text("MemFree: 1 kB\n")
     with pytest.raises(ValueError):
-        host.memory_mib(str(tmp_path / "none"))
+        linux.memory_mib(str(tmp_path / "none"))
     disk = os.statvfs(tmp_path)
-    assert abs(host.disk_free_mib(str(tmp_path / "no/such")) - disk.f_bavail * disk.f_frsize // 1048576) < 1000
-    assert host.source_address("127.0.0.1") == "127.0.0.1"
-    age = host.process_age_seconds(os.getpid())
-    assert 0 < age < 3600 and host.process_age_seconds(2**22 + 1) is None
-    assert abs(host.boot_epoch() - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))) < 2
+    assert abs(linux.disk_free_mib(str(tmp_path / "no/such")) - disk.f_bavail * disk.f_frsize // 1048576) < 1000
+    assert linux.source_address("127.0.0.1") == "127.0.0.1"
+    age = linux.process_age_seconds(os.getpid())
+    assert 0 < age < 3600 and linux.process_age_seconds(2**22 + 1) is None
+    assert abs(linux.boot_epoch() - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))) < 2
 
 
 def test_tokens_are_told_by_marks(tmp_path):
-    from ansible_collections.beta9.workers.plugins.module_utils import protocol
+    from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
     (tmp_path / "machine_token").write_text("canary-new-0123456789\n")
     (tmp_path / "machine_token.before").write_text("canary-old-0123456789\n")
-    marks = host.token_marks(str(tmp_path), {"machine_id": "b", "replaces": {"machine_id": "a"}})
+    marks = records.token_marks(str(tmp_path), {"machine_id": "b", "replaces": {"machine_id": "a"}})
     assert protocol.marked("canary-new-0123456789", marks["b"]) and protocol.marked("canary-old-0123456789", marks["a"])
     assert (
-        host.token_marks(str(tmp_path), {}) == {}
-        and host.token_marks(str(tmp_path / "none"), {"machine_id": "b"}) == {}
+        records.token_marks(str(tmp_path), {}) == {}
+        and records.token_marks(str(tmp_path / "none"), {"machine_id": "b"}) == {}
     )
-    assert protocol.marked("canary-new-0123456789", host.token_file_mark(str(tmp_path / "machine_token")))
+    assert protocol.marked("canary-new-0123456789", records.token_file_mark(str(tmp_path / "machine_token")))
     (tmp_path / "k3s").write_text("a b")
-    assert host.token_file_mark(str(tmp_path / "k3s")) == host.token_file_mark(str(tmp_path / "none")) == ""
+    assert records.token_file_mark(str(tmp_path / "k3s")) == records.token_file_mark(str(tmp_path / "none")) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import firewalld
+from ansible_collections.beta9.workers.plugins.module_utils.host import firewalld
 from ansible_collections.beta9.workers.plugins.modules import k3s_preflight
 
 ZONES = {

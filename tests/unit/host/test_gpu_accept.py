@@ -13,7 +13,8 @@ import subprocess
 import types
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_accept, gpu_program, host
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_program
 from ansible_collections.beta9.workers.plugins.modules import gpu_acceptance
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -401,5 +402,5 @@ def test_dcgm_tells_what_failed():
     ("ids", "offered"), [("", 4), ("none", 0), ("0,2", 2), ("0, 2", 2), ("GPU-a", 1), ("0,1,2,3,4", 4)]
 )
 def test_what_is_left_out_is_expected_nowhere(monkeypatch, ids, offered):
-    monkeypatch.setattr(host, "agent_settings", lambda: {"BETA9_GPU_IDS": ids} if ids else {})
-    assert host.offered_gpus(4) == offered
+    monkeypatch.setattr(records, "agent_settings", lambda: {"BETA9_GPU_IDS": ids} if ids else {})
+    assert records.offered_gpus(4) == offered

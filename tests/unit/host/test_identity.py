@@ -7,7 +7,8 @@ import pathlib
 import pytest
 import yaml
 
-from ansible_collections.beta9.workers.plugins.module_utils import host, identity, peers
+from ansible_collections.beta9.workers.plugins.module_utils.host import identity, linux
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
@@ -38,7 +39,7 @@ def test_machine_id_itself_is_not_shown(tmp_path, text, length):
 def test_quiet_is_counted_from_the_last_time_that_an_agent_may_have_been_heard(monkeypatch, tmp_path):
     state = tmp_path / "state.json"
     monkeypatch.setattr(identity, "AGENT_STATE", str(state))
-    monkeypatch.setattr(host, "boot_epoch", lambda: 1000.0)
+    monkeypatch.setattr(linux, "boot_epoch", lambda: 1000.0)
     monkeypatch.setattr(identity.time, "time", lambda: 1300.0)
     monkeypatch.setattr(identity.time, "clock_gettime", lambda _clock: 300.0)
     assert identity.quiet_seconds(lambda _command: (0, "LoadState=loaded\nInactiveEnterTimestampMonotonic=0\n", "")) == 300

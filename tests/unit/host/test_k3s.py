@@ -6,14 +6,14 @@ import json
 import os
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 from ansible_collections.beta9.workers.plugins.modules import k3s_ready, k3s_remove
 
 SUM = "a" * 64
 
 
 def code_of(call, *arguments):
-    with pytest.raises(k3s.Refused) as caught:
+    with pytest.raises(installer.Refused) as caught:
         call(*arguments)
     refused = caught.value
     assert refused.expected and refused.found and refused.remedy and refused.remedy in str(refused)
@@ -26,93 +26,93 @@ def code_of(call, *arguments):
     [("x86_64", "k3s", "k3s-airgap-images-amd64.tar.zst"), ("aarch64", "k3s-arm64", "k3s-airgap-images-arm64.tar.zst")],
 )
 def test_names_of_a_release(machine, binary, images):
-    names = k3s.release(machine)
+    names = installer.release(machine)
     assert names == {"binary": binary, "images": images, "sums": names["sums"]} and names["sums"].startswith("sha256sum-")
 
 
 @pytest.mark.parametrize("machine", ["riscv64", "i686", "s390x"])
 def test_other_architectures_are_refused(machine):
-    assert code_of(k3s.release, machine) == "k3s_architecture"
+    assert code_of(installer.release, machine) == "k3s_architecture"
 
 
 def test_order_of_versions():
     order = ["v1.35.4+k3s1", "v1.36.0-rc1+k3s1", "v1.36.0+k3s1", "v1.36.0+k3s2", "v1.36.2+k3s1", "v1.36.10+k3s1", "v1.37.0+k3s1"]
-    assert sorted(reversed(order), key=k3s.version_key) == order
+    assert sorted(reversed(order), key=installer.version_key) == order
 
 
 @pytest.mark.parametrize("text", ["latest", "1.36.2", "v1.36.2", "v1.36.2+rke2r1", "", None, "v1.36.2+k3s1; rm"])
 def test_what_is_no_version(text):
-    assert code_of(k3s.version_key, text) == "k3s_version"
+    assert code_of(installer.version_key, text) == "k3s_version"
 
 
 def test_steps():
     for current in (None, "v0.0.0", "v1.36.2+k3s1", "v1.36.0+k3s1", "v1.35.4+k3s1"):
-        k3s.check_step(current, "v1.36.2+k3s1")
-    assert code_of(k3s.check_step, "v1.36.2+k3s1", "v1.36.1+k3s1") == "k3s_downgrade"
-    assert code_of(k3s.check_step, "v1.36.2+k3s2", "v1.36.2+k3s1") == "k3s_downgrade"
-    assert code_of(k3s.check_step, "v1.34.6+k3s1", "v1.36.2+k3s1") == "k3s_step"
+        installer.check_step(current, "v1.36.2+k3s1")
+    assert code_of(installer.check_step, "v1.36.2+k3s1", "v1.36.1+k3s1") == "k3s_downgrade"
+    assert code_of(installer.check_step, "v1.36.2+k3s2", "v1.36.2+k3s1") == "k3s_downgrade"
+    assert code_of(installer.check_step, "v1.34.6+k3s1", "v1.36.2+k3s1") == "k3s_step"
 
 
 def test_list_of_checksums():
     text = "%s  k3s\n%s *k3s-airgap-images-amd64.tar.zst\nnot a line\n%s  k3s-images.txt\n" % (SUM, "b" * 64, "C" * 64)
-    assert k3s.parse_sums(text) == {"k3s": SUM, "k3s-airgap-images-amd64.tar.zst": "b" * 64}
-    assert k3s.parse_sums("<html>not found</html>") == {}
+    assert installer.parse_sums(text) == {"k3s": SUM, "k3s-airgap-images-amd64.tar.zst": "b" * 64}
+    assert installer.parse_sums("<html>not found</html>") == {}
 
 
 def test_operators_checksum_does_not_replace_the_releases():
-    assert k3s.expected_sum({"k3s": SUM}, "k3s", None, "here") == SUM
-    assert k3s.expected_sum({"k3s": SUM}, "k3s", SUM.upper(), "here") == SUM
-    assert code_of(k3s.expected_sum, {"k3s": SUM}, "k3s", "b" * 64, "here") == "k3s_checksum_pinned"
-    assert code_of(k3s.expected_sum, {}, "k3s", SUM, "here") == "k3s_checksum_list"
+    assert installer.expected_sum({"k3s": SUM}, "k3s", None, "here") == SUM
+    assert installer.expected_sum({"k3s": SUM}, "k3s", SUM.upper(), "here") == SUM
+    assert code_of(installer.expected_sum, {"k3s": SUM}, "k3s", "b" * 64, "here") == "k3s_checksum_pinned"
+    assert code_of(installer.expected_sum, {}, "k3s", SUM, "here") == "k3s_checksum_list"
 
 
 def test_plus_of_a_version_in_an_address():
-    assert k3s.url_of("https://mirror/k3s/", "v1.36.2+k3s1", "k3s") == "https://mirror/k3s/v1.36.2%2Bk3s1/k3s"
+    assert installer.url_of("https://mirror/k3s/", "v1.36.2+k3s1", "k3s") == "https://mirror/k3s/v1.36.2%2Bk3s1/k3s"
 
 
 @pytest.fixture
 def state(tmp_path, monkeypatch):
     """The record in another place."""
-    monkeypatch.setattr(k3s, "STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr(k3s, "RECORD", str(tmp_path / "state" / "installed.json"))
+    monkeypatch.setattr(installer, "STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr(installer, "RECORD", str(tmp_path / "state" / "installed.json"))
     return tmp_path
 
 
 def test_what_is_in_place_is_known_without_reading_it(state):
     path = state / "k3s"
     path.write_bytes(b"program")
-    assert k3s.record() == {} and not k3s.in_place(str(path), k3s.record())
-    k3s.remember("v1.36.2+k3s1", {str(path): k3s.digest_of(str(path))})
-    assert k3s.record()["version"] == "v1.36.2+k3s1" and k3s.in_place(str(path), k3s.record())
+    assert installer.record() == {} and not installer.in_place(str(path), installer.record())
+    installer.remember("v1.36.2+k3s1", {str(path): installer.digest_of(str(path))})
+    assert installer.record()["version"] == "v1.36.2+k3s1" and installer.in_place(str(path), installer.record())
     os.utime(path, ns=(1, 1))
-    assert not k3s.in_place(str(path), k3s.record())
+    assert not installer.in_place(str(path), installer.record())
     path.unlink()
-    assert not k3s.in_place(str(path), k3s.record())
+    assert not installer.in_place(str(path), installer.record())
 
 
 def test_damaged_record_is_none(state):
     (state / "state").mkdir()
     (state / "state" / "installed.json").write_text('{"version": ')
-    assert k3s.record() == {}
+    assert installer.record() == {}
 
 
 def test_damaged_file_is_refused_and_removed(tmp_path):
     path = tmp_path / "k3s"
     path.write_bytes(b"half")
-    assert code_of(k3s.verify, str(path), SUM) == "k3s_checksum" and not path.exists()
+    assert code_of(installer.verify, str(path), SUM) == "k3s_checksum" and not path.exists()
 
 
 def test_k3s_of_another_origin(state, monkeypatch):
     unit, binary = state / "k3s.service", state / "k3s"
-    monkeypatch.setattr(k3s, "UNIT_FILE", str(unit))
-    monkeypatch.setattr(k3s, "BINARY", str(binary))
-    assert k3s.is_foreign() is None
+    monkeypatch.setattr(installer, "UNIT_FILE", str(unit))
+    monkeypatch.setattr(installer, "BINARY", str(binary))
+    assert installer.is_foreign() is None
     binary.write_text("")
-    assert k3s.is_foreign() == str(binary)
+    assert installer.is_foreign() == str(binary)
     unit.write_text("[Unit]\n")
-    assert k3s.is_foreign() == str(unit)
-    unit.write_text("# %s\n[Unit]\n" % k3s.MARK)
-    assert k3s.is_foreign() is None
+    assert installer.is_foreign() == str(unit)
+    unit.write_text("# %s\n[Unit]\n" % installer.MARK)
+    assert installer.is_foreign() is None
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_k3s_of_another_origin(state, monkeypatch):
 )
 def test_answer_to_version(text, version):
     """It begins with the name that the program is run by."""
-    assert k3s.told_version(text) == version
+    assert installer.told_version(text) == version
 
 
 RULES = """*nat
@@ -197,27 +197,27 @@ def test_reason_in_the_journal_is_k3s_own_line():
 
 
 def test_node_of_this_host(tmp_path, monkeypatch):
-    monkeypatch.setattr(k3s_api, "CONFIG", str(tmp_path / "config.yaml"))
+    monkeypatch.setattr(api, "CONFIG", str(tmp_path / "config.yaml"))
     (tmp_path / "config.yaml.d").mkdir()
     (tmp_path / "config.yaml.d" / "50-beta9.yaml").write_text("node-name: ours\n")
-    assert k3s_api.node_name() == "ours"
+    assert api.node_name() == "ours"
     (tmp_path / "config.yaml.d" / "60-mine.yaml").write_text("node-name: 'mine'\n")
-    assert k3s_api.node_name() == "mine"
+    assert api.node_name() == "mine"
     nodes = [{"metadata": {"name": name}} for name in ("earlier", "mine")]
-    assert k3s_api.own_node(nodes) == (nodes[1], ["earlier"])
-    assert k3s_api.own_node(nodes[:1]) == (nodes[0], []) and k3s_api.own_node([]) == (None, [])
+    assert api.own_node(nodes) == (nodes[1], ["earlier"])
+    assert api.own_node(nodes[:1]) == (nodes[0], []) and api.own_node([]) == (None, [])
 
 
 def test_restart_interval_is_the_units():
     template = os.path.join(os.path.dirname(__file__), "../../../roles/k3s/templates/k3s.service.j2")
     with open(template, encoding="utf-8") as stream:
-        assert "\nRestartSec=%d\n" % k3s.RESTART_SECONDS in stream.read()
+        assert "\nRestartSec=%d\n" % installer.RESTART_SECONDS in stream.read()
 
 
 @pytest.mark.parametrize("base, pinned, insecure", [("https://m.example", "", False), ("http://m.example", SUM, False), ("http://m.example", "", True)])
 def test_a_mirror_that_may_be_used(base, pinned, insecure):
-    k3s.check_mirror(base, "k3s", pinned, insecure)
+    installer.check_mirror(base, "k3s", pinned, insecure)
 
 
 def test_a_mirror_that_anybody_on_the_way_may_be():
-    assert code_of(k3s.check_mirror, "http://m.example", "k3s", "", False) == "k3s_mirror_insecure"
+    assert code_of(installer.check_mirror, "http://m.example", "k3s", "", False) == "k3s_mirror_insecure"

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import k3s
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import installer
 from ansible_collections.beta9.workers.plugins.modules import k3s_install, k3s_ready
 
 OLD, NEW = "v1.36.1+k3s1", "v1.36.2+k3s1"
@@ -47,7 +47,7 @@ def mirror(tmp_path):
 
 
 def refused(call, *arguments):
-    with pytest.raises(k3s.Refused) as caught:
+    with pytest.raises(installer.Refused) as caught:
         call(*arguments)
     return caught.value.code
 
@@ -55,7 +55,7 @@ def refused(call, *arguments):
 def test_file_is_fetched_and_has_its_checksum(mirror, tmp_path):
     url, folder = mirror
     (folder / "k3s").write_bytes(b"program" * 500000)
-    k3s.fetch(url + "/k3s", str(tmp_path / "k3s"), digest(b"program" * 500000))
+    installer.fetch(url + "/k3s", str(tmp_path / "k3s"), digest(b"program" * 500000))
     assert (tmp_path / "k3s").read_bytes() == b"program" * 500000
 
 
@@ -64,30 +64,30 @@ def test_file_that_is_another_or_half_is_refused_and_nothing_stays(mirror, tmp_p
     url, folder = mirror
     (folder / "k3s").write_bytes(b"damaged")
     (folder / "cut").write_bytes(b"program")
-    assert refused(k3s.fetch, f"{url}/{name}", str(tmp_path / "k3s"), digest(b"program")) == code
+    assert refused(installer.fetch, f"{url}/{name}", str(tmp_path / "k3s"), digest(b"program")) == code
     assert not (tmp_path / "k3s").exists()
 
 
 def test_disk_without_room_is_told(mirror, tmp_path):
     url, folder = mirror
     (folder / "k3s").write_bytes(b"program")
-    assert refused(k3s.fetch, url + "/k3s", str(tmp_path / "no/such/k3s"), digest(b"program")) == "k3s_write"
+    assert refused(installer.fetch, url + "/k3s", str(tmp_path / "no/such/k3s"), digest(b"program")) == "k3s_write"
     if os.path.exists("/dev/full"):
         (tmp_path / "full").symlink_to("/dev/full")
-        assert refused(k3s.fetch, url + "/k3s", str(tmp_path / "full"), digest(b"program")) == "k3s_write"
+        assert refused(installer.fetch, url + "/k3s", str(tmp_path / "full"), digest(b"program")) == "k3s_write"
 
 
 def test_list_of_a_release(mirror):
     url, folder = mirror
     (folder / NEW).mkdir()
     (folder / NEW / "sums.txt").write_text("%s  k3s\n" % ("a" * 64))
-    assert k3s.fetch_sums(url, NEW, "sums.txt") == {"k3s": "a" * 64}
+    assert installer.fetch_sums(url, NEW, "sums.txt") == {"k3s": "a" * 64}
     (folder / NEW / "sums.txt").write_text("<html>")
     assert (
-        refused(k3s.fetch_sums, url, NEW, "sums.txt") == "k3s_checksum_list"
-        and refused(k3s.fetch_sums, url, OLD, "sums.txt") == "k3s_download"
+        refused(installer.fetch_sums, url, NEW, "sums.txt") == "k3s_checksum_list"
+        and refused(installer.fetch_sums, url, OLD, "sums.txt") == "k3s_download"
     )
-    assert refused(k3s.fetch_sums, "http://127.0.0.1:9", NEW, "sums.txt") == "k3s_download"
+    assert refused(installer.fetch_sums, "http://127.0.0.1:9", NEW, "sums.txt") == "k3s_download"
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def host(tmp_path, monkeypatch):
         "PREVIOUS": "state/previous",
         "UNIT_FILE": "k3s.service",
     }.items():
-        monkeypatch.setattr(k3s, name, str(root / path))
+        monkeypatch.setattr(installer, name, str(root / path))
     monkeypatch.setattr(
         k3s_install,
         "make_directories",
@@ -155,10 +155,10 @@ def test_install_again_upgrade_and_back(mirror, host):
     for version in (OLD, NEW):
         release(folder, version)
     checked = k3s_install.run(Module(True, version=OLD, artifact_url=url))
-    assert checked["changed"] and not os.path.exists(k3s.BINARY)
+    assert checked["changed"] and not os.path.exists(installer.BINARY)
     first = k3s_install.run(Module(version=OLD, artifact_url=url))
-    assert first["changed"] and first["previous"] == "" and os.stat(k3s.BINARY).st_mode & 0o777 == 0o755
-    assert os.listdir(host / "bin") == ["k3s"] and k3s.record()["version"] == OLD
+    assert first["changed"] and first["previous"] == "" and os.stat(installer.BINARY).st_mode & 0o777 == 0o755
+    assert os.listdir(host / "bin") == ["k3s"] and installer.record()["version"] == OLD
     assert not k3s_install.run(Module(version=OLD, artifact_url="http://127.0.0.1:9"))["changed"]  # asks nobody
     (host / "k3s.service").write_text("")
     (host / "data/server/db").mkdir(parents=True)
@@ -174,31 +174,31 @@ def test_install_again_upgrade_and_back(mirror, host):
     (host / "data/server/db/state").write_text("new")
     back = Module()
     assert k3s_ready.go_back(back) == OLD and back.verbs == ["stop k3s.service", "--no-block start k3s.service"]
-    assert (host / "data/server/db/state").read_text() == "old" and k3s.record()["version"] == OLD
-    assert k3s.installed_version(back.run_command) == OLD and sorted(os.listdir(host / "data/server")) == ["db"]
+    assert (host / "data/server/db/state").read_text() == "old" and installer.record()["version"] == OLD
+    assert installer.installed_version(back.run_command) == OLD and sorted(os.listdir(host / "data/server")) == ["db"]
 
 
 @pytest.mark.parametrize("program", [PROGRAM % b"v1.0.0+k3s1", b"#!/bin/sh\nexit 1\n", b"\x7fELF of another machine"])
 def test_program_that_does_not_run_or_is_another_is_not_put_in_place(mirror, host, program):
     url, folder = mirror
     release(folder, NEW, program)
-    with pytest.raises((k3s.Refused, OSError)):
+    with pytest.raises((installer.Refused, OSError)):
         k3s_install.run(Module(artifact_url=url))
-    assert not os.path.exists(k3s.BINARY) and os.listdir(host / "bin") == []
+    assert not os.path.exists(installer.BINARY) and os.listdir(host / "bin") == []
 
 
 def test_release_that_was_copied_to_the_host_is_verified_there(host):
     data = PROGRAM % NEW.encode()
     sums = f"{digest(data)}  k3s\n"
     first = k3s_install.run(Module(checksums=sums))
-    assert first["needed"] == [{"name": "k3s", "dest": k3s_install.staged(k3s.BINARY)}] and not first["changed"]
-    pathlib.Path(k3s_install.staged(k3s.BINARY)).write_bytes(b"damaged")
-    assert refused(k3s_install.run, Module(checksums=sums)) == "k3s_checksum" and not os.path.exists(k3s.BINARY)
+    assert first["needed"] == [{"name": "k3s", "dest": k3s_install.staged(installer.BINARY)}] and not first["changed"]
+    pathlib.Path(k3s_install.staged(installer.BINARY)).write_bytes(b"damaged")
+    assert refused(k3s_install.run, Module(checksums=sums)) == "k3s_checksum" and not os.path.exists(installer.BINARY)
     k3s_install.run(Module(checksums=sums))
-    pathlib.Path(k3s_install.staged(k3s.BINARY)).write_bytes(data)
+    pathlib.Path(k3s_install.staged(installer.BINARY)).write_bytes(data)
     assert k3s_install.run(Module(checksums=sums))["changed"] and not k3s_install.run(Module(checksums=sums))["changed"]
     other = f"{'b' * 64}  k3s\n"
-    assert k3s_install.missing(Module(checksums=other).params, {k3s.BINARY: "k3s"}) == [k3s.BINARY]
+    assert k3s_install.missing(Module(checksums=other).params, {installer.BINARY: "k3s"}) == [installer.BINARY]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_wishes_that_are_refused(mirror, host, params, code):
     url, folder = mirror
     release(folder, NEW)
     assert refused(k3s_install.run, Module(**dict({"artifact_url": url}, **params))) == code and not os.path.exists(
-        k3s.BINARY
+        installer.BINARY
     )
 
 
@@ -246,7 +246,7 @@ def test_upgrade_without_room_starts_the_old_one_again(mirror, host, monkeypatch
     upgrade = Module(version=NEW, artifact_url=url)
     assert refused(k3s_install.run, upgrade) == "k3s_write" and upgrade.verbs[-1] == "--no-block start k3s.service"
     assert (
-        k3s.installed_version(upgrade.run_command) == OLD
-        and k3s.record()["version"] == OLD
-        and not os.path.exists(k3s.PREVIOUS)
+        installer.installed_version(upgrade.run_command) == OLD
+        and installer.record()["version"] == OLD
+        and not os.path.exists(installer.PREVIOUS)
     )

@@ -16,13 +16,8 @@ import types
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import (
-    openpgp,
-    package_sets,
-    peers,
-    secretfiles,
-    sshd_effective,
-)
+from ansible_collections.beta9.workers.plugins.module_utils.host import openpgp, package_sets, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 from ansible_collections.beta9.workers.plugins.modules import (
     agent_bundle,
     agent_install,
@@ -531,7 +526,7 @@ PACKAGES = {
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    monkeypatch.setattr(host_packages.host, "PACKAGE_SETS_DIR", str(tmp_path / "sets"))
+    monkeypatch.setattr(host_packages.linux, "PACKAGE_SETS_DIR", str(tmp_path / "sets"))
 
     def run(manager, check_mode=False, begun=None, **params):
         record = host_packages.Record("set")
@@ -639,11 +634,11 @@ def test_files_of_a_release(params, names, monkeypatch):
     desired = dict({"images": False, "extra_images": []}, **params)
     assert len(k3s_install.desired(desired)) == names
     for wrong in ("../x.tar", "x.sh", "a/b.tar"):
-        with pytest.raises(k3s_install.k3s.Refused):
+        with pytest.raises(k3s_install.installer.Refused):
             k3s_install.desired(dict(desired, extra_images=[{"name": wrong, "sha256": ""}]))
     assert (
         os.path.dirname(k3s_install.staged("/a/b.tar")) == "/a"
-        and os.path.basename(k3s_install.staged(k3s_install.k3s.BINARY)) == "k3s"
+        and os.path.basename(k3s_install.staged(k3s_install.installer.BINARY)) == "k3s"
     )
 
 

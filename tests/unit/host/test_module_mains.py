@@ -12,7 +12,8 @@ import types
 import pytest
 from ansible.module_utils import basic
 
-from ansible_collections.beta9.workers.plugins.module_utils import k3s, k3s_api, tailscale
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli
 from ansible_collections.beta9.workers.plugins.modules import (
     host_initramfs,
     host_packages,
@@ -76,11 +77,11 @@ def test_a_host_without_systemctl_is_told_as_one_without_systemd(run, monkeypatc
 def cluster(commands, tmp_path, monkeypatch):
     """A k3s whose kubectl answers as secret and delete say, and whose API allows what allowed says."""
     place = types.SimpleNamespace(allowed=True, path=tmp_path / "credentials/k3s_token", status=201)
-    monkeypatch.setattr(k3s, "BINARY", str(tmp_path / "bin/k3s"))
-    monkeypatch.setattr(k3s, "STATE_DIR", str(tmp_path))
-    monkeypatch.setattr(k3s_api, "ask", lambda *_arguments: (place.status, {"status": {"allowed": place.allowed}}))
+    monkeypatch.setattr(installer, "BINARY", str(tmp_path / "bin/k3s"))
+    monkeypatch.setattr(installer, "STATE_DIR", str(tmp_path))
+    monkeypatch.setattr(api, "ask", lambda *_arguments: (place.status, {"status": {"allowed": place.allowed}}))
     monkeypatch.setattr(k3s_token.time, "sleep", lambda _seconds: None)
-    options = " ".join(k3s_api.KUBECTL_OPTIONS)
+    options = " ".join(api.KUBECTL_OPTIONS)
 
     def holds(token, delete=0, get=0):
         text = json.dumps({"data": {"token": base64.b64encode(token.encode()).decode()} if token else {}})
@@ -189,7 +190,7 @@ class Manager:
 def manager(monkeypatch, tmp_path):
     made = Manager(None, 0)
     monkeypatch.setitem(host_packages.package_sets.MANAGERS, "apt", lambda _run, _lock_seconds: made)
-    monkeypatch.setattr(host_packages.host, "PACKAGE_SETS_DIR", str(tmp_path / "sets"))
+    monkeypatch.setattr(host_packages.linux, "PACKAGE_SETS_DIR", str(tmp_path / "sets"))
     return made
 
 
@@ -224,7 +225,7 @@ def test_packages_that_are_held_at_another_version_are_left(run, manager):
 
 
 def test_host_without_a_package_manager(run, monkeypatch):
-    monkeypatch.setattr(host_packages.host, "package_manager", lambda: "")
+    monkeypatch.setattr(host_packages.linux, "package_manager", lambda: "")
     assert "apt-get or dnf" in run(host_packages, name="set", packages=["a"])["msg"]
 
 
@@ -349,11 +350,11 @@ def test_number_of_gpus_that_nvidia_smi_sees(monkeypatch, answer, found):
 @pytest.fixture
 def tailnet(commands, tmp_path, monkeypatch):
     """A host with a tailscale in the given state."""
-    monkeypatch.setattr(tailscale, "PLACES", (str(tmp_path / "bin/tailscale"),))
-    monkeypatch.setattr(tailscale, "JOINED", str(tmp_path / "joined"))
-    monkeypatch.setattr(tailscale, "CHANGE", str(tmp_path / "change"))
-    monkeypatch.setattr(tailscale, "SETTLE_SECONDS", 0)
-    monkeypatch.setattr(tailscale, "over_tailnet", lambda: False)
+    monkeypatch.setattr(cli, "PLACES", (str(tmp_path / "bin/tailscale"),))
+    monkeypatch.setattr(cli, "JOINED", str(tmp_path / "joined"))
+    monkeypatch.setattr(cli, "CHANGE", str(tmp_path / "change"))
+    monkeypatch.setattr(cli, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(cli, "over_tailnet", lambda: False)
     monkeypatch.setattr(tailscale_node.time, "sleep", lambda _seconds: None)
     commands.add("systemctl", ("", 0, ""))
 
@@ -424,9 +425,9 @@ def test_only_our_own_login_is_ended(run, tailnet, commands, tmp_path, monkeypat
     assert not run(tailscale_node, state="absent")["changed"] and words_of(commands) == []
     (tmp_path / "joined").write_text("https://hs 100.64.0.1 1\n")
     assert run(tailscale_node, check=True, state="absent")["actions"] == ["logout"] and (tmp_path / "joined").exists()
-    monkeypatch.setattr(tailscale, "over_tailnet", lambda: True)
+    monkeypatch.setattr(cli, "over_tailnet", lambda: True)
     assert run(tailscale_node, state="absent")["code"] == "over_tailnet" and words_of(commands) == []
-    monkeypatch.setattr(tailscale, "over_tailnet", lambda: False)
+    monkeypatch.setattr(cli, "over_tailnet", lambda: False)
     assert (
         run(tailscale_node, state="absent")["changed"]
         and words_of(commands) == ["logout"]

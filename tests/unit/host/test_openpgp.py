@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import openpgp
+from ansible_collections.beta9.workers.plugins.module_utils.host import openpgp
 
 pytestmark = pytest.mark.skipif(not shutil.which("gpg"), reason="gpg makes the keys")
 

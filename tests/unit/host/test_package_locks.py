@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import package_locks, package_sets
+from ansible_collections.beta9.workers.plugins.module_utils.host import package_locks, package_sets
 
 HOLD = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(float(sys.argv[2]))"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, host
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_host
 
 
 def device(root, address, vendor, kind, driver=None):
@@ -24,5 +25,5 @@ def test_a_gpu_that_is_given_to_a_virtual_machine_is_not_counted(tmp_path):
     device(tmp_path, "0000:04:00.0", "0x10de", "0x068000")
     device(tmp_path, "0000:05:00.0", "0x1002", "0x030000", "amdgpu")
     root = str(tmp_path / "devices")
-    assert host.nvidia_pci_count(root) == 2
+    assert linux.nvidia_pci_count(root) == 2
     assert gpu_host.pci_devices(root) == ([{"address": "0000:01:00.0", "device": "0x2237"}, {"address": "0000:03:00.0", "device": "0x2237"}], 1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import peers
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGx4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4"
 NETWORK = "127.77.0.0/16"

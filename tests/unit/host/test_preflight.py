@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host, preflight
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight
 
 PARAMS = {
     "settings": {"gateway_url": "http://gateway:31994", "gpus": 1},
@@ -126,7 +126,7 @@ def test_warnings():
 def test_a_jetson_is_known_by_its_device_tree(tmp_path, compatible, tegra):
     if compatible is not None:
         (tmp_path / "compatible").write_bytes(compatible)
-    assert host.tegra(tmp_path / "compatible") is tegra
+    assert linux.tegra(tmp_path / "compatible") is tegra
 
 
 def test_each_problem_is_told_once_with_its_hosts():

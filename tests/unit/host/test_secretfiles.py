@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 
 
 def test_empty_directories_go_and_others_stay(tmp_path):

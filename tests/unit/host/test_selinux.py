@@ -2,7 +2,8 @@
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import selinux, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.host import selinux
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_effective
 
 SESSION = "system_u:system_r:sshd_session_t:s0-s0:c0.c1023"
 UNRESERVED = "system_u:object_r:unreserved_port_t:s0"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import sshd_effective as sshd
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_effective as sshd
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import host, systems
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, systems
 
 from tests.conftest import ROOT
 
@@ -38,7 +38,7 @@ EXPECTED = {
 
 
 def read(name):
-    return host.os_release(RECORDED / name)
+    return linux.os_release(RECORDED / name)
 
 
 def test_every_recording_is_looked_at():
@@ -75,7 +75,7 @@ def test_nothing_is_believed_that_is_no_word(release):
 
 
 def test_host_without_the_file(tmp_path):
-    assert host.os_release(tmp_path / "none") == {}
+    assert linux.os_release(tmp_path / "none") == {}
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,10 @@ def test_host_without_the_file(tmp_path):
 def test_package_manager(tmp_path, programs, manager):
     for program in programs:
         (tmp_path / program).touch()
-    assert host.package_manager(tmp_path) == manager
+    assert linux.package_manager(tmp_path) == manager
 
 
 def test_dnf_that_is_dnf5(tmp_path):
     (tmp_path / "dnf5").touch()
     (tmp_path / "dnf").symlink_to("dnf5")
-    assert host.package_manager(tmp_path) == "dnf5"
+    assert linux.package_manager(tmp_path) == "dnf5"

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import tailnet
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
 
 SERVER = "https://headscale.example.com"
 STATUS = {

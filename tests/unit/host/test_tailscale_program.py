@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import tailscale
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli
 from ansible_collections.beta9.workers.plugins.modules import tailscale_node
 from tests.doubles.commands import Commands
 
@@ -19,8 +19,8 @@ RUNNING = json.dumps({"BackendState": "Running"})
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
     made = Commands(tmp_path / "bin")
-    monkeypatch.setattr(tailscale, "PLACES", (str(tmp_path / "bin/tailscale"),))
-    monkeypatch.setattr(tailscale.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(cli, "PLACES", (str(tmp_path / "bin/tailscale"),))
+    monkeypatch.setattr(cli.time, "sleep", lambda _seconds: None)
     return made
 
 
@@ -42,7 +42,7 @@ def program(commands):
             )
             return done.returncode, done.stdout, done.stderr
 
-        return tailscale.Program(types.SimpleNamespace(run_command=run_command, params={}))
+        return cli.Program(types.SimpleNamespace(run_command=run_command, params={}))
 
     return make
 
@@ -62,7 +62,7 @@ def test_status_and_settings(program):
 
 def test_program_that_is_not_there(commands, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    absent = tailscale.Program(types.SimpleNamespace(run_command=None))
+    absent = cli.Program(types.SimpleNamespace(run_command=None))
     assert absent.path is None and absent.version() == "" and absent.read() == (None, None)
 
 
@@ -78,7 +78,7 @@ def test_key_is_in_no_command_line(program, commands):
 
 
 def test_key_can_be_read_by_the_program_and_by_nobody_else():
-    handle = tailscale.secret_handle("tskey-canary")
+    handle = cli.secret_handle("tskey-canary")
     with open(f"/proc/self/fd/{handle}", encoding="ascii") as stream:
         assert stream.read().strip() == "tskey-canary"
     os.close(handle)
@@ -86,10 +86,10 @@ def test_key_can_be_read_by_the_program_and_by_nobody_else():
 
 def test_refused_tags_are_asked_for_no_more_and_a_refusal_shows_no_key(program, commands):
     made = program(
-        ("up", 1, f"x {tailscale.TAGS_REFUSED} y, key tskey-canary-0123456789"),
+        ("up", 1, f"x {cli.TAGS_REFUSED} y, key tskey-canary-0123456789"),
         ("status", 0, '{"Health": ["login error: no", "other"]}'),
     )
-    with pytest.raises(tailscale.Failed) as caught:
+    with pytest.raises(cli.Failed) as caught:
         made.login("up", "tskey-canary-0123456789\n", ["--advertise-tags=tag:a"], 9)
     assert (
         "canary" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_present_login(program):
     assert (
         program(("switch --list", 0, listed)).profile() == "3c4d" and program(("switch --list", 0, "")).profile() == ""
     )
-    with pytest.raises(tailscale.Failed, match="exit status 3"):
+    with pytest.raises(cli.Failed, match="exit status 3"):
         program(("set", 3, "")).must("set", "--x")
 
 
@@ -124,7 +124,7 @@ WISH = {
 def test_move_that_fails_goes_back_to_the_login_before(program, commands):
     made = program(("switch --list", 0, "1a2b x y*\n"), ("login", 1, "bad key"))
     plan = types.SimpleNamespace(action="move", settings={})
-    with pytest.raises(tailscale.Failed):
+    with pytest.raises(cli.Failed):
         tailscale_node.apply(made, plan, WISH, "tskey")
     assert commands.calls("tailscale")[-1][1:] == ["switch", "1a2b"]
     steps, undo, after = tailscale_node.commands(made, plan, WISH, {})
@@ -148,7 +148,7 @@ def test_settings_are_set_and_undone(program, commands):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"x {tailscale.TAGS_REFUSED}", "tagOwners"),
+        (f"x {cli.TAGS_REFUSED}", "tagOwners"),
         (tailscale_node.SERVER_BROKE, "headscale 0.28"),
         ("invalid key: auth", "new auth key"),
         ("timeout", "https://hs"),

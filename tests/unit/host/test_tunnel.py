@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
 
 CONNECTED = "debug1: Connecting to 192.0.2.1 [192.0.2.1] port 22.\ndebug1: Connection established.\n"
@@ -14,20 +14,20 @@ ACCEPTED = OFFERED + "debug1: Server accepts key: /x ED25519 SHA256:x explicit\n
 AUTHENTICATED = ACCEPTED + 'Authenticated to 192.0.2.1 ([192.0.2.1]:22) using "publickey".\n'
 
 
-@pytest.mark.parametrize(("code", "words"), tunnel.SIGNATURES)
+@pytest.mark.parametrize(("code", "words"), messages.SIGNATURES)
 def test_each_message(code, words):
-    found = tunnel.explain("Starting\nssh: %s (more)\nssh exited with error status 255; restarting ssh\n" % words)
+    found = messages.explain("Starting\nssh: %s (more)\nssh exited with error status 255; restarting ssh\n" % words)
     assert found.code == code and words in found.line
 
 
 def test_every_code_has_a_cause():
     known = {code for name in ("T01", "T04", "T08") for code in catalog.BY_ID[name].causes}
-    assert {code for code, _words in tunnel.SIGNATURES} <= known
+    assert {code for code, _words in messages.SIGNATURES} <= known
 
 
 def test_latest_message_counts():
-    assert tunnel.explain("connect: Connection refused\nPermission denied (publickey).\n").code == "key_refused"
-    assert tunnel.explain("all is well\n") is None
+    assert messages.explain("connect: Connection refused\nPermission denied (publickey).\n").code == "key_refused"
+    assert messages.explain("all is well\n") is None
 
 
 def test_losses_are_of_established_connections():
@@ -35,7 +35,7 @@ def test_losses_are_of_established_connections():
         "Timeout, server 192.0.2.1 not responding.\nConnection to 192.0.2.1 closed by remote host.\n"
         "kex_exchange_identification: Connection reset by peer\nssh: connect to host x port 22: Connection refused\n"
     )
-    assert len(tunnel.losses(text)) == 2
+    assert len(messages.losses(text)) == 2
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_losses_are_of_established_connections():
     ],
 )
 def test_login(text, finished, code):
-    found = tunnel.login_problem(text, finished)
+    found = messages.login_problem(text, finished)
     assert (found.code if found else None) == code

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_host, package_sets
+from ansible_collections.beta9.workers.plugins.module_utils.host import package_sets
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_host
 
 SIMULATED = """Reading package lists...
 Inst libcuda1 [580.1.1-1] (580.2.2-1 NVIDIA:1.0 [amd64]) []

@@ -6,7 +6,8 @@ import copy
 
 import pytest
 import yaml
-from ansible_collections.beta9.workers.plugins.module_utils import nvidia, systems
+from ansible_collections.beta9.workers.plugins.module_utils.host import systems
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import driver
 
 from tests.conftest import ROOT
 
@@ -66,7 +67,7 @@ def driven(loaded="580.95.05", module="580.95.05", library="580.95.05", how="pac
 
 
 def plan(facts, system="debian-12", **desired):
-    return nvidia.plan(facts, copy.deepcopy(SYSTEMS.get(system)), dict(WISH, **desired))
+    return driver.plan(facts, copy.deepcopy(SYSTEMS.get(system)), dict(WISH, **desired))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +91,11 @@ def plan(facts, system="debian-12", **desired):
     ],
 )
 def test_generation(device, name):
-    assert nvidia.generation(device).name == name
+    assert driver.generation(device).name == name
 
 
 def test_generations_do_not_overlap():
-    spans = sorted((low, high) for entry in nvidia.GENERATIONS for low, high in entry.ids)
+    spans = sorted((low, high) for entry in driver.GENERATIONS for low, high in entry.ids)
     assert all(before[1] < after[0] for before, after in zip(spans, spans[1:]))
 
 
@@ -191,7 +192,7 @@ def test_fabric_manager_is_of_the_branch():
 def test_host_without_gpu_is_left_alone():
     found = plan(host())
     assert (found["action"], found["problems"]) == ("none", []) and "not applicable" in found["text"]
-    assert nvidia.pending_reboot({"gpus": []}) == ""
+    assert driver.pending_reboot({"gpus": []}) == ""
 
 
 @pytest.mark.parametrize(
@@ -235,4 +236,4 @@ def test_upgrade_only_when_asked_for():
     ],
 )
 def test_reboot_is_due(facts, policy, pending):
-    assert bool(nvidia.pending_reboot(facts, policy)) == pending
+    assert bool(driver.pending_reboot(facts, policy)) == pending

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import exchange, gateway, machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import exchange
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
 TOKEN, OTHER = "canary-admin-token-0123456789", "canary-machine-token-0123"
 WELL = (200, {"status": "ok"})
@@ -89,14 +90,14 @@ def server():
 
 @pytest.fixture
 def client(server):
-    return gateway.GatewayClient(server.url, TOKEN, timeout=5, retries=0)
+    return api.GatewayClient(server.url, TOKEN, timeout=5, retries=0)
 
 
 @pytest.fixture
 def pauses(monkeypatch):
     """Wait for nothing, and note how long it would have been."""
     noted: list[float] = []
-    monkeypatch.setattr(gateway.time, "sleep", noted.append)
+    monkeypatch.setattr(api.time, "sleep", noted.append)
     return noted
 
 
@@ -109,8 +110,8 @@ MACHINE = {"id": "1165a9b6", "poolName": "gpu", "providerName": "generic", "stat
 )
 def test_address_that_is_none_is_refused(url):
     with pytest.raises(protocol.InvalidField):
-        gateway.GatewayClient(url)
-    assert gateway.GatewayClient("http://h:1/").base_url == "http://h:1"
+        api.GatewayClient(url)
+    assert api.GatewayClient("http://h:1/").base_url == "http://h:1"
 
 
 def test_health_is_asked_without_a_token(server, client):
@@ -118,7 +119,7 @@ def test_health_is_asked_without_a_token(server, client):
     client.health()
     assert server.calls == [Call("GET", "/api/v1/health", None, None)]
     server.answers["GET /api/v1/health"] = (200, {"status": "nearly"})
-    with pytest.raises(gateway.GatewayError):
+    with pytest.raises(api.GatewayError):
         client.health()
 
 
@@ -131,30 +132,30 @@ def test_token_goes_with_everything_else(server, client):
 def test_what_may_pass_is_asked_again_with_pauses_that_grow(server, pauses, monkeypatch):
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high))
     server.answers["GET /api/v1/gateway/pools"] = [(503, {})] * 3 + [(200, POOLS)]
-    assert gateway.GatewayClient(server.url, TOKEN, timeout=5, retries=3).list_pools()
+    assert api.GatewayClient(server.url, TOKEN, timeout=5, retries=3).list_pools()
     assert pauses == [(0.25, 0.5), (0.5, 1.0), (1.0, 2.0)] and len(server.calls) == 4
 
 
 def test_as_often_as_was_said_and_no_more(server, pauses):
     server.answers["GET /api/v1/gateway/pools"] = (503, {})
-    with pytest.raises(gateway.GatewayError) as caught:
-        gateway.GatewayClient(server.url, TOKEN, timeout=5, retries=2).list_pools()
+    with pytest.raises(api.GatewayError) as caught:
+        api.GatewayClient(server.url, TOKEN, timeout=5, retries=2).list_pools()
     assert len(server.calls) == 3 and caught.value.problem.code == "gateway_unavailable" and len(pauses) == 2
 
 
 def test_what_waiting_does_not_resolve_is_asked_once(server, pauses):
     server.answers["GET /api/v1/gateway/pools"] = (403, {"message": "Invalid token"})
-    with pytest.raises(gateway.GatewayError):
-        gateway.GatewayClient(server.url, TOKEN, timeout=5, retries=2).list_pools()
+    with pytest.raises(api.GatewayError):
+        api.GatewayClient(server.url, TOKEN, timeout=5, retries=2).list_pools()
     assert len(server.calls) == 1 and not pauses
 
 
 def test_a_refused_token_is_believed_of_a_gateway_that_is_well(server, client):
     server.answers = {"GET /api/v1/gateway/pools": (401, {"message": "Unauthorized"}), "GET /api/v1/health": WELL}
-    with pytest.raises(gateway.GatewayError):
+    with pytest.raises(api.GatewayError):
         client.list_pools()
     server.answers["GET /api/v1/health"] = (500, {"status": "not ok"})
-    with pytest.raises(gateway.GatewayError) as caught:
+    with pytest.raises(api.GatewayError) as caught:
         client.list_pools()
     assert caught.value.problem.code == "gateway_unhealthy" and server.calls[-1].authorization is None
 
@@ -162,14 +163,14 @@ def test_a_refused_token_is_believed_of_a_gateway_that_is_well(server, client):
 @pytest.mark.parametrize(
     ("answer", "kind", "code"),
     [
-        ((200, b"<html>"), gateway.GatewayError, "not_gateway"),
-        ((502, b"<html>"), gateway.GatewayError, "gateway_unavailable"),
-        ((404, b"nothing"), gateway.NotFoundError, "route_missing"),
-        ((302, b""), gateway.GatewayError, "not_gateway"),
-        ((200, {"ok": False, "errMsg": "This action is not permitted"}), gateway.GatewayError, "not_permitted"),
-        ((200, {"ok": False, "errMsg": "Invalid pool"}), gateway.GatewayError, "pool_unknown"),
-        ((500, {"message": "worker pool state not found: x"}), gateway.GatewayError, "pool_state_missing"),
-        ((200, b'{"pools": []}' + b" " * exchange.MAX_BODY_BYTES), gateway.GatewayError, "not_gateway"),
+        ((200, b"<html>"), api.GatewayError, "not_gateway"),
+        ((502, b"<html>"), api.GatewayError, "gateway_unavailable"),
+        ((404, b"nothing"), api.NotFoundError, "route_missing"),
+        ((302, b""), api.GatewayError, "not_gateway"),
+        ((200, {"ok": False, "errMsg": "This action is not permitted"}), api.GatewayError, "not_permitted"),
+        ((200, {"ok": False, "errMsg": "Invalid pool"}), api.GatewayError, "pool_unknown"),
+        ((500, {"message": "worker pool state not found: x"}), api.GatewayError, "pool_state_missing"),
+        ((200, b'{"pools": []}' + b" " * exchange.MAX_BODY_BYTES), api.GatewayError, "not_gateway"),
     ],
 )
 def test_answers_are_told_apart(server, client, answer, kind, code):
@@ -187,8 +188,8 @@ def test_an_answer_that_drips_ends_with_the_time(monkeypatch):
 
     with serving(Dripping()) as server:
         start = time.monotonic()
-        with pytest.raises(gateway.GatewayError) as caught:
-            gateway.GatewayClient(server.url, TOKEN, timeout=0.3, retries=0).list_pools()
+        with pytest.raises(api.GatewayError) as caught:
+            api.GatewayClient(server.url, TOKEN, timeout=0.3, retries=0).list_pools()
         assert caught.value.problem.code == "timeout" and time.monotonic() - start < 1.4
 
 
@@ -205,8 +206,8 @@ def test_an_answer_without_end_is_no_answer_though_its_beginning_is_one():
 
         ended = threading.Event()
         threading.Thread(target=drip, daemon=True).start()
-        with pytest.raises(gateway.GatewayError) as caught:
-            gateway.GatewayClient("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.3, retries=0).list_pools()
+        with pytest.raises(api.GatewayError) as caught:
+            api.GatewayClient("http://127.0.0.1:%d" % listener.getsockname()[1], timeout=0.3, retries=0).list_pools()
         ended.set()
     assert caught.value.problem.code == "timeout"
 
@@ -224,8 +225,8 @@ def test_nobody_listens_and_no_such_name():
         ("http://127.0.0.1:9", "connection_refused"),
         ("http://no-such-name.invalid:1994", "name_unresolved"),
     ):
-        with pytest.raises(gateway.GatewayError) as caught:
-            gateway.GatewayClient(url, TOKEN, timeout=3, retries=0).health()
+        with pytest.raises(api.GatewayError) as caught:
+            api.GatewayClient(url, TOKEN, timeout=3, retries=0).health()
         assert caught.value.problem.code == code
 
 
@@ -241,7 +242,7 @@ def test_no_machines_are_believed_of_who_may_see_them(server, client):
     server.answers["GET /api/v1/gateway/pools"] = (500, {"message": "worker pool state not found: x"})
     assert client.list_machines() == []
     server.answers["GET /api/v1/gateway/pools"] = (200, {"ok": False, "errMsg": "This action is not permitted"})
-    with pytest.raises(gateway.GatewayError):
+    with pytest.raises(api.GatewayError):
         client.list_machines()
     server.answers["GET /api/v1/gateway/machines"] = (200, {"machines": [MACHINE]})
     assert len(client.list_machines()) == 1
@@ -249,8 +250,8 @@ def test_no_machines_are_believed_of_who_may_see_them(server, client):
 
 def test_a_machine_is_asked_for_once(server, pauses):
     server.answers["POST /api/v1/gateway/machines"] = (503, {})
-    with pytest.raises(gateway.GatewayError):
-        gateway.GatewayClient(server.url, TOKEN, timeout=5, retries=2).create_machine("gpu")
+    with pytest.raises(api.GatewayError):
+        api.GatewayClient(server.url, TOKEN, timeout=5, retries=2).create_machine("gpu")
     assert len(server.calls) == 1 and server.calls[0].body == {"pool_name": "gpu"}
 
 
@@ -259,7 +260,7 @@ def test_deleting_looks_first(server, client):
     server.answers = {
         "GET /api/v1/gateway/machines": (200, {"ok": False, "errMsg": "Local pools don't currently track machines"})
     }
-    with pytest.raises(gateway.GatewayError):
+    with pytest.raises(api.GatewayError):
         client.delete_machine("1165a9b6", "home")
     assert server.asked() == ["GET /api/v1/gateway/machines?pool_name=home&limit=10000"]
     server.answers = {
@@ -322,7 +323,7 @@ def test_upstream_build_is_known_by_its_path(server, client, answer, upstream):
 
 def test_only_an_operators_questions_go_by_a_proxy():
     def proxied(url, path):
-        return gateway.GatewayClient(url)._proxied(path)
+        return api.GatewayClient(url)._proxied(path)
 
     assert proxied("http://gateway.example.com", protocol.GATEWAY_API + "/pools")
     for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
@@ -345,19 +346,19 @@ def test_certificates_are_verified_unless_told_otherwise(certificate):
     tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     with serving(Server(), tls) as server:
         server.answers["GET /api/v1/health"] = WELL
-        with pytest.raises(gateway.GatewayError) as caught:
-            gateway.GatewayClient(server.url, retries=0, timeout=5).health()
+        with pytest.raises(api.GatewayError) as caught:
+            api.GatewayClient(server.url, retries=0, timeout=5).health()
         assert caught.value.problem.code == "tls_failed" and not server.calls
-        gateway.GatewayClient(server.url, ca_path=str(certificate / "cert.pem"), retries=0, timeout=5).health()
-        gateway.GatewayClient(server.url, validate_certs=False, retries=0, timeout=5).health()
+        api.GatewayClient(server.url, ca_path=str(certificate / "cert.pem"), retries=0, timeout=5).health()
+        api.GatewayClient(server.url, validate_certs=False, retries=0, timeout=5).health()
 
 
 def test_token_that_is_given_goes_before_one_in_a_file(tmp_path):
     (tmp_path / "token").write_text(OTHER + "\n")
     params = {"gateway_url": "http://h", "token": TOKEN, "token_file": str(tmp_path / "token")}
     assert (
-        gateway.client_from_params(params)._token == TOKEN
-        and gateway.client_from_params(dict(params, token=""))._token == OTHER
+        api.client_from_params(params)._token == TOKEN
+        and api.client_from_params(dict(params, token=""))._token == OTHER
     )
     for wrong, field in (
         ({"gateway_url": ""}, "gateway_url"),
@@ -365,7 +366,7 @@ def test_token_that_is_given_goes_before_one_in_a_file(tmp_path):
         ({"token": "", "token_file": "/no/such"}, "token_file"),
     ):
         with pytest.raises(protocol.InvalidField) as caught:
-            gateway.client_from_params(dict(params, **wrong))
+            api.client_from_params(dict(params, **wrong))
         assert caught.value.field == field
 
 
@@ -434,7 +435,7 @@ class Owning:
         return self.answer
 
 
-ABSENT = gateway.error_of(protocol.classify(404, {}), "GET", "/x")
+ABSENT = api.error_of(protocol.classify(404, {}), "GET", "/x")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
 NAME_OF_253 = ".".join(["a" * 62] * 4)[:253]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from ansible_collections.beta9.workers.plugins.module_utils import units
+from ansible_collections.beta9.workers.plugins.module_utils.host import units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown
 
 JOURNALD = "systemd-journald.service"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ansible_collections.beta9.workers.plugins.module_utils import peers, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, bad, not_applicable, ok
 
 

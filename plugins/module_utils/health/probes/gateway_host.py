@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import socket
 
-from ansible_collections.beta9.workers.plugins.module_utils import host, peers, sshd_effective
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
     Context,
     Unknown,
@@ -76,7 +77,7 @@ def sshd(context: Context) -> dict:
     if os.geteuid() != 0:
         raise Unknown("only root can read what sshd does: run with become")
     port = int(tunnel.get("port") or 22)
-    if not context.shared(f"listeners:{port}", lambda: host.listeners(port)):
+    if not context.shared(f"listeners:{port}", lambda: linux.listeners(port)):
         return bad("not_listening", f"nothing listens on port {port} of the gateway host")
     user = tunnel.get("user") or sshd_effective.Need().user
 

@@ -20,7 +20,7 @@ import ssl
 import time
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tailnet
 

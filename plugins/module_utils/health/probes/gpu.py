@@ -9,7 +9,9 @@ import json
 import os
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_accept, gpu_health, gpu_host, host
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_health, gpu_host
 from ansible_collections.beta9.workers.plugins.module_utils.health import xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
@@ -22,7 +24,7 @@ def gpu(probe):
     """Leave a host alone that has no GPU and is not expected to have one."""
 
     def run(context):
-        expected, present = context.config["gpus"], context.shared("pci", host.nvidia_pci_count)
+        expected, present = context.config["gpus"], context.shared("pci", linux.nvidia_pci_count)
         if not expected and not present:
             return not_applicable("no NVIDIA device, and none expected")
         return probe(context, expected if expected is not None else present, present)
@@ -102,7 +104,7 @@ def smi(context, _expected, present):
     count = len(re.findall(r"^GPU \d+:", ran.output, re.M))
     if count < present:
         return bad("count", f"nvidia-smi shows {count}, the bus {present}", ran.output)
-    return ok(f"{count} GPUs", gpu_count=host.offered_gpus(count))
+    return ok(f"{count} GPUs", gpu_count=records.offered_gpus(count))
 
 
 @gpu
@@ -237,7 +239,7 @@ def processes(context, _expected, _present):
 
 def bound(context):
     """U24: GPUs that are bound to a driver for virtual machines, which U01 does not count."""
-    away, present = gpu_host.given_away(), context.shared("pci", host.nvidia_pci_count)
+    away, present = gpu_host.given_away(), context.shared("pci", linux.nvidia_pci_count)
     expected = context.config["gpus"]
     if not away:
         return ok("none is given away") if present else not_applicable("no NVIDIA device")
@@ -254,7 +256,7 @@ def accepted(_context, _expected, _present):
     if not record:
         return not_applicable("no acceptance was made")
     failed = [one for one in record["gpus"] if one["outcome"] == gpu_accept.FAILED]
-    ids = host.gpu_ids()
+    ids = records.gpu_ids()
     named = set(ids.split(","))
     shown = [one for one in failed if not ids or named & {one["uuid"], str(one.get("device"))}]
     if shown:

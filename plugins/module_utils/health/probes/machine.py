@@ -15,7 +15,9 @@ import re
 import stat
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, host, protocol, units
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
@@ -40,7 +42,7 @@ CONFIGURATION = "/etc/beta9"
 AGENT_DIRECTORY = "/opt/beta9-agent"
 KEPT = ("/var/lib/beta9", "/var/lib/beta9-k3s")
 UNIT_FILES = ("/etc/systemd/system/beta9-*", "/etc/systemd/system/beta9-*.d/*")
-SETTINGS = host.AGENT_SETTINGS_PATH
+SETTINGS = records.AGENT_SETTINGS_PATH
 WRITTEN = (
     "/etc",
     CONFIGURATION,
@@ -56,7 +58,7 @@ WRITTEN = (
     "/run",
 )
 FULL_BYTES, FULL_INODES, FULL_SHARE = 16 * 1024 * 1024, 100, 0.05  # what is left of both, and no more than this share
-TOKEN_FILE = os.path.join(host.CREDENTIALS_DIR, "machine_token")
+TOKEN_FILE = os.path.join(records.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
 HIDDEN = ("/home/", "/root/", "/run/user/")  # by the unit's ProtectHome
@@ -101,8 +103,8 @@ def token(context):
     try:
         ready_list(context)
         return ok("accepted", owner=owner_of(context))
-    except gateway.GatewayError as error:
-        if error.problem.code in gateway.REFUSED_TOKEN:
+    except api.GatewayError as error:
+        if error.problem.code in api.REFUSED_TOKEN:
             return bad(error.problem.code, error.problem.cause, str(error), owner=owner_of(context))
         raise Unknown(f"the gateway did not judge the token: {error.problem.cause}") from None
 
@@ -124,7 +126,7 @@ def keepalive_route(context):
         raise Unknown("the machine's token is not on this host")
     try:
         tunnel.client_of(context, token=value).keepalive({})
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         if error.problem.code == "route_missing":
             return bad("", f"POST {protocol.MACHINE_API}/keepalive is answered 404")
         if error.problem.code in ("field_missing", "payload_invalid", "internal_error"):
@@ -156,8 +158,8 @@ def proof(context):
         paths = [SETTINGS, TOKEN_FILE, os.path.dirname(os.path.dirname(PYTHON)), interpreter, library]
         if not all(map(os.path.exists, paths)):
             return None
-        trees = itertools.chain(paths, host.tree(os.path.realpath(paths[2])))
-        return None if host.changed_since(unit.started_us, trees) else state
+        trees = itertools.chain(paths, linux.tree(os.path.realpath(paths[2])))
+        return None if linux.changed_since(unit.started_us, trees) else state
 
     return context.shared("proof", read)
 
@@ -213,7 +215,7 @@ def payload(context):
 
 def settings(context):
     """P07: whose settings these are, and the agent's own judgement of them."""
-    config, given = context.config, host.agent_settings(SETTINGS)
+    config, given = context.config, records.agent_settings(SETTINGS)
     named = (("MACHINE_ID", "machine_id"), ("POOL_NAME", "pool"), ("PROVIDER_NAME", "provider"))
     others = [
         f"BETA9_{name}={given['BETA9_' + name]}"
@@ -240,7 +242,7 @@ def register(context):
     """A04 (active): a real registration, with the facts of the agent's dry run."""
     try:
         state = _register(context)
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         return bad(error.problem.code, error.problem.cause, str(error))
     return ok(state.status)
 
@@ -251,7 +253,7 @@ def _register(context):
         if status != 0:
             raise Unknown(f"the agent's dry run ended with {status}")
         fields = json.loads(output[output.index("{") :])["register"]
-        k3s = context.read(os.path.join(host.CREDENTIALS_DIR, "k3s_token"))
+        k3s = context.read(os.path.join(records.CREDENTIALS_DIR, "k3s_token"))
         fields["token"] = (k3s or token_of(context) or "").strip()
         return tunnel.client_of(context, timeout=8, token=token_of(context)).register(fields)
 
@@ -263,7 +265,7 @@ def keepalive(context):
     if "A04" in context.config["probes"]:
         try:
             _register(context)
-        except gateway.GatewayError:
+        except api.GatewayError:
             pass  # A04 tells
     config = context.config
     body = protocol.keepalive_payload(
@@ -271,7 +273,7 @@ def keepalive(context):
     )
     try:
         state = tunnel.client_of(context, token=token_of(context)).keepalive(body)
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         return bad(error.problem.code, error.problem.cause, str(error))
     return ok(state.status) if state.status == "ready" else bad("", f"status {state.status}")
 
@@ -281,7 +283,7 @@ def listed(context):
     config = context.config
     try:
         machines = ready_list(context)
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         raise Unknown(f"the gateway gave no list: {error.problem.cause}") from None
     mine = next((machine for machine in machines if machine["id"] == config["machine_id"]), None)
     if not mine:
@@ -340,7 +342,7 @@ def _owned(paths):
             found = os.lstat(path)
         except OSError:
             continue  # it is not there, or went away meanwhile
-        secret = path.startswith(host.CREDENTIALS_DIR)
+        secret = path.startswith(records.CREDENTIALS_DIR)
         if found.st_uid != 0:
             faults.setdefault("owner", []).append(f"{path} belongs to uid {found.st_uid}")
         elif not stat.S_ISLNK(found.st_mode) and found.st_mode & (0o077 if secret else 0o022):
@@ -358,11 +360,11 @@ def _told(faults):
 def credentials(context):
     """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's
     token."""
-    faults = _owned(sorted(host.tree(CONFIGURATION)))
+    faults = _owned(sorted(linux.tree(CONFIGURATION)))
     if faults:
         return _told(faults)
-    if os.path.isdir(host.CREDENTIALS_DIR) and not os.access(host.CREDENTIALS_DIR, os.R_OK | os.X_OK):
-        raise Unknown(f"{host.CREDENTIALS_DIR} may not be read: run with become")
+    if os.path.isdir(records.CREDENTIALS_DIR) and not os.access(records.CREDENTIALS_DIR, os.R_OK | os.X_OK):
+        raise Unknown(f"{records.CREDENTIALS_DIR} may not be read: run with become")
     return ok("root's alone")
 
 
@@ -389,7 +391,9 @@ def disks(_context):
 def programs(context):
     """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
     units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
-    faults = _owned(itertools.chain(units_of_ours, [host.MACHINE_FACT_PATH], *map(host.tree, (AGENT_DIRECTORY, *KEPT))))
+    faults = _owned(
+        itertools.chain(units_of_ours, [records.MACHINE_FACT_PATH], *map(linux.tree, (AGENT_DIRECTORY, *KEPT)))
+    )
     programs_of_ours = any(
         text.startswith((AGENT_DIRECTORY + "/", AGENT_DIRECTORY + " ")) for text in itertools.chain(*faults.values())
     )
@@ -405,11 +409,11 @@ def identity(context):
     config = context.config
     try:
         mine = next((machine for machine in ready_list(context) if machine["id"] == config["machine_id"]), None)
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         raise Unknown(f"the gateway gave no list: {error.problem.cause}") from None
     if not mine:
         raise Unknown("the gateway does not list the machine as ready")
-    wanted = host.agent_settings(SETTINGS)
+    wanted = records.agent_settings(SETTINGS)
     for name, setting in (("hostname", "BETA9_HOSTNAME"), ("private_ip", "BETA9_PRIVATE_IP")):
         # a gateway may append its tailnet to what was registered: of that V05 tells
         if (
@@ -444,7 +448,7 @@ def _told_last(context, listed):
 def agents(machine_id):
     """Return the pids of long-running agents of a machine. One whose id can't be told counts as well."""
     found = []
-    for pid, _parent, words in host.processes():
+    for pid, _parent, words in linux.processes():
         if "beta9_agent" in words and not {"--dry-run", "--once", "--version", "status", "doctor", "reload"} & set(
             words
         ):

@@ -13,7 +13,9 @@ import ssl
 import time
 import uuid
 
-from ansible_collections.beta9.workers.plugins.module_utils import host, k3s_api
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
     Missing,
     Unknown,
@@ -24,7 +26,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
 )
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 
-K3S_TOKEN = os.path.join(host.CREDENTIALS_DIR, "k3s_token")
+K3S_TOKEN = os.path.join(records.CREDENTIALS_DIR, "k3s_token")
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 CANARY_SECONDS = 60
 
@@ -62,7 +64,7 @@ def active(context):
 
 def kubectl(context, *words, **options):
     """Return the answer of k3s kubectl, warnings and errors apart; Unknown where it may not be run."""
-    ran = context.run("k3s", "kubectl", *k3s_api.KUBECTL_OPTIONS, *words, timeout=options.get("timeout", 8), apart=True)
+    ran = context.run("k3s", "kubectl", *api.KUBECTL_OPTIONS, *words, timeout=options.get("timeout", 8), apart=True)
     if "permission denied" in ran.errors:
         raise Unknown("k3s kubectl: permission denied")
     return ran
@@ -73,7 +75,7 @@ def ready(context):
     """K03: /readyz."""
     ran = kubectl(context, "get", "--raw", "/readyz?verbose")
     if ran.status != 0:
-        return bad("", ", ".join(k3s_api.failing_parts(ran.errors)) or k3s_api.complaint(ran.errors), ran.errors)
+        return bad("", ", ".join(api.failing_parts(ran.errors)) or api.complaint(ran.errors), ran.errors)
     return ok("ok", certificate=certificate())
 
 
@@ -94,7 +96,7 @@ def nodes(context):
     def read():
         ran = kubectl(context, "get", "nodes", "-o", "json")
         if ran.status != 0:  # with a token that is refused, an empty list is on stdout all the same
-            raise Unknown(f"k3s kubectl get nodes: {k3s_api.complaint(ran.errors)}")
+            raise Unknown(f"k3s kubectl get nodes: {api.complaint(ran.errors)}")
         try:
             return json.loads(ran.output)["items"]
         except (ValueError, KeyError):
@@ -106,7 +108,7 @@ def nodes(context):
 @k3s
 def node(context):
     """K04: this host's node and its Ready condition, and nodes that an earlier name of the host left over."""
-    own, others = k3s_api.own_node(nodes(context))
+    own, others = api.own_node(nodes(context))
     if not own:
         return bad("", f"the cluster has no node of this host{', only ' + ', '.join(others) if others else ''}")
     for condition in own["status"].get("conditions", []):
@@ -136,7 +138,7 @@ def ask_k3s(context, method, path, body=None):
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does
     not answer."""
     try:
-        return k3s_api.ask(method, path, k3s_token(context), body, timeout=4)
+        return api.ask(method, path, k3s_token(context), body, timeout=4)
     except OSError as error:
         raise Unknown(f"k3s did not judge the token: {error}") from None
 
@@ -210,7 +212,7 @@ def canary(context):
     if not k3s_token(context):
         raise Unknown(f"{K3S_TOKEN} does not exist")
     name = f"beta9-canary-{uuid.uuid4().hex[:8]}"
-    gpus = host.offered_gpus(context.config["gpus"] or context.shared("pci", host.nvidia_pci_count))
+    gpus = records.offered_gpus(context.config["gpus"] or context.shared("pci", linux.nvidia_pci_count))
     status, answer = ask_k3s(context, "POST", JOBS, job(name, context.config["canary_image"], gpus))
     if status == 401:
         raise Unknown("k3s does not know the token")
@@ -268,14 +270,14 @@ def kernel(context):
 
 def offered(context):
     """Return how many GPUs this host's node offers."""
-    own, _others = k3s_api.own_node(nodes(context))
+    own, _others = api.own_node(nodes(context))
     return int(own["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) if own else 0
 
 
 @k3s
 def allocatable(context):
     """U07: what the node offers."""
-    expected = host.offered_gpus(context.config["gpus"] or context.shared("pci", host.nvidia_pci_count))
+    expected = records.offered_gpus(context.config["gpus"] or context.shared("pci", linux.nvidia_pci_count))
     if not expected:
         return not_applicable("no GPU expected")
     found = offered(context)

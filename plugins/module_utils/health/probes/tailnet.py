@@ -10,7 +10,9 @@ import json
 import re
 import socket
 
-from ansible_collections.beta9.workers.plugins.module_utils import connections, protocol, tailnet
+from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
 
 

@@ -15,15 +15,11 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import (
-    connections,
-    exchange,
-    gateway,
-    host,
-    protocol,
-    tunnel,
-    units,
-)
+from ansible_collections.beta9.workers.plugins.module_utils import connections, exchange
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
     SETTLED_SECONDS,
@@ -36,7 +32,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
 SSH = "/usr/bin/ssh"
-KEY = os.path.join(host.CREDENTIALS_DIR, "tunnel_key")
+KEY = os.path.join(records.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
 LOOP_SECONDS = 15.0  # the same of its unit: what autossh does not try again by itself ends at once
 LATELY_SECONDS = 30.0  # autossh tries at least every 10 s: what it said before is over
@@ -116,13 +112,13 @@ def listeners_of(context):
     """Return host.listeners of the tunnel's port. Read once: finding the owners walks the open files of all
     processes."""
     port = local_port(context)
-    return context.shared(f"listeners:{port}", lambda: host.listeners(port))
+    return context.shared(f"listeners:{port}", lambda: linux.listeners(port))
 
 
 def forwarding_processes(port):
     """Return [(pid, parent, program)] of ssh clients that forward this local port, from /proc."""
     found = []
-    for pid, parent, words in host.processes():
+    for pid, parent, words in linux.processes():
         program = words[0].rpartition("/")[2]
         # `ssh -G` only shows options, and -W is a login that tries the connection: both are how a probe, or a person,
         # looks at the tunnel
@@ -179,7 +175,7 @@ def process(context):
 def connecting(context):
     """Return whether the tunnel's ssh was started so lately that it may still log in."""
     ages = [
-        host.process_age_seconds(pid)
+        linux.process_age_seconds(pid)
         for pid, _parent, program in forwarding_processes(local_port(context))
         if program == "ssh"
     ]
@@ -190,7 +186,7 @@ def _why(context, code, found, present_start=True):
     """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a
     code of its own."""
     text = explanation(context, UNIT, LATELY_SECONDS, present_start)
-    said = tunnel.explain(text)
+    said = messages.explain(text)
     if said and code == "failing" and said.code in ("listen_refused", "port_taken", "config"):
         code = said.code
     return bad(code, found + (": " + units.without_times(said.line, 1) if said else ""), units.without_times(text))
@@ -210,8 +206,8 @@ def carries(context):
 
 
 class Login(NamedTuple):
-    """What came of a login: a code of module_utils/tunnel.py and the line that says so, all that was said, and whether
-    ssh ended by itself."""
+    """What came of a login: a code of module_utils/tunnel/messages.py and the line that says so, all that was said, and
+    whether ssh ended by itself."""
 
     code: str
     line: str
@@ -252,7 +248,7 @@ def login(context):
             timeout=8,
             hangs=True,
         )
-        said = tunnel.login_problem(ran.output, ran.status is not None)
+        said = messages.login_problem(ran.output, ran.status is not None)
         return Login(said.code if said else "", said.line if said else "", ran.output, ran.status is not None)
 
     return context.shared("login", read)
@@ -334,7 +330,7 @@ def client_of(context, timeout=4, token=None):
     then."""
     tls = {name: context.config.get(name) for name in ("ca_path", "client_cert", "client_key")}
     try:
-        return gateway.GatewayClient(context.config["gateway_url"], token, timeout=timeout, retries=0, **tls)
+        return api.GatewayClient(context.config["gateway_url"], token, timeout=timeout, retries=0, **tls)
     except protocol.InvalidField as error:
         raise Unknown(str(error)) from None
 
@@ -344,7 +340,7 @@ def health(context):
     try:
         client_of(context, timeout=6).health()
         return ok("status ok")
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         code = error.problem.code
         if code in ("empty_reply", "connection_reset") and connections.gives(
             context.config["connection"], connections.TUNNEL
@@ -404,8 +400,8 @@ def stability(context):
     session = next(
         (pid for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"), None
     )
-    steady = host.process_age_seconds(session) if session else None
-    lost = tunnel.losses(journal_of(context, UNIT, 3600.0))
+    steady = linux.process_age_seconds(session) if session else None
+    lost = messages.losses(journal_of(context, UNIT, 3600.0))
     if len(lost) > 3 and (steady is None or steady < SETTLED_SECONDS):
         return bad(
             "drops", f"the tunnel was lost {len(lost)} times in the last hour", units.without_times("\n".join(lost))

@@ -15,7 +15,7 @@ import fcntl
 import os
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 
 PATH = "/run/beta9-workers.lock"
 WAIT_SECONDS = 120

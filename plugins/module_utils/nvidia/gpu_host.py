@@ -12,7 +12,7 @@ import glob
 import os
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import host
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
 MODULES = "/sys/module"
 LIBRARIES = (
@@ -46,10 +46,10 @@ def _read(path):
         return ""
 
 
-def pci_devices(root=host.PCI):
+def pci_devices(root=linux.PCI):
     """Return (gpus, nvswitches): NVIDIA's display controllers as {"address", "device"}, and the number of its bridges
     of class 0680."""
-    found = list(host.nvidia_pci_devices(root))
+    found = list(linux.nvidia_pci_devices(root))
     gpus = [address for address, kind in found if kind.startswith("0x03")]
     devices = [
         {"address": address, "device": _read(os.path.join(root, address, "device")) or "0xffff"} for address in gpus
@@ -57,7 +57,7 @@ def pci_devices(root=host.PCI):
     return devices, sum(1 for _address, kind in found if kind.startswith("0x0680"))
 
 
-def given_away(root=host.PCI):
+def given_away(root=linux.PCI):
     """Return {address: driver} of the GPUs that are bound to a driver that hands them to virtual machines."""
     found = {}
     for path in sorted(glob.glob(os.path.join(root, "*"))):
@@ -65,7 +65,7 @@ def given_away(root=host.PCI):
         is_gpu = _read(os.path.join(path, "vendor")) == "0x10de" and _read(os.path.join(path, "class")).startswith(
             "0x03"
         )
-        if is_gpu and driver in host.GIVEN_AWAY:
+        if is_gpu and driver in linux.GIVEN_AWAY:
             found[os.path.basename(path)] = driver
     return found
 

@@ -19,7 +19,7 @@ import os
 import re
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import package_locks
+from ansible_collections.beta9.workers.plugins.module_utils.host import package_locks
 
 LOCKED = re.compile(r"Could not get lock|Unable to (?:acquire|lock)|is locked by another process")
 # Nothing that a package's scripts run may ask, or restart services that are not this collection's

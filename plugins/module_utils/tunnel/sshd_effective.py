@@ -30,7 +30,8 @@ import stat
 import time
 from typing import Callable, Iterable, NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, host, selinux
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, selinux
 
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 OWN_CONFIG = "/etc/ssh/sshd_config.d/50-beta9-tunnel.conf"
@@ -121,7 +122,7 @@ def program() -> str:
 def options_of_the_listener() -> list[str]:
     """Return -f and -o of the sshd that listens: systems give it settings that are in no file that it reads by
     itself."""
-    for _pid, _parent, words in host.processes():
+    for _pid, _parent, words in linux.processes():
         match = re.match(r"sshd: (.*) \[listener\]", " ".join(words))
         if match:
             given = match.group(1).split()
@@ -368,7 +369,7 @@ def _session(user: str) -> int | None:
     one that this runs in."""
     uid = pwd.getpwnam(user).pw_uid
     parents, sessions = {}, set()
-    for pid, parent, words in host.processes():
+    for pid, parent, words in linux.processes():
         parents[pid] = parent
         if re.match(r"sshd(-session)?:", words[0]):
             sessions.add(pid)

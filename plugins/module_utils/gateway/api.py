@@ -21,7 +21,8 @@ import time
 from urllib.parse import quote, urlencode, urlsplit
 
 from ansible.module_utils.basic import env_fallback
-from ansible_collections.beta9.workers.plugins.module_utils import exchange, protocol
+from ansible_collections.beta9.workers.plugins.module_utils import exchange
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
 GATEWAY_ARGUMENT_SPEC = {
     "gateway_url": {"type": "str", "fallback": (env_fallback, ["BETA9_GATEWAY_URL"])},

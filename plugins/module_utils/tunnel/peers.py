@@ -14,7 +14,8 @@ import hashlib
 import ipaddress
 import re
 
-from ansible_collections.beta9.workers.plugins.module_utils import grammar, identity
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
+from ansible_collections.beta9.workers.plugins.module_utils.host import identity
 
 MARK = "beta9-worker:"
 LISTEN_FORM = re.compile(r'permitlisten="\[?([0-9a-f:.]+)\]?:[0-9]+"')

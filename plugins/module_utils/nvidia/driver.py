@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from ansible_collections.beta9.workers.plugins.module_utils import preflight, systems
+from ansible_collections.beta9.workers.plugins.module_utils.host import preflight, systems
 
 OPEN, CLOSED = "open", "closed"
 NEWER = 9999

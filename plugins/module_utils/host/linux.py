@@ -9,23 +9,16 @@ Each function returns a plain value or raises OSError / ValueError. Units are in
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 import socket
 import struct
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import protocol
-
 PCI = "/sys/bus/pci/devices"
 GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback")  # drivers that hold a device for virtual machines
-MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
-CREDENTIALS_DIR = "/etc/beta9/credentials"
-TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
 HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
-AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
 def package_manager(root="/usr/bin"):
@@ -220,16 +213,6 @@ def noexec(path):
     return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
 
 
-def machine_fact(path=MACHINE_FACT_PATH):
-    """Return the host's machine record (machine_id, pool, provider), or {} when there is none or it is damaged."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            found = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def boot_epoch():
     """Return when this host's init started, in seconds since 1970."""
     with open("/proc/stat", encoding="ascii") as stream:
@@ -256,70 +239,3 @@ def tree(directory):
     for folder, directories, files in os.walk(directory):
         for name in directories + files:
             yield os.path.join(folder, name)
-
-
-def token_marks(directory, identity):
-    """Return {machine id: protocol.token_mark} of the tokens on this host: the machine's, and that of the one that it
-    replaces."""
-    marks = {}
-    for machine, name in ((identity, "machine_token"), (identity.get("replaces") or {}, "machine_token.before")):
-        try:
-            with open(os.path.join(directory, name), encoding="ascii") as stream:
-                marks[str(machine["machine_id"])] = protocol.token_mark(stream.read(4096))
-        except (OSError, KeyError, TypeError, ValueError):  # no such token, or none that a gateway could have made
-            continue
-    return marks
-
-
-def token_owner(directory):
-    """Return (machine id, protocol.token_mark) of the token that was put into a directory, or None where nothing says
-    so."""
-    try:
-        with open(os.path.join(directory, TOKEN_OWNER), encoding="ascii") as stream:
-            machine_id, mark = stream.read(512).split()
-    except (OSError, ValueError):
-        return None
-    return machine_id, mark
-
-
-def has_token(directory, identity):
-    """Return whether there is a token that can be the machine's: not empty, truncated, or another machine's."""
-    try:
-        with open(os.path.join(directory, "machine_token"), encoding="ascii") as stream:
-            text = protocol.token(stream.read(4096))
-    except (OSError, ValueError):  # an InvalidField is one
-        return False
-    owner = token_owner(directory)
-    return owner is None or owner == (identity.get("machine_id"), protocol.token_mark(text, owner[1].partition(":")[0]))
-
-
-def token_file_mark(path):
-    """Return protocol.token_mark of the token in a file, "" where there is none."""
-    try:
-        with open(path, encoding="ascii") as stream:
-            return protocol.token_mark(stream.read(65536))
-    except (OSError, ValueError):
-        return ""
-
-
-def agent_settings(path=AGENT_SETTINGS_PATH):
-    """Return the settings (no secrets) that the agent was last given, {} when there are none."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
-    except OSError:
-        return {}
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-
-
-def gpu_ids():
-    """Return the GPUs that the agent was told to offer, as beta9_gpu_ids has them; an empty text for all."""
-    return agent_settings().get("BETA9_GPU_IDS", "").replace(" ", "")
-
-
-def offered_gpus(count):
-    """Return how many of so many GPUs are offered."""
-    ids = gpu_ids()
-    if not ids:
-        return count
-    return 0 if ids == "none" else min(count, len(set(ids.split(","))))

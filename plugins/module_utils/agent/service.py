@@ -17,7 +17,8 @@ import shutil
 import sys
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import agent_state, host, units
+from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 
 MIN_PYTHON = (3, 10)
 COMPLETE = ".complete"
@@ -36,7 +37,7 @@ def interpreter(folder="/usr/bin"):
     RHEL 9 has Python 3.9 for itself, and newer ones beside it.
     """
     own = getattr(sys, "_base_executable", None) or sys.executable
-    if sys.version_info[:2] >= MIN_PYTHON and not host.hidden_from_units(own):
+    if sys.version_info[:2] >= MIN_PYTHON and not linux.hidden_from_units(own):
         return own
     names = {
         path: re.match(r"python3\.(\d+)$", os.path.basename(path))
@@ -65,7 +66,7 @@ def installed(directory, version, run_command):
     if (
         not os.path.exists(os.path.join(folder, COMPLETE))
         or not os.access(python, os.X_OK)
-        or host.hidden_from_units(python)
+        or linux.hidden_from_units(python)
     ):
         return False
     rc, out, _err = run_command([python, "-I", "-c", IMPORTS])
@@ -95,7 +96,7 @@ def inspect(module, unit, state_file):
         ["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True
     )
     properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    state = agent_state.of(state_file)
+    state = statefile.of(state_file)
     if str(state.get("pid")) != properties.get("MainPID"):
         state = {}
     return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties

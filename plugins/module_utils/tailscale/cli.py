@@ -12,7 +12,8 @@ import shlex
 import shutil
 import time
 
-from ansible_collections.beta9.workers.plugins.module_utils import secretfiles, tailnet
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
 
 # Where the packages and the static release put it; sudo's PATH often lacks /usr/local/bin
 PLACES = ("/usr/local/bin/tailscale", "/usr/bin/tailscale", "/bin/tailscale")

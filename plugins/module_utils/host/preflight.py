@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from ansible_collections.beta9.workers.plugins.module_utils import systems
+from ansible_collections.beta9.workers.plugins.module_utils.host import systems
 
 MAX_NAMES = 10  # hosts that a message names
 # Where systemd does not run: what that is, and what to do

@@ -17,7 +17,8 @@ import os
 import re
 from urllib.parse import quote
 
-from ansible_collections.beta9.workers.plugins.module_utils import k3s_api, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 
 BINARY, UNIT, UNIT_FILE = "/usr/local/bin/k3s", "k3s.service", "/etc/systemd/system/k3s.service"
 CONFIG_DIR = "/etc/rancher/k3s/config.yaml.d"
@@ -281,7 +282,7 @@ def told_version(text: str) -> str | None:
 def kubectl(module, *words: str) -> tuple:
     """Run k3s' kubectl as the administrator; return (exit status, stdout, stderr). Warnings are on stderr, so that it
     is read apart."""
-    return module.run_command([BINARY, "kubectl", *k3s_api.KUBECTL_OPTIONS, *words], environ_update={"NO_COLOR": "1"})
+    return module.run_command([BINARY, "kubectl", *api.KUBECTL_OPTIONS, *words], environ_update={"NO_COLOR": "1"})
 
 
 def is_foreign():

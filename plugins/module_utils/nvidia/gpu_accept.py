@@ -18,7 +18,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from ansible_collections.beta9.workers.plugins.module_utils import gpu_program, secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_program
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
 RECORD = "/var/lib/beta9/gpu_acceptance.json"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Callable, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import gateway, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 
 
 class Plan(NamedTuple):
@@ -45,7 +45,7 @@ class NotProven(protocol.InvalidField):
     remedy = "If it is this host's all the same, confirm it: -e beta9_machine_confirmed=true"
 
 
-def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine: dict[str, Any] | None) -> str:
+def require_owner(client: api.GatewayClient, params: dict[str, Any], machine: dict[str, Any] | None) -> str:
     """Return "" where a machine may be changed, else why it is left alone: whose it is can't be told, but it ends by
     itself.
 
@@ -57,7 +57,7 @@ def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine
     marks = [mark for mark in (params["token_mark"], params["k3s_mark"]) if mark]
     try:
         owned = client.owned(machine["id"], machine["pool"], machine["provider"], marks)
-    except gateway.NotFoundError:  # a gateway without these routes
+    except api.NotFoundError:  # a gateway without these routes
         owned = None
     if owned:
         return ""
@@ -79,21 +79,21 @@ def require_owner(client: gateway.GatewayClient, params: dict[str, Any], machine
 
 def specification(argument_spec: dict[str, Any]) -> dict[str, Any]:
     """Return the whole argument spec of a gateway module."""
-    return dict(gateway.GATEWAY_ARGUMENT_SPEC, **argument_spec)
+    return dict(api.GATEWAY_ARGUMENT_SPEC, **argument_spec)
 
 
 def execute(
-    make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool
+    make_plan: Callable[[api.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool
 ) -> dict[str, Any]:
     """Return the result of a module whose plan is make_plan(client, params). An error of the gateway or of a parameter
     is a failed result."""
     try:
-        client = gateway.client_from_params(params)
+        client = api.client_from_params(params)
         plan = make_plan(client, params)
         result = dict(plan.result)
         if plan.apply and not check_mode:
             result.update(plan.apply())
-    except gateway.GatewayError as error:
+    except api.GatewayError as error:
         problem = error.problem
         failure = {
             "msg": str(error),
@@ -118,7 +118,7 @@ def execute(
 
 def run(
     argument_spec: dict[str, Any],
-    make_plan: Callable[[gateway.GatewayClient, dict[str, Any]], Plan],
+    make_plan: Callable[[api.GatewayClient, dict[str, Any]], Plan],
     **constraints: Any,
 ) -> None:
     """Run as a module: argument_spec from specification()."""
@@ -131,7 +131,7 @@ def run(
 
 
 def reads(
-    fetch: Callable[[gateway.GatewayClient, dict[str, Any]], dict[str, Any]],
-) -> Callable[[gateway.GatewayClient, dict[str, Any]], Plan]:
+    fetch: Callable[[api.GatewayClient, dict[str, Any]], dict[str, Any]],
+) -> Callable[[api.GatewayClient, dict[str, Any]], Plan]:
     """Return the plan of a module that only reads: fetch(client, params) returns its result keys."""
     return lambda client, params: Plan({}, {}, None, fetch(client, params))

@@ -14,7 +14,8 @@ import hashlib
 import time
 from typing import Callable
 
-from ansible_collections.beta9.workers.plugins.module_utils import agent_state, host, preflight
+from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight
 
 SETTING = "BETA9_HOST_ID"
 AGENT_STATE = "/run/beta9-agent/state.json"
@@ -73,4 +74,4 @@ def quiet_seconds(run: Callable) -> float:
     now = time.time()
     if stopped:
         stopped += now - time.clock_gettime(time.CLOCK_MONOTONIC)
-    return max(0.0, now - max(agent_state.of(AGENT_STATE).get("last_keepalive_epoch", 0), stopped, host.boot_epoch()))
+    return max(0.0, now - max(statefile.of(AGENT_STATE).get("last_keepalive_epoch", 0), stopped, linux.boot_epoch()))
