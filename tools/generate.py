@@ -22,6 +22,7 @@ import role_pages
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.host import systems
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms
 
 GUIDE = ROOT / "docs" / "guide" / "troubleshooting-external-workers.md"
 HEAL = {
@@ -106,7 +107,7 @@ def advice(remedy):
             "removes the cause"
             if remedy.remediates
             else "helps then"
-            if remedy.command == catalog.ONBOARD.command
+            if remedy.command == terms.ONBOARD.command
             else "shows more"
         )
         lines += [f"On the {remedy.where} ({what}):", "", "    " + command, ""]

@@ -164,9 +164,17 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine, platform, tailnet, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import (
+    agent,
+    api,
+    files,
+    gpu,
+    k3s,
+    tailnet,
+    tunnel,
+)
 
-PROBES = dict(tunnel.PROBES, V03=tailnet.node, **dict(machine.PROBES, **dict(platform.PROBES, **gpu.PROBES)))
+PROBES = dict(tunnel.PROBES, V03=tailnet.node, **files.PROBES, **api.PROBES, **agent.PROBES, **k3s.PROBES, **gpu.PROBES)
 Probe = namedtuple("Probe", "id timeout_seconds")
 
 
@@ -184,7 +192,7 @@ def observe(params):
     if not identity.get("machine_id"):
         return {"observations": [], "identity": {}, "settings": settings}
     context = engine.Context(config)
-    for read in (machine.token_of, platform.k3s_token):  # before any probe may show them
+    for read in (agent.token_of, k3s.k3s_token):  # before any probe may show them
         try:
             read(context)
         except engine.Unknown:
@@ -194,7 +202,7 @@ def observe(params):
         for name, function in PROBES.items()
         if name in params["probes"]
     ]
-    seconds = params["deadline_seconds"] + (platform.CANARY_SECONDS if "G10" in params["probes"] else 0)
+    seconds = params["deadline_seconds"] + (k3s.CANARY_SECONDS if "G10" in params["probes"] else 0)
     return {"observations": engine.observe(probes, context, seconds), "identity": identity, "settings": settings}
 
 

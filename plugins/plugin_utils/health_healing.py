@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms
 from ansible_collections.beta9.workers.plugins.plugin_utils import tables
 
 FINE = ("pass", "not_applicable")
@@ -26,7 +27,7 @@ def plan(health: Mapping[str, Any], opt_in: bool = False) -> Dict[str, Any]:
     for verdict in health["verdicts"]:
         if not verdict["root"]:
             continue
-        if verdict["heal"] and (opt_in or verdict["heal_class"] == catalog.SAFE):
+        if verdict["heal"] and (opt_in or verdict["heal_class"] == terms.SAFE):
             does = "heal"
         elif verdict["status"] != "fail":
             does = "watch"

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu, machine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, gpu
 
 NAME = "b9b"
 STATE = ROOT / "build" / ("testbed-" + NAME)
@@ -91,7 +91,7 @@ def gpu_checks(rounds, gpus=8):
     (library / "setting").write_text("gpus=%d\nbusy=0\nsmi=%d\n" % (gpus, gpus))
     places = {"LD_LIBRARY_PATH": str(library), "BETA9_GPU_DOUBLE": str(library / "setting"), "PATH": "%s:%s" % (library, os.environ["PATH"])}
     found = {}
-    with mock.patch.dict(os.environ, places), mock.patch.object(machine, "PYTHON", sys.executable), mock.patch.object(linux, "nvidia_pci_count", lambda: gpus):
+    with mock.patch.dict(os.environ, places), mock.patch.object(agent, "PYTHON", sys.executable), mock.patch.object(linux, "nvidia_pci_count", lambda: gpus):
         for name, names in (("all", sorted(gpu.PROBES)), ("before", sorted(name for name in gpu.PROBES if name <= "U08"))):
             times = []
             for _round in range(3 * rounds):

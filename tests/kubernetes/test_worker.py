@@ -12,7 +12,7 @@ import time
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import platform
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import k3s
 from ansible_collections.beta9.workers.plugins.modules import k3s_ready, k3s_token
 
 from tests.kubernetes.conftest import manifest
@@ -33,7 +33,7 @@ REFUSED = [
 
 
 def job(name: str) -> dict:
-    return platform.job(name, "registry.example.com/any", 1)
+    return k3s.job(name, "registry.example.com/any", 1)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def token(applied, run_module):
 
 def worker(monkeypatch, path, **config):
     """Return a context of a worker's probes."""
-    monkeypatch.setattr(platform, "K3S_TOKEN", path)
+    monkeypatch.setattr(k3s, "K3S_TOKEN", path)
     return Context({"k3s": True, "gpus": 0, "canary_image": "registry.example.com/any", **config})
 
 
@@ -116,15 +116,15 @@ def test_secret_that_is_made_again_holds_the_same_token_and_another_account_anot
 
 
 def test_checks_of_the_service_account(cluster, token, applied, monkeypatch):
-    seen = platform.service_account(worker(monkeypatch, applied["path"]))
+    seen = k3s.service_account(worker(monkeypatch, applied["path"]))
     assert seen["outcome"] == "ok", seen
     role = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles/beta9-gateway"
     cluster.patch(role, {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]})
-    seen = platform.service_account(worker(monkeypatch, applied["path"]))
+    seen = k3s.service_account(worker(monkeypatch, applied["path"]))
     assert (seen["outcome"], seen["found"]) == ("bad", "may not create jobs, list jobs, delete jobs")
     with open(applied["path"], "w", encoding="ascii") as stream:
         stream.write(token[:-6] + "AAAAAA")
-    assert platform.service_account(worker(monkeypatch, applied["path"]))["code"] == "invalid"
+    assert k3s.service_account(worker(monkeypatch, applied["path"]))["code"] == "invalid"
     assert cluster.call("DELETE", role)[0] == 200
 
 
@@ -165,7 +165,7 @@ def pods_become(cluster, status):
 def test_canary_tells_what_became_of_its_job(cluster, token, applied, monkeypatch, status, code, text):
     """The Job and its pod are made by the real API and its controller; nothing of them is left."""
     with pods_become(cluster, status):
-        seen = platform.canary(worker(monkeypatch, applied["path"]))
+        seen = k3s.canary(worker(monkeypatch, applied["path"]))
     assert (seen["code"], text in seen["found"]) == (code, True), seen
     assert cluster.call("GET", JOBS)[1]["items"] == []
 
@@ -175,7 +175,7 @@ def test_worker_whose_gpus_are_in_use_is_busy(cluster, token, applied, monkeypat
     cluster.patch("/api/v1/nodes/this-host/status", {"status": {"allocatable": {"nvidia.com/gpu": "2"}}})
     try:
         with pods_become(cluster, {"phase": "Pending", "conditions": [UNSCHEDULED]}), pytest.raises(Unknown, match="busy: other pods use all 2 GPUs"):
-            platform.canary(worker(monkeypatch, applied["path"], gpus=2))
+            k3s.canary(worker(monkeypatch, applied["path"], gpus=2))
     finally:
         cluster.call("DELETE", "/api/v1/nodes/this-host")
 
@@ -204,7 +204,7 @@ def test_ready_means_this_start_of_this_version(cluster, host, monkeypatch, run_
         assert "no heartbeat" in k3s_ready.inspect(module)[0]
         cluster.patch(lease + "/this-host", {"spec": {"renewTime": _time(0)}})
         assert k3s_ready.inspect(module, "v1.36.0+k3s1")[0] == ""
-        assert platform.node(Context({"k3s": True}))["code"] == "stale"
+        assert k3s.node(Context({"k3s": True}))["code"] == "stale"
     finally:
         for name in ("this-host", "earlier"):
             cluster.call("DELETE", "/api/v1/nodes/" + name)
@@ -225,7 +225,7 @@ def test_parts_that_are_not_ready_are_named(cluster, host):
     os.kill(etcd, signal.SIGSTOP)
     try:
         deadline = time.monotonic() + 30
-        while (seen := platform.ready(Context({"k3s": True})))["outcome"] == "ok" and time.monotonic() < deadline:
+        while (seen := k3s.ready(Context({"k3s": True})))["outcome"] == "ok" and time.monotonic() < deadline:
             time.sleep(0.2)
     except Unknown as reason:
         pytest.fail(str(reason))

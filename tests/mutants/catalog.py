@@ -546,7 +546,7 @@ HEALTH_MISTAKES = {
         ('if not key.startswith("_")}', "}"),
         ('verdicts[name]["status"] in ("fail", "blocked")\n        ),', 'verdicts[name]["status"] in ("fail",)\n        ),'),
         ('or check.severity == "warn" else "fail"', 'else "fail"'),
-        ('            verdict["heal_class"] = catalog.OPT_IN\n', "            pass\n"),
+        ('            verdict["heal_class"] = terms.OPT_IN\n', "            pass\n"),
         (
             '            verdict.update(status="warn", accepted=accepted[check.id] or "accepted")',
             '            verdict.update(accepted=accepted[check.id] or "accepted")',
@@ -591,11 +591,13 @@ HEALTH_MISTAKES = {
         ('"M05",\n        "ok" if here == there else "bad",', '"M05",\n        "ok",'),
         ('if not connections.gives(settings.get("connection"), connections.TUNNEL):', "if False:"),
     ),
-    HEALTH + "catalog.py": (
+    HEALTH + "checks/terms.py": (
         (
             'START_TUNNEL = repair(WORKER, "systemctl restart beta9-tunnel")',
             'START_TUNNEL = repair(GATEWAY_HOST, "systemctl restart beta9-tunnel")',
         ),
+    ),
+    HEALTH + "checks/tunnel.py": (
         (
             '    "timeout": (\n        "the gateway host\'s SSH port does not answer',
             '    "timeouts": (\n        "the gateway host\'s SSH port does not answer',
@@ -616,9 +618,11 @@ HEALTH_MISTAKES = {
         ("age is not None and age < CONNECTING_SECONDS for age", "age is not None for age"),
         ('return code if code in ("target_refused", "target_denied") else ""', "return code"),
     ),
-    HEALTH + "probes/machine.py": (
+    HEALTH + "probes/api.py": (
         ("        if told is None or listed is None or told >= listed:\n            break\n", "        break\n"),
         ('if told is not None and mine["last_keepalive"] is not None and mine["last_keepalive"] > told:', "if False:"),
+    ),
+    HEALTH + "probes/agent.py": (
         ('{"--dry-run", "--once", "--version", "status", "doctor", "reload"} & set(\n            words\n        ):', "[]:"),
         ("            if given == machine_id:\n", "            if True:\n"),
         ("if late > 60:", "if late > 6000:"),

@@ -52,6 +52,7 @@ AREAS = {
     "modules": ("plugins/modules/*.py", "plugins/action/*.py"),
     "health": (
         "plugins/module_utils/health/*.py",
+        "plugins/module_utils/health/checks/*.py",
         "plugins/module_utils/health/probes/*.py",
         "plugins/plugin_utils/health_*.py",
     ),

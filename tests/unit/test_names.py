@@ -60,7 +60,7 @@ def existing() -> set[str]:
     found |= {path.stem for path in (ROOT / "plugins").rglob("*.py")}
     for path in (ROOT / "plugins/modules").glob("*.py"):  # options and results of modules, as documented
         found |= set(re.findall(r"(?m)^ +([a-z0-9_]+):$", path.read_text()))
-    found |= set(re.findall(r'"([a-z0-9_]+)"', (ROOT / "plugins/module_utils/health/catalog.py").read_text()))
+    found |= set(re.findall(r'"([a-z0-9_]+)"', "\n".join(path.read_text() for path in (ROOT / "plugins/module_utils/health/checks").glob("*.py"))))
     return found
 
 

@@ -16,6 +16,7 @@ that failed as well explains it. What is not known explains nothing, but a failu
 from __future__ import annotations
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms
 
 TROUBLE = ("fail", "warn")
 READY = ("C02", "M01", "M02")  # the checks that see the machine ready
@@ -105,7 +106,7 @@ def _verdict(check, seen, verdicts, accepted):
         verdict.update(status=status, code=seen.get("code", ""), cause=cause, remedy=remedy._asdict())
         verdict["heal"] = check.heals.get(verdict["code"], check.heal)
         if verdict["heal"] == "onboard":  # may create a machine
-            verdict["heal_class"] = catalog.OPT_IN
+            verdict["heal_class"] = terms.OPT_IN
         if check.id in accepted:
             verdict.update(status="warn", accepted=accepted[check.id] or "accepted")
         else:

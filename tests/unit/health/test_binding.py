@@ -157,7 +157,7 @@ def test_no_decision_rests_on_words_that_a_code_has():
     """Rewording a cause changes no diagnosis: nothing but the place that writes it down knows it."""
     causes = {entry.cause for entry in protocol.CODES.values()} | {cause for check in catalog.CHECKS for cause, _remedy in check.causes.values()}
     for path in (ROOT / "plugins").rglob("*.py"):
-        if path.name in ("catalog.py", "protocol.py"):
+        if path.name == "protocol.py" or path.parent.name == "checks":
             continue
         compared = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Compare)]
         words = {node.value for tree in compared for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, diagnose
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ def test_catalogue_is_sound():
     for check in catalog.CHECKS:
         assert set(check.requires + check.explained_by) <= set(IDS), check.id
         assert check.causes and all(cause and (remedy.command or remedy.prose) for cause, remedy in check.causes.values()), check.id
-        assert bool(check.heal or check.heals) == (check.heal_class != catalog.PERSON) and set(check.heals) <= set(check.causes), check.id
+        assert bool(check.heal or check.heals) == (check.heal_class != terms.PERSON) and set(check.heals) <= set(check.causes), check.id
         assert check.title and check.impact and set(check.heals.values()) | {check.heal} <= set(catalog.HEALS) | {""}, check.id
 
 

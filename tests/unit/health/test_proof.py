@@ -8,7 +8,7 @@ import time
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent
 
 STATE = {
     "status": "ready",
@@ -53,10 +53,10 @@ def tree(tmp_path, monkeypatch):
     (tmp_path / "versions/1/bin").mkdir()
     (tmp_path / "versions/1/bin/python").symlink_to(tmp_path / "usr/bin/python3.11")
     (tmp_path / "current").symlink_to("versions/1")
-    monkeypatch.setattr(machine, "PYTHON", str(tmp_path / "current/bin/python"))
-    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
-    monkeypatch.setattr(machine, "TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setattr(machine, "STATE_FILE", str(tmp_path / "state.json"))
+    monkeypatch.setattr(agent, "PYTHON", str(tmp_path / "current/bin/python"))
+    monkeypatch.setattr(agent, "SETTINGS", str(tmp_path / "agent.env"))
+    monkeypatch.setattr(agent, "TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setattr(agent, "STATE_FILE", str(tmp_path / "state.json"))
     (tmp_path / "state.json").write_text(json.dumps(STATE))
     tick()
     return tmp_path
@@ -69,14 +69,14 @@ def started():
 
 
 def test_an_agent_that_is_newer_than_its_files_is_proof(tree):
-    assert machine.proof(started()) == {name: value for name, value in STATE.items() if value is not None}
+    assert agent.proof(started()) == {name: value for name, value in STATE.items() if value is not None}
 
 
 @pytest.mark.parametrize("name", ["agent.env", "token", "usr/bin/python3.11", "versions/1/lib/site-packages/psutil/x.py"])
 def test_a_file_that_was_written_since_is_none(tree, name):
     context = started()
     (tree / name).write_text("y")
-    assert machine.proof(context) is None
+    assert agent.proof(context) is None
 
 
 @pytest.mark.parametrize("name", ["versions/1/lib/site-packages/psutil", "versions/1/bin/python", "usr/lib/python3.11", "current", "token"])
@@ -84,7 +84,7 @@ def test_what_was_removed_since_is_none(tree, name):
     context = started()
     path = tree / name
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    assert machine.proof(context) is None
+    assert agent.proof(context) is None
 
 
 def test_another_version_is_none(tree):
@@ -92,7 +92,7 @@ def test_another_version_is_none(tree):
     shutil.copytree(tree / "versions/1", tree / "versions/2", symlinks=True)
     (tree / "current").unlink()
     (tree / "current").symlink_to("versions/2")
-    assert machine.proof(context) is None
+    assert agent.proof(context) is None
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_another_version_is_none(tree):
 )
 def test_an_agent_in_trouble_or_of_another_process_is_none(tree, change):
     (tree / "state.json").write_text(json.dumps(dict(STATE, **change)))
-    assert machine.proof(started()) is None
+    assert agent.proof(started()) is None
 
 
 def test_no_systemd_is_none(tree, monkeypatch):
@@ -120,4 +120,4 @@ def test_no_systemd_is_none(tree, monkeypatch):
 
     context = started()
     monkeypatch.setattr(context, "run", away)
-    assert machine.proof(context) is None
+    assert agent.proof(context) is None

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms, tunnel
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies, health_reports
 
 ALL = [(check.id, code, remedy) for check in catalog.CHECKS for code, (_cause, remedy) in check.causes.items()]
@@ -36,7 +37,7 @@ def test_every_remedy_is_data(check, code, remedy):
 def test_playbook_of_a_checkout_with_the_inventory_as_given(tmp_path):
     inventory = tmp_path / "my inventory.yml"
     inventory.touch()
-    found = completed(catalog.ONBOARD, ansible_inventory_sources=[str(inventory), "gpu-1,", "/no/such/inventory"])
+    found = completed(terms.ONBOARD, ansible_inventory_sources=[str(inventory), "gpu-1,", "/no/such/inventory"])
     assert shlex.split(found["command"]) == [
         "ansible-playbook", str(health_remedies.ROOT / "onboard_worker.yml"), "-i", str(inventory), "-i", "gpu-1,", "-l", "gpu-1"
     ]  # fmt: skip
@@ -46,7 +47,7 @@ def test_playbook_of_a_checkout_with_the_inventory_as_given(tmp_path):
 def test_playbook_of_an_installed_collection(tmp_path, monkeypatch):
     (tmp_path / "MANIFEST.json").write_text(json.dumps({"collection_info": {"documentation": "https://docs.example.com/workers/"}}))
     monkeypatch.setattr(health_remedies, "ROOT", tmp_path)
-    found = completed(catalog.ONBOARD, beta9_workers="all:!gate")
+    found = completed(terms.ONBOARD, beta9_workers="all:!gate")
     assert found["command"] == "ansible-playbook beta9.workers.onboard_worker -e 'beta9_workers=all:!gate' -l gpu-1"
     assert health_remedies.documentation()("T01") == "https://docs.example.com/workers/checks/T01.html"
 
@@ -58,7 +59,7 @@ def test_page_of_a_checkout_exists():
 
 
 def test_awx_has_job_templates_instead():
-    found = completed(catalog.ONBOARD, awx_job_id=7)
+    found = completed(terms.ONBOARD, awx_job_id=7)
     assert not found["command"] and not found["where"] and "job template" in found["prose"] and "gpu-1" in found["prose"]
 
 
@@ -91,19 +92,19 @@ def test_places_and_values():
     assert completed(refused)["command"] == "timeout 5 bash -c '</dev/tcp/127.0.0.1/1994'"
     pods = completed(catalog.causes_of(catalog.BY_ID["G02"], "none")[1])
     assert pods["command"] == "kubectl --kubeconfig '/etc/kube config' -n beta9 get deployments,pods" and pods["host"] == "gate"
-    assert completed(catalog.START_TUNNEL)["host"] == "gpu-1" and completed(catalog.ONBOARD)["host"] == ""
+    assert completed(terms.START_TUNNEL)["host"] == "gpu-1" and completed(terms.ONBOARD)["host"] == ""
 
 
 def test_one_command_for_many_hosts():
     hosts = ["gpu-1", "gpu-2"]
-    both = health_remedies.for_hosts(completed(catalog.ONBOARD), hosts)
+    both = health_remedies.for_hosts(completed(terms.ONBOARD), hosts)
     assert health_reports.describe(both, hosts).endswith("onboard_worker.yml -l gpu-1,gpu-2")
-    assert health_reports.describe(completed(catalog.START_TUNNEL), hosts) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
+    assert health_reports.describe(completed(terms.START_TUNNEL), hosts) == "on gpu-1, gpu-2: systemctl restart beta9-tunnel"
 
 
 def test_units_of_the_worker_are_restarted_on_the_worker():
     """Also in the table of causes that several checks share."""
-    shared = [remedy for _cause, remedy in catalog.SSH_CAUSES.values()]
+    shared = [remedy for _cause, remedy in tunnel.SSH_CAUSES.values()]
     for remedy in shared + [remedy for check in catalog.CHECKS for _cause, remedy in check.causes.values()]:
         if "systemctl" in remedy.command and ("beta9-tunnel" in remedy.command or "beta9-agent" in remedy.command):
             assert remedy.where == catalog.WORKER, remedy

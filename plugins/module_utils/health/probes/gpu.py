@@ -14,7 +14,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_health, gpu_host
 from ansible_collections.beta9.workers.plugins.module_utils.health import xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import machine
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent
 
 PODS = re.compile(r"kubepods")
 MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several words, and nvidia-smi in its own
@@ -134,11 +134,11 @@ def compiler(context):
 def asked(context):
     """Return what NVML told the agent's own Python of all GPUs, as the command that asked it. One start for all
     checks."""
-    if not os.path.exists(machine.PYTHON):
+    if not os.path.exists(agent.PYTHON):
         raise Unknown("the agent is not installed")
     program = gpu_health.__loader__.get_source(gpu_health.__name__)
     return context.shared(
-        "nvml", lambda: context.run(machine.PYTHON, "-I", "-", timeout=9, stdin=program, hangs=True, apart=True)
+        "nvml", lambda: context.run(agent.PYTHON, "-I", "-", timeout=9, stdin=program, hangs=True, apart=True)
     )
 
 

@@ -8,12 +8,12 @@ import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api as k3s_api
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import platform
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import k3s
 
 from tests.unit.health.recorded import Context, told
 
 KUBECTL = " ".join(("k3s kubectl", *k3s_api.KUBECTL_OPTIONS, ""))
-TOKEN = {platform.K3S_TOKEN: "k3s-t0ken-0123456789\n"}
+TOKEN = {k3s.K3S_TOKEN: "k3s-t0ken-0123456789\n"}
 NODE = {
     "metadata": {"name": "gpu-1"},
     "status": {
@@ -27,10 +27,10 @@ def nodes(*entries):
     return {KUBECTL + "get nodes": json.dumps({"items": list(entries)})}
 
 
-@pytest.mark.parametrize("name", sorted(platform.PROBES))
+@pytest.mark.parametrize("name", sorted(k3s.PROBES))
 def test_host_that_shall_have_no_k3s_is_left_alone(name):
     asked = Context({}, k3s=False)
-    assert platform.PROBES[name](asked)["outcome"] == "not_applicable" and not asked.commands
+    assert k3s.PROBES[name](asked)["outcome"] == "not_applicable" and not asked.commands
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_host_that_shall_have_no_k3s_is_left_alone(name):
     ],
 )
 def test_installed(answer, expected):
-    seen = platform.installed(Context({"k3s --version": answer}))
+    seen = k3s.installed(Context({"k3s --version": answer}))
     assert told(seen) == expected and (seen["outcome"] != "ok" or seen["found"] == "k3s version v1.31.2+k3s1 (6da20424)")
 
 
@@ -57,7 +57,7 @@ def test_installed(answer, expected):
     ],
 )
 def test_active(load, active, expected):
-    seen = platform.active(Context({"systemctl show": "Id=k3s.service\nLoadState=%s\nActiveState=%s\n" % (load, active)}))
+    seen = k3s.active(Context({"systemctl show": "Id=k3s.service\nLoadState=%s\nActiveState=%s\n" % (load, active)}))
     assert told(seen) == expected and (active in seen["found"] or load in seen["found"])
 
 
@@ -76,25 +76,25 @@ READYZ = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]informer-sync ok\nread
     ],
 )
 def test_ready(monkeypatch, answer, expected, found):
-    monkeypatch.setattr(platform, "certificate", lambda: "c0ffee")
-    seen = platform.ready(Context({KUBECTL + "get --raw /readyz?verbose": answer}))
+    monkeypatch.setattr(k3s, "certificate", lambda: "c0ffee")
+    seen = k3s.ready(Context({KUBECTL + "get --raw /readyz?verbose": answer}))
     assert told(seen) == expected and found in seen["found"] and (seen["outcome"] != "ok" or seen["data"] == {"certificate": "c0ffee"})
 
 
 def test_ready_without_rights_is_unknown():
     with pytest.raises(engine.Unknown, match="permission denied"):
-        platform.ready(Context({"k3s kubectl": (1, 'time="..." error: open /etc/rancher/k3s/k3s.yaml: permission denied')}))
+        k3s.ready(Context({"k3s kubectl": (1, 'time="..." error: open /etc/rancher/k3s/k3s.yaml: permission denied')}))
 
 
 def test_certificate(monkeypatch):
-    monkeypatch.setattr(platform.ssl, "get_server_certificate", lambda address, timeout: platform.ssl.DER_cert_to_PEM_cert(b"der"))
-    assert platform.certificate() == platform.hashlib.sha256(b"der").hexdigest()
+    monkeypatch.setattr(k3s.ssl, "get_server_certificate", lambda address, timeout: k3s.ssl.DER_cert_to_PEM_cert(b"der"))
+    assert k3s.certificate() == k3s.hashlib.sha256(b"der").hexdigest()
 
     def refused(_address, timeout):
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(platform.ssl, "get_server_certificate", refused)
-    assert platform.certificate() is None
+    monkeypatch.setattr(k3s.ssl, "get_server_certificate", refused)
+    assert k3s.certificate() is None
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_certificate(monkeypatch):
 )
 def test_node(monkeypatch, entries, expected, found):
     monkeypatch.setattr(k3s_api, "node_name", lambda: "gpu-1")
-    seen = platform.node(Context(nodes(*entries)))
+    seen = k3s.node(Context(nodes(*entries)))
     assert told(seen) == expected and found in seen["found"]
 
 
 def test_nodes_that_can_not_be_read():
     for answer in ((1, "Unable to connect"), (0, "{}"), (1, json.dumps({"items": [NODE]}))):
         with pytest.raises(engine.Unknown, match="get nodes"):
-            platform.node(Context({KUBECTL + "get nodes": answer}))
+            k3s.node(Context({KUBECTL + "get nodes": answer}))
 
 
 @pytest.mark.parametrize(
@@ -144,12 +144,12 @@ def test_nodes_that_can_not_be_read():
 def test_allocatable(monkeypatch, gpus, offered, expected):
     monkeypatch.setattr(linux, "nvidia_pci_count", lambda: 2)
     entry = {"metadata": {"name": "gpu-1"}, "status": {"allocatable": {"nvidia.com/gpu": offered} if offered else {}}}
-    assert platform.allocatable(Context(nodes(entry), gpus=gpus))["outcome"] == expected
+    assert k3s.allocatable(Context(nodes(entry), gpus=gpus))["outcome"] == expected
 
 
 def test_allocatable_of_a_host_without_gpus(monkeypatch):
     monkeypatch.setattr(linux, "nvidia_pci_count", lambda: 0)
-    assert platform.allocatable(Context(nodes(NODE)))["outcome"] == "not_applicable"
+    assert k3s.allocatable(Context(nodes(NODE)))["outcome"] == "not_applicable"
 
 
 @pytest.fixture
@@ -166,14 +166,14 @@ def api(monkeypatch):
         return answer
 
     monkeypatch.setattr(k3s_api, "ask", ask)
-    monkeypatch.setattr(platform.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(k3s.time, "sleep", lambda seconds: None)
     return calls, answers
 
 
 def test_service_account(api):
     calls, answers = api
     answers["POST"] = (201, {"status": {"allowed": True}})
-    assert told(platform.service_account(Context(files=TOKEN))) == ("ok", "")
+    assert told(k3s.service_account(Context(files=TOKEN))) == ("ok", "")
     attributes = [call[3]["spec"]["resourceAttributes"] for call in calls]
     assert [(entry["verb"], entry["group"], entry["resource"]) for entry in attributes] == [
         ("create", "batch", "jobs"), ("list", "batch", "jobs"), ("delete", "batch", "jobs"), ("list", "", "pods")
@@ -183,7 +183,7 @@ def test_service_account(api):
 
 def test_service_account_that_may_not(api):
     api[1]["POST"] = lambda body: (201, {"status": {"allowed": body["spec"]["resourceAttributes"]["verb"] != "delete"}})
-    seen = platform.service_account(Context(files=TOKEN))
+    seen = k3s.service_account(Context(files=TOKEN))
     assert told(seen) == ("bad", "") and seen["found"] == "may not delete jobs"
 
 
@@ -191,27 +191,27 @@ def test_service_account_that_may_not(api):
 def test_service_account_that_is_not_judged(api, answer, code):
     api[1]["POST"] = answer
     if code:
-        assert told(platform.service_account(Context(files=TOKEN))) == ("bad", code)
+        assert told(k3s.service_account(Context(files=TOKEN))) == ("bad", code)
     else:
         with pytest.raises(engine.Unknown, match="did not judge"):
-            platform.service_account(Context(files=TOKEN))
+            k3s.service_account(Context(files=TOKEN))
 
 
 def test_service_account_without_a_token(api):
-    for files in ({}, {platform.K3S_TOKEN: "\n"}):
-        assert told(platform.service_account(Context(files=files))) == ("bad", "missing")
+    for files in ({}, {k3s.K3S_TOKEN: "\n"}):
+        assert told(k3s.service_account(Context(files=files))) == ("bad", "missing")
     asked = Context(files=TOKEN)
-    platform.k3s_token(asked)
+    k3s.k3s_token(asked)
     assert "t0ken" not in asked.redact("k3s-t0ken-0123456789")
 
 
 def canary(api, **answers):
     calls, known = api
     known.update({"POST": (201, {}), "DELETE": (200, {})}, **{"GET %s" % path: answer for path, answer in answers.items()})
-    return platform.canary(Context(files=TOKEN, gpus=1, canary_image="busybox:stable")), calls
+    return k3s.canary(Context(files=TOKEN, gpus=1, canary_image="busybox:stable")), calls
 
 
-JOBS, PODS = platform.JOBS, "/api/v1/namespaces/default/pods"
+JOBS, PODS = k3s.JOBS, "/api/v1/namespaces/default/pods"
 
 
 def test_canary_completes_and_is_deleted(api):
@@ -222,7 +222,7 @@ def test_canary_completes_and_is_deleted(api):
     pod = job["spec"]["template"]["spec"]
     assert pod["hostNetwork"] is True and pod["restartPolicy"] == "Never" and job["spec"]["backoffLimit"] == 0
     assert pod["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "1"}} and pod["containers"][0]["image"] == "busybox:stable"
-    assert "resources" not in platform.job("x", "y", 0)["spec"]["template"]["spec"]["containers"][0]
+    assert "resources" not in k3s.job("x", "y", 0)["spec"]["template"]["spec"]["containers"][0]
 
 
 WAITING = {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}}]}
@@ -247,20 +247,20 @@ def test_canary_that_does_not_complete(api, job, pod, expected):
 
 def test_canary_that_takes_too_long(api, monkeypatch):
     moments = iter(range(0, 1000, 20))
-    monkeypatch.setattr(platform.time, "monotonic", lambda: float(next(moments)))
+    monkeypatch.setattr(k3s.time, "monotonic", lambda: float(next(moments)))
     seen, calls = canary(api, **{JOBS: (200, {"items": []}), PODS: (200, {"items": []})})
     assert told(seen) == ("bad", "") and "not complete after 60 s; no pod was made" in seen["found"] and calls[-1][0] == "DELETE"
 
 
 def test_canary_that_is_refused(api):
     api[1]["POST"] = (403, {"message": "jobs.batch is forbidden"})
-    seen = platform.canary(Context(files=TOKEN, canary_image="x"))
+    seen = k3s.canary(Context(files=TOKEN, canary_image="x"))
     assert told(seen) == ("bad", "refused") and "forbidden" in seen["found"] and [call[0] for call in api[0]] == ["POST"]
     api[1]["POST"] = (401, {})
     with pytest.raises(engine.Unknown, match="token"):
-        platform.canary(Context(files=TOKEN, gpus=1, canary_image="x"))
+        k3s.canary(Context(files=TOKEN, gpus=1, canary_image="x"))
     with pytest.raises(engine.Unknown, match="does not exist"):
-        platform.canary(Context(gpus=1, canary_image="x"))
+        k3s.canary(Context(gpus=1, canary_image="x"))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_canary_that_is_refused(api):
     ],
 )
 def test_how_far_a_pod_came(status, expected):
-    assert platform.reached({"status": status}) == expected
+    assert k3s.reached({"status": status}) == expected
 
 
 CONFIG = "\n- CONFIG_NAMESPACES: enabled\n- \x1b[1mCONFIG_VETH\x1b[m: \x1b[1;31mmissing (fail)\x1b[m\n- CONFIG_IP_SET: missing\n"
@@ -295,13 +295,13 @@ PORTS = "- ufw: is enabled\n  - TCP Port 6443 is blocked:  (fail)\n  - TCP Port 
     ],
 )
 def test_kernel(answer, expected, found):
-    seen = platform.kernel(Context({"k3s check-config": answer}))
+    seen = k3s.kernel(Context({"k3s check-config": answer}))
     assert seen["outcome"] == expected and seen["found"] == found
 
 
 def test_kernel_whose_configuration_can_not_be_read():
     with pytest.raises(engine.Unknown, match="cannot find kernel config"):
-        platform.kernel(
+        k3s.kernel(
             Context(
                 {
                     "k3s check-config": (

@@ -15,11 +15,11 @@ from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence, machine, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, api as api_probes, evidence, files as file_probes, tunnel
 
 from tests.unit.health.recorded import Context, told
 
-TOKEN = {machine.TOKEN_FILE: "machine-t0ken-0123456789\n"}
+TOKEN = {agent.TOKEN_FILE: "machine-t0ken-0123456789\n"}
 UNIT = """Id=beta9-agent.service
 LoadState=%(load)s
 ActiveState=%(active)s
@@ -52,7 +52,7 @@ def unit(age=600.0, **changes):
 def context(answers=None, files=None, state=None, **config):
     told_files = dict(TOKEN, **(files or {}))
     if state is not None:
-        told_files[machine.STATE_FILE] = json.dumps(state)
+        told_files[agent.STATE_FILE] = json.dumps(state)
     defaults = {
         "machine_id": "1165a9b6",
         "pool": "gpu",
@@ -125,16 +125,16 @@ MINE = {"id": "1165a9b6", "last_keepalive": "now", "gpu_count": 2, "hostname": "
 
 def test_token(client):
     client.answers["list_ready"] = []
-    seen = machine.token(context())
+    seen = api_probes.token(context())
     owner = hmac.new(b"n0nce", b"machine-t0ken-0123456789", hashlib.sha256).hexdigest()
     assert told(seen) == ("ok", "") and seen["data"] == {"owner": owner} and client.token == "machine-t0ken-0123456789"
     assert client.asked == [("list_ready", "gpu", "generic")]
-    assert machine.owner_of(context(nonce=None)) is None
+    assert api_probes.owner_of(context(nonce=None)) is None
 
 
 @pytest.mark.parametrize("text", [None, "", " \n"])
 def test_token_that_is_not_there(client, text):
-    seen = machine.token(context(files={machine.TOKEN_FILE: text}))
+    seen = api_probes.token(context(files={agent.TOKEN_FILE: text}))
     assert told(seen) == ("bad", "missing") and not client.asked
 
 
@@ -145,16 +145,16 @@ def test_token_that_is_not_there(client, text):
 def test_token_that_is_refused(client, code, expected):
     client.answers["list_ready"] = refusal(code)
     if expected:
-        seen = machine.token(context())
+        seen = api_probes.token(context())
         assert told(seen) == ("bad", expected) and seen["data"]["owner"]
     else:
         with pytest.raises(engine.Unknown, match="did not judge"):
-            machine.token(context())
+            api_probes.token(context())
 
 
 def test_token_is_a_secret_from_the_first_check():
     asked = context()
-    machine.token_of(asked)
+    agent.token_of(asked)
     assert asked.redact("machine-t0ken-0123456789") == "********"
 
 
@@ -172,35 +172,35 @@ def test_token_is_a_secret_from_the_first_check():
 def test_keepalive_route(client, answer, expected):
     client.answers["keepalive"] = refusal(answer) if answer else protocol
     if expected:
-        assert machine.keepalive_route(context())["outcome"] == expected and client.asked == [("keepalive", {})]
+        assert api_probes.keepalive_route(context())["outcome"] == expected and client.asked == [("keepalive", {})]
     else:
         with pytest.raises(engine.Unknown, match="could not tell"):
-            machine.keepalive_route(context())
+            api_probes.keepalive_route(context())
 
 
 def test_without_a_token_nothing_is_asked(client):
-    for probe in (machine.keepalive_route, machine.listed):
+    for probe in (api_probes.keepalive_route, api_probes.listed):
         with pytest.raises(engine.Unknown, match="token is not on this host"):
-            probe(context(files={machine.TOKEN_FILE: None}))
+            probe(context(files={agent.TOKEN_FILE: None}))
     assert not client.asked
 
 
 def test_listed(client):
     client.answers["list_ready"] = [dict(MINE, id="ffffffff", gpu_count=9), MINE]
-    seen = machine.listed(context())
+    seen = api_probes.listed(context())
     assert told(seen) == ("ok", "") and seen["data"] == {"gpu_count": 2, "hostname": "127.77.9.8"}
     client.answers["list_ready"] = [dict(MINE, id="ffffffff")]
-    seen = machine.listed(context())
+    seen = api_probes.listed(context())
     assert told(seen) == ("bad", "") and "not among the 1 ready ones of pool gpu" in seen["found"]
     client.answers["list_ready"] = refusal("token_unknown")
     with pytest.raises(engine.Unknown, match="gave no list"):
-        machine.listed(context())
+        api_probes.listed(context())
 
 
 def test_the_list_is_asked_for_once(client):
     client.answers["list_ready"] = [MINE]
     asked = context()
-    machine.token(asked), machine.listed(asked)
+    api_probes.token(asked), api_probes.listed(asked)
     assert len(client.asked) == 1
 
 
@@ -218,9 +218,9 @@ def installed(tmp_path, monkeypatch):
     (tmp_path / "bin").mkdir()
     (tmp_path / "lib/python3.11").mkdir(parents=True)
     (tmp_path / "bin/python").symlink_to(sys.executable)
-    monkeypatch.setattr(machine, "PYTHON", str(tmp_path / "bin/python"))
-    monkeypatch.setattr(machine, "HIDDEN", ("/no/such/home/",))
-    monkeypatch.setattr(machine, "proof", lambda asked: None)
+    monkeypatch.setattr(agent, "PYTHON", str(tmp_path / "bin/python"))
+    monkeypatch.setattr(agent, "HIDDEN", ("/no/such/home/",))
+    monkeypatch.setattr(agent, "proof", lambda asked: None)
     return tmp_path
 
 
@@ -229,68 +229,68 @@ def inspected(output=INSPECTED, status=0, files=None, **more):
 
 
 def test_python(installed):
-    assert told(machine.python(inspected())) == ("ok", "")
-    assert told(machine.python(inspected("Segmentation fault\n", -11))) == ("bad", "")
-    seen = machine.python(inspected("python 3.12\npackages\n"))
+    assert told(agent.python(inspected())) == ("ok", "")
+    assert told(agent.python(inspected("Segmentation fault\n", -11))) == ("bad", "")
+    seen = agent.python(inspected("python 3.12\npackages\n"))
     assert told(seen) == ("bad", "replaced") and "3.12" in seen["found"]
     (installed / "lib/python3.9").mkdir()
-    assert told(machine.python(inspected("python 3.9\npackages\n"))) == ("bad", "old")
+    assert told(agent.python(inspected("python 3.9\npackages\n"))) == ("bad", "old")
     (installed / "lib/python3.10").mkdir()
-    assert told(machine.python(inspected("python 3.10\npackages\n"))) == ("ok", "")
+    assert told(agent.python(inspected("python 3.10\npackages\n"))) == ("ok", "")
 
 
 def test_python_that_is_gone(installed, monkeypatch):
     (installed / "bin/python").unlink()
-    assert told(machine.python(inspected())) == ("bad", "missing")
+    assert told(agent.python(inspected())) == ("bad", "missing")
     (installed / "bin/python").symlink_to("/usr/bin/python9.99")
-    seen = machine.python(inspected())
+    seen = agent.python(inspected())
     assert told(seen) == ("bad", "replaced") and "/usr/bin/python9.99" in seen["found"]
     with pytest.raises(engine.Unknown, match="not installed"):
-        machine.packages(inspected())
+        agent.packages(inspected())
 
 
 def test_python_in_a_home_directory(installed, monkeypatch):
-    monkeypatch.setattr(machine, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)) + "/",))
-    assert told(machine.python(inspected())) == ("bad", "home")
+    monkeypatch.setattr(agent, "HIDDEN", (os.path.dirname(os.path.realpath(sys.executable)) + "/",))
+    assert told(agent.python(inspected())) == ("bad", "home")
 
 
 def test_running_agent_speaks_for_its_python(installed, monkeypatch):
-    monkeypatch.setattr(machine, "proof", lambda asked: {"python": "3.11.2", "sent": {"register": REGISTER}})
+    monkeypatch.setattr(agent, "proof", lambda asked: {"python": "3.11.2", "sent": {"register": REGISTER}})
     asked = inspected(output="")
-    assert "in use" in machine.python(asked)["found"] and told(machine.packages(asked)) == ("ok", "") and not asked.commands
-    assert told(machine.payload(asked)) == ("ok", "")
+    assert "in use" in agent.python(asked)["found"] and told(agent.packages(asked)) == ("ok", "") and not asked.commands
+    assert told(agent.payload(asked)) == ("ok", "")
 
 
 def test_packages(installed):
-    assert told(machine.packages(inspected())) == ("ok", "")
-    seen = machine.packages(inspected("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
+    assert told(agent.packages(inspected())) == ("ok", "")
+    seen = agent.packages(inspected("python 3.11\nTraceback (most recent call last):\nModuleNotFoundError: No module named 'httpcore'\n", 1))
     assert told(seen) == ("bad", "") and seen["found"] == "ModuleNotFoundError: No module named 'httpcore'"
-    assert machine.packages(inspected("python 3.11\n", -9))["found"] == "exit status -9"
+    assert agent.packages(inspected("python 3.11\n", -9))["found"] == "exit status -9"
 
 
 def test_other_start_gets_the_settings_and_the_token_file(installed, monkeypatch):
-    monkeypatch.setattr(machine, "TOKEN_FILE", sys.executable)
-    asked = inspected(files={machine.SETTINGS: "# x\nBETA9_POOL_NAME=gpu\nPATH=/evil\nBETA9_MAX_CPU=4000m\n"})
-    machine.packages(asked)
+    monkeypatch.setattr(agent, "TOKEN_FILE", sys.executable)
+    asked = inspected(files={agent.SETTINGS: "# x\nBETA9_POOL_NAME=gpu\nPATH=/evil\nBETA9_MAX_CPU=4000m\n"})
+    agent.packages(asked)
     (command,) = asked.commands
     assert (
-        command.startswith("env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c " % (sys.executable, machine.PYTHON))
+        command.startswith("env BETA9_MAX_CPU=4000m BETA9_POOL_NAME=gpu BETA9_TOKEN_FILE=%s %s -I -c " % (sys.executable, agent.PYTHON))
         and "evil" not in command
     )
 
 
 def test_payload(installed):
-    seen = machine.payload(inspected())
+    seen = agent.payload(inspected())
     assert told(seen) == ("ok", "") and seen["found"] == "8000m, 16Gi, 2 GPUs"
     for field, value in (("memory", "16GB"), ("cpu", "8"), ("machine_id", "x")):
         wrong = json.dumps({"register": dict(REGISTER, **{field: value})})
-        seen = machine.payload(inspected("python 3.11\npackages\n" + wrong))
+        seen = agent.payload(inspected("python 3.11\npackages\n" + wrong))
         assert told(seen) == ("bad", "") and field in seen["found"]
-    seen = machine.payload(inspected("python 3.11\npackages\nline\nbeta9-agent: memory: expected 16Gi, found 16GB\n", 2))
+    seen = agent.payload(inspected("python 3.11\npackages\nline\nbeta9-agent: memory: expected 16Gi, found 16GB\n", 2))
     assert told(seen) == ("bad", "") and seen["found"] == "beta9-agent: memory: expected 16Gi, found 16GB"
     for text in ("beta9-agent: gateway_port: expected a port number, found 0\n", "Killed\n"):
         with pytest.raises(engine.Unknown, match="dry run ended with 2"):
-            machine.payload(inspected("python 3.11\npackages\n" + text, 2))
+            agent.payload(inspected("python 3.11\npackages\n" + text, 2))
 
 
 def test_settings_of_another_machine(installed, monkeypatch):
@@ -300,30 +300,30 @@ def test_settings_of_another_machine(installed, monkeypatch):
             "agent_settings",
             lambda path, name=name, value=value: {"BETA9_POOL_NAME": "gpu", "BETA9_" + name: value},
         )
-        seen = machine.settings(inspected())
+        seen = agent.settings(inspected())
         assert told(seen) == ("bad", "identity") and "BETA9_%s=%s" % (name, value) in seen["found"]
 
 
 def test_settings(installed):
-    assert told(machine.settings(inspected())) == ("ok", "")
-    seen = machine.settings(inspected("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
+    assert told(agent.settings(inspected())) == ("ok", "")
+    seen = agent.settings(inspected("python 3.11\npackages\nbeta9-agent: gateway_port: expected a port number, found 0\n", 2))
     assert told(seen) == ("bad", "") and "gateway_port" in seen["found"]
     with pytest.raises(engine.Unknown, match="ended with 1"):
-        machine.settings(inspected("python 3.11\npackages\nOSError\n", 1))
+        agent.settings(inspected("python 3.11\npackages\nOSError\n", 1))
     with pytest.raises(engine.Unknown, match="P03 and P04"):
-        machine.settings(inspected("python 3.11\n", 1))
+        agent.settings(inspected("python 3.11\n", 1))
 
 
 def test_registration(installed, client):
     client.answers["register"] = protocol_state("registered")
-    assert told(machine.register(inspected())) == ("ok", "")
+    assert told(api_probes.register(inspected())) == ("ok", "")
     _name, fields = client.asked[0]
     assert fields["token"] == "machine-t0ken-0123456789" and fields["cpu"] == "8000m" and client.token == "machine-t0ken-0123456789"
     client.asked.clear()
-    machine.register(inspected(files={os.path.join(records.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
+    api_probes.register(inspected(files={os.path.join(records.CREDENTIALS_DIR, "k3s_token"): "k3s\n"}))
     assert client.asked[0][1]["token"] == "k3s"
     client.answers["register"] = refusal("pool_unknown")
-    assert told(machine.register(inspected())) == ("bad", "pool_unknown")
+    assert told(api_probes.register(inspected())) == ("bad", "pool_unknown")
 
 
 def protocol_state(word):
@@ -335,18 +335,18 @@ def protocol_state(word):
 
 def test_keepalive(client, installed):
     client.answers["keepalive"] = protocol_state("ready")
-    assert told(machine.keepalive(context())) == ("ok", "")
+    assert told(api_probes.keepalive(context())) == ("ok", "")
     assert client.asked[0][1]["machine_id"] == "1165a9b6" and [name for name, *_rest in client.asked] == ["keepalive"]
     client.answers["keepalive"] = protocol_state("registered")
-    assert told(machine.keepalive(context())) == ("bad", "")
+    assert told(api_probes.keepalive(context())) == ("bad", "")
     client.answers["keepalive"] = refusal("machine_not_found")
-    assert told(machine.keepalive(context())) == ("bad", "machine_not_found")
+    assert told(api_probes.keepalive(context())) == ("bad", "machine_not_found")
 
 
 def test_keepalive_after_the_registration_of_the_same_look(client, installed):
     client.answers.update(register=refusal("pool_unknown"), keepalive=protocol_state("ready"))
     asked = context({"env": INSPECTED}, probes={"A04": 5})
-    assert told(machine.keepalive(asked)) == ("ok", "") and [name for name, *_rest in client.asked] == [
+    assert told(api_probes.keepalive(asked)) == ("ok", "") and [name for name, *_rest in client.asked] == [
         "register",
         "keepalive",
     ]
@@ -362,13 +362,13 @@ def alone(monkeypatch):
     """No other agent on the host, and a journal that says nothing."""
     processes = []
     monkeypatch.setattr(linux, "processes", lambda: processes)
-    monkeypatch.setattr(machine, "explanation", lambda *words, **options: "")
-    monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: 99)
+    monkeypatch.setattr(agent, "explanation", lambda *words, **options: "")
+    monkeypatch.setattr(agent, "restarts_within", lambda asked, name, seconds: 99)
     return processes
 
 
 def test_process():
-    seen = machine.process(context(unit(), state=STATE))
+    seen = agent.process(context(unit(), state=STATE))
     assert told(seen) == ("ok", "") and seen["found"] == "pid 900, ready"
 
 
@@ -392,33 +392,33 @@ def test_process():
     ],
 )
 def test_process_by_its_unit(changes, expected):
-    assert told(machine.process(context(unit(**changes), state=STATE))) == expected
+    assert told(agent.process(context(unit(**changes), state=STATE))) == expected
 
 
 def test_restarts_are_those_of_the_last_minutes(monkeypatch):
     monkeypatch.setattr(evidence, "restarts_within", lambda asked, name, seconds: 2)
-    assert told(machine.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("ok", "")
+    assert told(agent.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("ok", "")
 
     def unreadable(asked, name, seconds):
         raise engine.Unknown("no journal")
 
     monkeypatch.setattr(evidence, "restarts_within", unreadable)
-    assert told(machine.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("bad", "failing")
+    assert told(agent.process(context(unit(restarts=50, age=20.0), state=STATE))) == ("bad", "failing")
 
 
 def test_frozen():
     stopped = {"/proc/900/stat": "900 (python (x)) T 1 900"}
-    assert told(machine.process(context(unit(), stopped, STATE))) == ("bad", "frozen")
-    assert told(machine.process(context(unit(), {"/proc/900/stat": "900 (T) S 1 900"}, STATE))) == ("ok", "")
-    assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 60.5)))) == ("bad", "frozen")
-    assert told(machine.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 55)))) == ("ok", "")
+    assert told(agent.process(context(unit(), stopped, STATE))) == ("bad", "frozen")
+    assert told(agent.process(context(unit(), {"/proc/900/stat": "900 (T) S 1 900"}, STATE))) == ("ok", "")
+    assert told(agent.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 60.5)))) == ("bad", "frozen")
+    assert told(agent.process(context(unit(), state=dict(STATE, next_epoch=time.time() - 55)))) == ("ok", "")
 
 
 def test_agent_that_has_not_said_how_it_is():
     for state in ({}, dict(STATE, pid=899)):
-        assert told(machine.process(context(unit(age=11.0), state=state))) == ("bad", "frozen")
+        assert told(agent.process(context(unit(age=11.0), state=state))) == ("bad", "frozen")
         with pytest.raises(engine.Unknown, match="has not said how it is"):
-            machine.process(context(unit(age=5.0), state=state))
+            agent.process(context(unit(age=5.0), state=state))
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_agent_that_has_not_said_how_it_is():
 )
 def test_second_agent(alone, words, beside):
     alone += [(900, 1, ["python", "-I", "-m", "beta9_agent"]), (950, 1, words)]
-    seen = machine.process(context(unit(), state=STATE))
+    seen = agent.process(context(unit(), state=STATE))
     assert told(seen) == (("bad", "duplicate") if beside else ("ok", "")) and ("950" in seen["found"]) is beside
 
 
@@ -453,24 +453,24 @@ def test_second_agent(alone, words, beside):
     ],
 )
 def test_restarts(monkeypatch, changes, within, expected):
-    monkeypatch.setattr(machine, "restarts_within", lambda asked, name, seconds: within if seconds == 3600.0 else 0)
-    assert told(machine.restarts(context(unit(**changes)))) == expected
+    monkeypatch.setattr(agent, "restarts_within", lambda asked, name, seconds: within if seconds == 3600.0 else 0)
+    assert told(agent.restarts(context(unit(**changes)))) == expected
 
 
 def test_last_words_are_a_few_lines(monkeypatch):
     text = "\n".join("1.%d h a[1]: line %d" % (number, number) for number in range(30))
     monkeypatch.setattr(
-        machine,
+        agent,
         "explanation",
         lambda asked, name, seconds, present_start: text if seconds == 300.0 and not present_start else "",
     )
-    assert machine.last_words(context()) == "\n".join("a[1]: line %d" % number for number in range(18, 30))
+    assert agent.last_words(context()) == "\n".join("a[1]: line %d" % number for number in range(18, 30))
 
 
 def test_restarts_with_a_traceback(monkeypatch):
     text = "1.1 h a[1]: Traceback (most recent call last):\n1.2 h a[1]:   File x\n1.3 h a[1]: ValueError: first\n"
-    monkeypatch.setattr(machine, "explanation", lambda *words, **options: text + text.replace("first", "last"))
-    seen = machine.restarts(context(unit(restarts=4, age=20.0)))
+    monkeypatch.setattr(agent, "explanation", lambda *words, **options: text + text.replace("first", "last"))
+    seen = agent.restarts(context(unit(restarts=4, age=20.0)))
     assert told(seen) == ("bad", "traceback") and "last" in seen["evidence"] and "first" not in seen["evidence"]
 
 
@@ -491,25 +491,25 @@ def test_restarts_with_a_traceback(monkeypatch):
 )
 def test_interval(seconds, age, expected):
     state = {"keepalive_interval_seconds": seconds, "last_keepalive_epoch": age and time.time() - age}
-    seen = machine.interval(context(state=state))
+    seen = agent.interval(context(state=state))
     assert told(seen) == expected and (expected[1] == "late" or "every %d s" % seconds in seen["found"])
 
 
 def test_agent_that_says_nothing():
-    for probe, words in ((machine.interval, "no interval"), (machine.flapping, "no registrations")):
-        for files in ({}, {machine.STATE_FILE: "{half"}):
+    for probe, words in ((agent.interval, "no interval"), (agent.flapping, "no registrations")):
+        for files in ({}, {agent.STATE_FILE: "{half"}):
             with pytest.raises(engine.Unknown, match=words):
                 probe(context(files=files))
-    assert machine.log(context())["found"] == "no state"
+    assert agent.log(context())["found"] == "no state"
 
 
 def test_log():
     problem = {"code": "pool_unknown", "cause": "no such pool", "remedy": "correct it"}
-    assert told(machine.log(context(state={"status": "ready", "problem": None}))) == ("ok", "")
-    assert told(machine.log(context(state={"status": "ready", "problem": problem}))) == ("warn", "pool_unknown")
+    assert told(agent.log(context(state={"status": "ready", "problem": None}))) == ("ok", "")
+    assert told(agent.log(context(state={"status": "ready", "problem": problem}))) == ("warn", "pool_unknown")
     strange = dict(problem, code="invalid_field")
-    assert told(machine.log(context(state={"status": "degraded", "problem": strange}))) == ("bad", "")
-    seen = machine.log(context(state={"status": "degraded", "problem": problem}))
+    assert told(agent.log(context(state={"status": "degraded", "problem": strange}))) == ("bad", "")
+    seen = agent.log(context(state={"status": "degraded", "problem": problem}))
     assert told(seen) == ("bad", "pool_unknown") and seen["found"] == "pool_unknown: no such pool" and seen["evidence"] == "correct it"
 
 
@@ -525,7 +525,7 @@ def test_log():
     ],
 )
 def test_flapping(ages, expected):
-    assert machine.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"] == expected
+    assert agent.flapping(context(state={"registration_epochs": [time.time() - age for age in ages]}))["outcome"] == expected
 
 
 # C04: owners and modes
@@ -540,12 +540,12 @@ def configuration(tmp_path, monkeypatch):
         path.chmod(mode)
     (tmp_path / "credentials").chmod(0o700)
     tmp_path.chmod(0o755)
-    monkeypatch.setattr(machine, "CONFIGURATION", str(tmp_path))
-    monkeypatch.setattr(machine, "TOKEN_FILE", str(tmp_path / "credentials/machine_token"))
+    monkeypatch.setattr(file_probes, "CONFIGURATION", str(tmp_path))
+    monkeypatch.setattr(agent, "TOKEN_FILE", str(tmp_path / "credentials/machine_token"))
     monkeypatch.setattr(records, "CREDENTIALS_DIR", str(tmp_path / "credentials"))
     real = os.lstat
     owners = {}
-    monkeypatch.setattr(machine.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0)))
+    monkeypatch.setattr(file_probes.os, "lstat", lambda path: Owned(real(path), owners.get(os.path.relpath(path, tmp_path), 0)))
     return tmp_path, owners
 
 
@@ -571,23 +571,23 @@ class Owned:
 def test_modes(configuration, name, mode, expected):
     folder, _owners = configuration
     (folder / name).chmod(mode)
-    seen = machine.credentials(context())
+    seen = file_probes.credentials(context())
     assert told(seen) == expected and (expected[0] == "ok" or "%04o" % mode in seen["found"])
 
 
 def test_owners(configuration):
     _folder, owners = configuration
     owners["credentials/tunnel_key"] = 1000
-    seen = machine.credentials(context())
+    seen = file_probes.credentials(context())
     assert told(seen) == ("bad", "owner") and "uid 1000" in seen["found"]
 
 
 def test_empty_key_and_token(configuration):
     folder, _owners = configuration
     (folder / "credentials/machine_token").write_text("")
-    assert told(machine.credentials(context())) == ("ok", ""), "A01 is the one to tell"
+    assert told(file_probes.credentials(context())) == ("ok", ""), "A01 is the one to tell"
     (folder / "credentials/tunnel_key").write_text("")
-    seen = machine.credentials(context())
+    seen = file_probes.credentials(context())
     assert told(seen) == ("bad", "empty") and "tunnel_key is empty" in seen["found"]
 
 
@@ -613,24 +613,24 @@ LISTED = {"id": "1165a9b6", "hostname": "127.77.9.8", "private_ip": "10.0.0.7", 
 )
 def test_identity_at_the_gateway(monkeypatch, tmp_path, change, told_last, expected):
     (tmp_path / "agent.env").write_text(SETTINGS)
-    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
-    monkeypatch.setattr(machine.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(agent, "SETTINGS", str(tmp_path / "agent.env"))
+    monkeypatch.setattr(api_probes.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[dict(LISTED, **change)]))
-    assert told(machine.identity(context(state={"gateway_keepalive_epoch": told_last}))) == expected
+    assert told(api_probes.identity(context(state={"gateway_keepalive_epoch": told_last}))) == expected
 
 
 def test_tailnet_that_the_gateway_appended_is_no_other_host(monkeypatch, tmp_path):
     (tmp_path / "agent.env").write_text("BETA9_HOSTNAME=127.77.1.1\n")
-    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
+    monkeypatch.setattr(agent, "SETTINGS", str(tmp_path / "agent.env"))
     for hostname, expected in (("127.77.1.1.tail1234.ts.net", ("ok", "")), ("127.77.1.10", ("bad", "hostname"))):
         monkeypatch.setattr(tunnel, "client_of", lambda *args, name=hostname, **kwargs: Client(list_ready=[dict(LISTED, hostname=name)]))
-        assert told(machine.identity(context(state={"gateway_keepalive_epoch": LISTED["last_keepalive"]}))) == expected
+        assert told(api_probes.identity(context(state={"gateway_keepalive_epoch": LISTED["last_keepalive"]}))) == expected
 
 
 def test_identity_of_a_machine_that_is_not_listed_is_unknown(monkeypatch):
     monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[]))
     with pytest.raises(engine.Unknown, match="does not list"):
-        machine.identity(context())
+        api_probes.identity(context())
 
 
 # P08: whose programs and units are
@@ -653,12 +653,12 @@ def test_programs(monkeypatch, tmp_path, path, mode, expected):
     for name in ("opt/versions/1/bin/python", "units/beta9-agent.service", "units/beta9-agent.service.d/x.conf", "beta9.fact"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         (tmp_path / name).write_text("x")
-    monkeypatch.setattr(machine, "AGENT_DIRECTORY", str(tmp_path / "opt"))
-    monkeypatch.setattr(machine, "KEPT", ())
-    monkeypatch.setattr(machine, "UNIT_FILES", (str(tmp_path / "units/beta9-*"), str(tmp_path / "units/beta9-*.d/*")))
+    monkeypatch.setattr(file_probes, "AGENT_DIRECTORY", str(tmp_path / "opt"))
+    monkeypatch.setattr(file_probes, "KEPT", ())
+    monkeypatch.setattr(file_probes, "UNIT_FILES", (str(tmp_path / "units/beta9-*"), str(tmp_path / "units/beta9-*.d/*")))
     monkeypatch.setattr(records, "MACHINE_FACT_PATH", str(tmp_path / "beta9.fact"))
     (tmp_path / path).chmod(mode)
-    assert told(machine.programs(context())) == expected
+    assert told(file_probes.programs(context())) == expected
 
 
 # C05: what has to be written can be
@@ -686,18 +686,18 @@ def file_system(**changes):
     ],
 )
 def test_disks(monkeypatch, changes, expected):
-    monkeypatch.setattr(machine, "WRITTEN", ("/etc", "/nowhere", "/etc"))
+    monkeypatch.setattr(file_probes, "WRITTEN", ("/etc", "/nowhere", "/etc"))
     real = os.statvfs
-    monkeypatch.setattr(machine.os, "statvfs", lambda path: file_system(**changes) if path == "/etc" else real(path))
-    assert told(machine.disks(context())) == expected
+    monkeypatch.setattr(file_probes.os, "statvfs", lambda path: file_system(**changes) if path == "/etc" else real(path))
+    assert told(file_probes.disks(context())) == expected
 
 
 def test_keepalive_that_is_on_its_way_is_waited_for(monkeypatch, tmp_path):
     (tmp_path / "agent.env").write_text(SETTINGS)
-    monkeypatch.setattr(machine, "SETTINGS", str(tmp_path / "agent.env"))
+    monkeypatch.setattr(agent, "SETTINGS", str(tmp_path / "agent.env"))
     waited, states = [], [{"gateway_keepalive_epoch": 940}, {"gateway_keepalive_epoch": 940}, {"gateway_keepalive_epoch": 1000}]
-    monkeypatch.setattr(machine.time, "sleep", waited.append)
+    monkeypatch.setattr(api_probes.time, "sleep", waited.append)
     monkeypatch.setattr(tunnel, "client_of", lambda *args, **kwargs: Client(list_ready=[LISTED]))
     here = context()
     here.agent_state = lambda _path: states.pop(0) if len(states) > 1 else states[0]
-    assert told(machine.identity(here)) == ("ok", "") and len(waited) == 2
+    assert told(api_probes.identity(here)) == ("ok", "") and len(waited) == 2

@@ -1,25 +1,19 @@
 # Copyright: (c) 2026, the beta9.workers authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How to look at the machine: its token, the gateway's answers to it, and the agent that keeps it."""
+"""How to look at the agent that keeps the machine: its unit, its Python, its settings, and what it says of itself."""
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import hmac
 import itertools
 import json
 import os
 import re
-import stat
 import time
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
-from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
     JOURNALD,
     SETTLED_SECONDS,
@@ -28,6 +22,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
     restarts_within,
     unit_of,
 )
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 
 UNIT = "beta9-agent.service"
 # always called with -I: the current directory must not lend a package that the service would not find
@@ -38,26 +33,7 @@ AGENT_INSPECT = (
     "print('packages', flush=True); from beta9_agent.__main__ import main; sys.exit(main(['--dry-run']))"
 )
 PACKAGES = ("httpx", "psutil", "pynvml")
-CONFIGURATION = "/etc/beta9"
-AGENT_DIRECTORY = "/opt/beta9-agent"
-KEPT = ("/var/lib/beta9", "/var/lib/beta9-k3s")
-UNIT_FILES = ("/etc/systemd/system/beta9-*", "/etc/systemd/system/beta9-*.d/*")
 SETTINGS = records.AGENT_SETTINGS_PATH
-WRITTEN = (
-    "/etc",
-    CONFIGURATION,
-    "/opt",
-    "/var",
-    "/var/lib",
-    "/var/lib/private",
-    *KEPT,
-    "/var/lib/rancher",
-    "/var/log",
-    "/var/tmp",
-    "/tmp",
-    "/run",
-)
-FULL_BYTES, FULL_INODES, FULL_SHARE = 16 * 1024 * 1024, 100, 0.05  # what is left of both, and no more than this share
 TOKEN_FILE = os.path.join(records.CREDENTIALS_DIR, "machine_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
@@ -83,56 +59,6 @@ def state_of(context):
     """Return what the running agent says of itself, {} when it says nothing."""
 
     return context.shared("agent state", lambda: context.agent_state(STATE_FILE))
-
-
-def ready_list(context):
-    """Return the ready machines of the pool as the machine's own token sees them. Read-only."""
-    config = context.config
-    token = token_of(context)
-    if not token:
-        raise Unknown("the machine's token is not on this host")
-    return context.shared(
-        "ready list", lambda: tunnel.client_of(context, token=token).list_ready(config["pool"], config["provider"])
-    )
-
-
-def token(context):
-    """A01: an authorised call that changes nothing."""
-    if not token_of(context):
-        return bad("missing", f"{TOKEN_FILE} does not exist or is empty")
-    try:
-        ready_list(context)
-        return ok("accepted", owner=owner_of(context))
-    except api.GatewayError as error:
-        if error.problem.code in api.REFUSED_TOKEN:
-            return bad(error.problem.code, error.problem.cause, str(error), owner=owner_of(context))
-        raise Unknown(f"the gateway did not judge the token: {error.problem.cause}") from None
-
-
-def owner_of(context):
-    """Return a keyed hash of the token, to compare with the gateway's without showing either. The key is the run's."""
-    key = context.config.get("nonce")
-    return (
-        hmac.new(key.encode(), token_of(context).encode(), hashlib.sha256).hexdigest()
-        if key and token_of(context)
-        else None
-    )
-
-
-def keepalive_route(context):
-    """A02: an empty keepalive is refused by a gateway that has the route."""
-    value = token_of(context)
-    if not value:
-        raise Unknown("the machine's token is not on this host")
-    try:
-        tunnel.client_of(context, token=value).keepalive({})
-    except api.GatewayError as error:
-        if error.problem.code == "route_missing":
-            return bad("", f"POST {protocol.MACHINE_API}/keepalive is answered 404")
-        if error.problem.code in ("field_missing", "payload_invalid", "internal_error"):
-            return ok("the route is there")
-        raise Unknown(f"could not tell: {error.problem.cause}") from None
-    return ok("the route is there")
 
 
 def proof(context):
@@ -238,61 +164,6 @@ def settings(context):
     return ok("valid")
 
 
-def register(context):
-    """A04 (active): a real registration, with the facts of the agent's dry run."""
-    try:
-        state = _register(context)
-    except api.GatewayError as error:
-        return bad(error.problem.code, error.problem.cause, str(error))
-    return ok(state.status)
-
-
-def _register(context):
-    def call():
-        status, output = dry_run(context)
-        if status != 0:
-            raise Unknown(f"the agent's dry run ended with {status}")
-        fields = json.loads(output[output.index("{") :])["register"]
-        k3s = context.read(os.path.join(records.CREDENTIALS_DIR, "k3s_token"))
-        fields["token"] = (k3s or token_of(context) or "").strip()
-        return tunnel.client_of(context, timeout=8, token=token_of(context)).register(fields)
-
-    return context.shared("register", call)
-
-
-def keepalive(context):
-    """A05 (active): a real keepalive, after the registration of A04 where that is run as well."""
-    if "A04" in context.config["probes"]:
-        try:
-            _register(context)
-        except api.GatewayError:
-            pass  # A04 tells
-    config = context.config
-    body = protocol.keepalive_payload(
-        config["machine_id"], config["pool"], config["provider"], state_of(context).get("agent_version", "health-check")
-    )
-    try:
-        state = tunnel.client_of(context, token=token_of(context)).keepalive(body)
-    except api.GatewayError as error:
-        return bad(error.problem.code, error.problem.cause, str(error))
-    return ok(state.status) if state.status == "ready" else bad("", f"status {state.status}")
-
-
-def listed(context):
-    """M01: the pool's ready machines have this one."""
-    config = context.config
-    try:
-        machines = ready_list(context)
-    except api.GatewayError as error:
-        raise Unknown(f"the gateway gave no list: {error.problem.cause}") from None
-    mine = next((machine for machine in machines if machine["id"] == config["machine_id"]), None)
-    if not mine:
-        return bad(
-            "", f"machine {config['machine_id']} is not among the {len(machines)} ready ones of pool {config['pool']}"
-        )
-    return ok(f"ready, last keepalive {mine['last_keepalive']}", gpu_count=mine["gpu_count"], hostname=mine["hostname"])
-
-
 def python(context):
     """P03: the interpreter of the agent's environment, which the unit's sandbox must reach."""
     if not os.path.exists(PYTHON):
@@ -331,118 +202,6 @@ def packages(context):
     if not loads:
         return bad("", (output.strip().splitlines() or [f"exit status {status}"])[-1], output)
     return ok("httpx, psutil, nvidia-ml-py")
-
-
-def _owned(paths):
-    """Return {code: faults} of the paths: what belongs to another account than root, may be used by others, or is an
-    empty secret."""
-    faults = {}
-    for path in paths:
-        try:
-            found = os.lstat(path)
-        except OSError:
-            continue  # it is not there, or went away meanwhile
-        secret = path.startswith(records.CREDENTIALS_DIR)
-        if found.st_uid != 0:
-            faults.setdefault("owner", []).append(f"{path} belongs to uid {found.st_uid}")
-        elif not stat.S_ISLNK(found.st_mode) and found.st_mode & (0o077 if secret else 0o022):
-            faults.setdefault("mode", []).append(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}")
-        elif secret and path != TOKEN_FILE and stat.S_ISREG(found.st_mode) and not found.st_size:
-            faults.setdefault("empty", []).append(f"{path} is empty")
-    return faults
-
-
-def _told(faults):
-    texts = list(itertools.chain(*faults.values()))
-    return bad(next(iter(faults)), "; ".join(texts[:10]) + (f"; and {len(texts) - 10} more" if len(texts) > 10 else ""))
-
-
-def credentials(context):
-    """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's
-    token."""
-    faults = _owned(sorted(linux.tree(CONFIGURATION)))
-    if faults:
-        return _told(faults)
-    if os.path.isdir(records.CREDENTIALS_DIR) and not os.access(records.CREDENTIALS_DIR, os.R_OK | os.X_OK):
-        raise Unknown(f"{records.CREDENTIALS_DIR} may not be read: run with become")
-    return ok("root's alone")
-
-
-def disks(_context):
-    """C05: the file systems that settings, state, logs, packages and programs are written to."""
-    faults, seen = {}, set()
-    for path in WRITTEN:
-        try:
-            found, device = os.statvfs(path), os.stat(path).st_dev
-        except OSError:
-            continue  # it is not there
-        if device in seen and not found.f_flag & os.ST_RDONLY:
-            continue
-        seen.add(device)
-        if found.f_flag & os.ST_RDONLY:
-            faults.setdefault("read_only", []).append(f"{path} is mounted read-only")
-        elif found.f_bavail * found.f_frsize < min(FULL_BYTES, found.f_blocks * found.f_frsize * FULL_SHARE):
-            faults.setdefault("full", []).append(f"{path} has {found.f_bavail * found.f_frsize // 1024} KiB left")
-        elif found.f_favail < found.f_files * FULL_SHARE and found.f_favail < FULL_INODES:
-            faults.setdefault("inodes", []).append(f"{path} has {found.f_favail} inodes left")
-    return _told(faults) if faults else ok(f"{len(seen)} file systems can be written")
-
-
-def programs(context):
-    """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
-    units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
-    faults = _owned(
-        itertools.chain(units_of_ours, [records.MACHINE_FACT_PATH], *map(linux.tree, (AGENT_DIRECTORY, *KEPT)))
-    )
-    programs_of_ours = any(
-        text.startswith((AGENT_DIRECTORY + "/", AGENT_DIRECTORY + " ")) for text in itertools.chain(*faults.values())
-    )
-    return dict(_told(faults), code="programs" if programs_of_ours else "units") if faults else ok("root's alone")
-
-
-def identity(context):
-    """M07: what the gateway keeps of this machine is what this host registered, and nobody else sends its keepalives.
-
-    The gateway's own time of the last keepalive is compared with the one that it told the agent: no clock of this host
-    is in it.
-    """
-    config = context.config
-    try:
-        mine = next((machine for machine in ready_list(context) if machine["id"] == config["machine_id"]), None)
-    except api.GatewayError as error:
-        raise Unknown(f"the gateway gave no list: {error.problem.cause}") from None
-    if not mine:
-        raise Unknown("the gateway does not list the machine as ready")
-    wanted = records.agent_settings(SETTINGS)
-    for name, setting in (("hostname", "BETA9_HOSTNAME"), ("private_ip", "BETA9_PRIVATE_IP")):
-        # a gateway may append its tailnet to what was registered: of that V05 tells
-        if (
-            wanted.get(setting)
-            and mine[name] != wanted[setting]
-            and not (name == "hostname" and mine[name].startswith(wanted[setting] + "."))
-        ):
-            return bad(name, f"{name} at the gateway is {mine[name] or 'empty'}, this host's is {wanted[setting]}")
-    told = _told_last(context, mine["last_keepalive"])
-    if told is not None and mine["last_keepalive"] is not None and mine["last_keepalive"] > told:
-        return bad(
-            "keepalive",
-            f"the gateway had a keepalive {int(mine['last_keepalive'] - told)} s after the last one of this "
-            f"host's agent",
-        )
-    return ok(f"{mine['hostname']}, {mine['private_ip']}")
-
-
-def _told_last(context, listed):
-    """Return the time of the agent's last keepalive as the gateway told it, None where the agent knows none.
-
-    One that is on its way while the list is read is written down within moments: it is waited for.
-    """
-    for _try in range(12):
-        told = context.agent_state(STATE_FILE).get("gateway_keepalive_epoch")
-        if told is None or listed is None or told >= listed:
-            break
-        time.sleep(0.25)
-    return told
 
 
 def agents(machine_id):
@@ -560,14 +319,7 @@ def flapping(context):
 
 
 PROBES = {
-    "C04": credentials,
-    "C05": disks,
-    "A01": token,
-    "A02": keepalive_route,
     "A03": payload,
-    "A04": register,
-    "A05": keepalive,
-    "M01": listed,
     "P01": process,
     "P02": restarts,
     "P03": python,
@@ -575,7 +327,5 @@ PROBES = {
     "P05": interval,
     "P06": log,
     "P07": settings,
-    "P08": programs,
     "M06": flapping,
-    "M07": identity,
 }
