@@ -324,7 +324,7 @@ FAULTS = [
         "A01",
         'Error: "Invalid token" (403)',
         {"worker": "mv " + TOKEN + " /root/token"},
-        {"worker": "mv /root/token " + TOKEN},
+        {"worker": "[ -s " + TOKEN + " ] || mv /root/token " + TOKEN},
         code="missing",
     ),
     Fault(
@@ -351,7 +351,8 @@ FAULTS = [
             "gateway": "redis-cli hset " + ANOTHER_TOKEN + " kind machine active 1 created 1 key canary-of-another-machine",
             "worker": KEEP.format(TOKEN) + "; printf %s canary-of-another-machine > " + TOKEN,
         },
-        {"worker": BACK.format(TOKEN), "gateway": "redis-cli del " + ANOTHER_TOKEN},
+        # a remedy may have given the host a token of its own
+        {"worker": "! grep -q canary-of-another " + TOKEN + " || " + BACK.format(TOKEN), "gateway": "redis-cli del " + ANOTHER_TOKEN},
     ),
     Fault(
         "gateway without keepalive endpoint",
@@ -595,7 +596,7 @@ FAULTS = [
         "A01",
         'Error: "Invalid token" (403)',
         {"worker": KEEP.format(TOKEN) + "; : > " + TOKEN + "; systemctl restart --no-block beta9-agent; sleep 1"},
-        {"worker": BACK.format(TOKEN) + "; " + AGENT_NOW},
+        {"worker": "[ -s " + TOKEN + " ] || " + BACK.format(TOKEN) + "; " + AGENT_NOW},
         code="missing",
     ),
     # tunnel, where the fault is
