@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 import ansible_runner
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog as checks
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks import gpu, terms
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_remedies
 
 from tests.faults import trouble
@@ -241,7 +242,7 @@ def paste(bed, remedy):
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return None, "it did not end within 300 s"
-    if remedy["command"] == checks.REBOOT.command:
+    if remedy["command"] == gpu.REBOOT.command:
         boot()
     return done.returncode, done.stdout + done.stderr
 
@@ -319,7 +320,7 @@ def one(bed, name, expected, faults, setting, with_heal):
             print("      " + problem[-1000:].replace("\n", "\n      "), flush=True)
     # what must heal by itself, and whatever the report says does
     promised = all(fault.heals for fault in faults) or all(
-        verdicts.get(name, {}).get("heal") and verdicts[name]["heal_class"] == checks.SAFE for name in expected if name in roots
+        verdicts.get(name, {}).get("heal") and verdicts[name]["heal_class"] == terms.SAFE for name in expected if name in roots
     )
     if setting == "after_trouble" and with_heal and promised and set(expected) & set(roots):
         row["healed"], told = heal(bed, variables)
@@ -436,7 +437,7 @@ def pasted_on_a_healthy_host(bed):
     told.complete(verdicts, WORKER)
     unique = {entry["remedy"]["command"]: entry for entry in verdicts}
     found = []
-    for command, entry in sorted(unique.items(), key=lambda item: item[0] == checks.REBOOT.command):
+    for command, entry in sorted(unique.items(), key=lambda item: item[0] == gpu.REBOOT.command):
         if "tailscale" in command:
             continue  # tests/tailnet has a tailnet
         status, output = paste(bed, entry["remedy"])
