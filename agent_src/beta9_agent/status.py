@@ -58,8 +58,7 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
     for entry in reversed(state["recent_problems"]):
         when = _ago(entry["last_epoch"])
         yield (
-            f"problem      {entry['code']}, {entry['count']} times, last {when}: {entry['cause']}. "
-            f"{entry['remedy']}"
+            f"problem      {entry['code']}, {entry['count']} times, last {when}: {entry['cause']}. {entry['remedy']}"
         )
 
 

@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils.health import diagnose
 
 
-def _number(things, name):
+def _number(things, name) -> str:
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
@@ -20,7 +22,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, params = self.validate_argument_spec(argument_spec={"health": {"type": "dict", "required": True}})
         health = params["health"]

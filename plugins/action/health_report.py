@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
@@ -54,7 +55,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(argument_spec=SPEC)
@@ -82,7 +83,7 @@ class ActionModule(ActionBase):
             since=since,
         )
 
-    def gateway_side(self, params, machines, task_vars):
+    def gateway_side(self, params, machines, task_vars) -> dict[str, Any]:
         """Return what module gateway_health saw on the host that this task is delegated to."""
         names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
         arguments = {name: params[name] for name in names if params[name] is not None}
@@ -91,7 +92,7 @@ class ActionModule(ActionBase):
         )
 
 
-def list_all(params):
+def list_all(params) -> dict[str, Any]:
     """Return what the operator's token shows of the gateway: {"machines", "pools", "why": why they can't be had}."""
     if not params["token"] and not params["token_file"]:
         return {"why": "no admin token was given (beta9_admin_token_file)"}
@@ -102,7 +103,7 @@ def list_all(params):
         return {"why": str(error)}
 
 
-def machines_of(workers, listed):
+def machines_of(workers, listed) -> list[dict[str, Any]]:
     """Return the machines of the workers that could be asked and hold one, as option machines of module gateway_health
     wants them."""
     ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
@@ -129,7 +130,7 @@ def machines_of(workers, listed):
     return found
 
 
-def tunnel_of(told):
+def tunnel_of(told) -> dict[str, Any] | None:
     """Return what a worker tells of its tunnel's ends, or None where that is not of the form that a gateway host may be
     asked with."""
     try:
@@ -143,7 +144,7 @@ def tunnel_of(told):
         return None
 
 
-def judged(name, worker, params, seen, listed):
+def judged(name, worker, params, seen, listed) -> dict[str, Any]:
     """Return report(). A host of which no sense can be made is one that nobody could tell of, and the others are judged
     all the same."""
     try:
@@ -157,7 +158,7 @@ def judged(name, worker, params, seen, listed):
         }
 
 
-def report(name, worker, params, seen, listed):
+def report(name, worker, params, seen, listed) -> dict[str, Any]:
     """Return the outcome, the message and the verdicts of one host. worker is what it returned, or {}."""
     if worker.get("unreachable"):
         return {"outcome": "unreachable", "message": str(worker.get("msg", "")).strip()}
@@ -178,7 +179,7 @@ def report(name, worker, params, seen, listed):
     return {"outcome": diagnose.outcome(verdicts), "message": worker.get("limited", ""), "verdicts": verdicts}
 
 
-def gateways_view(seen, name, identity, listed):
+def gateways_view(seen, name, identity, listed) -> list[dict[str, Any]]:
     """Return what was seen of one host on the gateway's side. What could not be seen there, the operator's list of
     pools may tell."""
     if "observations" in seen:
@@ -203,7 +204,7 @@ def gateways_view(seen, name, identity, listed):
     ]
 
 
-def summary(results, since, directory, ad_hoc):
+def summary(results, since, directory, ad_hoc) -> dict[str, Any]:
     """Return the table, the root causes and the statistic of a run, and write its files. ad_hoc: how program ansible is
     called."""
     results = sorted(results, key=lambda entry: entry["host"])
@@ -233,7 +234,7 @@ def summary(results, since, directory, ad_hoc):
     }
 
 
-def history(directory):
+def history(directory) -> str:
     """Return the text that earlier runs left in a directory; one that can't be read is as good as none."""
     try:
         with open(os.path.join(directory, HISTORY), encoding="utf-8") as stream:

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote, settings
 
 
@@ -12,7 +14,7 @@ class ActionModule(remote.OnHost):
 
     MODULE = "host_preflight"
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         """Return the module's result, the problems of the variables before those of the host."""
         arguments = dict(self._task.args)
         given = dict(arguments.get("settings") or {})

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
@@ -12,7 +14,7 @@ class ActionModule(remote.WithSecret):
 
     MODULE = "machine_enrol"
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(
             argument_spec=dict(
@@ -42,7 +44,7 @@ class ActionModule(remote.WithSecret):
         except protocol.InvalidField as error:
             return {"failed": True, "changed": False, "msg": str(error)}
 
-    def _enrol(self, client, params, replaces, task_vars):
+    def _enrol(self, client, params, replaces, task_vars) -> dict[str, Any]:
         created = client.create_machine(params["pool"])
         identity = {"machine_id": created["id"], "pool": params["pool"], "provider": params["provider"]}
         try:
@@ -70,7 +72,7 @@ class ActionModule(remote.WithSecret):
         return {"changed": True, "machine": machine, "diff": {"before": replaces, "after": machine}}
 
     @staticmethod
-    def _of_another_run(machine, identity):
+    def _of_another_run(machine, identity) -> dict[str, Any]:
         """Return the result where another run gave the host a machine meanwhile: as good a one, if it is of the same
         pool."""
         if (machine.get("pool"), machine.get("provider")) == (identity["pool"], identity["provider"]):

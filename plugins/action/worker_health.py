@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.validation import check_type_list
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None):
+    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         trust.require_own_variables(task_vars)
         started = time.time()
@@ -50,7 +51,7 @@ class ActionModule(ActionBase):
         )
         return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
 
-    def probes(self, arguments):
+    def probes(self, arguments) -> dict[str, Any]:
         """Return {id: its longest time in seconds} of the probes to run."""
         only, skip = check_type_list(arguments.get("only") or []), check_type_list(arguments.get("skip") or [])
         unknown = catalog.unknown_ids(only + skip)

@@ -35,12 +35,14 @@ _value:
   elements: str
 """
 
+from typing import Callable
+
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_healing
 
 
 class FilterModule:
     """The filter heal_awaited."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable]:
         """Return it."""
         return {"heal_awaited": health_healing.awaited}

@@ -42,12 +42,14 @@ _value:
   type: dict
 """
 
+from typing import Callable
+
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_healing
 
 
 class FilterModule:
     """The filter heal_outcome."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable]:
         """Return it."""
         return {"heal_outcome": health_healing.outcome}

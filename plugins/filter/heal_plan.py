@@ -36,12 +36,14 @@ _value:
   type: dict
 """
 
+from typing import Callable
+
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_healing
 
 
 class FilterModule:
     """The filter heal_plan."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable]:
         """Return it."""
         return {"heal_plan": health_healing.plan}

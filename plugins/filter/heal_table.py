@@ -30,12 +30,14 @@ _value:
   elements: str
 """
 
+from typing import Callable
+
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_healing
 
 
 class FilterModule:
     """The filter heal_table."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable]:
         """Return it."""
         return {"heal_table": health_healing.table}

@@ -39,11 +39,13 @@ _value:
   type: dict
 """
 
+from typing import Callable
+
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import driver
 
 
 class FilterModule:
     """The filters of this file."""
 
-    def filters(self):
+    def filters(self) -> dict[str, Callable]:
         return {"nvidia_plan": driver.plan, "nvidia_pending_reboot": driver.pending_reboot}

@@ -36,7 +36,7 @@ _value:
 from ansible_collections.beta9.workers.plugins.plugin_utils import tables
 
 
-def summary(found):
+def summary(found) -> list[str]:
     """Return the lines of a table, of notes, and of failures."""
     return (
         tables.aligned(found["rows"])

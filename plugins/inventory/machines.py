@@ -128,6 +128,7 @@ groups:
 """
 
 import hashlib
+from typing import Any
 
 from ansible import constants as C
 from ansible.errors import AnsibleParserError
@@ -141,11 +142,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     NAME = "beta9.workers.machines"
 
-    def verify_file(self, path):
+    def verify_file(self, path) -> bool:
         """Say whether the file is meant for this plugin, by its name."""
         return super().verify_file(path) and path.endswith(("beta9.yml", "beta9.yaml"))
 
-    def parse(self, inventory, loader, path, cache=True):
+    def parse(self, inventory, loader, path, cache=True) -> None:
         """Add the gateway's machines to the inventory."""
         super().parse(inventory, loader, path, cache)
         config = self._read_config_data(path)
@@ -158,7 +159,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(str(error)) from None
         self._populate(machines)
 
-    def _machines(self, path, cache):
+    def _machines(self, path, cache) -> list[dict[str, Any]]:
         """Return the machines, sorted, from the cache where that is wanted. Nothing secret is in them: the client drops
         it."""
         pools = sorted({protocol.pool_name(name) for name in self.get_option("pools")})
@@ -179,7 +180,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._cache[key] = machines
         return machines
 
-    def _owners(self):
+    def _owners(self) -> dict[str, list[str]]:
         """Return {machine id: [inventory names]} of what is known before the gateway is asked."""
         owners = {}
         given = {name: str(identity) for identity, name in self.get_option("hosts").items()}
@@ -191,7 +192,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 owners.setdefault(str(identity), []).append(name)
         return owners
 
-    def _populate(self, machines):
+    def _populate(self, machines) -> None:
         owners, known = self._owners(), set(self.inventory.hosts)
         top = self.inventory.add_group("beta9_machines")
         for machine in machines:
@@ -223,10 +224,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             for name in names:
                 self.inventory.add_host(name, group=self._group("beta9_status_absent"))
 
-    def _group(self, name):
+    def _group(self, name) -> str:
         return self.inventory.add_group(to_safe_group_name(name, force=True, silent=True))
 
-    def _construct(self, name):
+    def _construct(self, name) -> None:
         compose, groups, keyed = (self.get_option(option) for option in ("compose", "groups", "keyed_groups"))
         if not (compose or groups or keyed):
             return

@@ -59,7 +59,7 @@ MAX_NAMES = 10
 class LookupModule(LookupBase):
     """Evaluate the pattern as Ansible itself will, before the play starts."""
 
-    def run(self, terms, variables=None, **kwargs):
+    def run(self, terms, variables=None, **kwargs) -> list:
         """Return [the pattern], or raise AnsibleLookupError."""
         self.set_options(var_options=variables, direct=kwargs)
         pattern = ",".join(terms[0]) if isinstance(terms[0], list) else terms[0]
@@ -87,7 +87,7 @@ class LookupModule(LookupBase):
         return [pattern]
 
 
-def refuse_parts():
+def refuse_parts() -> None:
     """Refuse to run a part of a playbook: without a tag nothing would run, and report success, and a later task lacks
     what earlier ones found."""
     tags = [tag for tag in context.CLIARGS.get("tags") or () if tag not in WHOLE]
@@ -100,7 +100,7 @@ def refuse_parts():
         )
 
 
-def matching(pattern, groups):
+def matching(pattern, groups) -> list:
     """Return the names of the hosts that a pattern matches, without any limit. groups is {name: [hosts]}."""
     manager = InventoryManager(loader=None, sources=[], parse=False)
     for name, hosts in groups.items():
@@ -115,7 +115,7 @@ def matching(pattern, groups):
         raise AnsibleLookupError(f"{pattern} is not a pattern of hosts: {error}") from None
 
 
-def sources():
+def sources() -> str:
     """Return in words where the inventory was read from."""
     found = []
     for source in context.CLIARGS.get("inventory") or []:
@@ -127,7 +127,7 @@ def sources():
     return ", ".join(found) or "nowhere"
 
 
-def nothing_matched(pattern, variable, groups):
+def nothing_matched(pattern, variable, groups) -> str:
     """Return the message for a pattern that matches no host of the whole inventory."""
     names = [name for name in groups if name not in BUILT_IN]
     lines = []
@@ -156,7 +156,7 @@ def nothing_matched(pattern, variable, groups):
     )
 
 
-def nothing_left(pattern, variable, matched, limit):
+def nothing_left(pattern, variable, matched, limit) -> str:
     """Return the message for a pattern of which the limit leaves nothing."""
     shown = ", ".join(sorted(matched)[:MAX_NAMES]) + (", ..." if len(matched) > MAX_NAMES else "")
     return (

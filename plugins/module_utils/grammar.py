@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
@@ -26,7 +27,7 @@ SYSTEM_ACCOUNTS = frozenset(
 )
 
 
-def _shown(value):
+def _shown(value) -> str:
     text = repr(value)
     return "nothing" if value in (None, "") else text if len(text) <= MAX_FOUND else text[:MAX_FOUND] + "…"
 
@@ -266,7 +267,7 @@ def log_format(value, field: str = "beta9_log_format") -> str:
     return _match(r"text|json", value, field, "text or json")
 
 
-def one_of(*words: str):
+def one_of(*words: str) -> Callable:
     """Return a validator that takes these words alone."""
 
     def validator(value, field: str) -> str:
@@ -281,7 +282,7 @@ def one_of(*words: str):
     return validator
 
 
-def each(check):
+def each(check) -> Callable:
     """Return a validator of a list of which each entry fits check."""
 
     def validator(value, field: str) -> list:
@@ -388,7 +389,7 @@ def batches(value, field: str = "beta9_serial") -> list:
     return found
 
 
-def _of_protocol(check):
+def _of_protocol(check) -> Callable:
     """Return a validator of the protocol with the name of a field, as those of this file have it. Blanks around are
     refused."""
 

@@ -69,6 +69,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -84,7 +85,7 @@ PLATFORMS = {
 }
 
 
-def sources(directory):
+def sources(directory) -> list[str]:
     """Return the files that decide what a bundle contains, sorted."""
     package = os.path.join(directory, "beta9_agent")
     files = [os.path.join(package, name) for name in os.listdir(package) if name.endswith(".py")]
@@ -93,7 +94,7 @@ def sources(directory):
     ]
 
 
-def version_of(directory):
+def version_of(directory) -> str:
     """Return the agent's version with a digest of its sources: other sources are another version."""
     digest = hashlib.sha256()
     for path in sources(directory):
@@ -105,7 +106,7 @@ def version_of(directory):
     return f"{version}-{digest.hexdigest()[:12]}"
 
 
-def digest(path):
+def digest(path) -> str:
     """Return the SHA-256 of a bundle, or an empty string where there is none yet."""
     try:
         with open(path, "rb") as stream:
@@ -118,7 +119,7 @@ class NotBuilt(Exception):
     """The bundle could not be made."""
 
 
-def pip(*arguments):
+def pip(*arguments) -> None:
     """Run pip of this Python. Raises NotBuilt with its last words and what to do."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"] + list(arguments)
     environment = dict(os.environ, SOURCE_DATE_EPOCH="1700000000")
@@ -140,7 +141,7 @@ def pip(*arguments):
         )
 
 
-def build(directory, architecture, path):
+def build(directory, architecture, path) -> None:
     """Make one bundle: wheels/, requirements.txt. Written beside its place, then moved there."""
     os.umask(0o022)  # a wheel keeps the modes of its files
     with tempfile.TemporaryDirectory() as work:
@@ -183,7 +184,7 @@ def build(directory, architecture, path):
         os.replace(partial, path)
 
 
-def execute(params, check_mode):
+def execute(params, check_mode) -> dict[str, Any]:
     """Return the module's result."""
     directory, cache = params["source"], params["cache"]
     unknown = sorted(set(params["architectures"]) - set(PLATFORMS))
@@ -213,7 +214,7 @@ def execute(params, check_mode):
     return {"changed": False, "bundles": bundles}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=SPEC, supports_check_mode=True)
     result = execute(module.params, module.check_mode)
     if result.pop("failed", False):

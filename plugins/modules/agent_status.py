@@ -82,6 +82,7 @@ remedy:
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
@@ -94,7 +95,7 @@ DIRECT_MODE = (
 )
 
 
-def ready_machines():
+def ready_machines() -> list[dict[str, Any]] | None:
     """Return the pool's ready machines as this machine's own token sees them now, None where its settings are
     incomplete. Raises GatewayError."""
     settings = records.agent_settings()
@@ -110,13 +111,13 @@ def ready_machines():
         return None
 
 
-def hostname_of(machines):
+def hostname_of(machines) -> str | None:
     """Return the host name that the gateway has of this machine, or None where it does not list it."""
     own = records.agent_settings().get("BETA9_MACHINE_ID")
     return next((machine["hostname"] for machine in machines or () if machine["id"] == own), None)
 
 
-def asked():
+def asked() -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:
     """Return (ready machines, {}), or (None, problem) where the gateway refuses the token now: the keepalive that it
     accepted last can be a minute old. Where it does not answer, nothing more is known than the agent told."""
     try:
@@ -131,7 +132,7 @@ def asked():
     } if refused else {}
 
 
-def register_again(module, before, seconds):
+def register_again(module, before, seconds) -> tuple[bool, dict[str, Any]] | None:
     """Let the agent register where the gateway has another host name of it. Return (whether ready, result keys), or
     None where all is well."""
     expected = module.params["hostname"]
@@ -146,7 +147,7 @@ def register_again(module, before, seconds):
     return ready, dict(result, changed=True, diff={"before": before + "\n", "after": expected + "\n"})
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "wait_seconds": {"type": "int", "default": 60},

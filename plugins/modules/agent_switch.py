@@ -121,6 +121,7 @@ remedy:
 import json
 import os
 import shutil
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.agent import service
@@ -129,7 +130,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import secretfi
 JOURNAL = ".switching"
 
 
-def text_of(path):
+def text_of(path) -> str | None:
     """Return what is in a file, or None where there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -141,25 +142,25 @@ def text_of(path):
 class Switch:
     """One switch: journal, forward, back. The journal holds what to go back to until the outcome is known."""
 
-    def __init__(self, module):
+    def __init__(self, module) -> None:
         self.module, self.directory, self.version = module, module.params["directory"], module.params["version"]
         self.journal = os.path.join(self.directory, JOURNAL)
 
-    def unfinished(self):
+    def unfinished(self) -> dict[str, Any] | None:
         """Return the journal of a switch whose outcome nobody saw, or None."""
         return json.loads(text_of(self.journal) or "null")
 
-    def desired(self):
+    def desired(self) -> list[dict[str, Any]]:
         return [
             {"path": entry["path"], "content": entry["content"], "mode": entry["mode"]}
             for entry in self.module.params["files"]
         ]
 
-    def found(self):
+    def found(self) -> list[dict[str, Any]]:
         """Return the files as they are."""
         return [dict(entry, content=text_of(entry["path"])) for entry in self.desired()]
 
-    def diffs(self, before, files):
+    def diffs(self, before, files) -> list[dict[str, Any]]:
         """Return what differs between the version before with these files, and the desired one."""
         found = (
             [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}]
@@ -179,7 +180,7 @@ class Switch:
                 )
         return found
 
-    def apply(self, version, files):
+    def apply(self, version, files) -> None:
         """Have these files and this version, and restart it."""
         for entry in files:
             if entry["content"] is None:
@@ -190,13 +191,13 @@ class Switch:
         for verb in (["daemon-reload"], ["restart", "--no-block", self.module.params["unit"]]):
             self.module.run_command(["systemctl"] + verb, check_rc=True)
 
-    def ready(self, seconds):
+    def ready(self, seconds) -> tuple[bool, dict[str, Any]]:
         """Wait; return (whether ready, what the agent says)."""
         return service.wait_ready(
             self.module, self.module.params["unit"], self.module.params["state_file"], seconds, service.CRASHES
         )
 
-    def forward(self, before, files):
+    def forward(self, before, files) -> tuple[bool, dict[str, Any]]:
         """Try the new version; return its outcome as ready()."""
         secretfiles.write(self.journal, json.dumps({"from": before, "to": self.version, "files": files}))
         try:
@@ -210,7 +211,7 @@ class Switch:
             }
         return self.ready(self.module.params["wait_seconds"])
 
-    def back(self, before, failed, files, seconds):
+    def back(self, before, failed, files, seconds) -> tuple[bool, dict[str, Any]]:
         """Put the version before and its files back; return its outcome as ready()."""
         self.apply(before, files)
         outcome = self.ready(seconds)
@@ -220,7 +221,7 @@ class Switch:
         return outcome
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},

@@ -143,6 +143,7 @@ machines:
 """
 
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -157,7 +158,7 @@ PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T07=gatewa
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 
-def probes(functions, params, connection=None):
+def probes(functions, params, connection=None) -> list:
     """Return [(check, function)] of those that are asked for, and belong to a connection."""
     found = [
         (NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in functions.items()
@@ -172,7 +173,7 @@ def probes(functions, params, connection=None):
     ]
 
 
-def observe(params):
+def observe(params) -> dict[str, Any]:
     """Return the observations that all machines share, and those of each machine."""
     shared = engine.Context(dict(params, machine={}))
     deadline = time.monotonic() + params["deadline_seconds"]
@@ -186,7 +187,7 @@ def observe(params):
     return {"observations": common, "machines": result}
 
 
-def main():
+def main() -> None:
     machine_options = {
         "host": {"type": "str", "required": True},
         "machine_id": {"type": "str"},

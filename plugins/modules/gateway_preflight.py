@@ -208,12 +208,12 @@ def probed(client: api.GatewayClient, params: dict[str, Any], pool: str) -> tupl
     return "direct" if stored == PROBE_ADDRESS else "tailnet", list(of_hostnames(stored, params["hostnames"]))
 
 
-def plan(client, params):
+def plan(client, params) -> machine_runner.Plan:
     """Return the plan. Nothing stays changed, but the probe is no mere look."""
     problems, refused = list(of_build(client)), list(of_pools(client, params["pools"]))
     usable = [name for name in params["pools"] if name not in [entry["pool"] for entry in refused]]
 
-    def apply():
+    def apply() -> dict[str, Any]:
         hostnames, more = probed(client, params, usable[0])
         return {"problems": problems + more + refused, "hostnames": hostnames}
 
@@ -221,7 +221,7 @@ def plan(client, params):
     return machine_runner.Plan({}, {}, apply if probe else None, {"problems": problems + refused, "hostnames": ""})
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

@@ -69,7 +69,7 @@ import time
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import api
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, remedies
@@ -83,7 +83,7 @@ CAUSES = {
 }
 
 
-def ask(client):
+def ask(client) -> protocol.Problem | None:
     """Return None when the gateway is well, else the problem."""
     try:
         client.health()
@@ -92,7 +92,7 @@ def ask(client):
         return error.problem
 
 
-def why(module, problem):
+def why(module, problem) -> tuple[str, str]:
     """Return (cause, remedy) with what the host knows beyond the failed request."""
     name, port = module.params["unit"], urlsplit(module.params["url"]).port
     listeners = linux.listeners(port)
@@ -133,7 +133,7 @@ def of_unit(run: units.Run, name: str, up: bool) -> tuple[str, str]:
     )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},

@@ -92,7 +92,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
 
 
-def current(path):
+def current(path) -> str | None:
     """Return the text of a file, or None when there is no such file."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -103,7 +103,7 @@ def current(path):
         return "(not text)\n"
 
 
-def keep(entry, check_mode):
+def keep(entry, check_mode) -> dict[str, str] | None:
     """Write one file if it differs. Return its diff, or None."""
     before = current(entry["path"])
     if not secretfiles.write(entry["path"], entry["content"], int(entry["mode"], 8), check_mode):
@@ -118,7 +118,7 @@ def keep(entry, check_mode):
     }
 
 
-def repaired(path):
+def repaired(path) -> dict[str, str]:
     """Return the diff of a path of which only mode or owner, its own or its directory's, was not right."""
     return {
         "before": "mode or owner wrong\n",
@@ -128,7 +128,7 @@ def repaired(path):
     }
 
 
-def drop(path, check_mode):
+def drop(path, check_mode) -> dict[str, str] | None:
     """Remove one path. Return its diff, or None when it was not there."""
     if not os.path.lexists(path):
         return None
@@ -140,7 +140,7 @@ def drop(path, check_mode):
     return {"before": "present\n", "after": "absent\n", "before_header": path, "after_header": path}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "files": {

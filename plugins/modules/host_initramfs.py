@@ -66,13 +66,13 @@ KINDS = (
 )
 
 
-def images(pattern):
+def images(pattern) -> list[str]:
     """Return the images of kernels that are installed."""
     kernels = [os.path.basename(path) for path in glob.glob("/lib/modules/*")]
     return sorted(pattern % kernel for kernel in kernels if os.path.exists(pattern % kernel))
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={"files": {"type": "list", "elements": "path", "required": True}}, supports_check_mode=True
     )

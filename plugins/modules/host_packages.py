@@ -145,6 +145,7 @@ waited:
 import json
 import os
 import re
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, package_sets, secretfiles, turn
@@ -153,25 +154,25 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux, p
 class Record:
     """What a run asked the package manager for, kept until it is done."""
 
-    def __init__(self, name):
+    def __init__(self, name) -> None:
         self.path = os.path.join(linux.PACKAGE_SETS_DIR, name + ".json")
 
-    def read(self):
+    def read(self) -> dict[str, Any]:
         try:
             with open(self.path, encoding="utf-8") as stream:
                 return dict(json.load(stream))
         except (OSError, ValueError):
             return {}
 
-    def write(self, asked):
+    def write(self, asked) -> None:
         secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
-    def forget(self):
+    def forget(self) -> None:
         secretfiles.remove([self.path])
         secretfiles.remove_empty(linux.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
 
 
-def to_install(manager, params, installed):
+def to_install(manager, params, installed) -> dict[str, Any]:
     """Return {name: version} to ask the package manager for: what is missing or of another version than desired. "" is
     any version."""
     found, some, names = {}, False, []
@@ -205,7 +206,7 @@ def to_install(manager, params, installed):
     return found
 
 
-def judge(manager, params, asked, installed, outlook):
+def judge(manager, params, asked, installed, outlook) -> None:
     """Raise PackageError unless what would happen is what was asked for, and nothing else."""
     lost = [
         name
@@ -250,7 +251,7 @@ def judge(manager, params, asked, installed, outlook):
         raise package_sets.PackageError(params["name"], f"packages of branch {params['branch']} alone", found, remedy)
 
 
-def install(module, manager, record, installed):
+def install(module, manager, record, installed) -> tuple[dict[str, Any], list[str], bool]:
     """Bring the set to what is desired. Return ({name: version} that comes, removed names, changed)."""
     params, trouble = module.params, ""
     begun = record.read()
@@ -301,11 +302,11 @@ def install(module, manager, record, installed):
     return outlook["install"], outlook["remove"], True
 
 
-def restore(module, manager):
+def restore(module, manager) -> bool:
     """Install the packages of the set again where programs of theirs are gone. Return whether they were."""
     params = module.params
 
-    def gone():
+    def gone() -> list:
         return [name for name in params["programs"] if not module.get_bin_path(name)]
 
     if not gone():
@@ -325,7 +326,7 @@ def restore(module, manager):
     return True
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "manager": {"type": "str", "choices": ["apt", "dnf", "dnf5"]},

@@ -145,6 +145,7 @@ import shutil
 import socket
 import sys
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -154,7 +155,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import identity
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept
 
 
-def unfinished():
+def unfinished() -> list:
     """Return the names of the sets of packages that a run of module host_packages began and did not end."""
     try:
         return sorted(name[: -len(".json")] for name in os.listdir(linux.PACKAGE_SETS_DIR) if name.endswith(".json"))
@@ -162,7 +163,7 @@ def unfinished():
         return []
 
 
-def gather(params, run):
+def gather(params, run) -> dict[str, Any]:
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = linux.os_release()
     found = systems.identify(release)
@@ -247,7 +248,7 @@ def file_problems(name: str, path: str) -> list[dict]:
     return []
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "settings": {

@@ -110,6 +110,7 @@ fingerprints:
 
 import os
 import re
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
@@ -122,11 +123,11 @@ class Refused(Exception):
     """The repository may not be used: what, expected, found, remedy."""
 
 
-def refuse(what, expected, found, remedy):
+def refuse(what, expected, found, remedy) -> NoReturn:
     raise Refused(f"{what}: expected {expected}, found {found}. Nothing was changed. {remedy}")
 
 
-def fetch(url, seconds):
+def fetch(url, seconds) -> bytes:
     """Return the bytes at a URL."""
     from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
 
@@ -142,7 +143,7 @@ def fetch(url, seconds):
         )
 
 
-def expected(params):
+def expected(params) -> str:
     """Return the fingerprint without blanks, upper case."""
     text = re.sub(r"\s", "", params["fingerprint"] or "").upper()
     if not re.match(r"[0-9A-F]{40,64}$", text):
@@ -156,7 +157,7 @@ def expected(params):
     return text
 
 
-def right_key(data, wanted):
+def right_key(data, wanted) -> openpgp.Key:
     """Return the openpgp.Key of a key file; Refused unless every key in it is the wanted one."""
     try:
         key = openpgp.Key(data)
@@ -174,7 +175,7 @@ def right_key(data, wanted):
     return key
 
 
-def installed(path, wanted):
+def installed(path, wanted) -> bool:
     """Return whether a key file is as this module writes it, with the wanted key."""
     content = read(path) or b""
     try:
@@ -183,7 +184,7 @@ def installed(path, wanted):
         return False
 
 
-def read(path):
+def read(path) -> bytes | None:
     """Return a file's bytes, or None."""
     try:
         with open(path, "rb") as stream:
@@ -192,7 +193,7 @@ def read(path):
         return None
 
 
-def write(path, data):
+def write(path, data) -> None:
     """Replace a file in one step; None removes it."""
     if data is None:
         if os.path.exists(path):
@@ -201,7 +202,7 @@ def write(path, data):
     secretfiles.write(path, data, 0o644)
 
 
-def check_values(params):
+def check_values(params) -> None:
     """Refuse a value that would say more in a file than it should."""
     words = [
         ("name", [params["name"]]),
@@ -219,7 +220,7 @@ def check_values(params):
         refuse(error.field, error.expected, error.found, "Correct it.")
 
 
-def texts(params, key_path):
+def texts(params, key_path) -> dict[str, Any]:
     """Return {path: text} of source and pin."""
     if params["manager"] == "dnf":
         checks = ["gpgcheck=0" if params["signed"] == "index" else "gpgcheck=1"] + (
@@ -255,7 +256,7 @@ def texts(params, key_path):
     return found
 
 
-def spelled(url):
+def spelled(url) -> str:
     """Return the address with the values that the package manager gives its variables on this host."""
     machine = os.uname().machine
     values = {"$(ARCH)": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine), "$basearch": machine}
@@ -263,7 +264,7 @@ def spelled(url):
     return re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", lambda match: values[match.group()], url)
 
 
-def index_urls(params):
+def index_urls(params) -> list[str]:
     """Return the addresses of the indexes."""
     base = spelled(params["url"]).rstrip("/") + "/"
     if params["manager"] == "dnf":
@@ -273,7 +274,7 @@ def index_urls(params):
     return [f"{base}dists/{suite}/InRelease" for suite in params["suite"].split()]
 
 
-def read_index(module, params):
+def read_index(module, params) -> str:
     """Have the package manager read this repository's index, and no other. Return what went wrong.
 
     Refused where somebody else keeps the package manager busy.
@@ -293,7 +294,7 @@ def read_index(module, params):
         ]
         command += ["-o", f"Dir::Etc::sourcelist=/etc/apt/sources.list.d/{params['name']}.sources"]
 
-    def run(words, **options):
+    def run(words, **options) -> tuple[int, str, str]:
         return module.run_command(words, environ_update=package_sets.ENVIRONMENT, **options)
 
     work = package_sets.Apt(run, params["lock_seconds"]).work if params["manager"] == "apt" else run
@@ -306,7 +307,7 @@ def read_index(module, params):
     return "" if rc == 0 else (err or out).strip()
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "manager": {"type": "str", "choices": ["apt", "dnf"], "required": True},

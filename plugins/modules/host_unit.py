@@ -91,7 +91,7 @@ PROPERTIES = (
 )
 
 
-def show(module, name):
+def show(module, name) -> dict[str, str]:
     """Return the unit's properties."""
     _rc, out, _err = module.run_command(
         ["systemctl", "show", name, "--property=" + ",".join(PROPERTIES)], check_rc=True
@@ -99,13 +99,13 @@ def show(module, name):
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
 
-def newer_than(unit, moment, paths):
+def newer_than(unit, moment, paths) -> str | None:
     """Return the first path that changed after a moment of the unit's life (a property), or None."""
     started = int(unit.get(moment) or 0)
     return linux.changed_since(started, filter(None, paths)) if started else None
 
 
-def plan(params, unit):
+def plan(params, unit) -> tuple[list[str], str | None]:
     """Return the verbs to run, in order, and the reason of a restart."""
     if params["state"] == "absent":
         gone = unit["ActiveState"] in ("inactive", "failed") and unit.get("UnitFileState") in ("", "disabled", None)
@@ -138,7 +138,7 @@ def plan(params, unit):
     return verbs, f"{newer} is newer than what the unit has loaded" if newer else None
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

@@ -110,6 +110,7 @@ remedy:
 import os
 import platform
 import shutil
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
@@ -125,7 +126,7 @@ def staged(path: str) -> str:
     return os.path.join(place, os.path.basename(path)) if path == installer.BINARY else place
 
 
-def desired(params):
+def desired(params) -> dict[str, Any]:
     """Return {path: name in the release} of all files that shall be in place."""
     names = installer.release(platform.machine())
     files = {installer.BINARY: names["binary"]}
@@ -145,7 +146,7 @@ def desired(params):
     return files
 
 
-def missing(params, files):
+def missing(params, files) -> list[str]:
     """Return the paths whose content is not what it shall be."""
     known = installer.record()
     desired = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
@@ -163,7 +164,7 @@ def missing(params, files):
     return found
 
 
-def checksums(params, files, paths):
+def checksums(params, files, paths) -> dict[str, Any]:
     """Return {path: SHA-256} for the files to put in place."""
     own = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
     if params["checksums"] is not None:
@@ -184,7 +185,7 @@ def checksums(params, files, paths):
     }
 
 
-def make_directories(paths):
+def make_directories(paths) -> None:
     """Make the missing parent directories. k3s keeps its server's secrets in a directory that only root may enter."""
     for path, mode in (
         ("/var/lib/rancher/k3s", 0o755),
@@ -201,7 +202,7 @@ def make_directories(paths):
             secretfiles.make_directory(folder, 0o700)
 
 
-def bring(params, files, digests):
+def bring(params, files, digests) -> None:
     """Have every file staged and verified."""
     for path, digest in digests.items():
         target = staged(path)
@@ -217,7 +218,7 @@ def bring(params, files, digests):
         os.chmod(target, 0o755 if path == installer.BINARY else 0o644)
 
 
-def keep_aside(version):
+def keep_aside(version) -> None:
     """Copy what an upgrade changes. The directory appears under its name only when it is complete."""
     partial = installer.PREVIOUS + ".partial"
     for path in (partial, installer.PREVIOUS):
@@ -239,7 +240,7 @@ def keep_aside(version):
     os.rename(partial, installer.PREVIOUS)
 
 
-def switch(module, version, digests, previous):
+def switch(module, version, digests, previous) -> None:
     """Put the files in place; k3s stands still while its program and database change."""
     binary = staged(installer.BINARY)
     if installer.BINARY in digests:
@@ -270,7 +271,7 @@ def switch(module, version, digests, previous):
             module.run_command(["systemctl", "--no-block", "start", installer.UNIT], check_rc=True)
 
 
-def run(module):
+def run(module) -> dict[str, Any]:
     """Do it; raises k3s.Refused."""
     params = module.params
     files = desired(params)
@@ -302,7 +303,7 @@ def run(module):
     return result
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},

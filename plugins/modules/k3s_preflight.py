@@ -101,6 +101,7 @@ import platform
 import re
 import socket
 import time
+from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import firewalld, linux, preflight, selinux
@@ -128,7 +129,7 @@ def strangers(port: int) -> list:
     return found
 
 
-def of_host(module):
+def of_host(module) -> Iterator[dict[str, Any]]:
     """Yield the problems of this host."""
     params = module.params
     foreign = installer.is_foreign()
@@ -157,7 +158,7 @@ def of_host(module):
         yield from of_firewalld(params, firewalld.zones(module.run_command))
 
 
-def of_firewalld(params, active):
+def of_firewalld(params, active) -> Iterator[dict[str, Any]]:
     """Yield what firewalld refuses of what k3s needs. Nothing is opened here: that is the administrator's decision."""
     pods, port = params["pod_network"].split(","), params["port"]
     networks = pods + params["service_network"].split(",")
@@ -178,7 +179,7 @@ def of_firewalld(params, active):
         )
 
 
-def of_release(module, names):
+def of_release(module, names) -> Iterator[dict[str, Any]]:
     """Yield the problems of the release that shall be installed; none where it is."""
     params = module.params
     pinned, known = params["binary_sha256"] or "", installer.record()
@@ -205,7 +206,7 @@ def of_release(module, names):
         installer.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
 
 
-def inspect(module):
+def inspect(module) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return every problem, and the names of the release's files."""
     found, files = list(of_host(module)), {}
     try:
@@ -216,7 +217,7 @@ def inspect(module):
     return found, files
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},

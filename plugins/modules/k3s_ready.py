@@ -99,6 +99,7 @@ import re
 import shutil
 import time
 from datetime import datetime, timezone
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import units
@@ -149,7 +150,7 @@ def nodes_of(module) -> tuple:
     return "", own, others, leases[0] if leases else {}
 
 
-def inspect(module, version=None):
+def inspect(module, version=None) -> tuple[str, dict[str, Any]]:
     """Return (what is not Ready yet or an empty string, {"version", "gpus", "others"}).
 
     After a restart the API shows the node as it was before for some time. So what counts is this start of k3s: it
@@ -184,7 +185,7 @@ def inspect(module, version=None):
     return "", known
 
 
-def wait(module, seconds, version=None, gpus=None):
+def wait(module, seconds, version=None, gpus=None) -> tuple[str, dict[str, Any]]:
     """Return the last look, after success or when time is over."""
     deadline = time.monotonic() + seconds
     while True:
@@ -196,7 +197,7 @@ def wait(module, seconds, version=None, gpus=None):
         time.sleep(0.5)
 
 
-def has_runtime():
+def has_runtime() -> bool:
     """Return whether k3s found the NVIDIA container runtime when it started."""
     try:
         with open(CONTAINERD, encoding="utf-8") as stream:
@@ -205,7 +206,7 @@ def has_runtime():
         return False
 
 
-def last_words(module):
+def last_words(module) -> str:
     """Return why k3s ended in its own words: its last errors, else the end of the unit's journal."""
     said = units.said(units.of_module(module), installer.UNIT, 100)
     lines = [re.sub(r'^(?:\S+\[\d+\]: )?(?:time="[^"]*" )?', "", line) for line in said.splitlines()]
@@ -213,7 +214,7 @@ def last_words(module):
     return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]
 
 
-def use_pull_secret(module, name):
+def use_pull_secret(module, name) -> bool:
     """Have the service account "default" name a Secret for images. Return whether it did not before."""
     account = ["serviceaccount", "default", "-n", "default"]
     rc, out, err = installer.kubectl(module, "get", *account, "-o", "json")
@@ -232,7 +233,7 @@ def use_pull_secret(module, name):
     return True
 
 
-def take_away(module, manifests):
+def take_away(module, manifests) -> bool:
     """Delete what manifests that are not wanted any more had k3s deploy, then the files. Return whether there were
     any."""
     there = [path for path in manifests if os.path.exists(path)]
@@ -245,7 +246,7 @@ def take_away(module, manifests):
     return bool(there)
 
 
-def go_back(module):
+def go_back(module) -> str:
     """Bring back what the upgrade kept aside, and return its version. Copies first and renames then: it may be
     repeated."""
     module.run_command(["systemctl", "stop", installer.UNIT], check_rc=True)
@@ -268,12 +269,12 @@ def go_back(module):
     return version
 
 
-def fail(module, code, found, remedy, **more):
+def fail(module, code, found, remedy, **more) -> None:
     """Fail with what was seen and what to do."""
     module.fail_json(msg=f"{found}. {remedy}", code=code, cause=found, remedy=remedy, **more)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str"},

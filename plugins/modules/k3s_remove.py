@@ -76,7 +76,7 @@ LINKS = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "ku
 STOP_SECONDS = 10
 
 
-def processes():
+def processes() -> list[int]:
     """Return the ids of container shims and all that they started; k3s leaves containers running when it stops."""
     table = list(linux.processes())
     found = [
@@ -89,19 +89,19 @@ def processes():
     return found
 
 
-def mounts():
+def mounts() -> list:
     """Return mount points of containers, innermost first."""
     with open("/proc/self/mounts", encoding="utf-8") as stream:
         points = [line.split()[1].replace("\\040", " ") for line in stream]
     return sorted((point for point in points if point.startswith(MOUNTS)), reverse=True)
 
 
-def links():
+def links() -> list:
     """Return the network interfaces that k3s made."""
     return [name for name in LINKS if os.path.exists("/sys/class/net/" + name)]
 
 
-def present():
+def present() -> list[str]:
     """Return the paths that are there."""
     found = [path for path in PATHS if os.path.lexists(path)] + sorted(glob.glob("/run/netns/cni-*"))
     if os.path.isdir(IDENTITY_DIR) and not os.path.isdir("/etc/rancher/rke2"):
@@ -109,7 +109,7 @@ def present():
     return found
 
 
-def savers(module):
+def savers(module) -> list:
     """Return the programs that list the packet filter's rules: the host's, of each of the two kinds, and those that k3s
     brings along."""
     found = []
@@ -150,7 +150,7 @@ def _is_ours(rule: str) -> bool:
     return bool(target and OUR_CHAIN.match(target.group(1))) or '--comment "flanneld ' in rule
 
 
-def rules(module):
+def rules(module) -> list:
     """Return [(program, lines for its restore)] where rules of k3s are left."""
     found = []
     for program in savers(module):
@@ -161,7 +161,7 @@ def rules(module):
     return found
 
 
-def stop(module):
+def stop(module) -> None:
     """End k3s, then its containers."""
     if os.path.exists(installer.UNIT_FILE):
         module.run_command(["systemctl", "disable", "--now", installer.UNIT], check_rc=True)
@@ -176,7 +176,7 @@ def stop(module):
         time.sleep(0.2)
 
 
-def clean_network(module):
+def clean_network(module) -> None:
     """Remove interfaces and firewall rules."""
     for name in links():
         module.run_command(["ip", "link", "delete", name])
@@ -186,7 +186,7 @@ def clean_network(module):
         )
 
 
-def remove(module):
+def remove(module) -> list[str]:
     """Remove it all; what resists is found by left(). Rules go while the programs that k3s brings along are there."""
     stop(module)
     for point in mounts():
@@ -210,13 +210,13 @@ def remove(module):
     return resisting
 
 
-def remove_empty(path):
+def remove_empty(path) -> None:
     """Remove a directory that has nothing in it."""
     if os.path.isdir(path) and not os.listdir(path):
         os.rmdir(path)
 
 
-def left(resisting):
+def left(resisting) -> list[str]:
     """Return what is still there, as text."""
     found = (
         [f"process {pid}" for pid in processes()]
@@ -236,7 +236,7 @@ def left(resisting):
     return found
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     turn.take(module)
     paths = present()

@@ -99,7 +99,7 @@ NEEDS = (
 )
 
 
-def read(module):
+def read(module) -> tuple[str | None, str]:
     """Return (token or None, why there is none)."""
     words = ["get", "secret", module.params["name"], "-n", module.params["namespace"], "-o", "json"]
     rc, out, err = installer.kubectl(module, *words)
@@ -145,7 +145,7 @@ def revoke(module) -> None:
         module.fail_json(msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy)
 
 
-def denied(token, namespace):
+def denied(token, namespace) -> str:
     """Return what k3s would refuse this token, as text; empty when it refuses nothing of the gateway's work."""
     missing = []
     for verb, group, resource in NEEDS:
@@ -166,7 +166,7 @@ def denied(token, namespace):
     return "it may not " + ", ".join(missing) if missing else ""
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "default": "beta9-gateway"},

@@ -130,6 +130,8 @@ retryable:
   type: bool
 """
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
 SPEC = machine_runner.specification(
@@ -144,7 +146,7 @@ SPEC = machine_runner.specification(
 CONSTRAINTS = {"required_if": [("state", "absent", ["machine_id"])]}
 
 
-def plan(client, params):
+def plan(client, params) -> machine_runner.Plan:
     """Return the plan: look for the machine in all pools, so that a wrong pool is an error and not another machine."""
     desired = {
         "id": params["machine_id"] or "",
@@ -167,11 +169,11 @@ def plan(client, params):
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
 
-def _create(client, desired):
+def _create(client, desired) -> machine_runner.Plan:
     # refuses an unknown pool, and a local one, whose create would leave a token behind
     client.list_machines(desired["pool"])
 
-    def apply():
+    def apply() -> dict[str, Any]:
         created = client.create_machine(desired["pool"])
         token = created.pop("registration_token")
         return {"machine": dict(created, pool=desired["pool"], status="pending"), "registration_token": token}
@@ -180,13 +182,13 @@ def _create(client, desired):
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found, desired, token_mark, left):
+def _delete(client, found, desired, token_mark, left) -> machine_runner.Plan:
     """Return the plan. The token goes first: with it a machine that was deleted comes back."""
     if not found:
         client.list_machines(desired["pool"])  # refuses a pool that has no machines
     token_id = client.token_id(token_mark) if token_mark else None
 
-    def apply():
+    def apply() -> dict[str, Any]:
         if token_id:
             client.delete_token(token_id)
         if not left:
@@ -199,7 +201,7 @@ def _delete(client, found, desired, token_mark, left):
     return machine_runner.Plan(dict(found or {}, **token), after, apply, result)
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

@@ -94,6 +94,7 @@ dropped:
 
 import json
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
@@ -108,28 +109,28 @@ KEPT = "machine_token.before"
 class Credentials:
     """The files, and the verbs on them. Each returns result keys, changed among them."""
 
-    def __init__(self, params, check_mode):
+    def __init__(self, params, check_mode) -> None:
         self.params, self.check_mode = params, check_mode
         self.directory, self.fact_path = params["directory"], params["fact_path"]
         self.token, self.kept = os.path.join(self.directory, TOKEN), os.path.join(self.directory, KEPT)
         self.owner = os.path.join(self.directory, records.TOKEN_OWNER)
         self.before = records.machine_fact(self.fact_path)
 
-    def _write_fact(self, identity):
+    def _write_fact(self, identity) -> bool:
         return secretfiles.write(self.fact_path, json.dumps(identity, sort_keys=True) + "\n", 0o644, self.check_mode)
 
-    def _write_owner(self, identity, token):
+    def _write_owner(self, identity, token) -> bool:
         """Say beside the token whose it is, so that another one in its place is noticed."""
         if records.token_owner(self.directory) and records.has_token(self.directory, identity):
             return False
         text = f"{identity['machine_id']} {protocol.token_mark(token)}\n"
         return secretfiles.write(self.owner, text, 0o600, self.check_mode)
 
-    def _copy(self, source, target):
+    def _copy(self, source, target) -> None:
         with open(source, "rb") as stream:
             secretfiles.write(target, stream.read(), 0o600, self.check_mode)
 
-    def _taken(self):
+    def _taken(self) -> bool:
         """Return whether another run gave this host a machine, with a token, since it was looked at."""
         try:
             held = protocol.machine_id(self.before.get("machine_id"))
@@ -139,7 +140,7 @@ class Credentials:
         other = seen is not None and held not in (seen, self.params["machine_id"])
         return other and records.has_token(self.directory, self.before)
 
-    def present(self):
+    def present(self) -> dict[str, Any]:
         """Write token, then identity."""
         identity = {
             "machine_id": protocol.machine_id(self.params["machine_id"]),
@@ -163,7 +164,7 @@ class Credentials:
         changed |= self._write_fact(identity)
         return {"changed": changed, "machine": identity}
 
-    def absent(self):
+    def absent(self) -> dict[str, Any]:
         """Remove identity, then tokens, so that an interrupted removal never leaves a fact without a token."""
         paths = [self.fact_path, self.token, self.kept, self.owner, os.path.join(self.directory, "k3s_token")]
         present = any(os.path.exists(path) for path in paths)
@@ -172,7 +173,7 @@ class Credentials:
             secretfiles.remove_empty(os.path.dirname(self.fact_path), 2)
         return {"changed": present, "machine": {}}
 
-    def confirmed(self):
+    def confirmed(self) -> dict[str, Any]:
         """Forget what was kept: the fact last, because it says that there is something to forget."""
         identity = {name: value for name, value in self.before.items() if name != "replaces"}
         changed = identity != self.before
@@ -181,7 +182,7 @@ class Credentials:
             self._write_fact(identity)
         return {"changed": changed, "machine": identity}
 
-    def restored(self):
+    def restored(self) -> dict[str, Any]:
         """Go back to what was kept. A host that had no token before has none again."""
         identity = self.before.get("replaces")
         if not identity:
@@ -202,7 +203,7 @@ class Credentials:
         return {"changed": True, "machine": identity, "dropped": dropped}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent", "confirmed", "restored"], "default": "present"},

@@ -83,6 +83,7 @@ remedy:
 """
 
 import time
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
@@ -96,12 +97,12 @@ SPEC = machine_runner.specification(
 CONSTRAINTS = {}
 
 
-def shape(workers):
+def shape(workers) -> dict[str, str]:
     """Return {id: what matters here} as a diff shows it."""
     return {worker["id"]: f"{worker['status']}, {worker['containers']} containers" for worker in workers}
 
 
-def drain(client, machine_id, seconds):
+def drain(client, machine_id, seconds) -> dict[str, Any]:
     """Cordon before draining: a stopped container must not find its way back. Raises InvalidField when time is over."""
     for worker in client.list_workers(machine_id):
         if worker["status"] != protocol.WORKER_CORDONED:
@@ -124,7 +125,7 @@ def drain(client, machine_id, seconds):
         time.sleep(1)
 
 
-def plan(client, params):
+def plan(client, params) -> machine_runner.Plan:
     """Return the plan."""
     machine_id = protocol.machine_id(params["machine_id"])
     if params["prove_owner"]:
@@ -139,7 +140,7 @@ def plan(client, params):
     )
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

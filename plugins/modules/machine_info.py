@@ -92,6 +92,7 @@ retryable:
 """
 
 import time
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
@@ -106,7 +107,7 @@ SPEC = machine_runner.specification(
 CONSTRAINTS = {}
 
 
-def fetch(client, params):
+def fetch(client, params) -> dict[str, Any]:
     """Return the machines, sorted by pool and id."""
     if params["pool"]:
         protocol.pool_name(params["pool"])
@@ -126,7 +127,7 @@ def fetch(client, params):
 plan = machine_runner.reads(fetch)
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

@@ -82,6 +82,8 @@ retryable:
   type: bool
 """
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
 
 SPEC = machine_runner.specification(
@@ -96,7 +98,7 @@ SPEC = machine_runner.specification(
 CONSTRAINTS = {}
 
 
-def plan(client, params):
+def plan(client, params) -> machine_runner.Plan:
     """Return the plan. A keepalive of a ready machine is sent as well, and changes nothing that counts."""
     payload = protocol.keepalive_payload(
         params["machine_id"], params["pool"], params["provider"], params["agent_version"], params["metrics"]
@@ -113,7 +115,7 @@ def plan(client, params):
     )
 
 
-def send(client, payload):
+def send(client, payload) -> dict[str, Any]:
     """Send it and return the machine as the gateway has it now."""
     state = client.keepalive(payload)
     return {
@@ -127,7 +129,7 @@ def send(client, payload):
     }
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

@@ -107,6 +107,7 @@ retryable:
 
 import os
 from urllib.parse import urlsplit
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
@@ -130,7 +131,7 @@ CONSTRAINTS = {}
 COMPARED = ("hostname", "cpu_millicores", "memory_mib", "gpu_count", "private_ip")
 
 
-def payload_of(params):
+def payload_of(params) -> dict[str, Any]:
     """Return the validated body; what was not given is measured on this host."""
     peer = urlsplit(params["gateway_url"]).hostname
     token = params["token"] or api.read_token(params["token_file"])
@@ -147,7 +148,7 @@ def payload_of(params):
     )
 
 
-def facts_of(payload):
+def facts_of(payload) -> dict[str, Any]:
     """Return the comparable facts of a payload."""
     return {
         "hostname": payload["hostname"],
@@ -158,7 +159,7 @@ def facts_of(payload):
     }
 
 
-def plan(client, params):
+def plan(client, params) -> machine_runner.Plan:
     """Return the plan: nothing for a ready machine with the same facts."""
     payload = payload_of(params)
     listed = next(
@@ -181,7 +182,7 @@ def plan(client, params):
             {"machine": {"id": listed["id"], "pool": listed["pool"], "status": "ready", "ttl_seconds": None}},
         )
 
-    def apply():
+    def apply() -> dict[str, Any]:
         state = client.register(payload)
         return {
             "machine": {
@@ -196,7 +197,7 @@ def plan(client, params):
     return machine_runner.Plan(before, dict(desired, status="registered"), apply, {"machine": expected})
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

@@ -61,7 +61,7 @@ MARK = "# Managed by Ansible (beta9.workers.nvidia_cdi)\n"
 UNIT = "nvidia-cdi-refresh.service"
 
 
-def read(path):
+def read(path) -> str:
     """Return a file's text, or an empty string."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -70,7 +70,7 @@ def read(path):
         return ""
 
 
-def generate(module):
+def generate(module) -> str:
     """Return what nvidia-ctk makes of the GPUs as they are now."""
     rc, out, err = module.run_command(["nvidia-ctk", "cdi", "generate"])
     if rc or not gpu_host.cdi_names(out):
@@ -82,7 +82,7 @@ def generate(module):
     return MARK + out
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     turn.take(module)
     if not module.get_bin_path("nvidia-ctk"):

@@ -91,6 +91,7 @@ import glob
 import os
 import platform
 import re
+from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight, systems
@@ -106,13 +107,13 @@ PACKAGES = re.compile(
 )
 
 
-def run(command):
+def run(command) -> tuple[int | None, str]:
     """Run a command; return (exit status or None at its time limit, output)."""
     ran = engine.run_command(command, COMMAND_SECONDS)
     return ran.status, ran.output
 
 
-def packages():
+def packages() -> tuple[dict[str, str], list[str], list[str]]:
     """Return ({name: version}, [held names]) of the NVIDIA packages, and the kernel flavours (generic-hwe-24.04) that
     are kept up to date."""
     found, held, kernels = {}, [], []
@@ -138,7 +139,7 @@ def packages():
     return found, sorted(held), sorted(kernels, key=len, reverse=True)
 
 
-def cdi_devices():
+def cdi_devices() -> int:
     """Return the number of devices in the CDI specification."""
     for path in CDI_FILES:
         try:
@@ -149,7 +150,7 @@ def cdi_devices():
     return 0
 
 
-def key_enrolled(secure):
+def key_enrolled(secure) -> bool:
     """Return whether the key that signs the host's own modules is enrolled; False where Secure Boot is off or there is
     no such key."""
     if not secure:
@@ -160,7 +161,7 @@ def key_enrolled(secure):
     )
 
 
-def gather():
+def gather() -> dict[str, Any]:
     """Return the facts of this host."""
     found = systems.identify(linux.os_release())
     gpus, switches = gpu_host.pci_devices()
@@ -209,7 +210,7 @@ def gather():
     return facts
 
 
-def faults(facts, cuda, params):
+def faults(facts, cuda, params) -> Iterator[dict[str, Any]]:
     """Return what keeps the GPUs from being used."""
     fabric = facts["nvswitches"] > 0 if params["fabric_manager"] is None else params["fabric_manager"]
     manager = facts["fabric_manager"]
@@ -236,7 +237,7 @@ def faults(facts, cuda, params):
         )
 
 
-def seen(facts):
+def seen(facts) -> Iterator[dict[str, Any]]:
     """Return problems of the number of GPUs. A GPU that is cut up (MIG) counts as one here as well."""
     status, output = run(["nvidia-smi", "-L"])
     count = len(re.findall(r"^GPU \d+:", output, re.M))
@@ -254,7 +255,7 @@ def seen(facts):
         )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "verify": {"type": "bool", "default": False},

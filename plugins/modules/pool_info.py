@@ -66,13 +66,15 @@ retryable:
   type: bool
 """
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner
 
 SPEC = machine_runner.specification({})
 CONSTRAINTS = {}
 
 
-def fetch(client, _params):
+def fetch(client, _params) -> dict[str, Any]:
     """Return the pools, sorted by name."""
     return {"pools": sorted(client.list_pools(), key=lambda pool: pool["name"])}
 
@@ -80,7 +82,7 @@ def fetch(client, _params):
 plan = machine_runner.reads(fetch)
 
 
-def main():
+def main() -> None:
     machine_runner.run(SPEC, plan, **CONSTRAINTS)
 
 

@@ -78,7 +78,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux, s
 from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli, tailnet
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     program = cli.Program(module)
     status, prefs = program.read()

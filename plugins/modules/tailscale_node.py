@@ -124,6 +124,7 @@ code:
 
 import os
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn, units
@@ -133,7 +134,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli
 NAME_SECONDS = 10  # in which the control server confirms a new name
 
 
-def refuse(module, problem, **more):
+def refuse(module, problem, **more) -> None:
     """Fail with what was expected, what was found, and what to do."""
     module.fail_json(
         msg=f"tailnet: expected {problem.expected}, found {problem.found}. {problem.remedy}", code=problem.code, **more
@@ -145,7 +146,7 @@ def refuse(module, problem, **more):
 RESTART = ["systemctl", "restart", "tailscaled.service"]
 
 
-def commands(program, plan, desired, before):
+def commands(program, plan, desired, before) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
     """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the
     key.
 
@@ -161,7 +162,7 @@ def commands(program, plan, desired, before):
     return [[path, "set"] + tailnet.flags(plan.settings)], [[path, "set"] + tailnet.flags(before)], []
 
 
-def login_flags(desired):
+def login_flags(desired) -> list[str]:
     """Return the flags of a login: what is desired, and the server."""
     found = {"login-server": desired["login_server"] or tailnet.TAILSCALE_SERVERS[-1]}
     found.update(
@@ -176,7 +177,7 @@ def login_flags(desired):
     return tailnet.flags(found)
 
 
-def apply(program, plan, desired, key):
+def apply(program, plan, desired, key) -> None:
     """Do what the plan says."""
     if plan.action == "resume":
         program.resume(desired["timeout_seconds"])
@@ -195,7 +196,7 @@ def apply(program, plan, desired, key):
         program.must("set", *tailnet.flags(plan.settings))
 
 
-def online(program, timeout_seconds, name):
+def online(program, timeout_seconds, name) -> tuple[dict[str, Any], dict[str, Any]]:
     """Wait until the node is connected to its control server, and a little for the name. Return (status, prefs)."""
     start = time.monotonic()
     while True:
@@ -211,7 +212,7 @@ def online(program, timeout_seconds, name):
         time.sleep(0.5)
 
 
-def confirmed(module, desired):
+def confirmed(module, desired) -> bool:
     """Confirm a detached step of an earlier call, if there is one. Fail if it was undone."""
     if not cli.stage() or module.check_mode:
         return False
@@ -233,7 +234,7 @@ def confirmed(module, desired):
     return False
 
 
-def leave(module, program, status, prefs):
+def leave(module, program, status, prefs) -> None:
     """Log the node out, if the login is ours."""
     ours = os.path.exists(cli.JOINED)
     present = bool(ours and status and tailnet.logged_in(status, prefs))
@@ -260,7 +261,7 @@ def leave(module, program, status, prefs):
     )
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -307,7 +308,7 @@ def main():
         module.fail_json(msg=explain(str(error), desired), code="refused", node=before)
 
 
-def last_words(module):
+def last_words(module) -> str:
     """Return what tailscaled said when it ended, as far as it tells why."""
     told = [
         line
@@ -321,7 +322,7 @@ def last_words(module):
 SERVER_BROKE = "INTERNAL_ERROR; received from peer"
 
 
-def explain(text, desired):
+def explain(text, desired) -> str:
     """Return what a failed login means."""
     if cli.TAGS_REFUSED in text:
         remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
@@ -340,7 +341,7 @@ def explain(text, desired):
     return f"tailnet: expected a login, found: {text}. {remedy}"
 
 
-def finish(module, program, plan, desired, before, prefs, was_pending, actions):
+def finish(module, program, plan, desired, before, prefs, was_pending, actions) -> None:
     """Do the plan, see that it worked, and end the module. actions: what was done before."""
     actions = (
         actions

@@ -71,7 +71,7 @@ FIPS = "/proc/sys/crypto/fips_enabled"
 TYPES = [name for name, _algorithm in sshd_effective.KEY_TYPES]
 
 
-def usable_types():
+def usable_types() -> list[str]:
     """Return the types of keys that this host's ssh signs with, the preferred one first."""
     try:
         with open(FIPS, encoding="ascii") as stream:
@@ -81,7 +81,7 @@ def usable_types():
     return [name for name in TYPES if not (fips and name == "ed25519")]
 
 
-def public_key(module, path):
+def public_key(module, path) -> str:
     """Return the public half of the private key at path, or an empty string when there is no usable key."""
     if not os.path.isfile(path):
         return ""
@@ -89,7 +89,7 @@ def public_key(module, path):
     return " ".join(out.split()[:2]) if rc == 0 else ""
 
 
-def running():
+def running() -> bool:
     """Return whether an ssh of the tunnel runs."""
     return any(
         words[0].rpartition("/")[2] == "ssh" and "-G" not in words and SSH_CONFIG in words
@@ -97,7 +97,7 @@ def running():
     )
 
 
-def make(module, path, types):
+def make(module, path, types) -> None:
     """Make a key of the first type that ssh-keygen makes here."""
     temporary = path + ".new"
     for name in types:
@@ -112,7 +112,7 @@ def make(module, path, types):
     module.fail_json(msg=f"expected ssh-keygen to make a key ({', '.join(types)}), found: {err.strip()}")
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "default": "/etc/beta9/credentials/tunnel_key"},

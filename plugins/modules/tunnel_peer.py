@@ -128,6 +128,7 @@ import os
 import pwd
 import signal
 import socket
+from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, secretfiles
@@ -135,7 +136,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers,
 
 
 @contextlib.contextmanager
-def locked(directory):
+def locked(directory) -> Iterator[None]:
     """Hold the register's lock; released by the kernel if this process dies."""
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -145,7 +146,7 @@ def locked(directory):
         os.close(handle)
 
 
-def read(path):
+def read(path) -> str:
     """Return the text of a file, empty if there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -154,7 +155,7 @@ def read(path):
         return ""
 
 
-def occupied(address, port, user):
+def occupied(address, port, user) -> str | None:
     """Return who but the tunnel account listens where the worker's forward would, as text, or None."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
@@ -172,7 +173,7 @@ def occupied(address, port, user):
         return "; ".join(others) or str(error)
 
 
-def other_tunnel(params, peer, key):
+def other_tunnel(params, peer, key) -> int | None:
     """Return the process of a tunnel that is up in this worker's name with another key, or raise PeerError where it is
     not to be ended."""
     if not peer or peer["key"] in (None, key) or params["tunnel_runs"]:
@@ -193,7 +194,7 @@ def other_tunnel(params, peer, key):
     return up[0]["pid"] if up else None
 
 
-def verify(module, params, address, repaired):
+def verify(module, params, address, repaired) -> tuple[list[str], list[str]]:
     """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of
     keys that it takes."""
     need = sshd_effective.Need(
@@ -225,7 +226,7 @@ def verify(module, params, address, repaired):
     return keys, sshd_effective.key_types(answer)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -267,7 +268,7 @@ def main():
     module.exit_json(**result)
 
 
-def apply(module, params):
+def apply(module, params) -> dict[str, Any]:
     """Compare the register with the desired one and write it once if it differs. Called with the lock held."""
     before = read(params["path"])
     known = peers.parse(before)

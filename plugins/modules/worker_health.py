@@ -159,6 +159,7 @@ nonce:
 """
 
 from collections import namedtuple
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -178,7 +179,7 @@ PROBES = dict(tunnel.PROBES, V03=tailnet.node, **files.PROBES, **api.PROBES, **a
 Probe = namedtuple("Probe", "id timeout_seconds")
 
 
-def observe(params):
+def observe(params) -> dict[str, Any]:
     """Return the observations of this worker."""
     identity = records.machine_fact()
     config = dict(
@@ -206,7 +207,7 @@ def observe(params):
     return {"observations": engine.observe(probes, context, seconds), "identity": identity, "settings": settings}
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "only": {"type": "list", "elements": "str", "default": []},

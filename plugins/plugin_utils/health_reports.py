@@ -9,29 +9,29 @@ A result is {"host", "outcome": healthy|unhealthy|unknown|unreachable, "message"
 from __future__ import annotations
 
 import json
-from typing import List
+from typing import Any, List
 from xml.etree import ElementTree
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import remedies
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_causes, health_history, health_page, tables
 
 
-def counts(verdicts):
+def counts(verdicts) -> dict[str, int]:
     """Return {status: number}."""
-    found = {}
+    found: dict[str, int] = {}
     for verdict in verdicts:
         found[verdict["status"]] = found.get(verdict["status"], 0) + 1
     return found
 
 
-def names(hosts, limit=5):
+def names(hosts, limit=5) -> str:
     """Return host names for people: a few by name, many by number."""
     if len(hosts) <= limit:
         return ", ".join(hosts)
     return f"{len(hosts)} hosts ({', '.join(hosts[:3])}, ...)"
 
 
-def table(results, causes=None, compared=health_history.FIRST):
+def table(results, causes=None, compared=health_history.FIRST) -> str:
     """Return the summary for a terminal: a line a host, then each cause once with evidence and remedy. causes:
     health_causes.causes."""
     rows = [["HOST", "HEALTH", "PASS", "WARN", "FAIL", "BLOCKED", "UNKNOWN", "ROOT CAUSE"]]
@@ -47,7 +47,7 @@ def table(results, causes=None, compared=health_history.FIRST):
     for cause in health_causes.causes(results) if causes is None else causes:
         lines += [""] + _cause_lines(cause, compared.note(cause.key, len(cause.hosts)))
     gone = [f"GONE {entry.identity}  {names(entry.hosts)}: {entry.cause}" for entry in compared.gone.values()]
-    notes = {}
+    notes: dict = {}
     for result in results:
         if result["message"] and result["verdicts"]:
             notes.setdefault(" ".join(result["message"].split()), []).append(result["host"])
@@ -86,17 +86,17 @@ def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
     return dict(list(found.items())[:limit])
 
 
-def describe(remedy, hosts):
+def describe(remedy, hosts) -> str:
     """Return a filled remedy for all of its hosts in one line."""
     return remedies.text(remedy, names(hosts) if remedy.get("where") == remedies.WORKER else "")
 
 
-def unknowns(results, limit=6):
+def unknowns(results, limit=6) -> list[str]:
     """Return a line for each reason why checks could not look, the most frequent first. Each line's checks are those of
     each of its hosts."""
-    reasons = {}
+    reasons: dict[tuple, list[str]] = {}
     for result in results:
-        of_host = {}
+        of_host: dict[tuple, list[str]] = {}
         for verdict in result["verdicts"]:
             if verdict["status"] in ("unknown", "crash"):
                 of_host.setdefault((verdict["status"], verdict["found"]), []).append(verdict["id"])
@@ -111,7 +111,7 @@ def unknowns(results, limit=6):
     return lines[:limit] + ([f"... and {len(lines) - limit} other reasons"] if len(lines) > limit else [])
 
 
-def document(results, run, compared=health_history.FIRST):
+def document(results, run, compared=health_history.FIRST) -> dict[str, Any]:
     """Return the JSON document (docs/health.schema.json)."""
     changes = {
         name: [
@@ -130,7 +130,7 @@ def document(results, run, compared=health_history.FIRST):
     }
 
 
-def roots(results):
+def roots(results) -> list[dict[str, Any]]:
     """Return each root cause once, as JSON has it: {"id", "cause", "hosts"}."""
     groups = health_causes.grouped_roots(results)
     return [
@@ -139,7 +139,7 @@ def roots(results):
     ]
 
 
-def junit(results, run):
+def junit(results, run) -> str:
     """Return JUnit XML: a suite a host, a case a check; blocked and unknown are skipped, a host out of reach is an
     error."""
     top = ElementTree.Element("testsuites", name="beta9.workers health")
@@ -170,7 +170,7 @@ def junit(results, run):
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
 
-def render(results, run, causes=None, compared=health_history.FIRST):
+def render(results, run, causes=None, compared=health_history.FIRST) -> dict[str, Any]:
     """Return {file name: text} of every report. run: {"started", "seconds"}."""
     causes = health_causes.causes(results) if causes is None else causes
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
@@ -16,7 +17,7 @@ TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was gi
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
-def machine_fact(path=MACHINE_FACT_PATH):
+def machine_fact(path=MACHINE_FACT_PATH) -> dict:
     """Return the host's machine record (machine_id, pool, provider), or {} when there is none or it is damaged."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -26,7 +27,7 @@ def machine_fact(path=MACHINE_FACT_PATH):
     return found if isinstance(found, dict) else {}
 
 
-def token_marks(directory, identity):
+def token_marks(directory, identity) -> dict[str, Any]:
     """Return {machine id: protocol.token_mark} of the tokens on this host: the machine's, and that of the one that it
     replaces."""
     marks = {}
@@ -39,7 +40,7 @@ def token_marks(directory, identity):
     return marks
 
 
-def token_owner(directory):
+def token_owner(directory) -> tuple[str, str] | None:
     """Return (machine id, protocol.token_mark) of the token that was put into a directory, or None where nothing says
     so."""
     try:
@@ -50,7 +51,7 @@ def token_owner(directory):
     return machine_id, mark
 
 
-def has_token(directory, identity):
+def has_token(directory, identity) -> bool:
     """Return whether there is a token that can be the machine's: not empty, truncated, or another machine's."""
     try:
         with open(os.path.join(directory, "machine_token"), encoding="ascii") as stream:
@@ -61,7 +62,7 @@ def has_token(directory, identity):
     return owner is None or owner == (identity.get("machine_id"), protocol.token_mark(text, owner[1].partition(":")[0]))
 
 
-def token_file_mark(path):
+def token_file_mark(path) -> str:
     """Return protocol.token_mark of the token in a file, "" where there is none."""
     try:
         with open(path, encoding="ascii") as stream:
@@ -70,7 +71,7 @@ def token_file_mark(path):
         return ""
 
 
-def agent_settings(path=AGENT_SETTINGS_PATH):
+def agent_settings(path=AGENT_SETTINGS_PATH) -> dict[str, Any]:
     """Return the settings (no secrets) that the agent was last given, {} when there are none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -80,12 +81,12 @@ def agent_settings(path=AGENT_SETTINGS_PATH):
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def gpu_ids():
+def gpu_ids() -> str:
     """Return the GPUs that the agent was told to offer, as beta9_gpu_ids has them; an empty text for all."""
     return agent_settings().get("BETA9_GPU_IDS", "").replace(" ", "")
 
 
-def offered_gpus(count):
+def offered_gpus(count) -> int:
     """Return how many of so many GPUs are offered."""
     ids = gpu_ids()
     if not ids:

@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import time
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
@@ -30,7 +31,7 @@ IMPORTS = (
 CRASHES = 2
 
 
-def interpreter(folder="/usr/bin"):
+def interpreter(folder="/usr/bin") -> str:
     """Return the Python that the agent is installed with: the one that runs this if it is new enough, else the system's
     newest; "" if there is none.
 
@@ -50,7 +51,7 @@ def interpreter(folder="/usr/bin"):
     return minors[max(minors)] if minors else ""
 
 
-def current(directory):
+def current(directory) -> str:
     """Return the version that the link points to, or an empty string."""
     try:
         return os.path.basename(os.readlink(os.path.join(directory, "current")))
@@ -58,7 +59,7 @@ def current(directory):
         return ""
 
 
-def installed(directory, version, run_command):
+def installed(directory, version, run_command) -> bool:
     """Return whether a version was installed to its end, and the unit can run it: its interpreter is there, in sight of
     the unit, finds this version's packages (an upgrade of the distribution takes them away with the interpreter)."""
     folder = os.path.join(directory, "versions", version)
@@ -73,7 +74,7 @@ def installed(directory, version, run_command):
     return rc == 0 and out.strip() == version.partition("-")[0]
 
 
-def point(directory, version):
+def point(directory, version) -> None:
     """Let the link point to a version, in one step."""
     link = os.path.join(directory, ".current.new")
     if os.path.lexists(link):
@@ -82,14 +83,14 @@ def point(directory, version):
     os.replace(link, os.path.join(directory, "current"))
 
 
-def prune(directory, keep):
+def prune(directory, keep) -> None:
     """Remove all versions but those to keep."""
     for name in os.listdir(os.path.join(directory, "versions")):
         if name not in keep:
             shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
 
 
-def inspect(module, unit, state_file):
+def inspect(module, unit, state_file) -> tuple[dict[str, Any], bool, dict[str, Any]]:
     """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's
     is none."""
     _rc, out, _err = module.run_command(
@@ -102,12 +103,12 @@ def inspect(module, unit, state_file):
     return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties
 
 
-def _ready(state):
+def _ready(state) -> bool:
     """Return whether the machine is ready, and not just about to be registered with other settings."""
     return state.get("status") == "ready" and state.get("next_action") != "register"
 
 
-def wait_ready(module, unit, state_file, seconds, crashes=None):
+def wait_ready(module, unit, state_file, seconds, crashes=None) -> tuple[bool, dict]:
     """Wait for READY and an accepted keepalive, or for what waiting can't resolve. Return (whether ready, result keys).
 
     The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a

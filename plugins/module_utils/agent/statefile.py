@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+from typing import Any
 
 MAX_BYTES = 262144  # the agent's own state has some thousands
 MAX_TEXT = 2000
@@ -53,15 +54,15 @@ def read_foreign(path: str, most: int) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _text(value):
+def _text(value) -> str | None:
     return CONTROL.sub(" ", value)[:MAX_TEXT] if isinstance(value, str) else None
 
 
-def _number(value, kinds=(int, float)):
+def _number(value, kinds=(int, float)) -> float | None:
     return value if isinstance(value, kinds) and not isinstance(value, bool) and -1e15 < value < 1e15 else None
 
 
-def _problem(value):
+def _problem(value) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         return None
     texts = {name: _text(value.get(name)) for name in ("code", "cause", "remedy")}

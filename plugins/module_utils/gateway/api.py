@@ -19,6 +19,7 @@ import random
 import ssl
 import time
 from urllib.parse import quote, urlencode, urlsplit
+from typing import Any
 
 from ansible.module_utils.basic import env_fallback
 from ansible_collections.beta9.workers.plugins.module_utils import exchange
@@ -44,7 +45,7 @@ REFUSED_TOKEN = ("token_unknown", "token_wrong_type")
 class GatewayError(Exception):
     """A gateway call that did not succeed."""
 
-    def __init__(self, problem, method, url, message=""):
+    def __init__(self, problem, method, url, message="") -> None:
         self.problem, self.method, self.url = problem, method, url
         found = "no answer" if problem.status is None else f"HTTP {problem.status}"
         super().__init__(
@@ -57,7 +58,7 @@ class NotFoundError(GatewayError):
     """The machine or the endpoint is not there."""
 
 
-def error_of(problem, method, url, message=""):
+def error_of(problem, method, url, message="") -> GatewayError:
     """Return the exception that fits a problem."""
     kind = NotFoundError if problem.code in ("machine_not_found", "route_missing") else GatewayError
     return kind(problem, method, url, message)
@@ -76,7 +77,7 @@ class GatewayClient:
         validate_certs=True,
         timeout=10,
         retries=2,
-    ):
+    ) -> None:
         parts = urlsplit(base_url or "")
         if (
             parts.scheme not in ("http", "https")
@@ -98,17 +99,17 @@ class GatewayClient:
 
     # -- gateway API (operator) --
 
-    def health(self):
+    def health(self) -> None:
         """Return when the gateway says that it and its stores are well."""
         body = self._call("GET", protocol.HEALTH_PATH)
         if not isinstance(body, dict) or body.get("status") != "ok":
             raise error_of(protocol.classify(None, "not_json"), "GET", self.base_url + protocol.HEALTH_PATH)
 
-    def list_pools(self):
+    def list_pools(self) -> list[dict[str, Any]]:
         """Return protocol.parse_pools."""
         return protocol.parse_pools(self._call("GET", protocol.GATEWAY_API + "/pools"), self.dropped)
 
-    def list_machines(self, pool=None):
+    def list_machines(self, pool=None) -> list[dict[str, Any]]:
         """Return protocol.parse_machines, of one pool or of all."""
         path = protocol.GATEWAY_API + "/machines?" + urlencode(dict({"pool_name": pool} if pool else {}, limit=10000))
         found = protocol.parse_machines(self._call("GET", path), self.dropped)
@@ -116,7 +117,7 @@ class GatewayClient:
             self._be_permitted()
         return found
 
-    def _be_permitted(self):
+    def _be_permitted(self) -> None:
         """Return where the token is a cluster admin's. Another one is told of no machines, as if there were none."""
         try:
             self._call("GET", protocol.GATEWAY_API + "/pools", retries=0)
@@ -124,14 +125,14 @@ class GatewayClient:
             if error.problem.code != protocol.POOL_STATE_MISSING.code:  # told to nobody else
                 raise
 
-    def create_machine(self, pool):
+    def create_machine(self, pool) -> dict[str, Any]:
         """Make a machine and return protocol.parse_created. Asked once only: every call that arrives makes another
         machine."""
         return protocol.parse_created(
             self._call("POST", protocol.GATEWAY_API + "/machines", {"pool_name": protocol.pool_name(pool)}, retries=0)
         )
 
-    def delete_machine(self, machine_id, pool):
+    def delete_machine(self, machine_id, pool) -> None:
         """Delete a machine. One that is not there is a success. In a local pool the request would kill the gateway:
         looked at before."""
         self.list_machines(protocol.pool_name(pool))
@@ -140,15 +141,15 @@ class GatewayClient:
             f"{protocol.GATEWAY_API}/machines/{quote(protocol.machine_id(machine_id))}?{urlencode(dict(pool_name=pool))}",
         )
 
-    def token_id(self, mark):
+    def token_id(self, mark) -> str | None:
         """Return the id of the token that protocol.token_mark was made of, None where the gateway has it no more."""
         return protocol.find_token(self._call("GET", protocol.GATEWAY_API + "/tokens"), mark)
 
-    def delete_token(self, token_id):
+    def delete_token(self, token_id) -> None:
         """Revoke a token. The gateway's cache honours it for up to ten minutes more."""
         self._call("DELETE", f"{protocol.GATEWAY_API}/tokens/{quote(token_id)}")
 
-    def owned(self, machine_id, pool, provider, marks):
+    def owned(self, machine_id, pool, provider, marks) -> bool | None:
         """Return whether one of a host's marks (protocol.token_mark) is of the token that the gateway has for a
         machine; None where it can't be told. Only the machine API tells, of ready machines: it is asked with a token of
         the gateway's own list, which stays in here."""
@@ -160,27 +161,27 @@ class GatewayClient:
         query = urlencode({"pool_name": pool, "provider_name": provider or protocol.PROVIDER_DEFAULT})
         return protocol.owned(machines._call("GET", protocol.MACHINE_API + "/list?" + query), machine_id, marks)
 
-    def discard_machine(self, created):
+    def discard_machine(self, created) -> None:
         """Delete a machine that was just made, and its token. created is what create_machine returned."""
         self.delete_machine(created["id"], created["pool"])
         identity = self.token_id(protocol.token_mark(created["registration_token"]))
         if identity:
             self.delete_token(identity)
 
-    def list_workers(self, machine_id):
+    def list_workers(self, machine_id) -> list[dict[str, Any]]:
         """Return those of protocol.parse_workers that run on a machine."""
         found = protocol.parse_workers(self._call("GET", protocol.GATEWAY_API + "/workers"), self.dropped)
         return [worker for worker in found if worker["machine_id"] == machine_id]
 
-    def cordon_worker(self, worker_id):
+    def cordon_worker(self, worker_id) -> None:
         """Let a worker take nothing more."""
         self._call("POST", f"{protocol.GATEWAY_API}/workers/{quote(worker_id)}/cordon", {})
 
-    def drain_worker(self, worker_id):
+    def drain_worker(self, worker_id) -> None:
         """Stop the containers that a worker runs."""
         self._call("POST", f"{protocol.GATEWAY_API}/workers/{quote(worker_id)}/drain", {})
 
-    def is_upstream(self):
+    def is_upstream(self) -> bool:
         """Return whether this is an upstream build, which machines join with an agent of its own: the path is known, if
         not this method."""
         try:
@@ -193,22 +194,22 @@ class GatewayClient:
 
     # -- machine API (worker) --
 
-    def register(self, payload):
+    def register(self, payload) -> protocol.MachineState:
         """Register a machine; payload from protocol.register_payload. Return its MachineState."""
         return protocol.parse_machine_state(self._call("POST", protocol.MACHINE_API + "/register", payload))
 
-    def keepalive(self, payload):
+    def keepalive(self, payload) -> protocol.MachineState:
         """Send a keepalive; payload from protocol.keepalive_payload. Return the MachineState."""
         return protocol.parse_machine_state(self._call("POST", protocol.MACHINE_API + "/keepalive", payload))
 
-    def list_ready(self, pool, provider=protocol.PROVIDER_DEFAULT):
+    def list_ready(self, pool, provider=protocol.PROVIDER_DEFAULT) -> list[dict[str, Any]]:
         """Return the ready machines of a pool, without the tokens that the gateway sends along."""
         path = protocol.MACHINE_API + "/list?" + urlencode({"pool_name": pool, "provider_name": provider})
         return protocol.parse_machine_list(self._call("GET", path), self.dropped)
 
     # -- transport --
 
-    def _call(self, method, path, payload=None, retries=None):
+    def _call(self, method, path, payload=None, retries=None) -> Any:
         """Return the parsed body of a success. Retries only what the classifier calls retryable.
 
         A 401 is believed only of a gateway that is well: without its Redis or Postgres it knows no token.
@@ -230,7 +231,7 @@ class GatewayClient:
             time.sleep(random.uniform(pause / 2, pause))
             pause *= 2
 
-    def _proxied(self, path):
+    def _proxied(self, path) -> bool:
         """Return whether the environment's proxy may be used (unless its no_proxy says otherwise): for an operator's
         questions, which the controller asks. A worker's own go by the tunnel, the tailnet or directly, and nobody's
         proxy knows another host's loopback."""
@@ -238,7 +239,7 @@ class GatewayClient:
         loopback = host == "localhost" or (protocol.is_ip(host) and ipaddress.ip_address(host).is_loopback)
         return path.startswith(protocol.GATEWAY_API) and not loopback
 
-    def _once(self, method, path, payload):
+    def _once(self, method, path, payload) -> Any:
         url = self.base_url + path
         headers = {"Accept": "application/json", "User-Agent": "beta9.workers"}
         if payload is not None:
@@ -266,7 +267,7 @@ class GatewayClient:
         return body
 
 
-def _tls(ca_path, client_cert, client_key, validate_certs):
+def _tls(ca_path, client_cert, client_key, validate_certs) -> ssl.SSLContext:
     """Return what TLS shall verify and show. InvalidField names a file that can't be used."""
     try:
         context = ssl.create_default_context(cafile=ca_path)
@@ -287,7 +288,7 @@ def _tls(ca_path, client_cert, client_key, validate_certs):
     return context
 
 
-def read_token(path):
+def read_token(path) -> str:
     """Return the token in a file, or raise InvalidField that names the file."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -296,7 +297,7 @@ def read_token(path):
         raise protocol.InvalidField("token_file", "a file with the token", f"{path}: {error.strerror}") from None
 
 
-def client_from_params(params):
+def client_from_params(params) -> GatewayClient:
     """Return a client for parameters of GATEWAY_ARGUMENT_SPEC. A token given directly goes before one in a file."""
     if not params.get("gateway_url"):
         raise protocol.InvalidField(

@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     result: dict[str, Any]
 
     @property
-    def changed(self):
+    def changed(self) -> bool:
         """Whether applying makes a difference. A keepalive is always sent, but only matters when the status changes."""
         return self.apply is not None and self.before != self.after
 

@@ -21,7 +21,7 @@ import ipaddress
 import json
 import os
 import re
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple
 
 PROVIDER_DEFAULT = "generic"
 KEEPALIVE_INTERVAL_SECONDS = 60
@@ -71,7 +71,7 @@ SAFE_STATE_FIELDS = (
 class InvalidField(ValueError):
     """A value that the gateway would not take. Names the field, what was expected and what was found; never a token."""
 
-    def __init__(self, field, expected, found):
+    def __init__(self, field, expected, found) -> None:
         self.field, self.expected, self.found = field, expected, found
         super().__init__(f"{field}: expected {expected}, found {found}")
 
@@ -100,43 +100,43 @@ class MachineState(NamedTuple):
 # --- validation -----------------------------------------------------------------------------------------------------
 
 
-def _text(field, value, pattern, expected):
+def _text(field, value, pattern, expected) -> str:
     text = value.strip() if isinstance(value, str) else value
     if not isinstance(text, str) or not re.match(pattern + r"\Z", text):
         raise InvalidField(field, expected, "nothing" if value in (None, "") else repr(value))
     return text
 
 
-def machine_id(value):
+def machine_id(value) -> str:
     """Return a machine id: 8 lower-case hexadecimal characters, as the gateway makes them."""
     return _text("machine_id", value, r"[0-9a-f]{8}", "8 lower-case hexadecimal characters like 1165a9b6")
 
 
-def pool_name(value):
+def pool_name(value) -> str:
     """Return the name of a pool. It becomes part of a Redis key, so colons and blanks can't be in it."""
     return _text(
         "pool_name", value, r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of letters, digits, '-', '_' or '.', like gpu"
     )
 
 
-def provider_name(value):
+def provider_name(value) -> str:
     """Return the name of a provider."""
     return _text(
         "provider_name", value, r"[a-z0-9][a-z0-9-]{0,62}", "a name of lower-case letters, digits or '-', like generic"
     )
 
 
-def cpu(value):
+def cpu(value) -> str:
     """Return an amount of CPU in millicores, as "8000m"."""
     return _text("cpu", value, r"[1-9][0-9]{0,8}m", "millicores like 8000m")
 
 
-def memory(value):
+def memory(value) -> str:
     """Return an amount of memory in binary units, as "16Gi" or "32768Mi"."""
     return _text("memory", value, r"[1-9][0-9]{0,8}(Gi|Mi)", "an amount like 16Gi or 32768Mi")
 
 
-def gpu_count(value):
+def gpu_count(value) -> str:
     """Return a number of GPUs as the string that the gateway wants."""
     text = _text("gpu_count", str(value), r"[0-9]{1,2}", "a whole number from 0 to 64")
     if int(text) > 64:
@@ -144,7 +144,7 @@ def gpu_count(value):
     return str(int(text))
 
 
-def ip_address(value, field="private_ip"):
+def ip_address(value, field="private_ip") -> str:
     """Return an IPv4 or IPv6 address in its usual form."""
     try:
         return str(ipaddress.ip_address(value.strip() if isinstance(value, str) else value))
@@ -152,7 +152,7 @@ def ip_address(value, field="private_ip"):
         raise InvalidField(field, "an IP address like 192.168.1.100", "nothing" if not value else repr(value)) from None
 
 
-def is_ip(value):
+def is_ip(value) -> bool:
     """Return whether value is an IP address."""
     try:
         ip_address(value)
@@ -161,7 +161,7 @@ def is_ip(value):
     return True
 
 
-def hostname(value):
+def hostname(value) -> str:
     """Return a host name or IP address: what the gateway puts between https:// and :6443."""
     label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     try:
@@ -173,7 +173,7 @@ def hostname(value):
     return text
 
 
-def token(value):
+def token(value) -> str:
     """Return a token without the blanks around it. The error never shows it."""
     text = value.strip() if isinstance(value, str) else ""
     if not text:
@@ -185,12 +185,12 @@ def token(value):
     return text
 
 
-def cpu_millicores(value):
+def cpu_millicores(value) -> int:
     """Return "8000m" or 8000 as 8000 millicores."""
     return int(str(value).rstrip("m") or 0)
 
 
-def memory_mib(value):
+def memory_mib(value) -> int:
     """Return "16Gi", "16384Mi" or 16384 as 16384 MiB."""
     text = str(value)
     return int(text[:-2]) * (1024 if text.endswith("Gi") else 1) if text.endswith("i") else int(text or 0)
@@ -214,7 +214,7 @@ REGISTER = {
 
 def register_payload(
     token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT
-):
+) -> dict[str, Any]:
     """Return the body of POST /register: every value a string.
 
     token is what the gateway will use as bearer token of this host's k3s: the service account's where there is one.
@@ -230,7 +230,9 @@ def register_payload(
     return {field: check(given[field]) for field, check in REGISTER.items()}
 
 
-def keepalive_payload(machine_id, pool_name, provider_name=PROVIDER_DEFAULT, agent_version="", metrics=None):
+def keepalive_payload(
+    machine_id, pool_name, provider_name=PROVIDER_DEFAULT, agent_version="", metrics=None
+) -> dict[str, Any]:
     """Return the body of POST /keepalive. metrics are always there: some gateways crash without them."""
     return {
         "machine_id": REGISTER["machine_id"](machine_id),
@@ -241,7 +243,7 @@ def keepalive_payload(machine_id, pool_name, provider_name=PROVIDER_DEFAULT, age
     }
 
 
-def _metrics(given):
+def _metrics(given) -> dict[str, Any]:
     checked = {}
     for name, value in given.items():
         if name in INT_METRICS:
@@ -268,7 +270,7 @@ WORKER_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def decode(raw):
+def decode(raw) -> Any:
     """Return the JSON in bytes or text. Raises ValueError: also where it is nested without end, or has half a character
     (a lone surrogate)."""
     text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
@@ -281,14 +283,14 @@ def decode(raw):
     return body
 
 
-def dropped_words(dropped):
+def dropped_words(dropped) -> str:
     """Return one warning for all that was left out of answers, "" where nothing was. dropped: texts, as parsers append
     them."""
     found = list(dict.fromkeys(dropped))
     return f"left out {len(found)} values that no beta9 gateway makes, the first: {found[0]}" if found else ""
 
 
-def _taken(check, value, dropped, empty=""):
+def _taken(check, value, dropped, empty="") -> str:
     """Return a value of an answer where it fits its grammar, else what stands for none. What is there and does not fit
     is noted."""
     if value in (None, ""):
@@ -301,7 +303,7 @@ def _taken(check, value, dropped, empty=""):
         return empty
 
 
-def _grammar(field, pattern):
+def _grammar(field, pattern) -> Callable:
     return lambda value: _text(field, value, pattern, f"a text like {pattern}")
 
 
@@ -309,7 +311,7 @@ _status, _gpu, _version = _grammar("status", STATUS), _grammar("gpu", GPU), _gra
 _worker_id = _grammar("worker", WORKER_ID)
 
 
-def _number(value):
+def _number(value) -> int | None:
     try:
         number = int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -317,7 +319,7 @@ def _number(value):
     return number if abs(number) < 2**63 else None
 
 
-def _fraction(value):
+def _fraction(value) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -327,15 +329,15 @@ def _fraction(value):
     return number if abs(number) < 2.0**63 else None
 
 
-def _list(value):
+def _list(value) -> list:
     return value if isinstance(value, list) else []
 
 
-def _dict(value):
+def _dict(value) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def parse_machine_state(body):
+def parse_machine_state(body) -> MachineState:
     """Return the MachineState of a register or keepalive answer. Older gateways send only "config": then
     "registered"."""
     state = _dict(_dict(body).get("machine_state"))
@@ -349,7 +351,7 @@ def parse_machine_state(body):
     )
 
 
-def parse_machine_list(body, dropped=None):
+def parse_machine_list(body, dropped=None) -> list[dict[str, Any]]:
     """Return the ready machines of the machine API's /list, without the tokens that it leaks. dropped: list that takes
     what does not fit."""
     machines = []
@@ -373,7 +375,7 @@ def parse_machine_list(body, dropped=None):
     return machines
 
 
-def parse_machines(body, dropped=None):
+def parse_machines(body, dropped=None) -> list[dict[str, Any]]:
     """Return the machines of the gateway API's GET /machines. dropped: list that takes what does not fit."""
     machines = []
     for entry in _list(_dict(body).get("machines")):
@@ -394,7 +396,7 @@ def parse_machines(body, dropped=None):
     return machines
 
 
-def parse_workers(body, dropped=None):
+def parse_workers(body, dropped=None) -> list[dict[str, Any]]:
     """Return the workers of the gateway API's GET /workers: [{"id", "machine_id", "status", "containers"}]."""
     workers = []
     for entry in map(_dict, _list(_dict(body).get("workers"))):
@@ -406,7 +408,7 @@ def parse_workers(body, dropped=None):
     return workers
 
 
-def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics, dropped):
+def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics, dropped) -> dict[str, Any] | None:
     """Return the safe fields of a machine, None where it has no identity that a gateway could have made."""
     found = {"id": _taken(machine_id, identity, dropped), "pool": _taken(pool_name, pool, dropped)}
     if not found["id"] or not found["pool"] and pool:
@@ -429,11 +431,11 @@ def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics
     }
 
 
-def _snake(name):
+def _snake(name) -> str:
     return re.sub(r"([A-Z])", lambda match: "_" + match.group(1).lower(), name)
 
 
-def parse_created(body):
+def parse_created(body) -> dict[str, Any]:
     """Return the machine of POST /machines as {"id", "pool", "provider", "gpu", "registration_token"}. The last is a
     secret."""
     entry = _dict(_dict(body).get("machine"))
@@ -446,7 +448,7 @@ def parse_created(body):
     }
 
 
-def parse_pools(body, dropped=None):
+def parse_pools(body, dropped=None) -> list[dict[str, Any]]:
     """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "schedules", "status"}.
 
     schedules: whether something is to be kept free, so that the gateway starts workers without being asked. dropped:
@@ -472,20 +474,20 @@ def parse_pools(body, dropped=None):
     return pools
 
 
-def token_mark(text, salt=None):
+def token_mark(text, salt=None) -> str:
     """Return what tells a token among others without telling it: "SALT:HMAC", both hexadecimal."""
     salt = salt or os.urandom(16).hex()
     return f"{salt}:{hmac.new(salt.encode(), token(text).encode(), hashlib.sha256).hexdigest()}"
 
 
-def marked(key, mark):
+def marked(key, mark) -> bool:
     """Return whether a mark was made of a key. Both may be anything."""
     if not isinstance(key, str) or not re.match(r"[!-~]+\Z", key) or not isinstance(mark, str):
         return False
     return hmac.compare_digest(token_mark(key, mark.partition(":")[0]).encode(), mark.encode())
 
 
-def reusable_machine_key(body):
+def reusable_machine_key(body) -> str | None:
     """Return a machine's token out of GET /tokens that may be used without using it up, or None. A secret."""
     for entry in map(_dict, _list(_dict(body).get("tokens"))):
         key = entry.get("key")
@@ -500,7 +502,7 @@ def reusable_machine_key(body):
     return None
 
 
-def owned(body, identity, marks):
+def owned(body, identity, marks) -> bool | None:
     """Return whether one of the marks is of the token that /list has for a machine, None where it does not have it.
     Keeps no token.
 
@@ -515,7 +517,7 @@ def owned(body, identity, marks):
     return None
 
 
-def find_token(body, mark):
+def find_token(body, mark) -> str | None:
     """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is
     kept: it has every key."""
     salt = mark.partition(":")[0]
@@ -764,7 +766,7 @@ for _entry in (
     CODES.setdefault(_entry.code, _entry)
 
 
-def message_of(body):
+def message_of(body) -> str:
     """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 printable
     characters."""
     if isinstance(body, bytes):
@@ -783,7 +785,7 @@ def message_of(body):
     return UNPRINTABLE.sub("", " ".join(": ".join(words).split()))[:300]
 
 
-def classify(status, body, url_path=""):
+def classify(status, body, url_path="") -> Problem | None:
     """Return the Problem of an answer, or None when it is a success.
 
     status is the HTTP status, or None when no answer came; then body is a key of TRANSPORT. body may be bytes, text or

@@ -61,16 +61,16 @@ BY_ID = {check.id: check for check in CHECKS}
 SOURCES = {"U06": ("U03", "M02", "C02"), "M05": ("A01", "M02"), "G04": ("T06", "nodeport")}
 
 
-def asked_for(name, only, skip):
+def asked_for(name, only, skip) -> bool:
     """Return whether a check is to be looked at. only, skip: ids; an empty only asks for all."""
     return name not in skip and (not only or name in set(only).union(*(SOURCES.get(other, ()) for other in only)))
 
 
-def unknown_ids(names):
+def unknown_ids(names) -> list[str]:
     """Return the names that are no check's id, in order."""
     return sorted(set(names) - set(BY_ID))
 
 
-def causes_of(check, code):
+def causes_of(check, code) -> tuple:
     """Return (cause, Remedy) of a failure code."""
     return check.causes.get(code) or check.causes.get("") or next(iter(check.causes.values()))

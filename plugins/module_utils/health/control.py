@@ -9,14 +9,14 @@ import re
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
-from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation, observation
 
 
-def _observation(identity, outcome, found, code="", **data):
+def _observation(identity, outcome, found, code="", **data) -> Observation:
     return observation(outcome, found, code, identity=identity, **data)
 
 
-def observe(settings, identity, listed):
+def observe(settings, identity, listed) -> list[Observation]:
     """Return the observations C01 and C02.
 
     settings: pool, gateway_url, connection, hostname of the inventory. identity: what the host holds, {} for nothing,
@@ -26,7 +26,7 @@ def observe(settings, identity, listed):
     return [_inputs(settings, identity), _machines(settings, identity, listed)]
 
 
-def pools(name, listed):
+def pools(name, listed) -> list[Observation]:
     """Return the observations G06 and G07 of a pool by the operator's pool list, for when the gateway's side could not
     be asked."""
     mine = next((pool for pool in listed if pool["name"] == name), None)
@@ -43,7 +43,7 @@ def pools(name, listed):
     return found
 
 
-def _inputs(settings, identity):
+def _inputs(settings, identity) -> Observation:
     faults = []
     for name, check in (("pool", protocol.pool_name), ("hostname", protocol.hostname)):
         if settings.get(name):
@@ -80,7 +80,7 @@ def _inputs(settings, identity):
     return _observation("C01", "ok", f"machine {identity['machine_id']} of pool {identity['pool']}")
 
 
-def _machines(settings, identity, listed):
+def _machines(settings, identity, listed) -> Observation:
     if listed is None or not (identity or {}).get("machine_id"):
         why = (
             settings.get("list_error") or "the machine's id is not known"

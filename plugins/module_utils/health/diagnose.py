@@ -15,6 +15,8 @@ that failed as well explains it. What is not known explains nothing, but a failu
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
 from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms
 
@@ -25,11 +27,11 @@ READY = ("C02", "M01", "M02")  # the checks that see the machine ready
 CHAIN = (READY, ("P01",), ("T03", "T04", "A01"))
 
 
-def order(checks):
+def order(checks) -> list[terms.Check]:
     """Return the checks so that ancestors come first. Raises ValueError on a cycle."""
     by_id, done, path, result = {check.id: check for check in checks}, set(), [], []
 
-    def visit(check):
+    def visit(check) -> None:
         if check.id in done:
             return
         if check.id in path:
@@ -47,7 +49,7 @@ def order(checks):
     return result
 
 
-def diagnose(observations, checks=catalog.CHECKS, accept=()):
+def diagnose(observations, checks=catalog.CHECKS, accept=()) -> list[dict[str, Any]]:
     """Return the list of verdicts, in the catalogue's order, for observations by id.
 
     A check without an observation is left out. accept: [{"id", "reason"}] turns a known failure into a warning that
@@ -62,12 +64,12 @@ def diagnose(observations, checks=catalog.CHECKS, accept=()):
     return [verdicts[check.id] for check in checks if check.id in verdicts]
 
 
-def roots(verdicts):
+def roots(verdicts) -> list[dict[str, Any]]:
     """Return the verdicts of the root causes."""
     return [verdict for verdict in verdicts if verdict["root"]]
 
 
-def outcome(verdicts):
+def outcome(verdicts) -> str:
     """Return healthy, unhealthy or unknown: what a script wants to know. What nobody saw well is not healthy."""
     statuses = [verdict["status"] for verdict in verdicts]
     if "fail" in statuses:
@@ -75,7 +77,7 @@ def outcome(verdicts):
     return "healthy" if "pass" in statuses and "crash" not in statuses and not unseen(verdicts) else "unknown"
 
 
-def unseen(verdicts):
+def unseen(verdicts) -> list[dict[str, Any]]:
     """Return the verdicts of those links of the chain of which nothing was seen to be well, though it was looked at."""
     links = [
         [verdict for verdict in verdicts if verdict["id"] in link and verdict["status"] != "not_applicable"]
@@ -84,7 +86,7 @@ def unseen(verdicts):
     return [verdict for link in links for verdict in link if not any(verdict["status"] == "pass" for verdict in link)]
 
 
-def _verdict(check, seen, verdicts, accepted):
+def _verdict(check, seen, verdicts, accepted) -> records.Verdict:
     verdict = records.verdict(check, seen, "pass")
     blocker = next(
         (
@@ -121,11 +123,11 @@ def _verdict(check, seen, verdicts, accepted):
     return verdict
 
 
-def _origin(verdict):
+def _origin(verdict) -> list[str]:
     return verdict["because"] or [verdict["id"]]
 
 
-def _explanations(check, verdicts):
+def _explanations(check, verdicts) -> list[str]:
     """Return the roots above a check: of ancestors that failed, and of those that could not be judged."""
     found = []
     for name in check.requires + check.explained_by:
@@ -139,6 +141,6 @@ def _explanations(check, verdicts):
     return sorted(set(found))
 
 
-def clean(verdicts):
+def clean(verdicts) -> list[dict[str, Any]]:
     """Return the verdicts without what only the computation needed."""
     return [{key: value for key, value in verdict.items() if not key.startswith("_")} for verdict in verdicts]

@@ -18,9 +18,10 @@ import subprocess
 import threading
 import time
 import traceback
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
-from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation, observation
 
 EVIDENCE_BYTES = 4096
 OUTPUT_BYTES = 1024 * 1024
@@ -36,22 +37,22 @@ class Missing(Unknown):
     """The program that would tell is not there."""
 
 
-def ok(found="", evidence="", **data):
+def ok(found="", evidence="", **data) -> Observation:
     """All is well."""
     return observation("ok", found, evidence=evidence, **data)
 
 
-def bad(code, found, evidence="", **data):
+def bad(code, found, evidence="", **data) -> Observation:
     """Something is wrong. code is a key of the check's causes."""
     return observation("bad", found, code, evidence, **data)
 
 
-def warn(code, found, evidence="", **data):
+def warn(code, found, evidence="", **data) -> Observation:
     """Something is worth a look."""
     return observation("warn", found, code, evidence, **data)
 
 
-def not_applicable(found, **data):
+def not_applicable(found, **data) -> Observation:
     """The host has no such part."""
     return observation("not_applicable", found, **data)
 
@@ -62,11 +63,11 @@ class Ran:
     errors is what it wrote to stderr where that was kept apart, and empty where it is part of output.
     """
 
-    def __init__(self, status, output, missing=False, errors=""):
+    def __init__(self, status, output, missing=False, errors="") -> None:
         self.status, self.output, self.missing, self.errors = status, output, missing, errors
 
 
-def run_command(command, timeout_seconds, stdin=None, apart=False):
+def run_command(command, timeout_seconds, stdin=None, apart=False) -> Ran:
     """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait
     for ever.
 
@@ -107,7 +108,7 @@ def run_command(command, timeout_seconds, stdin=None, apart=False):
     return Ran(None if killed else status, texts[0], errors="".join(texts[1:]))
 
 
-def _reap(process, patience_seconds):
+def _reap(process, patience_seconds) -> int | None:
     """Return the exit status. What does not end is killed; what can't be killed (a driver that hangs) is left
     behind."""
     try:
@@ -127,20 +128,20 @@ def _reap(process, patience_seconds):
 class Context:
     """What probes share: the settings, commands, and sources that are read once."""
 
-    def __init__(self, config):
+    def __init__(self, config) -> None:
         self.config = config
         self.secrets = []
         self._shared, self._locks, self._guard = {}, {}, threading.Lock()
         self.redis_lock = threading.RLock()
 
-    def narrowed(self, **config):
+    def narrowed(self, **config) -> Context:
         """Return a context with further settings that shares what was read, the connection, and the secrets."""
         other = Context(dict(self.config, **config))
         other._shared, other._locks, other._guard = self._shared, self._locks, self._guard
         other.redis_lock, other.secrets = self.redis_lock, self.secrets
         return other
 
-    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False):
+    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False) -> Ran:
         """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe
         judges that itself."""
         ran = run_command(list(command), timeout, stdin, apart)
@@ -150,7 +151,7 @@ class Context:
             raise Unknown(f"{os.path.basename(command[0])} did not end within {timeout:g} s")
         return ran
 
-    def shared(self, name, read):
+    def shared(self, name, read) -> Any:
         """Return read() of the first probe that asks for a name. An exception is shared as well."""
         with self._guard:
             lock = self._locks.setdefault(name, threading.RLock())
@@ -165,7 +166,7 @@ class Context:
             raise error
         return value
 
-    def read(self, path):
+    def read(self, path) -> str | None:
         """Return a file's text; Unknown if it may not be read; None if it does not exist."""
         try:
             with open(path, encoding="utf-8", errors="replace") as stream:
@@ -177,11 +178,11 @@ class Context:
         except OSError as error:
             raise Unknown(f"{path} can't be read: {error.strerror}") from None
 
-    def agent_state(self, path):
+    def agent_state(self, path) -> dict[str, Any]:
         """Return what the agent says of itself, {} when it says nothing that may be believed. Read now, not shared."""
         return statefile.of(path)
 
-    def redact(self, text):
+    def redact(self, text) -> str:
         """Return text without any secret, cut to EVIDENCE_BYTES."""
         text = str(text)
         for secret in self.secrets:
@@ -191,7 +192,7 @@ class Context:
         return text if len(text) <= EVIDENCE_BYTES else text[:EVIDENCE_BYTES] + " [cut]"
 
 
-def observe(probes, context, deadline_seconds):
+def observe(probes, context, deadline_seconds) -> list[dict[str, Any]]:
     """Run probes [(check, function)] and return one observation each, in their order."""
     deadline = time.monotonic() + deadline_seconds
     slots = threading.Semaphore(MAX_THREADS)
@@ -204,12 +205,12 @@ def observe(probes, context, deadline_seconds):
 class _Box(threading.Thread):
     """One probe in a thread of its own, which is abandoned when it hangs: a daemon thread holds no process."""
 
-    def __init__(self, check, function, context, slots):
+    def __init__(self, check, function, context, slots) -> None:
         super().__init__(daemon=True, name=check.id)
         self.check, self.function, self.context, self.slots = check, function, context, slots
         self.started_at, self.seen, self.finished = None, None, threading.Event()
 
-    def run(self):
+    def run(self) -> None:
         with self.slots:
             self.started_at = time.monotonic()
             try:
@@ -224,7 +225,7 @@ class _Box(threading.Thread):
             self.seen = dict(seen, seconds=round(time.monotonic() - self.started_at, 3))
             self.finished.set()
 
-    def result(self, deadline):
+    def result(self, deadline) -> dict[str, Any]:
         seen = None
         while seen is None and not self.finished.is_set():
             now = time.monotonic()

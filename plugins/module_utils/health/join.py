@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+
 from ansible_collections.beta9.workers.plugins.module_utils import connections
-from ansible_collections.beta9.workers.plugins.module_utils.health.records import observation
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation, observation
 
 
-def _observation(identity, outcome, found, code=""):
+def _observation(identity, outcome, found, code="") -> Observation:
     return observation(outcome, found, code, identity=identity)
 
 
-def join(observations, settings):
+def join(observations, settings) -> list[Observation]:
     """Return the observations of the checks that need both sides. settings: {"gpus", "connection",
     "tunnel_target_port"}."""
     data = {seen["id"]: seen.get("data") or {} for seen in observations}
@@ -21,7 +22,7 @@ def join(observations, settings):
     return [_advertised(data, outcomes), _owner(data), _nodeport(data, settings)]
 
 
-def _advertised(data, outcomes):
+def _advertised(data, outcomes) -> Observation:
     if outcomes.get("U03") == "not_applicable":
         return _observation("U06", "not_applicable", "no GPU")
     here = data.get("U03", {}).get("gpu_count")
@@ -31,7 +32,7 @@ def _advertised(data, outcomes):
     return _observation("U06", "ok" if here == there else "bad", f"{here} here, {there} at the gateway")
 
 
-def _owner(data):
+def _owner(data) -> Observation:
     here, there = data.get("A01", {}).get("owner"), data.get("M02", {}).get("owner")
     if here and there == "":
         return _observation(
@@ -48,7 +49,7 @@ def _owner(data):
     )
 
 
-def _nodeport(data, settings):
+def _nodeport(data, settings) -> Observation:
     if not connections.gives(settings.get("connection"), connections.TUNNEL):
         return _observation("G04", "not_applicable", "no tunnel")
     there, here = data.get("nodeport", {}).get("nodeport"), data.get("T06", {}).get("target_port")

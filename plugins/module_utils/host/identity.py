@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import Callable
+from typing import Any, Callable, Iterator
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight
@@ -42,7 +42,7 @@ def copied(settings: dict, own: str) -> bool:
     return bool(own) and settings.get(SETTING, own) != own
 
 
-def problems(settings: dict, own: str):
+def problems(settings: dict, own: str) -> Iterator[dict[str, Any]]:
     """Yield the problem of a host that holds another one's credentials."""
     if copied(settings, own):
         yield preflight.problem(

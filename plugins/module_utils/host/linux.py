@@ -14,6 +14,7 @@ import re
 import socket
 import struct
 import time
+from typing import Any, Iterator
 
 PCI = "/sys/bus/pci/devices"
 GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback")  # drivers that hold a device for virtual machines
@@ -21,7 +22,7 @@ HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
 
 
-def package_manager(root="/usr/bin"):
+def package_manager(root="/usr/bin") -> str:
     """Return apt, dnf or dnf5, whichever this host has, or an empty string."""
     found = next(
         (
@@ -34,12 +35,12 @@ def package_manager(root="/usr/bin"):
     return "dnf5" if found == "dnf" and is_dnf5(root) else found
 
 
-def is_dnf5(root="/usr/bin"):
+def is_dnf5(root="/usr/bin") -> bool:
     """Return whether dnf is dnf5, which says other things than dnf 4 and has another library."""
     return os.path.basename(os.path.realpath(os.path.join(root, "dnf"))) == "dnf5"
 
 
-def os_release(*paths):
+def os_release(*paths) -> dict[str, Any]:
     """Return the keys of os-release(5), unquoted; {} where there is no such file."""
     for path in paths or ("/etc/os-release", "/usr/lib/os-release"):
         try:
@@ -51,7 +52,7 @@ def os_release(*paths):
     return {}
 
 
-def container():
+def container() -> str:
     """Return which container this system runs in (docker, podman, lxc), wsl, or an empty string."""
     if "microsoft" in os.uname().release.lower():
         return "wsl"
@@ -73,7 +74,7 @@ def container():
     )
 
 
-def tegra(path="/proc/device-tree/compatible"):
+def tegra(path="/proc/device-tree/compatible") -> bool:
     """Return whether this is one of NVIDIA's systems on a chip (Jetson), whose GPU is on no PCI bus."""
     try:
         with open(path, "rb") as stream:
@@ -82,12 +83,12 @@ def tegra(path="/proc/device-tree/compatible"):
         return False
 
 
-def read_only(path):
+def read_only(path) -> bool:
     """Return whether a file system is mounted so that nothing can be written to it."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
-def memory_mib(path="/proc/meminfo"):
+def memory_mib(path="/proc/meminfo") -> int:
     """Return the installed memory that the kernel can use, in MiB."""
     with open(path, encoding="ascii") as stream:
         for line in stream:
@@ -96,7 +97,7 @@ def memory_mib(path="/proc/meminfo"):
     raise ValueError(f"no MemTotal in {path}")
 
 
-def disk_free_mib(path):
+def disk_free_mib(path) -> int:
     """Return the space free for unprivileged users below path (its nearest existing parent), in MiB."""
     while not os.path.exists(path):
         path = os.path.dirname(path) or "/"
@@ -104,7 +105,7 @@ def disk_free_mib(path):
     return stat.f_bavail * stat.f_frsize // (1024 * 1024)
 
 
-def source_address(peer):
+def source_address(peer) -> str | None:
     """Return the address this host would use to reach peer, or None without a route. No packet is sent."""
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -115,7 +116,7 @@ def source_address(peer):
         return probe.getsockname()[0]
 
 
-def listeners(port):
+def listeners(port) -> list[dict[str, Any]]:
     """Return who listens on a TCP port: a list of {"address", "uid", "process", "pid"}; process is None if it can't be
     read.
 
@@ -138,7 +139,7 @@ def listeners(port):
     return [dict(seen, **owners.get(inode, {"process": None, "pid": None})) for inode, seen in sorted(sockets.items())]
 
 
-def _socket_owners(inodes):
+def _socket_owners(inodes) -> dict:
     """Map socket inodes to {"process", "pid"} by walking /proc; what may not be read is left out."""
     owners = {}
     for directory in glob.glob("/proc/[0-9]*/fd"):
@@ -155,7 +156,7 @@ def _socket_owners(inodes):
     return owners
 
 
-def processes():
+def processes() -> Iterator[tuple[int, int, list[str]]]:
     """Yield (pid, parent pid, argv) of every process that has an argv and may be read."""
     for directory in glob.glob("/proc/[0-9]*"):
         try:
@@ -169,7 +170,7 @@ def processes():
             yield int(directory.rpartition("/")[2]), parent, [word for word in words if word]
 
 
-def process_age_seconds(pid):
+def process_age_seconds(pid) -> float | None:
     """Return how long a process has been there, or None when it is not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
@@ -179,7 +180,7 @@ def process_age_seconds(pid):
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def nvidia_pci_devices(root=PCI):
+def nvidia_pci_devices(root=PCI) -> Iterator[tuple[str, str]]:
     """Yield (address, class) of NVIDIA's devices on the PCI bus, in order, but of those that are given to virtual
     machines."""
     for path in sorted(glob.glob(os.path.join(root, "*"))):
@@ -195,25 +196,25 @@ def nvidia_pci_devices(root=PCI):
             yield os.path.basename(path), kind
 
 
-def nvidia_pci_count(root=PCI):
+def nvidia_pci_count(root=PCI) -> int:
     """Return the number of NVIDIA display or 3D controllers on the PCI bus that this host can use itself."""
     return sum(1 for _address, kind in nvidia_pci_devices(root) if kind.startswith("0x03"))
 
 
-def hidden_from_units(path):
+def hidden_from_units(path) -> bool:
     """Return whether a program, links followed, is where the sandbox of a unit hides it (ProtectHome, PrivateTmp)."""
     real = os.path.realpath(path)
     return real.startswith(HIDDEN)
 
 
-def noexec(path):
+def noexec(path) -> bool:
     """Return whether programs below path (its nearest existing parent) may not be run."""
     while not os.path.exists(path):
         path = os.path.dirname(path) or "/"
     return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
 
 
-def boot_epoch():
+def boot_epoch() -> float:
     """Return when this host's init started, in seconds since 1970."""
     with open("/proc/stat", encoding="ascii") as stream:
         booted = int(re.search(r"^btime (\d+)", stream.read(), re.M).group(1))
@@ -222,7 +223,7 @@ def boot_epoch():
     return booted + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def changed_since(moment_us, paths):
+def changed_since(moment_us, paths) -> str | None:
     """Return the first path that changed since a moment of the monotonic clock, as systemd gives it in microseconds, or
     None."""
     moment_epoch = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment_us / 1e6
@@ -233,7 +234,7 @@ def changed_since(moment_us, paths):
     return None
 
 
-def tree(directory):
+def tree(directory) -> Iterator[str]:
     """Yield a directory and all that is below it."""
     yield directory
     for folder, directories, files in os.walk(directory):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from typing import Iterator
 
 BEGIN, END = b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"-----END PGP PUBLIC KEY BLOCK-----"
 PRIMARY_KEY, SUBKEY, SIGNATURE, USER_ID = 6, 14, 2, 13
@@ -29,7 +30,7 @@ class Key:
     binary, armour  the file to install, the same bytes for the same packets
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes) -> None:
         """Take the bytes of a key file, armoured or not, or raise NotAKey: for anything in it that is no part of a
         public key, too."""
         packets = list(_packets(_dearmoured(data)))
@@ -77,7 +78,7 @@ def _block(lines: list) -> bytes:
         raise NotAKey(f"damaged armour: {error}") from None
 
 
-def _packets(data: bytes):
+def _packets(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (tag, body) of all packets."""
     position = 0
     while position < len(data):
@@ -87,7 +88,7 @@ def _packets(data: bytes):
         yield tag, body
 
 
-def _packet(data: bytes, position: int):
+def _packet(data: bytes, position: int) -> tuple[int, bytes, int]:
     """Return (tag, body, position of the next packet)."""
     try:
         head = data[position]

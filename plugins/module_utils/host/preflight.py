@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from urllib.parse import urlsplit
+from typing import Any, Iterator
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import systems
 
@@ -26,7 +27,7 @@ INITS = {
 CONTAINER = ("another first process, in a container (%s)", "Onboard the host that the container runs on.")
 
 
-def url_host(url):
+def url_host(url) -> str:
     """Return the host part of a URL, or an empty string."""
     try:
         return urlsplit(url).hostname or ""
@@ -34,12 +35,12 @@ def url_host(url):
         return ""
 
 
-def problem(what, expected, found, remedy):
+def problem(what, expected, found, remedy) -> dict[str, Any]:
     """Return one problem. what names the variable or the part of the host."""
     return {"what": what, "expected": expected, "found": str(found), "remedy": remedy}
 
 
-def lines(found):
+def lines(found) -> list[str]:
     """Return {host: [problem]} as lines of text: each problem once, with the hosts that have it."""
     hosts_of = {}
     for host, entries in found.items():
@@ -54,19 +55,19 @@ def lines(found):
     return text
 
 
-def names(hosts, total):
+def names(hosts, total) -> str:
     """Return the names of hosts in words, few of many."""
     if len(hosts) == total > 1:
         return f"all {total} hosts"
     return ", ".join(hosts[:MAX_NAMES]) + (f" and {len(hosts) - MAX_NAMES} more" if len(hosts) > MAX_NAMES else "")
 
 
-def problems(params, facts):
+def problems(params, facts) -> list[dict[str, Any]]:
     """Return every problem of a host. Those of its variables are found on the controller (plugin_utils/settings.py)."""
     return list(_of_host(params, facts))
 
 
-def warnings(facts):
+def warnings(facts) -> list[str]:
     """Return what a person should know of a host that can be onboarded all the same."""
     found = []
     if facts["system_how"] == "like":
@@ -87,11 +88,11 @@ def warnings(facts):
     return found
 
 
-def _version(text):
+def _version(text) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def _of_system(params, facts):
+def _of_system(params, facts) -> Iterator[dict[str, Any]]:
     """Yield what is wrong with the system itself. Without params["systems"], the further ones that are accepted, only
     its init is judged."""
     if not facts["systemd"]:
@@ -127,7 +128,7 @@ def _of_system(params, facts):
         yield problem("package manager", "apt, or dnf 4", facts["manager"] or "neither", remedy % systems.words())
 
 
-def _of_host(params, facts):
+def _of_host(params, facts) -> Iterator[dict[str, Any]]:
     yield from _of_system(params, facts)
     if (
         _version(facts["python"]) < _version(params["min_python"])

@@ -11,6 +11,7 @@ import json
 import re
 import socket
 import ssl
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils import exchange
 
@@ -54,7 +55,7 @@ def own_node(items: list) -> tuple:
     return own, [item["metadata"]["name"] for item in items if item is not own]
 
 
-def ask(method, path, token, body=None, timeout=5):
+def ask(method, path, token, body=None, timeout=5) -> tuple[int, Any]:
     """Return (status, document) of a call to the API of this host, whose own CA has to vouch for it. Raises OSError
     without an answer."""
     context = ssl.create_default_context(cafile=CA)

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from urllib.parse import quote
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
@@ -39,20 +40,20 @@ VERSION_FORM = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?\+k3s(\d+)$")
 class Refused(Exception):
     """What was wanted can't be done. Carries what the user has to know."""
 
-    def __init__(self, code, what, expected, found, remedy):
+    def __init__(self, code, what, expected, found, remedy) -> None:
         super().__init__(f"{what}: expected {expected}, found {found}. {remedy}")
         self.code, self.what, self.expected, self.found, self.remedy = code, what, expected, found, remedy
 
-    def problem(self):
+    def problem(self) -> dict[str, Any]:
         """Return it as preflight tells problems."""
         return {"what": self.what, "expected": self.expected, "found": self.found, "remedy": self.remedy}
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         """Return it as a module fails."""
         return {"msg": str(self), "code": self.code, "cause": f"{self.what}: {self.found}", "remedy": self.remedy}
 
 
-def release(machine):
+def release(machine) -> dict[str, Any]:
     """Return the names of a release's files for an architecture as uname -m tells it: {"binary", "sums", "images"}."""
     if machine not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
@@ -71,7 +72,7 @@ def release(machine):
     }
 
 
-def version_key(text):
+def version_key(text) -> tuple:
     """Return a comparable form of a version such as v1.36.2+k3s1; release candidates come before their release."""
     match = VERSION_FORM.match(text or "")
     if not match:
@@ -82,7 +83,7 @@ def version_key(text):
     return int(major), int(minor), int(patch), int(build), int(candidate) if candidate else 10**6
 
 
-def check_step(current, desired):
+def check_step(current, desired) -> None:
     """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no
     obstacle."""
     if not VERSION_FORM.match(current or ""):
@@ -101,13 +102,13 @@ def check_step(current, desired):
         raise Refused("k3s_step", "k3s_version", f"at most one minor version above {current}", desired, remedy)
 
 
-def parse_sums(text):
+def parse_sums(text) -> dict[str, Any]:
     """Return {file name: SHA-256} of a list as sha256sum writes it."""
     rows = re.findall(r"^([0-9a-f]{64}) [ *](\S+)$", text, re.M)
     return {os.path.basename(name): digest for digest, name in rows}
 
 
-def expected_sum(sums, name, pinned, source):
+def expected_sum(sums, name, pinned, source) -> str:
     """Return the checksum that a file must have: the release's, which the operator's must equal where there is one."""
     listed = sums.get(name)
     if not listed:
@@ -130,12 +131,12 @@ def expected_sum(sums, name, pinned, source):
     return listed
 
 
-def url_of(base, version, name):
+def url_of(base, version, name) -> str:
     """Return the address of a release's file. The + of a version is %2B in a path."""
     return f"{base.rstrip('/')}/{quote(version, safe='.')}/{name}"
 
 
-def digest_of(path):
+def digest_of(path) -> str:
     """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -144,7 +145,7 @@ def digest_of(path):
     return digest.hexdigest()
 
 
-def opened(url, ca_path=None):
+def opened(url, ca_path=None) -> http.client.HTTPResponse:
     """Open a URL, or refuse with what went wrong."""
     from ansible.module_utils import urls  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
 
@@ -160,7 +161,7 @@ def opened(url, ca_path=None):
         raise Refused("k3s_download", url, "an answer", found, remedy) from None
 
 
-def check_mirror(base, name, pinned, insecure):
+def check_mirror(base, name, pinned, insecure) -> None:
     """Refuse a file of a mirror that anybody on the network path may replace together with its list of checksums."""
     if not base.lower().startswith("https://") and not (pinned or insecure):
         remedy = (
@@ -170,7 +171,7 @@ def check_mirror(base, name, pinned, insecure):
         raise Refused("k3s_mirror_insecure", "k3s_artifact_url", f"https, or a checksum of {name}", base, remedy)
 
 
-def fetch_sums(base, version, name, ca_path=None):
+def fetch_sums(base, version, name, ca_path=None) -> dict[str, Any]:
     """Return the release's checksums."""
     url = url_of(base, version, name)
     with opened(url, ca_path) as answer:
@@ -186,7 +187,7 @@ def fetch_sums(base, version, name, ca_path=None):
     return sums
 
 
-def fetch(url, path, digest, ca_path=None):
+def fetch(url, path, digest, ca_path=None) -> None:
     """Write a URL's content to path, and refuse it unless it has the checksum. Nothing is left behind then."""
     found, size = hashlib.sha256(), 0
     try:
@@ -222,12 +223,12 @@ def fetch(url, path, digest, ca_path=None):
         raise
 
 
-def _wrong_sum(what, digest, found):
+def _wrong_sum(what, digest, found) -> Refused:
     remedy = "The file was damaged or replaced: do not use it. Compare the mirror with the project's release."
     return Refused("k3s_checksum", what, f"SHA-256 {digest}", found, remedy)
 
 
-def verify(path, digest):
+def verify(path, digest) -> None:
     """Refuse a file that does not have the checksum, and remove it."""
     found = digest_of(path)
     if found != digest:
@@ -235,7 +236,7 @@ def verify(path, digest):
         raise _wrong_sum(os.path.basename(path).replace(STAGED, "").lstrip("."), digest, found)
 
 
-def record():
+def record() -> dict[str, Any]:
     """Return what was installed: {"version", "files": {path: {"sha256", "size", "mtime_ns"}}}; {} when nothing was."""
     try:
         with open(RECORD, encoding="utf-8") as stream:
@@ -244,7 +245,7 @@ def record():
         return {}
 
 
-def remember(version, files):
+def remember(version, files) -> None:
     """Record files that were just put in place: {path: SHA-256}."""
     entries = {}
     for path, digest in files.items():
@@ -254,7 +255,7 @@ def remember(version, files):
     secretfiles.write(RECORD, json.dumps({"version": version, "files": entries}, indent=1, sort_keys=True) + "\n")
 
 
-def in_place(path, known):
+def in_place(path, known) -> bool:
     """Return whether a file is what the record says. Its content is not read again: size and time tell of a change."""
     entry = known.get("files", {}).get(path)
     try:
@@ -264,7 +265,7 @@ def in_place(path, known):
     return bool(entry) and (stat.st_size, stat.st_mtime_ns) == (entry["size"], entry["mtime_ns"])
 
 
-def installed_version(run_command):
+def installed_version(run_command) -> str | None:
     """Return the version that the program tells, None when there is no program or it does not run."""
     if not os.path.exists(BINARY):
         return None
@@ -285,7 +286,7 @@ def kubectl(module, *words: str) -> tuple:
     return module.run_command([BINARY, "kubectl", *api.KUBECTL_OPTIONS, *words], environ_update={"NO_COLOR": "1"})
 
 
-def is_foreign():
+def is_foreign() -> str | None:
     """Return the path that shows a k3s which somebody else installed, or None."""
     if os.path.isdir(STATE_DIR) or (os.path.exists(UNIT_FILE) and MARK in _text(UNIT_FILE)):
         return None
@@ -294,12 +295,12 @@ def is_foreign():
     )
 
 
-def _text(path):
+def _text(path) -> str:
     with open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read()
 
 
-def in_unit(pid):
+def in_unit(pid) -> bool:
     """Return whether a process belongs to our unit."""
     try:
         return "/" + UNIT in _text(f"/proc/{pid}/cgroup")

@@ -12,7 +12,7 @@ Blackwell and data-centre GPUs since Grace Hopper need them); 580 is the last br
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import preflight, systems
 
@@ -47,7 +47,7 @@ OLDER = Generation("older than Kepler", (), 0, 390, (CLOSED,))
 UNKNOWN = Generation("newer than this table", (), 580, NEWER, (OPEN,))
 
 
-def generation(device_id):
+def generation(device_id) -> Generation:
     """Return the generation of a PCI device id (0x2330)."""
     number = int(device_id, 16)
     for entry in GENERATIONS:
@@ -56,27 +56,27 @@ def generation(device_id):
     return OLDER if number < 0x1340 else UNKNOWN
 
 
-def branch_of(version):
+def branch_of(version) -> int:
     """Return 580 of "580.95.05", or 0."""
     match = re.match(r"(\d+)", version or "")
     return int(match.group(1)) if match else 0
 
 
-def installed_version(facts):
+def installed_version(facts) -> str:
     """Return the version of what is on disk: of the kernel module, else of the libraries, else an empty string."""
     return facts["module"]["version"] or facts["library"]["version"]
 
 
-def newer_kernels(facts):
+def newer_kernels(facts) -> list[str]:
     """Return the kernels, newer than the running one, that the driver's module is installed for."""
     return [kernel for kernel in facts["other_kernels"] if _numbers(kernel) > _numbers(facts["kernel"])]
 
 
-def _numbers(text):
+def _numbers(text) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", text)]
 
 
-def pending_reboot(facts, policy="if_needed"):
+def pending_reboot(facts, policy="if_needed") -> str:
     """Return why a reboot is due, or an empty string. Read from the host's state, never from what a run changed."""
     if not facts["gpus"]:
         return ""
@@ -95,7 +95,7 @@ def pending_reboot(facts, policy="if_needed"):
     return ""
 
 
-def state(facts):
+def state(facts) -> str:
     """Return working, pending (a reboot makes it work), idle (on disk, not loaded), broken (libraries without a
     module), or absent."""
     if pending_reboot(facts):
@@ -107,7 +107,7 @@ def state(facts):
     return "broken" if facts["library"]["version"] or facts["other_kernels"] else "absent"
 
 
-def plan(facts, system, desired):
+def plan(facts, system, desired) -> dict[str, Any]:
     """Return what is to be done, and what prevents it.
 
     facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. desired: the
@@ -150,7 +150,7 @@ def plan(facts, system, desired):
     return found
 
 
-def _kept(facts, now):
+def _kept(facts, now) -> str:
     words = {
         "run": "by NVIDIA's .run installer",
         "image": "with the image, by no package",
@@ -169,7 +169,7 @@ def _kept(facts, now):
     return text + notes.get(now, "")
 
 
-def _foreign(facts, now):
+def _foreign(facts, now) -> dict[str, Any]:
     remedy = (
         "Remove it with nvidia-uninstall" if facts["library"]["how"] == "run" else "Remove it as the image's maker says"
     )
@@ -186,7 +186,7 @@ def _foreign(facts, now):
     )
 
 
-def _desired_problems(desired):
+def _desired_problems(desired) -> Iterator[dict[str, Any]]:
     if not re.match(r"\d{3}$", str(desired["branch"])):
         yield preflight.problem(
             "nvidia_branch", "a driver branch like 580", desired["branch"] or "nothing", "Correct nvidia_branch."
@@ -200,7 +200,7 @@ def _desired_problems(desired):
         )
 
 
-def _choice(facts, system, desired, problems):
+def _choice(facts, system, desired, problems) -> dict[str, Any]:
     """Return source, branch, flavour and packages; append to problems what prevents it."""
     if system is None or facts["architecture"] not in system["architectures"]:
         supported = (
@@ -281,7 +281,7 @@ def _choice(facts, system, desired, problems):
     }
 
 
-def _flavour(kinds, desired, branch, problems):
+def _flavour(kinds, desired, branch, problems) -> str:
     """Return the flavour that drives all GPUs, preferring the open one where each allows it."""
     common = [flavour for flavour in (OPEN, CLOSED) if all(flavour in kind.flavours for kind in kinds)]
     names = ", ".join(sorted({kind.name for kind in kinds}))
@@ -309,7 +309,7 @@ def _flavour(kinds, desired, branch, problems):
     return desired or (common or [OPEN])[0]
 
 
-def _wrong_branch(kind, branch, source, chosen):
+def _wrong_branch(kind, branch, source, chosen) -> dict[str, Any]:
     known = f"{kind.oldest} to {kind.newest}" if kind.newest != NEWER else f"{kind.oldest} or newer"
     if chosen["branch"]:
         remedy = f"Source {source} has only branch {branch}: set another nvidia_source."
@@ -322,7 +322,7 @@ def _wrong_branch(kind, branch, source, chosen):
     return preflight.problem(f"GPU generation {kind.name}", f"a driver of branch {known}", f"branch {branch}", remedy)
 
 
-def _secure_boot(system):
+def _secure_boot(system) -> dict[str, Any]:
     key = system["secure_boot_key"]
     return preflight.problem(
         "Secure Boot",
@@ -334,19 +334,19 @@ def _secure_boot(system):
     )
 
 
-def fabric(facts, desired):
+def fabric(facts, desired) -> bool:
     """Return whether the fabric manager belongs on this host."""
     return {"auto": facts["nvswitches"] > 0, "true": True, "false": False}[str(desired["fabric_manager"]).lower()]
 
 
-def _devel(kernel):
+def _devel(kernel) -> tuple[str, str]:
     """Return (package, version) of what modules of an EL kernel are built with: 5.14.0-503.el9.aarch64+64k needs
     kernel-64k-devel 5.14.0-503.el9."""
     version, _plus, variant = kernel.partition("+")
     return f"kernel-{variant}-devel" if variant else "kernel-devel", version.rpartition(".")[0]
 
 
-def _fill(text, branch, flavour, facts):
+def _fill(text, branch, flavour, facts) -> str:
     """Fill in a package name or address of the distribution's variables."""
     devel, kernel_version = _devel(facts["kernel"])
     return text.format(

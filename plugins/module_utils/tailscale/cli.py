@@ -11,6 +11,7 @@ import os
 import shlex
 import shutil
 import time
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
@@ -32,23 +33,23 @@ class Failed(Exception):
 class Program:
     """The tailscale command. Reading never changes anything."""
 
-    def __init__(self, module):
+    def __init__(self, module) -> None:
         self.module = module
         self.path = next((path for path in PLACES if os.access(path, os.X_OK)), None) or shutil.which("tailscale")
 
-    def run(self, *words, **more):
+    def run(self, *words, **more) -> tuple[int, str]:
         """Return (status, output) of a tailscale command."""
         status, out, err = self.module.run_command([self.path] + list(words), **more)
         return status, (out + err).strip()
 
-    def version(self):
+    def version(self) -> str:
         """Return the installed version, or an empty string."""
         if not self.path:
             return ""
         status, output = self.run("version")
         return output.split("\n")[0].strip() if status == 0 else ""
 
-    def read(self, settle_seconds=0.0):
+    def read(self, settle_seconds=0.0) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return (status, prefs), both None when tailscaled does not answer. Waits until it is past its own start."""
         deadline = time.monotonic() + settle_seconds
         while True:
@@ -59,7 +60,7 @@ class Program:
                 return (status, prefs) if prefs is not None else (None, None)
             time.sleep(0.3)
 
-    def _json(self, *words):
+    def _json(self, *words) -> dict[str, Any] | None:
         try:
             _status, out, _err = self.module.run_command([self.path] + list(words))
             found = json.loads(out)
@@ -67,20 +68,20 @@ class Program:
             return None
         return found if isinstance(found, dict) else None
 
-    def must(self, *words, **more):
+    def must(self, *words, **more) -> None:
         """Run a tailscale command that has to succeed."""
         status, output = self.run(*words, **more)
         if status:
             raise Failed(f"tailscale {words[0]}: {output or f'exit status {status}'}")
 
-    def resume(self, timeout_seconds):
+    def resume(self, timeout_seconds) -> None:
         """Bring a node up again that was taken down. Without any flag: with one, tailscale takes it for a change of
         settings."""
         status, out, err = self.module.run_command(["timeout", str(timeout_seconds), self.path, "up"])
         if status:
             raise Failed(f"tailscale up: {(out + err).strip() or f'not up within {int(timeout_seconds)} s'}")
 
-    def login(self, verb, key, flags, timeout_seconds):
+    def login(self, verb, key, flags, timeout_seconds) -> None:
         """Log in with a key. It passes through memory that has no name in any file system and is gone with this
         process."""
         handle = secret_handle(key)
@@ -104,26 +105,26 @@ class Program:
             told = [output or f"exit status {status}"] + [line for line in health if "login error" in line]
             raise Failed("; ".join(told).replace(key.strip(), "********"))
 
-    def profile(self):
+    def profile(self) -> str:
         """Return the id of the present login."""
         _status, output = self.run("switch", "--list")
         return next((line.split()[0] for line in output.splitlines() if line.rstrip().endswith("*")), "")
 
 
-def secret_handle(text):
+def secret_handle(text) -> int:
     """Return a file descriptor of memory that holds a text."""
     handle = os.memfd_create("beta9", 0)
     os.write(handle, text.encode())
     return handle
 
 
-def told_flags(output):
+def told_flags(output) -> list[str]:
     """Return the arguments of the command that tailscale tells to use instead."""
     line = next((line for line in output.splitlines() if line.strip().startswith("tailscale up ")), "tailscale up")
     return shlex.split(line.strip())[1:]
 
 
-def ssh_connection():
+def ssh_connection() -> str:
     """Return SSH_CONNECTION of the login that this process comes from. sudo takes it away, so the parents are asked as
     well."""
     pid = os.getpid()
@@ -140,7 +141,7 @@ def ssh_connection():
     return ""
 
 
-def over_tailnet():
+def over_tailnet() -> bool:
     """Return whether Ansible itself came in over the tailnet."""
     return tailnet.came_by_tailnet(ssh_connection())
 
@@ -159,7 +160,7 @@ say reverted
 """
 
 
-def detach(module, steps, undo, after, seconds, key=None):
+def detach(module, steps, undo, after, seconds, key=None) -> None:
     """Make a change out of the reach of this connection. It undoes itself unless another call confirms it in time.
 
     steps, undo, after: lists of commands. A word {key} stands for the file that holds the key.
@@ -170,7 +171,7 @@ def detach(module, steps, undo, after, seconds, key=None):
     handle = secret_handle(key) if key else None
     place = f"/proc/self/fd/{handle}"
 
-    def line(commands):
+    def line(commands) -> str:
         return (
             " && ".join(" ".join(shlex.quote(word.replace("{key}", place)) for word in words) for words in commands)
             or "true"
@@ -202,7 +203,7 @@ def detach(module, steps, undo, after, seconds, key=None):
         os.close(handle)
 
 
-def stage():
+def stage() -> str:
     """Return how far a detached change is: started, waiting, confirmed, reverted, failed, or an empty string for
     none."""
     try:
@@ -212,7 +213,7 @@ def stage():
         return ""
 
 
-def forget_dead(module):
+def forget_dead(module) -> None:
     """Forget a detached change that can no longer be confirmed: it was killed, or somebody came in by another way
     since."""
     status, _out, _err = module.run_command(["systemctl", "is-active", "--quiet", SCOPE])
@@ -220,7 +221,7 @@ def forget_dead(module):
         shutil.rmtree(CHANGE, ignore_errors=True)
 
 
-def confirm(patience_seconds):
+def confirm(patience_seconds) -> tuple[str, str]:
     """Confirm a detached change, since a connection could be made after it. Return its last stage and its log, and
     forget it."""
     deadline = time.monotonic() + patience_seconds
@@ -241,6 +242,6 @@ def confirm(patience_seconds):
     return last, log
 
 
-def stop(module):
+def stop(module) -> None:
     """End a detached change that was forgotten."""
     module.run_command(["systemctl", "stop", SCOPE])

@@ -10,6 +10,7 @@ import calendar
 import ipaddress
 import time
 from collections import namedtuple
+from typing import Any
 
 # Addresses that every tailnet uses, Tailscale's and headscale's
 NETWORKS = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("fd7a:115c:a1e0::/48"))
@@ -21,7 +22,7 @@ Plan = namedtuple("Plan", "action settings problem")
 Problem = namedtuple("Problem", "code expected found remedy")
 
 
-def is_tailnet(address):
+def is_tailnet(address) -> bool:
     """Return whether an address belongs to a tailnet."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -30,36 +31,36 @@ def is_tailnet(address):
     return any(found in network for network in NETWORKS if network.version == found.version)
 
 
-def came_by_tailnet(ssh_connection):
+def came_by_tailnet(ssh_connection) -> bool:
     """Return whether the login that SSH_CONNECTION describes came in over a tailnet."""
     return is_tailnet((ssh_connection or "").split(" ")[0])
 
 
-def same_server(one, other):
+def same_server(one, other) -> bool:
     """Return whether two control server URLs are the same."""
     one, other = (one or "").rstrip("/"), (other or "").rstrip("/")
     return one == other or (one in TAILSCALE_SERVERS and other in TAILSCALE_SERVERS)
 
 
-def key_text(key):
+def key_text(key) -> str:
     """Return an auth key as it is handed over. Nodes made by an OAuth secret are ephemeral unless it says otherwise."""
     key = key.strip()
     return key + "?ephemeral=false&preauthorized=true" if key.startswith("tskey-client-") and "?" not in key else key
 
 
-def label(dns_name):
+def label(dns_name) -> str:
     """Return the first label of a node's name."""
     return (dns_name or "").partition(".")[0]
 
 
-def expiry_epoch(text):
+def expiry_epoch(text) -> int | None:
     """Return the seconds since 1970 of a time such as 2026-05-21T10:00:00Z or with fractions, or None for never."""
     if not text or text.startswith("0001-"):
         return None
     return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
-def node(status, prefs):
+def node(status, prefs) -> dict[str, Any]:
     """Return what matters of this host's node."""
     own = status.get("Self") or {}
     addresses = status.get("TailscaleIPs") or []
@@ -80,7 +81,7 @@ def node(status, prefs):
     }
 
 
-def logged_in(status, prefs):
+def logged_in(status, prefs) -> bool:
     """Return whether the node has a login that may still be good, be it up or down."""
     return (
         status.get("BackendState") in ("Running", "Starting", "Stopped")
@@ -89,20 +90,20 @@ def logged_in(status, prefs):
     )
 
 
-def expired(status, now=None):
+def expired(status, now=None) -> bool:
     """Return whether the node's key expired."""
     own = status.get("Self") or {}
     epoch = expiry_epoch(own.get("KeyExpiry"))
     return bool(own.get("Expired")) or (epoch is not None and epoch <= (now or time.time()))
 
 
-def forgotten(status, seen_addresses):
+def forgotten(status, seen_addresses) -> bool:
     """Return whether a node believes to be up, and another member does not see it."""
     own = status.get("TailscaleIPs") or []
     return status.get("BackendState") == "Running" and bool(seen_addresses) and not set(own) & set(seen_addresses)
 
 
-def plan(status, prefs, desired):
+def plan(status, prefs, desired) -> Plan:
     """Return the Plan that leads to the desired node: login_server, hostname, tags, accept_routes, accept_dns, has_key,
     force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":
@@ -129,14 +130,14 @@ def plan(status, prefs, desired):
     return Plan("resume" if status.get("BackendState") == "Stopped" else None, settings, None)
 
 
-def _with_key(action, settings, desired, reason):
+def _with_key(action, settings, desired, reason) -> Plan:
     if desired["has_key"]:
         return Plan(action, settings, None)
     remedy = f"{reason} Set tailscale_auth_key_file (or tailscale_auth_key), then run again."
     return Plan(None, {}, Problem("key_needed", "an auth key", "none", remedy))
 
 
-def _move_reason(status, prefs, desired):
+def _move_reason(status, prefs, desired) -> Problem | None:
     """Return why a login can't stay, as a Problem, or None."""
     again = "%s, or set tailscale_force_reauth=true to give the present login up."
     if not same_server(prefs.get("ControlURL"), desired["login_server"]):
@@ -158,7 +159,7 @@ def _move_reason(status, prefs, desired):
     return None
 
 
-def not_granted(status, desired):
+def not_granted(status, desired) -> Problem | None:
     """Return the Problem of a node that logged in and did not get its tags, or None."""
     have = sorted((status.get("Self") or {}).get("Tags") or [])
     if not desired["tags"] or have == sorted(desired["tags"]):
@@ -167,7 +168,7 @@ def not_granted(status, desired):
     return Problem("tags_refused", f"tags {', '.join(sorted(desired['tags']))}", ", ".join(have) or "none", remedy)
 
 
-def changed_settings(prefs, desired):
+def changed_settings(prefs, desired) -> dict[str, Any]:
     """Return {flag of `tailscale set`: value} of what differs. A desired of None, or an empty host name, is left as it
     is."""
     found = {}
@@ -180,7 +181,7 @@ def changed_settings(prefs, desired):
     return found
 
 
-def flags(settings):
+def flags(settings) -> list[str]:
     """Return settings as command line flags."""
     return [
         f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
@@ -188,7 +189,7 @@ def flags(settings):
     ]
 
 
-def holders(status, name):
+def holders(status, name) -> list[str]:
     """Return texts of the other nodes that have a name. A control server may let two have the same."""
     found = []
     for peer in (status.get("Peer") or {}).values():
@@ -197,7 +198,7 @@ def holders(status, name):
     return sorted(found)
 
 
-def name_problem(status, prefs, wanted):
+def name_problem(status, prefs, wanted) -> Problem | None:
     """Return the Problem of a node whose name is not the wanted one or not its alone, or None."""
     name, wanted = node(status, prefs)["name"], (wanted or "").lower()
     others = holders(status, wanted)
@@ -213,7 +214,7 @@ def name_problem(status, prefs, wanted):
     )
 
 
-def verdict(status, prefs, desired, now=None):
+def verdict(status, prefs, desired, now=None) -> tuple[str | None, str]:
     """Return (code, found) of what is wrong with a node, or (None, text). Codes: stopped, down, login, expired,
     approval, server, duplicate, offline, expiring, health."""
     state, now = status.get("BackendState", "NoState"), now or time.time()

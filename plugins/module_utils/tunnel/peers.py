@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
 from ansible_collections.beta9.workers.plugins.module_utils.host import identity
@@ -26,14 +27,14 @@ class PeerError(ValueError):
     """What was asked for is refused. The text says what was expected, found, and what to do."""
 
 
-def _valid(check, value, field):
+def _valid(check, value, field) -> str:
     try:
         return check(value, field)
     except grammar.InvalidField as error:
         raise PeerError(f"{error}. Correct {field}.") from None
 
 
-def public_key(text):
+def public_key(text) -> str:
     """Return "type base64" of a public key without its comment, or raise PeerError."""
     try:
         return grammar.public_key(text)
@@ -44,14 +45,14 @@ def public_key(text):
         ) from None
 
 
-def _owner(line):
+def _owner(line) -> str | None:
     """Return the name of the worker that a line is for, or None. The mark is the whole last word, so no text before it
     counts."""
     words = line.split()
     return words[-1][len(MARK) :] if words and words[-1].startswith(MARK) and not words[0].startswith("#") else None
 
 
-def parse(text):
+def parse(text) -> dict[str, Any]:
     """Return {worker name: {"line", "address", "key"}} of an authorized_keys text. address and key are None where a
     line has none."""
     peers = {}
@@ -74,7 +75,7 @@ FORM = re.compile(
 )
 
 
-def strange(text):
+def strange(text) -> list[str]:
     """Return what is wrong with each line that is not as render_line writes it, or has the key of a line before it."""
     found, keys = [], {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -97,7 +98,7 @@ def strange(text):
     return found
 
 
-def key_holder(text, name, key):
+def key_holder(text, name, key) -> str | None:
     """Return the other worker whose line has this key, an empty string where somebody has it who is no worker, or
     None."""
     for line in text.splitlines():
@@ -106,7 +107,7 @@ def key_holder(text, name, key):
     return None
 
 
-def refuse_foreign_key(text, name, key):
+def refuse_foreign_key(text, name, key) -> None:
     """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it
     is."""
     holder = key_holder(text, name, key)
@@ -122,7 +123,7 @@ def refuse_foreign_key(text, name, key):
         )
 
 
-def choose_address(name, peers, network, wanted=None):
+def choose_address(name, peers, network, wanted=None) -> str:
     """Return the listen address of a worker: the wanted one, else the one it has, else one from its name's hash.
 
     A wanted address that another worker has is refused. A hash that meets a used address takes the next free one, so an
@@ -153,7 +154,7 @@ def choose_address(name, peers, network, wanted=None):
     )
 
 
-def render_line(name, key, address, port, permit_open):
+def render_line(name, key, address, port, permit_open) -> str:
     """Return the authorized_keys line of one worker, or raise PeerError: each part of it has its grammar."""
     targets = [_valid(grammar.host_port, target, "permit_open") for target in permit_open]
     if not targets:  # without one, sshd would open every target
@@ -166,7 +167,7 @@ def render_line(name, key, address, port, permit_open):
     return f"{','.join(options)} {key} {MARK}{_valid(grammar.worker_name, name, 'name')}"
 
 
-def with_line(text, name, line):
+def with_line(text, name, line) -> str:
     """Return text with the worker's line set, or removed when line is None. Other lines keep their order."""
     _valid(grammar.worker_name, name, "name")
     lines = text.splitlines()

@@ -28,7 +28,7 @@ import re
 import shlex
 import stat
 import time
-from typing import Callable, Iterable, NamedTuple
+from typing import Callable, Iterable, Iterator, NamedTuple
 
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, selinux
@@ -107,7 +107,7 @@ class Problem(NamedTuple):
     where: str
     remedy: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
         return f"{self.what}: expected {self.expected}, found {self.found}{place}. {self.remedy}"
 
@@ -206,7 +206,7 @@ def _groups(user: str) -> list[str]:
     return [group.gr_name for group in grp.getgrall() if group.gr_gid == main or user in group.gr_mem]
 
 
-def _include(answer: Answer):
+def _include(answer: Answer) -> Iterator[Problem]:
     """Whether sshd reads the own Match block at all. Everything else follows from that."""
     if not os.path.exists(OWN_CONFIG):
         yield Problem("gateway host", "to be prepared for tunnels", f"no {OWN_CONFIG}", "", PREPARE)
@@ -222,7 +222,7 @@ def _include(answer: Answer):
         )
 
 
-def _values(answer: Answer, need: Need):
+def _values(answer: Answer, need: Need) -> Iterator[Problem]:
     own = {line.keyword for line in answer.lines if line.path == OWN_CONFIG}
     for keyword, right in (*VALUES, ("authorizedkeysfile", (need.keys_path,))):
         found = " ".join(answer.settings.get(keyword, [])).split()
@@ -237,7 +237,7 @@ def _values(answer: Answer, need: Need):
         yield Problem(NAMES[keyword], f"{right[0]} for {need.user}", " ".join(found), where, remedy)
 
 
-def _permits(answer: Answer, need: Need):
+def _permits(answer: Answer, need: Need) -> Iterator[Problem]:
     wanted = [("permitopen", "PermitOpen", target) for target in need.permit_open]
     if need.listen:
         address, port = need.listen
@@ -259,13 +259,13 @@ def _permits(answer: Answer, need: Need):
             )
 
 
-def _lists(answer: Answer, need: Need, groups: list[str]):
+def _lists(answer: Answer, need: Need, groups: list[str]) -> Iterator[Problem]:
     """AllowUsers and the like: all of them have to let the account through."""
 
-    def entries(keyword):
+    def entries(keyword) -> list[str]:
         return " ".join(answer.settings.get(keyword, [])).split()
 
-    def refused(keyword, found, remedy):
+    def refused(keyword, found, remedy) -> Problem:
         where = _where(answer, keyword, found)
         return Problem(
             NAMES[keyword],
@@ -304,7 +304,7 @@ def _shadow(user: str) -> list[str]:
         return []
 
 
-def _account(answer: Answer, need: Need):
+def _account(answer: Answer, need: Need) -> Iterator[Problem]:
     fields = _shadow(need.user) + [""] * 9
     today, pam = int(time.time() // DAY_SECONDS), answer.settings.get("usepam", ["no"]) == ["yes"]
     if fields[1].startswith("!") and not pam:
@@ -338,7 +338,7 @@ def _account(answer: Answer, need: Need):
         )
 
 
-def _readable(answer: Answer, need: Need):
+def _readable(answer: Answer, need: Need) -> Iterator[Problem]:
     """The file of the keys: sshd reads it as the account, and with StrictModes wants it safe from others."""
     account, path = pwd.getpwnam(need.user), need.keys_path
     groups = {group.gr_gid for group in grp.getgrall() if need.user in group.gr_mem} | {account.pw_gid}

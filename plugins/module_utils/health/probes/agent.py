@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
@@ -22,6 +23,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
     restarts_within,
     unit_of,
 )
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 
 UNIT = "beta9-agent.service"
@@ -43,10 +45,10 @@ STARTING_SECONDS = 10.0  # what an agent may take until it says how it is
 PAYLOAD_FIELDS = ("machine_id", "hostname", "pool_name", "provider_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
-def token_of(context):
+def token_of(context) -> str | None:
     """Return the machine's token, which is a secret from here on; None when there is none."""
 
-    def read():
+    def read() -> str | None:
         token = (context.read(TOKEN_FILE) or "").strip()
         if token:
             context.secrets.append(token)
@@ -55,13 +57,13 @@ def token_of(context):
     return context.shared("token", read)
 
 
-def state_of(context):
+def state_of(context) -> dict[str, Any]:
     """Return what the running agent says of itself, {} when it says nothing."""
 
     return context.shared("agent state", lambda: context.agent_state(STATE_FILE))
 
 
-def proof(context):
+def proof(context) -> dict[str, Any] | None:
     """Return the state of the running agent where it proves what a new one would find, else None.
 
     It does where it is ready, has loaded all its packages, and was started after the last change of all that it was
@@ -69,7 +71,7 @@ def proof(context):
     together.
     """
 
-    def read():
+    def read() -> dict[str, Any] | None:
         state = state_of(context)
         try:
             unit = unit_of(context, UNIT)
@@ -90,11 +92,11 @@ def proof(context):
     return context.shared("proof", read)
 
 
-def inspect_agent(context):
+def inspect_agent(context) -> tuple[re.Match | None, bool, int, str]:
     """Return what the agent's own Python says: (version, whether its packages load, exit status, output after that).
     One start for all."""
 
-    def read():
+    def read() -> tuple[re.Match | None, bool, int, str]:
         environment = {}
         for line in (context.read(SETTINGS) or "").splitlines():
             name, equals, value = line.partition("=")
@@ -113,7 +115,7 @@ def inspect_agent(context):
     return context.shared("agent inspection", read)
 
 
-def dry_run(context):
+def dry_run(context) -> tuple[int, str]:
     """Return (exit status, output) of the agent's dry run. Shared by A03, A04 and P07."""
     _version, loads, status, output = inspect_agent(context)
     if not loads:
@@ -121,7 +123,7 @@ def dry_run(context):
     return status, output
 
 
-def payload(context):
+def payload(context) -> Observation:
     """A03: the fields that the agent would register."""
     running = proof(context)
     status, output = (0, json.dumps({"register": running["sent"]["register"]})) if running else dry_run(context)
@@ -139,7 +141,7 @@ def payload(context):
     return ok(f"{fields['cpu']}, {fields['memory']}, {fields['gpu_count']} GPUs")
 
 
-def settings(context):
+def settings(context) -> Observation:
     """P07: whose settings these are, and the agent's own judgement of them."""
     config, given = context.config, records.agent_settings(SETTINGS)
     named = (("MACHINE_ID", "machine_id"), ("POOL_NAME", "pool"), ("PROVIDER_NAME", "provider"))
@@ -164,7 +166,7 @@ def settings(context):
     return ok("valid")
 
 
-def python(context):
+def python(context) -> Observation:
     """P03: the interpreter of the agent's environment, which the unit's sandbox must reach."""
     if not os.path.exists(PYTHON):
         gone = os.path.islink(PYTHON)
@@ -192,7 +194,7 @@ def python(context):
     return ok(f"{found[0]}.{found[1]}")
 
 
-def packages(context):
+def packages(context) -> Observation:
     """P04: loading what the agent loads."""
     if not os.path.exists(PYTHON):
         raise Unknown("the agent is not installed")
@@ -204,7 +206,7 @@ def packages(context):
     return ok("httpx, psutil, nvidia-ml-py")
 
 
-def agents(machine_id):
+def agents(machine_id) -> list[int]:
     """Return the pids of long-running agents of a machine. One whose id can't be told counts as well."""
     found = []
     for pid, _parent, words in linux.processes():
@@ -217,7 +219,7 @@ def agents(machine_id):
     return found
 
 
-def process(context):
+def process(context) -> Observation:
     """P01: the unit's state now, nothing beside it, and a loop that turns. The journal only explains."""
     unit = unit_of(context, UNIT)
     for state, code in (("masked", "masked"), ("not-found", "not_installed")):
@@ -254,12 +256,12 @@ def process(context):
     return ok(f"pid {unit.main_pid}, {state.get('status', 'starting')}")
 
 
-def last_words(context):
+def last_words(context) -> str:
     """Return the end of what was said by and of the agent in the last minutes, whichever its start."""
     return units.without_times(explanation(context, UNIT, SETTLED_SECONDS, present_start=False), 12)
 
 
-def restarts(context):
+def restarts(context) -> Observation:
     """P02: how often systemd had to start it again within the hour, where that is not over."""
     unit = unit_of(context, UNIT)
     journald = unit_of(context, JOURNALD)
@@ -278,7 +280,7 @@ def restarts(context):
     return bad("", f"{count} restarts", last_words(context))
 
 
-def interval(context):
+def interval(context) -> Observation:
     """P05: the interval that runs, and the age of the last accepted keepalive."""
     state = state_of(context)
     seconds = state.get("keepalive_interval_seconds")
@@ -293,7 +295,7 @@ def interval(context):
     return ok(f"every {int(seconds)} s{f', last {int(age)} s ago' if age is not None else ''}")
 
 
-def log(context):
+def log(context) -> Observation:
     """P06: what the agent says is wrong now."""
     state = state_of(context)
     problem = state.get("problem")
@@ -308,7 +310,7 @@ def log(context):
     return ok(state.get("status", "no state"))
 
 
-def flapping(context):
+def flapping(context) -> Observation:
     """M06: registrations of the last half hour that nobody asked for."""
     times = state_of(context).get("registration_epochs")
     if times is None:

@@ -10,15 +10,17 @@ import hmac
 import json
 import os
 import time
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.gateway.api import REFUSED_TOKEN, GatewayError
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 
-def ready_list(context):
+def ready_list(context) -> list[dict[str, Any]]:
     """Return the ready machines of the pool as the machine's own token sees them. Read-only."""
     config = context.config
     token = agent.token_of(context)
@@ -29,7 +31,7 @@ def ready_list(context):
     )
 
 
-def token(context):
+def token(context) -> Observation:
     """A01: an authorised call that changes nothing."""
     if not agent.token_of(context):
         return bad("missing", f"{agent.TOKEN_FILE} does not exist or is empty")
@@ -42,7 +44,7 @@ def token(context):
         raise Unknown(f"the gateway did not judge the token: {error.problem.cause}") from None
 
 
-def owner_of(context):
+def owner_of(context) -> str | None:
     """Return a keyed hash of the token, to compare with the gateway's without showing either. The key is the run's."""
     key = context.config.get("nonce")
     return (
@@ -52,7 +54,7 @@ def owner_of(context):
     )
 
 
-def keepalive_route(context):
+def keepalive_route(context) -> Observation:
     """A02: an empty keepalive is refused by a gateway that has the route."""
     value = agent.token_of(context)
     if not value:
@@ -68,7 +70,7 @@ def keepalive_route(context):
     return ok("the route is there")
 
 
-def register(context):
+def register(context) -> Observation:
     """A04 (active): a real registration, with the facts of the agent's dry run."""
     try:
         state = _register(context)
@@ -77,8 +79,8 @@ def register(context):
     return ok(state.status)
 
 
-def _register(context):
-    def call():
+def _register(context) -> protocol.MachineState:
+    def call() -> protocol.MachineState:
         status, output = agent.dry_run(context)
         if status != 0:
             raise Unknown(f"the agent's dry run ended with {status}")
@@ -90,7 +92,7 @@ def _register(context):
     return context.shared("register", call)
 
 
-def keepalive(context):
+def keepalive(context) -> Observation:
     """A05 (active): a real keepalive, after the registration of A04 where that is run as well."""
     if "A04" in context.config["probes"]:
         try:
@@ -111,7 +113,7 @@ def keepalive(context):
     return ok(state.status) if state.status == "ready" else bad("", f"status {state.status}")
 
 
-def listed(context):
+def listed(context) -> Observation:
     """M01: the pool's ready machines have this one."""
     config = context.config
     try:
@@ -126,7 +128,7 @@ def listed(context):
     return ok(f"ready, last keepalive {mine['last_keepalive']}", gpu_count=mine["gpu_count"], hostname=mine["hostname"])
 
 
-def identity(context):
+def identity(context) -> Observation:
     """M07: what the gateway keeps of this machine is what this host registered, and nobody else sends its keepalives.
 
     The gateway's own time of the last keepalive is compared with the one that it told the agent: no clock of this host
@@ -158,7 +160,7 @@ def identity(context):
     return ok(f"{mine['hostname']}, {mine['private_ip']}")
 
 
-def _told_last(context, listed):
+def _told_last(context, listed) -> int | None:
     """Return the time of the agent's last keepalive as the gateway told it, None where the agent knows none.
 
     One that is on its way while the list is read is written down within moments: it is waited for.

@@ -6,7 +6,7 @@ only explains it."""
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import units
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown
@@ -74,12 +74,12 @@ def crash_loop(context: Context, name: str, seconds: float) -> str:
     )
 
 
-def _of_journal(context: Context, key: str, read: Callable):
+def _of_journal(context: Context, key: str, read: Callable) -> Any:
     def run(*words: str) -> tuple:
         ran = context.run(*words)
         return ran.status, ran.output
 
-    def ask():
+    def ask() -> Any:
         try:
             units.readable(unit_of(context, JOURNALD))
             return read(run)

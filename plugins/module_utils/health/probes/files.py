@@ -9,10 +9,12 @@ import glob
 import itertools
 import os
 import stat
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
 CONFIGURATION = "/etc/beta9"
@@ -36,7 +38,7 @@ WRITTEN = (
 FULL_BYTES, FULL_INODES, FULL_SHARE = 16 * 1024 * 1024, 100, 0.05  # what is left of both, and no more than this share
 
 
-def _owned(paths):
+def _owned(paths) -> dict[str, Any]:
     """Return {code: faults} of the paths: what belongs to another account than root, may be used by others, or is an
     empty secret."""
     faults = {}
@@ -55,12 +57,12 @@ def _owned(paths):
     return faults
 
 
-def _told(faults):
+def _told(faults) -> Observation:
     texts = list(itertools.chain(*faults.values()))
     return bad(next(iter(faults)), "; ".join(texts[:10]) + (f"; and {len(texts) - 10} more" if len(texts) > 10 else ""))
 
 
-def credentials(context):
+def credentials(context) -> Observation:
     """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's
     token."""
     faults = _owned(sorted(linux.tree(CONFIGURATION)))
@@ -71,7 +73,7 @@ def credentials(context):
     return ok("root's alone")
 
 
-def disks(_context):
+def disks(_context) -> Observation:
     """C05: the file systems that settings, state, logs, packages and programs are written to."""
     faults, seen = {}, set()
     for path in WRITTEN:
@@ -91,16 +93,18 @@ def disks(_context):
     return _told(faults) if faults else ok(f"{len(seen)} file systems can be written")
 
 
-def programs(context):
+def programs(context) -> Observation:
     """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
     units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
     faults = _owned(
         itertools.chain(units_of_ours, [records.MACHINE_FACT_PATH], *map(linux.tree, (AGENT_DIRECTORY, *KEPT)))
     )
-    programs_of_ours = any(
-        text.startswith((AGENT_DIRECTORY + "/", AGENT_DIRECTORY + " ")) for text in itertools.chain(*faults.values())
-    )
-    return dict(_told(faults), code="programs" if programs_of_ours else "units") if faults else ok("root's alone")
+    if not faults:
+        return ok("root's alone")
+    seen = _told(faults)
+    ours = (AGENT_DIRECTORY + "/", AGENT_DIRECTORY + " ")
+    seen["code"] = "programs" if any(text.startswith(ours) for text in itertools.chain(*faults.values())) else "units"
+    return seen
 
 
 PROBES = {

@@ -11,6 +11,7 @@ import stat
 
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, bad, not_applicable, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 
 def _trouble(path: str, readable: int) -> str:
@@ -27,10 +28,10 @@ def _trouble(path: str, readable: int) -> str:
     return f"{path} has mode {mode:04o}" if mode & 0o022 or mode & readable != readable else ""
 
 
-def files(context: Context) -> dict:
+def files(context: Context) -> Observation:
     """T07: owners, modes and lines. The same for every worker of a gateway host."""
 
-    def read():
+    def read() -> Observation:
         keys, folder = sshd_effective.KEYS_PATH, os.path.dirname(sshd_effective.KEYS_PATH)
         if not os.path.isdir(folder):
             return not_applicable("this host is no end of tunnels")

@@ -22,6 +22,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
     not_applicable,
     ok,
 )
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 # What sshd_effective names a problem -> code of T09
 CODES = {
@@ -45,7 +46,7 @@ def _tunnel(context: Context) -> dict:
     return found
 
 
-def target(context: Context) -> dict:
+def target(context: Context) -> Observation:
     """G11: who takes a connection at the tunnel's target, as this host's sshd would make it: of what a key may open,
     and of nothing else."""
     wanted = _tunnel(context)["target"]
@@ -54,7 +55,7 @@ def target(context: Context) -> dict:
     name, _colon, port = wanted.rpartition(":")
     name = name.strip("[]")
 
-    def knock():
+    def knock() -> Observation:
         try:
             with socket.create_connection((name, int(port)), timeout=3):
                 return ok(f"{name}:{port} takes connections")
@@ -68,7 +69,7 @@ def target(context: Context) -> dict:
     return context.shared(f"target:{name}:{port}", knock)
 
 
-def sshd(context: Context) -> dict:
+def sshd(context: Context) -> Observation:
     """T09: what sshd itself says that it does with the tunnel's account (sshd -T -C), and the worker's line in its
     keys."""
     tunnel = _tunnel(context)
@@ -81,7 +82,7 @@ def sshd(context: Context) -> dict:
         return bad("not_listening", f"nothing listens on port {port} of the gateway host")
     user = tunnel.get("user") or sshd_effective.Need().user
 
-    def run(words):
+    def run(words) -> tuple[int | None, str, str]:
         ran = context.run(*words)
         return ran.status, ran.output, ""
 

@@ -19,10 +19,19 @@ import socket
 import ssl
 import time
 from urllib.parse import urlsplit
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Ran,
+    Unknown,
+    bad,
+    not_applicable,
+    ok,
+    warn,
+)
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tailnet
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 LABELS = ("app=gateway", "app.kubernetes.io/component=gateway")
 SERVICES = ("gateway", "beta9-gateway")
@@ -52,7 +61,7 @@ SAFE_FIELDS = (
 class Redis:
     """The few commands that are needed, over a socket (RESP). Read-only."""
 
-    def __init__(self, url, timeout=3.0):
+    def __init__(self, url, timeout=3.0) -> None:
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname, parts.port or 6379), timeout=timeout)
         if parts.scheme == "rediss":
@@ -63,7 +72,7 @@ class Redis:
         if parts.path.strip("/"):
             self.call("SELECT", parts.path.strip("/"))
 
-    def call(self, *words):
+    def call(self, *words) -> Any:
         """Send one command; return its parsed reply."""
         message = b"*%d\r\n" % len(words)
         for word in words:
@@ -72,7 +81,7 @@ class Redis:
         self._socket.sendall(message)
         return self._reply()
 
-    def _reply(self):
+    def _reply(self) -> Any:
         line = self._stream.readline().rstrip(b"\r\n")
         if not line:
             raise OSError("Redis closed the connection")
@@ -92,12 +101,12 @@ class Redis:
 class RedisInPod:
     """The same commands through redis-cli in the pod."""
 
-    def __init__(self, context, pod):
+    def __init__(self, context, pod) -> None:
         names = [container["name"] for container in pod.get("spec", {}).get("containers", [])]
         self._context, self._pod = context, pod["metadata"]["name"]
         self._container = "redis" if "redis" in names or not names else names[0]  # a sidecar may come first
 
-    def call(self, *words):
+    def call(self, *words) -> Any:
         """Run redis-cli with JSON output in the pod."""
         ran = kubectl(
             self._context, "exec", self._pod, "-c", self._container, "--", "redis-cli", "--json", *map(str, words)
@@ -119,7 +128,7 @@ CANT_ASK = re.compile(
 )
 
 
-def complaint(ran):
+def complaint(ran) -> str:
     """Return the last line that kubectl wrote to stderr besides its warnings."""
     lines = [
         line.strip()
@@ -129,7 +138,7 @@ def complaint(ran):
     return f"kubectl: {(lines or [f'exit status {ran.status} without a word'])[-1][:200]}"
 
 
-def kubectl(context, *words, timeout=8.0):
+def kubectl(context, *words, timeout=8.0) -> Ran:
     """Run kubectl in the gateway's namespace. Its caller decides what a failure means; output is stdout alone."""
     config = context.config
     if not config.get("kube"):
@@ -138,11 +147,11 @@ def kubectl(context, *words, timeout=8.0):
     return context.run(*command, "--request-timeout=6s", "-n", config["namespace"], *words, timeout=timeout, apart=True)
 
 
-def objects(context, kind, name=None, label=None):
+def objects(context, kind, name=None, label=None) -> list[dict[str, Any]]:
     """Return the items of a kubectl get, by name (at most one) or by label; [] when there are none, Unknown when
     kubectl could not tell."""
 
-    def read():
+    def read() -> Any:
         ran = kubectl(context, "get", kind, *((name, "--ignore-not-found") if name else ("-l", label)), "-o", "json")
         if ran.status != 0:
             raise Unknown(complaint(ran))
@@ -158,7 +167,7 @@ def objects(context, kind, name=None, label=None):
     return context.shared(f"kubectl {kind} {name} {label}", read)
 
 
-def alive(pods):
+def alive(pods) -> list[dict[str, Any]]:
     """Return the pods that work or shall: neither at their end nor being deleted."""
     return [
         pod
@@ -168,10 +177,10 @@ def alive(pods):
     ]
 
 
-def redis(context):
+def redis(context) -> Redis | RedisInPod:
     """Return a way to ask the gateway's Redis."""
 
-    def connect():
+    def connect() -> Redis | RedisInPod:
         if context.config.get("redis_url"):
             return Redis(context.config["redis_url"])
         found = alive(objects(context, "pods", label=REDIS_LABEL))
@@ -182,10 +191,10 @@ def redis(context):
     return context.shared("redis", connect)
 
 
-def ask(context, *words):
+def ask(context, *words) -> Any:
     """Ask Redis; Unknown if it does not answer, because G09 tells of that. One at a time: the connection is shared."""
 
-    def read():
+    def read() -> Any:
         try:
             return redis(context).call(*words)
         except OSError as error:
@@ -195,19 +204,19 @@ def ask(context, *words):
         return context.shared(f"redis:{words}", read)
 
 
-def state_key(context, pool=None):
+def state_key(context, pool=None) -> str:
     """Return the key of the machine's state."""
     machine = context.config["machine"]
     return f"provider:machine:{machine['provider']}:{pool or machine['pool']}:{machine['machine_id']}"
 
 
-def state_of(context):
+def state_of(context) -> dict[str, Any]:
     """Return the machine's state, safe fields only; {} when there is none."""
     values = ask(context, "HMGET", state_key(context), *SAFE_FIELDS)
     return {name: value for name, value in zip(SAFE_FIELDS, values) if value is not None}
 
 
-def ping(context):
+def ping(context) -> Observation:
     """G09: PING."""
     try:
         with context.redis_lock:
@@ -217,7 +226,7 @@ def ping(context):
     return ok("PONG") if answer == "PONG" else bad("", f"PING is answered {answer!r}")
 
 
-def state(context):
+def state(context) -> Observation:
     """M02: the state under the machine's pool, else under another."""
     found = state_of(context)
     if found:
@@ -231,7 +240,7 @@ def state(context):
     return bad("absent", f"no key {state_key(context)}")
 
 
-def index_pools(context):
+def index_pools(context) -> set[str]:
     """Return the names of all pools that have machines, by SCAN."""
     cursor, pools = "0", set()
     for _round in range(1000):
@@ -242,7 +251,7 @@ def index_pools(context):
     return pools
 
 
-def owner_of(context):
+def owner_of(context) -> str | None:
     """Return a keyed hash of the token that the gateway made for this machine, "" where it keeps none. The token stays
     here."""
     token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config["machine"].get("nonce")
@@ -254,7 +263,7 @@ def owner_of(context):
     return hmac.new(key.encode(), token.encode(), hashlib.sha256).hexdigest()
 
 
-def ttl(context):
+def ttl(context) -> Observation:
     """M03: the time to live, and the last keepalive in the state."""
     left = ask(context, "TTL", state_key(context))
     if left == -2:
@@ -266,7 +275,7 @@ def ttl(context):
     return ok(f"{int(left)} s left")
 
 
-def index(context):
+def index(context) -> Observation:
     """M04: the pool's index and the states."""
     machine = context.config["machine"]
     keys = ask(context, "SMEMBERS", f"provider:machine:{machine['provider']}:{machine['pool']}:machine_index") or []
@@ -280,12 +289,12 @@ def index(context):
     )
 
 
-def resolves(context):
+def resolves(context) -> Observation:
     """V05: the registered host name, where the gateway runs."""
     return tailnet.resolves(context, state_of(context).get("hostname"))
 
 
-def identity(context):
+def identity(context) -> Observation:
     """V02: the certificate at the worker's address is this worker's."""
     machine = context.config["machine"]
     if not machine.get("k3s"):
@@ -305,7 +314,7 @@ def identity(context):
     return ok("this worker's certificate" if own else "a certificate; the worker's own is not known")
 
 
-def peer(context):
+def peer(context) -> Observation:
     """V04: the path to the worker in the tailnet. Its registered name helps to find it, and is not needed."""
     try:
         name = state_of(context).get("hostname", "")
@@ -314,7 +323,7 @@ def peer(context):
     return tailnet.path(context, name)
 
 
-def access(context):
+def access(context) -> Observation:
     """G01: whether pods and logs are allowed, and exec where Redis is asked in its pod."""
     denied = []
     for verb, resource in (("list", "pods"), ("get", "pods/log")) + (
@@ -329,7 +338,7 @@ def access(context):
     return bad("", "may not " + ", ".join(denied)) if denied else ok("allowed")
 
 
-def gateway_pods(context):
+def gateway_pods(context) -> tuple[str | None, list[dict[str, Any]]]:
     """Return the gateway's pods by the first label that finds any."""
     for label in LABELS:
         found = objects(context, "pods", label=label)
@@ -338,7 +347,7 @@ def gateway_pods(context):
     return None, []
 
 
-def pods(context):
+def pods(context) -> Observation:
     """G02: readiness and restarts."""
     _label, found = gateway_pods(context)
     if not found:
@@ -356,7 +365,7 @@ def pods(context):
     return bad("", "; ".join(faults)) if faults else ok(f"{len(found)} ready")
 
 
-def service(context):
+def service(context) -> Observation:
     """G03: the service and its endpoints."""
     for name in SERVICES:
         if objects(context, "service", name):
@@ -373,7 +382,7 @@ def service(context):
     raise Unknown(f"no service of a known name ({', '.join(SERVICES)})")
 
 
-def nodeport(context):
+def nodeport(context) -> Observation:
     """Part of G04: the NodePort of the gateway's HTTP port."""
     for name in NODEPORTS:
         for found in objects(context, "service", name):
@@ -390,7 +399,7 @@ UNANSWERED = re.compile(
 )
 
 
-def direct(context):
+def direct(context) -> Observation:
     """G05: the health route through the API server's service proxy."""
     for name in SERVICES:
         if objects(context, "service", name):
@@ -408,7 +417,7 @@ def direct(context):
     raise Unknown(f"no service of a known name ({', '.join(SERVICES)})")
 
 
-def configuration(context):
+def configuration(context) -> tuple[str, str]:
     """Return (where, text) of the gateway's configuration. It holds secrets: nothing of the text may be shown."""
     for kind, name in CONFIGURATIONS:
         for entry in objects(context, kind, name):
@@ -425,7 +434,7 @@ def configuration(context):
 POOLS = re.compile(r"^( *)pools:[ \t]*\n((?:\1[ \t]+.*\n|[ \t]*\n|[ \t]*#.*\n)*)", re.M)
 
 
-def pool(context):
+def pool(context) -> Observation:
     """G06: the pool in the gateway's configuration."""
     name = context.config["machine"]["pool"]
     place, text = configuration(context)
@@ -442,7 +451,7 @@ def pool(context):
     return ok(f"pool {name} is there")
 
 
-def status(context):
+def status(context) -> Observation:
     """G07: the gateway's own word, and which of its triggers."""
     name = context.config["machine"]["pool"]
     values = dict(
@@ -480,13 +489,13 @@ OWN_PROBE = re.compile(r"(?=.*/machine/keepalive\b)(?=.*\b400\b)")
 POOL_NAME = re.compile(r"\bpool_name(?:=|\":\s*)\"?([^\s\",}]+)")
 
 
-def pool_of(line):
+def pool_of(line) -> str | None:
     """Return the pool that a line of the gateway's log names, or None."""
     match = POOL_NAME.search(line)
     return match.group(1) if match else None
 
 
-def log(context):
+def log(context) -> Observation:
     """G08: the last ten minutes of the gateway's log."""
     label, found = gateway_pods(context)
     if not found:

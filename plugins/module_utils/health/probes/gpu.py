@@ -8,22 +8,31 @@ from __future__ import annotations
 import json
 import os
 import re
+from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_health, gpu_host
 from ansible_collections.beta9.workers.plugins.module_utils.health import xids
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, not_applicable, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Ran,
+    Unknown,
+    bad,
+    not_applicable,
+    ok,
+    warn,
+)
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 PODS = re.compile(r"kubepods")
 MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several words, and nvidia-smi in its own
 
 
-def gpu(probe):
+def gpu(probe) -> Callable:
     """Leave a host alone that has no GPU and is not expected to have one."""
 
-    def run(context):
+    def run(context) -> Observation:
         expected, present = context.config["gpus"], context.shared("pci", linux.nvidia_pci_count)
         if not expected and not present:
             return not_applicable("no NVIDIA device, and none expected")
@@ -34,7 +43,7 @@ def gpu(probe):
 
 
 @gpu
-def pci(_context, expected, present):
+def pci(_context, expected, present) -> Observation:
     """U01: the bus."""
     return (
         ok(f"{present}", gpu_count=present)
@@ -43,10 +52,10 @@ def pci(_context, expected, present):
     )
 
 
-def runner(context, timeout):
+def runner(context, timeout) -> Callable:
     """Return a function that runs a command as gpu_host wants it: (exit status or None at its time limit, output)."""
 
-    def run(command):
+    def run(command) -> tuple[int | None, str]:
         try:
             ran = context.run(*command, timeout=timeout, hangs=True)
         except Unknown:
@@ -57,7 +66,7 @@ def runner(context, timeout):
 
 
 @gpu
-def driver(context, _expected, _present):
+def driver(context, _expected, _present) -> Observation:
     """U02: what is loaded, and what is installed."""
     loaded, nouveau = gpu_host.loaded_version(), gpu_host.nouveau_loaded()
     module = gpu_host.module_on_disk(runner(context, 3.0))
@@ -78,13 +87,13 @@ def driver(context, _expected, _present):
     return ok(loaded)
 
 
-def listed(context):
+def listed(context) -> Ran:
     """Return what nvidia-smi -L said. Unknown when there is no nvidia-smi."""
     return context.shared("nvidia-smi -L", lambda: context.run("nvidia-smi", "-L", timeout=9, hangs=True))
 
 
 @gpu
-def smi(context, _expected, present):
+def smi(context, _expected, present) -> Observation:
     """U03: nvidia-smi within ten seconds."""
     try:
         ran = listed(context)
@@ -108,7 +117,7 @@ def smi(context, _expected, present):
 
 
 @gpu
-def cuda(context, _expected, present):
+def cuda(context, _expected, present) -> Observation:
     """U04: cuInit and the number of devices, in a child process: a driver that crashes takes only that with it."""
     answer = gpu_host.cuda_devices(runner(context, 12))
     if answer["error"]:
@@ -122,7 +131,7 @@ def cuda(context, _expected, present):
     return ok(f"{answer['count']} devices{compiler(context)}")
 
 
-def compiler(context):
+def compiler(context) -> str:
     """Return the version of nvcc for information: programs bring their own CUDA."""
     try:
         found = re.search(r"release ([\d.]+)", context.run("nvcc", "--version", timeout=2, hangs=True).output)
@@ -131,7 +140,7 @@ def compiler(context):
     return f", nvcc {found.group(1)}" if found else ""
 
 
-def asked(context):
+def asked(context) -> Ran:
     """Return what NVML told the agent's own Python of all GPUs, as the command that asked it. One start for all
     checks."""
     if not os.path.exists(agent.PYTHON):
@@ -142,7 +151,7 @@ def asked(context):
     )
 
 
-def reading(context):
+def reading(context) -> dict[str, Any]:
     """Return the reading of gpu_health. Unknown where NVML does not answer, of which U05 tells."""
     ran = asked(context)
     if ran.status != 0:
@@ -151,7 +160,7 @@ def reading(context):
 
 
 @gpu
-def nvml(context, _expected, present):
+def nvml(context, _expected, present) -> Observation:
     """U05: NVML through the agent's own Python."""
     ran = asked(context)
     if ran.status is None:
@@ -164,7 +173,7 @@ def nvml(context, _expected, present):
 
 
 @gpu
-def xid(context, _expected, _present):
+def xid(context, _expected, _present) -> Observation:
     """U08: the kernel's log of this boot. The gravest one gives the cause."""
     ran = context.run("journalctl", "-k", "-b", "--no-pager", "-o", "cat", "-q", "-g", "NVRM: Xid")
     found = re.findall(r"NVRM: Xid.*", ran.output)
@@ -180,11 +189,11 @@ def xid(context, _expected, _present):
     )
 
 
-def judged(check):
+def judged(check) -> Callable:
     """U09 to U22: what NVML tells of every GPU, as gpu_health judges it."""
 
     @gpu
-    def run(context, _expected, _present):
+    def run(context, _expected, _present) -> Observation:
         seen = reading(context)
         findings = [finding for finding in gpu_health.findings(seen) if finding.check == check]
         if findings:
@@ -200,7 +209,7 @@ def judged(check):
 
 
 @gpu
-def pcie(context, _expected, _present):
+def pcie(context, _expected, _present) -> Observation:
     """U16: the links of the GPUs that compute just now; a GPU that is idle slows its link down on purpose."""
     seen = reading(context)
     if not any(map(gpu_health.in_use, seen["gpus"])):
@@ -208,7 +217,7 @@ def pcie(context, _expected, _present):
     return judged("U16")(context)
 
 
-def in_pod(pid):
+def in_pod(pid) -> bool | None:
     """Return whether a process is a pod's; None where it has ended, or is of another PID namespace."""
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
@@ -217,7 +226,7 @@ def in_pod(pid):
         return None
 
 
-def name_of(pid):
+def name_of(pid) -> str:
     """Return the name of a process."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
@@ -227,7 +236,7 @@ def name_of(pid):
 
 
 @gpu
-def processes(context, _expected, _present):
+def processes(context, _expected, _present) -> Observation:
     """U23: who computes on the GPUs."""
     found = []
     for one in reading(context)["gpus"]:
@@ -237,7 +246,7 @@ def processes(context, _expected, _present):
     return warn("", "; ".join(found)) if found else ok("no process outside pods")
 
 
-def bound(context):
+def bound(context) -> Observation:
     """U24: GPUs that are bound to a driver for virtual machines, which U01 does not count."""
     away, present = gpu_host.given_away(), context.shared("pci", linux.nvidia_pci_count)
     expected = context.config["gpus"]
@@ -250,7 +259,7 @@ def bound(context):
 
 
 @gpu
-def accepted(_context, _expected, _present):
+def accepted(_context, _expected, _present) -> Observation:
     """U25: what the last acceptance found, and whether a GPU that failed is offered all the same."""
     record = gpu_accept.kept()
     if not record:

@@ -12,12 +12,14 @@ import re
 import ssl
 import time
 import uuid
+from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
     Missing,
+    Ran,
     Unknown,
     bad,
     not_applicable,
@@ -25,16 +27,17 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
     warn,
 )
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 K3S_TOKEN = os.path.join(records.CREDENTIALS_DIR, "k3s_token")
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 CANARY_SECONDS = 60
 
 
-def k3s(probe):
+def k3s(probe) -> Callable:
     """Leave a host alone that shall have no k3s."""
 
-    def run(context):
+    def run(context) -> Observation:
         if not context.config["k3s"]:
             return not_applicable("k3s is not part of this host's configuration")
         return probe(context)
@@ -44,7 +47,7 @@ def k3s(probe):
 
 
 @k3s
-def installed(context):
+def installed(context) -> Observation:
     """K01: the binary."""
     try:
         ran = context.run("k3s", "--version")
@@ -54,7 +57,7 @@ def installed(context):
 
 
 @k3s
-def active(context):
+def active(context) -> Observation:
     """K02: the unit."""
     unit = tunnel.unit_of(context, "k3s.service")
     if unit.load == "masked":
@@ -62,7 +65,7 @@ def active(context):
     return ok("active") if unit.active == "active" else bad("", f"the unit is {unit.active}")
 
 
-def kubectl(context, *words, **options):
+def kubectl(context, *words, **options) -> Ran:
     """Return the answer of k3s kubectl, warnings and errors apart; Unknown where it may not be run."""
     ran = context.run("k3s", "kubectl", *api.KUBECTL_OPTIONS, *words, timeout=options.get("timeout", 8), apart=True)
     if "permission denied" in ran.errors:
@@ -71,7 +74,7 @@ def kubectl(context, *words, **options):
 
 
 @k3s
-def ready(context):
+def ready(context) -> Observation:
     """K03: /readyz."""
     ran = kubectl(context, "get", "--raw", "/readyz?verbose")
     if ran.status != 0:
@@ -79,7 +82,7 @@ def ready(context):
     return ok("ok", certificate=certificate())
 
 
-def certificate():
+def certificate() -> str | None:
     """Return the SHA-256 of the certificate that k3s shows here, or None. The gateway's side compares it with what it
     is shown."""
     try:
@@ -90,10 +93,10 @@ def certificate():
         return None
 
 
-def nodes(context):
+def nodes(context) -> list[dict[str, Any]]:
     """Return the nodes of the worker's cluster."""
 
-    def read():
+    def read() -> list[dict[str, Any]]:
         ran = kubectl(context, "get", "nodes", "-o", "json")
         if ran.status != 0:  # with a token that is refused, an empty list is on stdout all the same
             raise Unknown(f"k3s kubectl get nodes: {api.complaint(ran.errors)}")
@@ -106,7 +109,7 @@ def nodes(context):
 
 
 @k3s
-def node(context):
+def node(context) -> Observation:
     """K04: this host's node and its Ready condition, and nodes that an earlier name of the host left over."""
     own, others = api.own_node(nodes(context))
     if not own:
@@ -122,10 +125,10 @@ def node(context):
     return ok(f"{own['metadata']['name']} is Ready")
 
 
-def k3s_token(context):
+def k3s_token(context) -> str | None:
     """Return the service account's token, which is a secret from here on; None when there is none."""
 
-    def read():
+    def read() -> str | None:
         value = (context.read(K3S_TOKEN) or "").strip()
         if value:
             context.secrets.append(value)
@@ -134,7 +137,7 @@ def k3s_token(context):
     return context.shared("k3s token", read)
 
 
-def ask_k3s(context, method, path, body=None):
+def ask_k3s(context, method, path, body=None) -> tuple[int, dict[str, Any]]:
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does
     not answer."""
     try:
@@ -144,7 +147,7 @@ def ask_k3s(context, method, path, body=None):
 
 
 @k3s
-def service_account(context):
+def service_account(context) -> Observation:
     """K05: what the service account's own token may do, asked of k3s itself."""
     if not k3s_token(context):
         return bad("missing", f"{K3S_TOKEN} does not exist")
@@ -172,7 +175,7 @@ def service_account(context):
     return bad("", "may not " + ", ".join(denied)) if denied else ok("may create, list and delete jobs, and list pods")
 
 
-def job(name, image, gpus):
+def job(name, image, gpus) -> dict[str, Any]:
     """Return a Job that does nothing, made as the gateway makes its own: host network, a GPU where the worker has
     one."""
     container = {"name": "canary", "image": image, "command": ["true"]}
@@ -185,7 +188,7 @@ def job(name, image, gpus):
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
-def reached(pod):
+def reached(pod) -> tuple[str, str]:
     """Return (code, text): how far a pod came, and why no further."""
     status = pod.get("status") or {}
     for entry in status.get("containerStatuses") or []:
@@ -207,7 +210,7 @@ def reached(pod):
 
 
 @k3s
-def canary(context):
+def canary(context) -> Observation:
     """G10 (active): start a Job as the gateway would, wait for its end, delete it."""
     if not k3s_token(context):
         raise Unknown(f"{K3S_TOKEN} does not exist")
@@ -235,7 +238,7 @@ def canary(context):
     return seen
 
 
-def follow(context, name):
+def follow(context, name) -> Observation:
     """Return what became of the Job."""
     end, code, found = time.monotonic() + CANARY_SECONDS, "", "no pod was made"
     while time.monotonic() < end:
@@ -253,7 +256,7 @@ def follow(context, name):
 
 
 @k3s
-def kernel(context):
+def kernel(context) -> Observation:
     """K06: k3s' own check."""
     ran = context.run("k3s", "check-config", timeout=18)
     text = re.sub(r"\x1b\[[0-9;]*m", "", ran.output)
@@ -268,14 +271,14 @@ def kernel(context):
     return ok("complete")
 
 
-def offered(context):
+def offered(context) -> int:
     """Return how many GPUs this host's node offers."""
     own, _others = api.own_node(nodes(context))
     return int(own["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) if own else 0
 
 
 @k3s
-def allocatable(context):
+def allocatable(context) -> Observation:
     """U07: what the node offers."""
     expected = records.offered_gpus(context.config["gpus"] or context.shared("pci", linux.nvidia_pci_count))
     if not expected:

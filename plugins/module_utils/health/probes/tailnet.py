@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import re
 import socket
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 
-def read(context, *words):
+def read(context, *words) -> dict[str, Any] | None:
     """Return what a tailscale command says as JSON, or None when tailscaled does not answer."""
 
-    def ask():
+    def ask() -> dict[str, Any] | None:
         ran = context.run("tailscale", *words, timeout=4.0)
         try:
             return json.loads(ran.output)
@@ -29,7 +31,7 @@ def read(context, *words):
     return context.shared("tailscale " + " ".join(words), ask)
 
 
-def node(context):
+def node(context) -> Observation:
     """V03: what tailscaled itself says, against what the inventory wants."""
     status = read(context, "status", "--json")
     if status is None:
@@ -46,7 +48,7 @@ def node(context):
     return bad(code, found, **data) if code else ok(found, **data)
 
 
-def peer_of(status, hostname, addresses):
+def peer_of(status, hostname, addresses) -> dict[str, Any] | None:
     """Return the peer that a worker is in the eyes of the gateway host, or None."""
     for peer in (status.get("Peer") or {}).values():
         known = peer.get("TailscaleIPs") or []
@@ -56,7 +58,7 @@ def peer_of(status, hostname, addresses):
     return None
 
 
-def path(context, hostname):
+def path(context, hostname) -> Observation:
     """V04: the gateway host's own node, the worker as its peer, and tailscale's own ping."""
     machine = context.config["machine"]
     status = read(context, "status", "--json")
@@ -82,7 +84,7 @@ def path(context, hostname):
     return ok(f"direct, via {way} in {delay}")
 
 
-def resolves(context, hostname):
+def resolves(context, hostname) -> Observation:
     """V05: the registered name where the gateway runs: what it resolves to, and whose address that is."""
     if not hostname:
         raise Unknown("the machine has registered no host name")

@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections, exchange
@@ -28,6 +28,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
     journal_of,
     unit_of,
 )
+from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 UNIT = "beta9-tunnel.service"
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -43,10 +44,10 @@ class Refused(Unknown):
     """ssh itself refuses the tunnel's configuration."""
 
 
-def options_of(context):
+def options_of(context) -> dict[str, Any]:
     """Return what ssh itself makes of the tunnel's configuration: option in lower case -> list of values."""
 
-    def read():
+    def read() -> dict[str, Any]:
         ran = context.run("ssh", "-G", "-F", SSH_CONFIG, "gateway")
         if context.read(SSH_CONFIG) is None:
             return {}
@@ -61,7 +62,7 @@ def options_of(context):
     return context.shared("ssh options", read)
 
 
-def agents_gateway(path="/etc/beta9/agent.env"):
+def agents_gateway(path="/etc/beta9/agent.env") -> str:
     """Return the gateway's URL as the agent was given it, or the tunnel's where there is no agent."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -71,13 +72,13 @@ def agents_gateway(path="/etc/beta9/agent.env"):
         return "http://127.0.0.1:1994"
 
 
-def local_port(context):
+def local_port(context) -> int:
     """Return the port at which this host reaches the gateway."""
     parts = urlsplit(context.config["gateway_url"])
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def options(context):
+def options(context) -> Observation:
     """T06: what ssh makes of the configuration, and whether systemd brings it back."""
     try:
         found = options_of(context)
@@ -108,14 +109,14 @@ def options(context):
     )
 
 
-def listeners_of(context):
+def listeners_of(context) -> list[dict[str, Any]]:
     """Return host.listeners of the tunnel's port. Read once: finding the owners walks the open files of all
     processes."""
     port = local_port(context)
     return context.shared(f"listeners:{port}", lambda: linux.listeners(port))
 
 
-def forwarding_processes(port):
+def forwarding_processes(port) -> list[tuple[int, int, str]]:
     """Return [(pid, parent, program)] of ssh clients that forward this local port, from /proc."""
     found = []
     for pid, parent, words in linux.processes():
@@ -131,7 +132,7 @@ def forwarding_processes(port):
     return found
 
 
-def process(context):
+def process(context) -> Observation:
     """T01: the unit's state and its processes now, and no ssh beside it. The journal only explains."""
     unit, port = unit_of(context, UNIT), local_port(context)
     for state, code in (("masked", "masked"), ("not-found", "not_installed")):
@@ -165,14 +166,14 @@ def process(context):
             raise Unknown(f"the unit was started {unit.age_seconds():.1f} s ago, and its ssh not yet")
         return _why(context, "failing", f"{os.path.basename(unit.program) or 'autossh'} runs, its ssh does not")
     if not any(entry["process"] in ("ssh", None) for entry in listeners_of(context)):
-        found = _why(context, "failing", f"ssh (pid {sessions[0]}) runs, and has not opened port {port}")
-        if connecting(context) and found["code"] == "failing":
+        seen = _why(context, "failing", f"ssh (pid {sessions[0]}) runs, and has not opened port {port}")
+        if connecting(context) and seen["code"] == "failing":
             raise Unknown(f"ssh (pid {sessions[0]}) is connecting")
-        return found
+        return seen
     return ok(f"pid {unit.main_pid}", pid=unit.main_pid)
 
 
-def connecting(context):
+def connecting(context) -> bool:
     """Return whether the tunnel's ssh was started so lately that it may still log in."""
     ages = [
         linux.process_age_seconds(pid)
@@ -182,7 +183,7 @@ def connecting(context):
     return any(age is not None and age < CONNECTING_SECONDS for age in ages)
 
 
-def _why(context, code, found, present_start=True):
+def _why(context, code, found, present_start=True) -> Observation:
     """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a
     code of its own."""
     text = explanation(context, UNIT, LATELY_SECONDS, present_start)
@@ -192,10 +193,10 @@ def _why(context, code, found, present_start=True):
     return bad(code, found + (": " + units.without_times(said.line, 1) if said else ""), units.without_times(text))
 
 
-def carries(context):
+def carries(context) -> bool:
     """Return whether a request through the tunnel is answered within a moment, also one that needs several packets."""
 
-    def read():
+    def read() -> bool:
         try:
             knock(context, timeout=1.5)
             return True
@@ -215,14 +216,14 @@ class Login(NamedTuple):
     finished: bool
 
 
-def login(context):
+def login(context) -> Login:
     """Return the Login of our own to the tunnel's target with the tunnel's key and options; its code is "" when it got
     there.
 
     It leaves no failed attempt in the gateway host's log, as a bare connection would, unless something is wrong.
     """
 
-    def read():
+    def read() -> Login:
         target = next(
             (value for value in options_of(context).get("localforward", []) if target_of(value, local_port(context))),
             None,
@@ -254,7 +255,7 @@ def login(context):
     return context.shared("login", read)
 
 
-def gateway_ssh(context):
+def gateway_ssh(context) -> Observation:
     """T08: what the tunnel carries now; where it carries nothing, a login of our own at the gateway host."""
     found = options_of(context)
     if not found:
@@ -279,7 +280,7 @@ def gateway_ssh(context):
     return bad(tried.code, f"{where}: {tried.line}", "\n".join(tried.output.splitlines()[-12:]), **data)
 
 
-def ends_of(options, port):
+def ends_of(options, port) -> dict[str, Any]:
     """Return what the gateway host has to know of the tunnel, of `ssh -G`: its target and listen address as host:port,
     sshd's port, the account."""
     targets = [target_of(value, port) for value in options.get("localforward", [])]
@@ -294,7 +295,7 @@ def ends_of(options, port):
     }
 
 
-def listener(context):
+def listener(context) -> Observation:
     """T02: who listens on the port."""
     port = local_port(context)
     found = listeners_of(context)
@@ -311,7 +312,7 @@ def listener(context):
     return ok(f"ssh on {found[0]['address']}:{port}")
 
 
-def connect(context):
+def connect(context) -> Observation:
     """T03: a TCP connection."""
     parts = urlsplit(context.config["gateway_url"])
     try:
@@ -325,7 +326,7 @@ def connect(context):
         return bad("refused", f"{parts.hostname}:{local_port(context)}: {error.strerror or error}")
 
 
-def client_of(context, timeout=4, token=None):
+def client_of(context, timeout=4, token=None) -> api.GatewayClient:
     """Return a client of the gateway as this host reaches it. Asks once: a check must not hide what fails now and
     then."""
     tls = {name: context.config.get(name) for name in ("ca_path", "client_cert", "client_key")}
@@ -335,7 +336,7 @@ def client_of(context, timeout=4, token=None):
         raise Unknown(str(error)) from None
 
 
-def health(context):
+def health(context) -> Observation:
     """T04: the gateway's health route."""
     try:
         client_of(context, timeout=6).health()
@@ -349,7 +350,7 @@ def health(context):
         return bad(code, error.problem.cause, str(error))
 
 
-def _beyond(context):
+def _beyond(context) -> str:
     """Return what sshd says of the tunnel's target, where a login gets that far."""
     try:
         code = login(context).code
@@ -358,7 +359,7 @@ def _beyond(context):
     return code if code in ("target_refused", "target_denied") else ""
 
 
-def _trusted(config):
+def _trusted(config) -> Any:
     """Return what TLS verifies and shows."""
     trusted = ssl.create_default_context(cafile=config.get("ca_path"))
     if config.get("client_cert"):
@@ -366,7 +367,7 @@ def _trusted(config):
     return trusted
 
 
-def knock(context, timeout=2.0, padding=0):
+def knock(context, timeout=2.0, padding=0) -> str | None:
     """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it
     is answered.
 
@@ -383,7 +384,7 @@ def knock(context, timeout=2.0, padding=0):
     return answer.headers.get("Date")
 
 
-def stability(context):
+def stability(context) -> Observation:
     """T05: ten requests in a row, and how often the tunnel was lost."""
     failed, last = 0, ""
     for _attempt in range(10):
@@ -409,7 +410,7 @@ def stability(context):
     return ok(f"10 of 10 requests, {len(lost)} losses in the last hour")
 
 
-def clock(context):
+def clock(context) -> Observation:
     """C03: this host's clock against the gateway's Date header."""
     before = time.time()
     try:
@@ -431,7 +432,7 @@ def clock(context):
     )
 
 
-def reverse(context):
+def reverse(context) -> Observation:
     """V01: the forward of k3s in what ssh makes of the configuration."""
     found = options_of(context)
     if not found:
@@ -440,13 +441,13 @@ def reverse(context):
     return ok(remote[0]) if remote else bad("", f"no RemoteForward of port 6443 in {SSH_CONFIG}")
 
 
-def target_of(forward, port):
+def target_of(forward, port) -> tuple[str, int] | None:
     """Return (host, port) that a LocalForward of `ssh -G` leads to from a local port, or None when it is of another."""
     match = re.search(r"(\d+)\]? \[?(\S+?)\]?:(\d+)$", forward)
     return (match.group(2), int(match.group(3))) if match and int(match.group(1)) == port else None
 
 
-def target_port(context):
+def target_port(context) -> int | None:
     """Return the port of the gateway host that the tunnel leads to, or None."""
     found = [target_of(value, local_port(context)) for value in options_of(context).get("localforward", [])]
     return next((target[1] for target in found if target), None)
