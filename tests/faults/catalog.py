@@ -501,6 +501,22 @@ FAULTS = [
         code="masked",
     ),
     Fault(
+        "agent is not started at boot",
+        "P09",
+        "Agent Crashes on Startup",
+        {"worker": "systemctl disable -q beta9-agent"},
+        {"worker": "systemctl enable -q beta9-agent"},
+        code="agent",
+    ),
+    Fault(
+        "tunnel is not started at boot",
+        "P09",
+        "Tunnel Connection Refused",
+        {"worker": "systemctl disable -q beta9-tunnel"},
+        {"worker": "systemctl enable -q beta9-tunnel"},
+        code="tunnel",
+    ),
+    Fault(
         "pool typo in the agent's settings",
         "P07",
         'Error: "Invalid pool name" (500)',

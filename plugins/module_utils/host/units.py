@@ -15,7 +15,7 @@ import time
 from typing import Callable, NamedTuple
 
 PROPERTIES = (
-    "Id,LoadState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,"
+    "Id,LoadState,UnitFileState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,"
     "ActiveEnterTimestampMonotonic,InvocationID,ExecStart"
 )
 JOURNALS = ("/var/log/journal/*/system.journal", "/run/log/journal/*/system.journal")
@@ -46,6 +46,7 @@ class Unit(NamedTuple):
     active_us: int = 0
     invocation: str = ""
     program: str = ""  # path of what it starts
+    at_boot: str = ""  # "enabled", "disabled", "masked", ...; empty where systemd can't tell
 
     @property
     def exec_code(self) -> str:
@@ -85,6 +86,7 @@ def parse(text: str) -> dict[str, Unit]:
                 active_us=_number(value.get("ActiveEnterTimestampMonotonic")),
                 invocation=value.get("InvocationID", ""),
                 program=value.get("ExecStart", "").partition("path=")[2].partition(" ;")[0],
+                at_boot=value.get("UnitFileState", ""),
             )
     return found
 

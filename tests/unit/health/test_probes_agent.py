@@ -22,12 +22,17 @@ from tests.unit.health.recorded import Context, told
 TOKEN = {agent.TOKEN_FILE: "machine-t0ken-0123456789\n"}
 UNIT = """Id=beta9-agent.service
 LoadState=%(load)s
+UnitFileState=%(boot)s
 ActiveState=%(active)s
 MainPID=%(pid)d
 NRestarts=%(restarts)d
 Result=%(result)s
 ExecMainStatus=%(status)d
 ExecMainStartTimestampMonotonic=%(started)d
+
+Id=beta9-tunnel.service
+LoadState=loaded
+UnitFileState=%(tunnel)s
 
 Id=systemd-journald.service
 LoadState=%(journald_load)s
@@ -38,6 +43,8 @@ ActiveState=%(journald)s
 def unit(age=600.0, **changes):
     fields = {
         "load": "loaded",
+        "boot": "enabled",
+        "tunnel": "enabled",
         "active": "active",
         "pid": 900,
         "restarts": 0,
@@ -393,6 +400,22 @@ def test_process():
 )
 def test_process_by_its_unit(changes, expected):
     assert told(agent.process(context(unit(**changes), state=STATE))) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("ok", "")),
+        ({"tunnel": ""}, ("ok", "")),  # no tunnel on this host
+        ({"boot": "static"}, ("ok", "")),
+        ({"boot": "disabled"}, ("warn", "agent")),
+        ({"tunnel": "disabled"}, ("warn", "tunnel")),
+        ({"boot": "enabled-runtime"}, ("warn", "agent")),  # until the next boot
+        ({"boot": "disabled", "tunnel": "disabled"}, ("warn", "")),
+    ],
+)
+def test_boot(changes, expected):
+    assert told(agent.boot(context(unit(**changes)))) == expected
 
 
 def test_restarts_are_those_of_the_last_minutes(monkeypatch):

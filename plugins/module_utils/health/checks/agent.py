@@ -124,6 +124,20 @@ CHECKS = (
         heal_class=SAFE,
     ),
     Check(
+        "P09",
+        "agent.boot",
+        "Agent and tunnel start when the host boots",
+        WORKER,
+        "After the host's next reboot the machine is gone.",
+        {
+            "agent": ("the agent's unit is not enabled", repair(WORKER, "systemctl enable beta9-agent")),
+            "tunnel": ("the tunnel's unit is not enabled", repair(WORKER, "systemctl enable beta9-tunnel")),
+            "": ("neither unit is enabled", repair(WORKER, "systemctl enable beta9-agent beta9-tunnel")),
+        },
+        ("P01",),
+        severity="warn",
+    ),
+    Check(
         "P02",
         "agent.restarts",
         "The agent does not crash",

@@ -256,6 +256,17 @@ def process(context) -> Observation:
     return ok(f"pid {unit.main_pid}, {state.get('status', 'starting')}")
 
 
+def boot(context) -> Observation:
+    """P09: what systemd starts when the host boots. A unit that is not there is a matter of other checks."""
+    names = (("agent", UNIT), ("tunnel", "beta9-tunnel.service"))
+    states = [(code, name, unit_of(context, name).at_boot) for code, name in names]
+    found = [entry for entry in states if entry[2] in ("disabled", "enabled-runtime")]
+    if found:
+        code = found[0][0] if len(found) == 1 else ""
+        return warn(code, ", ".join(f"{name} is {state}" for _code, name, state in found))
+    return ok("enabled")
+
+
 def last_words(context) -> str:
     """Return the end of what was said by and of the agent in the last minutes, whichever its start."""
     return units.without_times(explanation(context, UNIT, SETTLED_SECONDS, present_start=False), 12)
@@ -329,5 +340,6 @@ PROBES = {
     "P05": interval,
     "P06": log,
     "P07": settings,
+    "P09": boot,
     "M06": flapping,
 }
