@@ -184,9 +184,8 @@ def versions():
     stages = ("documentation", "syntax", "unit", "integration")
     lines = [
         (
-            "| ansible-core | Python | ansible-doc | playbooks' syntax | unit tests | modules, plugins and "
-            "agent against "
-            "the gateway double | on |"
+            "| ansible-core | Python | ansible-doc | playbooks' syntax | unit tests | modules, plugins and agent "
+            "against the gateway double | on |"
         )
     ]
     lines += ["|---|---|---|---|---|---|---|"]

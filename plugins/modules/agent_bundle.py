@@ -136,8 +136,7 @@ def pip(*arguments) -> None:
         words = (done.stderr or done.stdout).strip().splitlines()[-3:]
         raise NotBuilt(
             f"the agent could not be built on the controller: expected '{' '.join(command[:6])}' to succeed, found: "
-            f"{' '.join(words)}. "
-            "The controller's Python needs pip, and a package index for the first build"
+            f"{' '.join(words)}. The controller's Python needs pip, and a package index for the first build"
         )
 
 

@@ -90,8 +90,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, 
 
 DIRECT_MODE = (
     "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway, then onboard again. Where "
-    "beta9_k3s is true the "
-    "gateway needs a tailnet of its own as well. See the guide connection-modes."
+    "beta9_k3s is true the gateway needs a tailnet of its own as well. See the guide connection-modes."
 )
 
 

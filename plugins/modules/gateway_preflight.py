@@ -117,11 +117,9 @@ REGISTER_SECONDS = 15  # a gateway without a tailnet and outside direct mode tak
 PROBLEMS = {
     "direct": (
         "host names as they are registered (direct mode)",
-        "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. Where beta9_k3s is "
-        "true it needs a tailnet of its "
-        "own as well (tailscale.enabled, with a control server that it can join): it dials workers through that only. "
-        "See the guide "
-        "connection-modes.",
+        "Set tailscale.directRedisHost in the gateway's configuration and restart the gateway. Where beta9_k3s is true "
+        "it needs a tailnet of its own as well (tailscale.enabled, with a control server that it can join): it dials "
+        "workers through that only. See the guide connection-modes.",
     ),
     "tailnet": (
         "host names with the gateway's tailnet appended",

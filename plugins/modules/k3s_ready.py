@@ -344,8 +344,7 @@ def main() -> None:
             )
             remedy = (
                 "Look at the device plugin (k3s kubectl get pods -n kube-system; k3s kubectl logs -n kube-system -l "
-                "name=beta9-nvidia-device-plugin) "
-                "and at the NVIDIA container runtime (grep nvidia "
+                "name=beta9-nvidia-device-plugin) and at the NVIDIA container runtime (grep nvidia "
                 "/var/lib/rancher/k3s/agent/etc/containerd/config.toml), or correct beta9_gpus."
             )
             fail(module, "k3s_gpus", seen, remedy, **known)

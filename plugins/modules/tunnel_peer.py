@@ -186,10 +186,9 @@ def other_tunnel(params, peer, key) -> int | None:
     ]
     if up and params["identity"] != "this":
         raise peers.PeerError(
-            f"the tunnel of a host of this name is up, with another key: two hosts with one name. Give one of them "
-            f"another name in the inventory. "
-            f"If {params['name']} was replaced by this host, onboard it once with beta9_identity=this: the other one "
-            f"is no longer authorized"
+            "the tunnel of a host of this name is up, with another key: two hosts with one name. Give one of them "
+            f"another name in the inventory. If {params['name']} was replaced by this host, onboard it once with "
+            "beta9_identity=this: the other one is no longer authorized"
         )
     return up[0]["pid"] if up else None
 

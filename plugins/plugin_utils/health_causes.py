@@ -29,9 +29,8 @@ MESSAGES = (
         r"host key|REMOTE HOST IDENTIFICATION|known_hosts",
         "host_key",
         "the host's SSH key is not known, or is another one than before",
-        "Compare the key's fingerprint with the host's, then add it to known_hosts; after a reinstallation remove "
-        "the old one "
-        "first: ssh-keygen -R.",
+        "Compare the key's fingerprint with the host's, then add it to known_hosts; after a reinstallation remove the "
+        "old one first: ssh-keygen -R.",
     ),
     (remote.PROMPT, "prompt", "sudo did not ask for a password in words that Ansible knows", remote.SUDO_RS),
     (

@@ -28,9 +28,8 @@ LIMIT_SECONDS = 300
 # Ansible's words when it waits in vain for sudo to ask for a password, and what that mostly is
 PROMPT = "waiting for privilege escalation prompt"
 SUDO_RS = (
-    "Ansible does not recognize the prompt of sudo-rs, the sudo of Ubuntu 26.04: use a user that needs no "
-    "password for sudo, "
-    "or set ansible_become_exe to sudo.ws, the other sudo."
+    "Ansible does not recognize the prompt of sudo-rs, the sudo of Ubuntu 26.04: use a user that needs no password for "
+    "sudo, or set ansible_become_exe to sudo.ws, the other sudo."
 )
 # Of modules that install: a package manager on a slow mirror, a driver that is compiled
 LIMITS = {

@@ -233,8 +233,7 @@ def required(given: Mapping) -> list[dict]:
     if given.get("token") is False:
         remedy = (
             "Give a cluster admin's token by one of: environment variable BETA9_TOKEN, a file named by "
-            "beta9_admin_token_file, "
-            "or beta9_admin_token from a vault. 'beta9 token list' shows the tokens."
+            "beta9_admin_token_file, or beta9_admin_token from a vault. 'beta9 token list' shows the tokens."
         )
         found.append(preflight.problem("admin token", "a cluster admin's token", "none", remedy))
     if connections.gives(given.get("connection"), connections.TUNNEL) and given.get("gateway_host") == "":

@@ -28,11 +28,9 @@ def require_own_variables(task_vars: dict[str, Any]) -> None:
     if names:
         raise AnsibleActionFail(
             f"{task_vars.get('inventory_hostname')}: expected variables of the operator's, found facts of the host in "
-            f"their place: "
-            f"{', '.join(names)}. Whoever is root on the host chooses what facts say. Set inject_facts_as_vars = "
-            f"False in section "
-            "[defaults] of ansible.cfg (or ANSIBLE_INJECT_FACT_VARS=false), and remove the facts: ansible-playbook "
-            "--flush-cache"
+            f"their place: {', '.join(names)}. Whoever is root on the host chooses what facts say. Set "
+            "inject_facts_as_vars = False in section [defaults] of ansible.cfg (or ANSIBLE_INJECT_FACT_VARS=false), "
+            "and remove the facts: ansible-playbook --flush-cache"
         )
 
 

@@ -64,8 +64,7 @@ def require_owner(client: api.GatewayClient, params: dict[str, Any], machine: di
     if owned is None and machine["status"] != "ready":
         return (
             f"machine {machine['id']} is {machine['status']} and stays at the gateway until it expires by itself: "
-            f"whose it is can be seen of "
-            "ready machines only. To delete it now: -e beta9_machine_confirmed=true"
+            "whose it is can be seen of ready machines only. To delete it now: -e beta9_machine_confirmed=true"
         )
     found = (
         "nothing that tells whose it is" if owned is None else "another token on this host than the gateway has for it"

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 from typing import Any, Iterator
 
@@ -88,10 +87,6 @@ def warnings(facts) -> list[str]:
     return found
 
 
-def _version(text) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text))
-
-
 def _of_system(params, facts) -> Iterator[dict[str, Any]]:
     """Yield what is wrong with the system itself. Without params["systems"], the further ones that are accepted, only
     its init is judged."""
@@ -131,7 +126,7 @@ def _of_system(params, facts) -> Iterator[dict[str, Any]]:
 def _of_host(params, facts) -> Iterator[dict[str, Any]]:
     yield from _of_system(params, facts)
     if (
-        _version(facts["python"]) < _version(params["min_python"])
+        systems.numbers(facts["python"]) < systems.numbers(params["min_python"])
         and not facts["agent_python"]
         and not facts["agent_python_package"]
     ):

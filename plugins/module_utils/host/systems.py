@@ -87,19 +87,20 @@ def identify(release: Mapping[str, str]) -> Found:
 
 def remedy(release: Mapping[str, str]) -> str:
     """Return what to do about a host whose system is none of the table."""
-    own, version = release.get("ID", ""), _numbers(release.get("VERSION_ID", ""))
+    own, version = release.get("ID", ""), numbers(release.get("VERSION_ID", ""))
     rows = [system for system in SYSTEMS if own in system.names]
-    if rows and version and version < _numbers(rows[0].release):
+    if rows and version and version < numbers(rows[0].release):
         return (
             f"Upgrade the host to {own} {rows[0].release} or newer: this release is too old for the agent and for "
             f"current drivers."
         )
-    if rows and version > _numbers(rows[-1].release):
+    if rows and version > numbers(rows[-1].release):
         return "Upgrade this collection, or add the system to preflight_systems at your own risk."
     return "Reinstall the host with a supported system, or add this one to preflight_systems at your own risk."
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """Return the numbers in a version, to compare it with another."""
     return [int(number) for number in re.findall(r"\d+", text)]
 
 

@@ -15,8 +15,8 @@ import time
 from typing import Callable, NamedTuple
 
 PROPERTIES = (
-    "Id,LoadState,UnitFileState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,ExecMainStartTimestampMonotonic,"
-    "ActiveEnterTimestampMonotonic,InvocationID,ExecStart"
+    "Id,LoadState,UnitFileState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,"
+    "ExecMainStartTimestampMonotonic,InvocationID,ExecStart"
 )
 JOURNALS = ("/var/log/journal/*/system.journal", "/run/log/journal/*/system.journal")
 # systemd's message ids: a restart of its own accord, any start, and a reload that went well
@@ -43,7 +43,6 @@ class Unit(NamedTuple):
     result: str = ""
     exit_status: int = 0
     started_us: int = 0
-    active_us: int = 0
     invocation: str = ""
     program: str = ""  # path of what it starts
     at_boot: str = ""  # "enabled", "disabled", "masked", ...; empty where systemd can't tell
@@ -56,10 +55,6 @@ class Unit(NamedTuple):
     def age_seconds(self) -> float:
         """Return how long its main process has been there; 0 without one."""
         return max(0.0, monotonic_us() - self.started_us) / 1e6 if self.main_pid and self.started_us else 0.0
-
-    def up_seconds(self) -> float:
-        """Return how long it has been active; 0 when it is not."""
-        return max(0.0, monotonic_us() - self.active_us) / 1e6 if self.active == "active" and self.active_us else 0.0
 
 
 def monotonic_us() -> float:
@@ -83,7 +78,6 @@ def parse(text: str) -> dict[str, Unit]:
                 result=value.get("Result", ""),
                 exit_status=_number(value.get("ExecMainStatus")),
                 started_us=_number(value.get("ExecMainStartTimestampMonotonic")),
-                active_us=_number(value.get("ActiveEnterTimestampMonotonic")),
                 invocation=value.get("InvocationID", ""),
                 program=value.get("ExecStart", "").partition("path=")[2].partition(" ;")[0],
                 at_boot=value.get("UnitFileState", ""),

@@ -69,11 +69,7 @@ def installed_version(facts) -> str:
 
 def newer_kernels(facts) -> list[str]:
     """Return the kernels, newer than the running one, that the driver's module is installed for."""
-    return [kernel for kernel in facts["other_kernels"] if _numbers(kernel) > _numbers(facts["kernel"])]
-
-
-def _numbers(text) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", text)]
+    return [kernel for kernel in facts["other_kernels"] if systems.numbers(kernel) > systems.numbers(facts["kernel"])]
 
 
 def pending_reboot(facts, policy="if_needed") -> str:

@@ -27,8 +27,7 @@ VERSION = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
 # in a child process: a driver that crashes or hangs takes only that with it
 CUDA_INIT = (
     "import ctypes, os; os.environ.pop('CUDA_VISIBLE_DEVICES', None); cuda = ctypes.CDLL('libcuda.so.1'); code = "
-    "cuda.cuInit(0); "
-    "count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
+    "cuda.cuInit(0); count = ctypes.c_int(); cuda.cuDeviceGetCount(ctypes.byref(count)); print(code, count.value)"
 )
 CUDA_ERRORS = {
     "100": "no device",

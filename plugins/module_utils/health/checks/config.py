@@ -73,9 +73,8 @@ CHECKS = (
             ),
             "read_only": (
                 (
-                    "a file system that has to be written is read-only: the kernel made it so after an error "
-                    "of the disk, "
-                    "or it was mounted so"
+                    "a file system that has to be written is read-only: the kernel made it so after an error of the "
+                    "disk, or it was mounted so"
                 ),
                 inspect(
                     WORKER,

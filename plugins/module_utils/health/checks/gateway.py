@@ -161,9 +161,8 @@ CHECKS = (
         {
             "refused": (
                 (
-                    "nothing listens at the tunnel's target on the gateway host: the gateway does not run "
-                    "there, or its "
-                    "NodePort is another one"
+                    "nothing listens at the tunnel's target on the gateway host: the gateway does not run there, or "
+                    "its NodePort is another one"
                 ),
                 inspect(
                     CLUSTER,

@@ -74,9 +74,8 @@ CHECKS = (
             "mismatch": ("the loaded driver is another version than the installed one: a reboot is pending", REBOOT),
             "library": (
                 (
-                    "the loaded driver is another version than the installed libraries: the module was not "
-                    "rebuilt, or a "
-                    "reboot is pending"
+                    "the loaded driver is another version than the installed libraries: the module was not rebuilt, or "
+                    "a reboot is pending"
                 ),
                 REBOOT,
             ),

@@ -48,9 +48,8 @@ CHECKS = (
         {
             "absent": (
                 (
-                    "the machine is not in the list: its state expired, or it was deleted (while its agent "
-                    "runs it comes "
-                    "back by itself)"
+                    "the machine is not in the list: its state expired, or it was deleted (while its agent runs it "
+                    "comes back by itself)"
                 ),
                 REGISTER_AGAIN,
             ),
@@ -106,9 +105,8 @@ CHECKS = (
                 "another host sends keepalives under this machine's id",
                 first(
                     "Find the host: one that was made from an image of this one has the same "
-                    "/etc/ansible/facts.d/beta9.fact; otherwise a worker "
-                    "was taken over. "
-                    "Then give this host another machine:",
+                    "/etc/ansible/facts.d/beta9.fact; otherwise a worker was taken over. Then give this host another "
+                    "machine:",
                     ROTATE,
                 ),
             ),

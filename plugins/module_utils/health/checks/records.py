@@ -174,9 +174,8 @@ CHECKS = (
             ),
             "unknown": (
                 (
-                    "the gateway host's tailnet does not have the worker: it was deleted there, is in another "
-                    "tailnet, or "
-                    "access rules hide it"
+                    "the gateway host's tailnet does not have the worker: it was deleted there, is in another tailnet, "
+                    "or access rules hide it"
                 ),
                 first(
                     "Restart tailscaled on the worker (a deleted node notices then) and set tailscale_auth_key_file.",

@@ -68,9 +68,8 @@ SSH_CAUSES = {
     ),
     "closed": (
         (
-            "the gateway host takes the connection and closes it before SSH begins: sshd refuses this "
-            "address, or has too "
-            "many logins waiting"
+            "the gateway host takes the connection and closes it before SSH begins: sshd refuses this address, or has "
+            "too many logins waiting"
         ),
         inspect(GATEWAY_HOST, SSHD_LOG, "Check MaxStartups and PerSourcePenalties of sshd, fail2ban, and hosts.deny."),
     ),
@@ -138,8 +137,7 @@ CHECKS = (
         {
             "": (
                 "the tunnel's configuration lacks ServerAliveInterval (1 to 60), ServerAliveCountMax (up to 3) or "
-                "ExitOnForwardFailure, or its unit "
-                "does not restart it",
+                "ExitOnForwardFailure, or its unit does not restart it",
                 ONBOARD,
             )
         },
