@@ -9,7 +9,11 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
+
+TEST_SECONDS = 60.0  # no single test takes as long, also on a busy machine: it waits for what a mutant keeps from happening
 
 
 class Server:
@@ -33,10 +37,20 @@ class Server:
 
 
 class Failure:
-    """Tell the first failure."""
+    """Tell the first failure. A test that does not end is one."""
 
     def __init__(self, handle: int) -> None:
-        self.handle = handle
+        self.handle, self.started = handle, time.monotonic()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while time.monotonic() - self.started < TEST_SECONDS:
+            time.sleep(0.5)
+        os.write(self.handle, b"::too long")
+        os._exit(1)
+
+    def pytest_runtest_logstart(self) -> None:
+        self.started = time.monotonic()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed:

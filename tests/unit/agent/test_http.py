@@ -111,8 +111,9 @@ HOSTILE = {
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_hostile_answers_are_bounded_in_time_and_memory(name):
     talk, code = HOSTILE[name]
+    seconds = SECONDS if code == "timeout" else 5.0  # what comes at once comes late on a busy machine
     with server(talk) as port:
-        client = Client("http://127.0.0.1:%d" % port, lambda: TOKEN, seconds=SECONDS)
+        client = Client("http://127.0.0.1:%d" % port, lambda: TOKEN, seconds=seconds)
         tracemalloc.start()
         start = time.monotonic()
         try:
@@ -123,7 +124,7 @@ def test_hostile_answers_are_bounded_in_time_and_memory(name):
             tracemalloc.stop()
             client.close()
     assert refused.value.problem.code == code
-    assert time.monotonic() - start < SECONDS + 2.0
+    assert time.monotonic() - start < seconds + 2.0
     assert memory < 12 * 2**20
 
 
