@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -70,6 +71,21 @@ class Tailnet:
         index = "provider:machine:generic:gpu:machine_index"
         text = self.sh(self.gateway, "for key in $(redis-cli smembers %s); do redis-cli hmget $key hostname status | paste -sd' '; done" % index)
         return dict(line.split() for line in text.splitlines() if len(line.split()) == 2)
+
+    @contextlib.contextmanager
+    def direct_gateway(self):
+        """Let the gateway append nothing to the names of machines, as one with tailscale.directRedisHost: others may come without a tailnet."""
+        self.append("direct")
+        try:
+            yield
+        finally:
+            self.append("tailnet")
+
+    def append(self, mode):
+        """Let the gateway store host names in one of its modes."""
+        config = "/etc/beta9-gateway-double.json"
+        script = f"""sed -i 's/"hostname_mode": *"[a-z]*"/"hostname_mode": "{mode}"/' {config} && grep -q '"hostname_mode": *"{mode}"' {config}"""
+        self.sh(self.gateway, script + " && systemctl restart beta9-gateway-double && sleep 1")
 
     def key(self):
         """Return a fresh auth key."""
