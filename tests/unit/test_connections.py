@@ -224,6 +224,36 @@ def test_what_is_missing_is_said(mode, field, expected):
         lookup.run([field], {"inventory_hostname": "gpu-1"})
 
 
+@pytest.mark.parametrize(
+    ("host", "field", "expected"),
+    [
+        ("by_hand", "gateway_url", "https://in.example.com"),  # before what the mode knows
+        ("by_hand", "hostname", "gpu.example.com"),
+        ("by_hand", "stored_as", ""),
+        ("address", "stored_as", "direct"),
+        ("tailnet", "stored_as", "tailnet"),
+        ("plain", "gateway_url", "http://gate.example.com:31994"),
+        ("pigeon", "gateway_url", None),  # a mode that does not exist knows nothing
+        ("pigeon", "hostname", None),
+    ],
+)
+def test_what_the_inventory_gives_goes_first(host, field, expected):
+    variables = dict(HOSTS[host], beta9_gateway_url="http://gate.example.com:31994")
+    assert connections.value(variables["beta9_connection"], field, variables.get) == expected
+
+
+def test_lookup_reads_the_named_host():
+    lookup = connection.LookupModule()
+    lookup.set_options = lambda **_: None
+    hosts = {"gpu-2": dict(HOSTS["plain"], beta9_gateway_url="http://other.example.com:1")}
+    for options, expected in (
+        ({"mode": "direct", "host": "gpu-2"}, ["http://other.example.com:1"]),
+        ({"mode": "pigeon", "host": "gpu-2", "default": "none"}, ["none"]),
+    ):
+        lookup.get_option = options.get
+        assert lookup.run(["gateway_url"], {"hostvars": hosts, "inventory_hostname": "gpu-1"}) == expected
+
+
 @pytest.mark.parametrize("port", [None, "x", "19941994", "$(:)", 0.5])
 def test_a_mistyped_port_of_the_tunnel_is_the_usual_one(port):
     assert connections.forward({"autossh_forwards": [{"local_port": port}]}.get) == connections.FORWARD
