@@ -115,6 +115,19 @@ def redis_fault(text):
     return "redis-cli set double:fault '%s' >/dev/null" % text
 
 
+SQUATTER = """'
+import socket, time
+taken = socket.socket()
+taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+while True:
+    try:
+        taken.bind(("{address}", 6443))
+        break
+    except OSError:
+        time.sleep(0.01)
+taken.listen()
+time.sleep(3600)
+'"""
 ANOTHER_TOKEN = "double:token:$(printf %s canary-of-another-machine | sha256sum | cut -d' ' -f1)"
 # a remedy may have made another machine, and revoked this token
 IF_THERE = '[ "$(redis-cli exists {token_key})" = 0 ] || '
@@ -905,8 +918,9 @@ FAULTS = [
         "T01",
         "Gateway Can't Reach Worker k3s",
         {
-            "gateway": "pkill -u beta9-tunnel sshd; sleep 0.2; systemd-run -q --unit squatter python3 -m http.server 6443 --bind {address}",
-            "worker": "sleep 0.5; systemctl restart beta9-tunnel",
+            # it waits for the address, and has it before the tunnel that is cut comes back
+            "gateway": "systemd-run -q --unit squatter python3 -c " + SQUATTER + "; sleep 1; pkill -u beta9-tunnel sshd; sleep 0.2",
+            "worker": "systemctl restart beta9-tunnel",
         },
         {"gateway": "systemctl stop squatter", "worker": TUNNEL_UP},
         code="listen_refused",

@@ -152,7 +152,7 @@ CHECKS = (
             "": ("the worker's k3s can't be reached from the gateway", START_TUNNEL),
         },
         ("M02",),
-        ("M07", "V01", "V03", "V04", "V05", "T01", "T02", "K02", "K03"),
+        ("M07", "V01", "V03", "V04", "V05", "T01", "T02", "T08", "K02", "K03"),
         component="k3s+redis",
     ),
     Check(
