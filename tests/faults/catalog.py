@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 
 class Fault(NamedTuple):
-    """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must remediate it by itself."""
+    """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must remediate it by itself.
+
+    refused: what the remedy says where only a person may change what it found.
+    """
 
     name: str
     root: str
@@ -21,6 +24,7 @@ class Fault(NamedTuple):
     code: str = ""
     wait_seconds: float = 0.5
     heals: bool = False
+    refused: str = ""
 
 
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -971,6 +975,7 @@ FAULTS = [
         {"health_check_gateway_host": ""},
         code="key_refused",
         wait_seconds=1,
+        refused="AllowUsers",
     ),
     Fault(
         "tunnel's account at the gateway host expired",

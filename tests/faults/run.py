@@ -255,19 +255,20 @@ def boot():
     sh(WORKER, (ROOT / "tests/faults/equip_worker.sh").read_text())
 
 
-def apply_remedy(bed, verdict, variables):
-    """Paste the remedy of the root cause. Return the row's entry, and what is wrong with it in words."""
+def apply_remedy(bed, verdict, variables, refused=""):
+    """Paste the remedy of the root cause. Return the row's entry, and what is wrong with it in words. refused: as in Fault."""
     remedy = verdict.get("remedy") or {}
     if not remedy.get("command"):
         return {"command": "", "where": "", "ran": None, "mended": None}, ""
     status, output = paste(bed, remedy)
     # a program that is not there, a usage error and a hang are the command's fault; else it may well say that something is broken
     ran = status is not None and status not in (126, 127) and (status == 0 or not remedy["remediates"])
+    ran = refused in output if refused and status else ran
     ran = ran and (remedy["command"] in SILENT or remedy["remediates"] or bool(output.strip()))
     mended = None
     # the bed's k3s is a stand-in that no playbook has installed, so none repairs it
     stand_in = verdict["id"].startswith("K") and remedy["where"] == "controller"
-    if remedy["remediates"] and ran and not stand_in:
+    if remedy["remediates"] and ran and not stand_in and not (refused and status):
         again, _verdicts, _seconds, _leaked = bed.check(dict(variables, health_check_wait_seconds=30))
         mended = verdict["id"] not in again
     problem = "" if ran and mended is not False else "%s: %s" % (status, output[-800:])
@@ -314,7 +315,7 @@ def one(bed, name, expected, faults, setting, with_heal):
             row["right"] = False
             row["code"] = "expected %s, found %s" % (fault.code, verdicts.get(fault.root, {}).get("code"))
     if setting == "quiet" and len(faults) == 1 and expected[0] in roots:
-        row["remedy"], problem = apply_remedy(bed, verdicts[expected[0]], variables)
+        row["remedy"], problem = apply_remedy(bed, verdicts[expected[0]], variables, faults[0].refused)
         if problem:
             row["remedy_output"] = problem
             print("      " + problem[-1000:].replace("\n", "\n      "), flush=True)
