@@ -109,3 +109,9 @@ def test_words_are_those_of_the_field():
     ]
     found = {name: [found.group() for found in FOREIGN_WORDS.finditer((ROOT / name).read_text())] for name in read if (ROOT / name).is_file()}
     assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_unit_tests_lie_in_the_folders_of_their_rooms():
+    rooms = {path.name for path in (ROOT / "plugins/module_utils").iterdir() if path.is_dir()} | {"agent_src"}
+    folders = {path.parent.name for path in (ROOT / "tests/unit").glob("*/test_*.py")}
+    assert folders and folders <= rooms

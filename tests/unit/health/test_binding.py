@@ -136,8 +136,8 @@ def test_check_has_a_fault_and_a_fault_a_check():
 @pytest.mark.parametrize("name", ["T01", "T08", "T09", "G11", "C03", "C04", "C05", "K04", "P01", "P03", "P07", "P02"])
 def test_cause_has_a_fault_or_a_reason(name):
     reasons = {
-        "T01": {"sandbox", "folder", "config", "port_taken", ""},  # of systemd: tests/unit/host/test_units.py
-        "T08": {"config", ""},  # of ssh: tests/unit/host/test_tunnel.py
+        "T01": {"sandbox", "folder", "config", "port_taken", ""},  # of systemd: tests/unit/health/test_evidence.py
+        "T08": {"config", ""},  # of ssh: tests/unit/tunnel/test_tunnel.py
         "T09": {"include", "keys_file", "selinux", ""},  # SELinux: tests/hosts/test_selinux.py, with a kernel that enforces
         "G11": {"timeout", "name", ""},
         "C03": set(),

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 STEP = """
 import pathlib, sys, time
 from ansible_collections.beta9.workers.plugins.module_utils.host import turn
