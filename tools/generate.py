@@ -279,7 +279,7 @@ def actions():
             if path.stem in IN_PROCESS
             else ("remote", "WithSecret" if '"no_log": True' in text or "beta9.workers.gateway\n" in text else "OnHost")
         )
-        files["plugins/action/" + path.name] = ACTION % (HEADER, MADE, room, room, kind, path.stem)
+        files["plugins/action/" + path.name] = ACTION % (HEADER, MADE, room, room, kind)
     table = "\n".join(known + ["}"]) + "  # fmt: skip\n"
     what = '"""{module: {name: type}} of every value that a module documents as returned."""'
     files["plugins/plugin_utils/returns.py"] = (
@@ -294,11 +294,7 @@ from __future__ import annotations
 
 from ansible_collections.beta9.workers.plugins.plugin_utils import %s
 
-
-class ActionModule(%s.%s):
-    \"""Run the module; what comes back is what it documents.\"""
-
-    MODULE = "%s"
+ActionModule = %s.%s
 """
 
 

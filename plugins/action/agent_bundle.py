@@ -11,7 +11,5 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import in_process
 class ActionModule(in_process.InProcess):
     """Build with the Python that runs ansible-playbook."""
 
-    MODULE = "agent_bundle"
-
     def execute(self, module: Any, params: dict[str, Any]) -> dict[str, Any]:
         return module.execute(params, self._task.check_mode)

@@ -12,8 +12,6 @@ class ActionModule(remote.OnHost):
     """Judge the host's variables on the controller, then let the module look at the host. All problems come back in one
     list."""
 
-    MODULE = "host_preflight"
-
     def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         """Return the module's result, the problems of the variables before those of the host."""
         arguments = dict(self._task.args)
@@ -25,7 +23,7 @@ class ActionModule(remote.OnHost):
         wrong = {problem["what"].partition("[")[0].split("_", 1)[-1] for problem in found}
         arguments = {name: value for name, value in arguments.items() if name not in wrong}
         arguments["settings"] = {name: value for name, value in given.items() if name not in wrong}
-        result = remote.run(self, self.MODULE, arguments, task_vars)
+        result = remote.run(self, "host_preflight", arguments, task_vars)
         if "problems" in result:
             result["problems"] = found + result["problems"]
         return result

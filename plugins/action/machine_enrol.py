@@ -12,8 +12,6 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 class ActionModule(remote.WithSecret):
     """Create at the gateway (from here), store on the host (through the task's connection)."""
 
-    MODULE = "machine_enrol"
-
     def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
         trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(

@@ -6,8 +6,4 @@ from __future__ import annotations
 
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 
-
-class ActionModule(remote.OnHost):
-    """Run the module; what comes back is what it documents."""
-
-    MODULE = "nvidia_cdi"
+ActionModule = remote.OnHost

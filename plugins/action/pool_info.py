@@ -6,8 +6,4 @@ from __future__ import annotations
 
 from ansible_collections.beta9.workers.plugins.plugin_utils import in_process
 
-
-class ActionModule(in_process.InProcess):
-    """Run the module; what comes back is what it documents."""
-
-    MODULE = "pool_info"
+ActionModule = in_process.InProcess

@@ -28,7 +28,7 @@ class InProcess(remote.WithSecret):
         environment: dict[str, str] = {}
         self._compute_environment_string(environment)
         os.environ.update({name: str(value) for name, value in environment.items()})  # this process ends with the task
-        module = importlib.import_module("ansible_collections.beta9.workers.plugins.modules." + self.MODULE)
+        module = importlib.import_module("ansible_collections.beta9.workers.plugins.modules." + self.module())
         _result, params = self.validate_argument_spec(argument_spec=module.SPEC, **module.CONSTRAINTS)
         secrets = {
             str(params[name]) for name, option in module.SPEC.items() if option.get("no_log") and params.get(name)

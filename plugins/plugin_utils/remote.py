@@ -203,17 +203,20 @@ def _executed(action: ActionBase, name: str, arguments: dict[str, Any], task_var
 
 
 class OnHost(ActionBase):
-    """A module of this collection that runs on a host."""
+    """A module of this collection that runs on a host: the one that the task names."""
 
-    MODULE = ""
     TRANSFERS_FILES = False
     _supports_check_mode = True
     _supports_diff = True
     _supports_async = False
 
+    def module(self) -> str:
+        """Return the module's name, without the collection's."""
+        return self._task.action.rpartition(".")[2]
+
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        result.update(run(self, self.MODULE, self._task.args, task_vars or {}))
+        result.update(run(self, self.module(), self._task.args, task_vars or {}))
         if not result.get("unreachable"):
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result

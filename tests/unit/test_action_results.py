@@ -363,6 +363,13 @@ def test_secrets_go_by_standard_input_where_that_is_passed_on(become, passes):
     assert not remote.pipelined(action)
 
 
+@pytest.mark.parametrize("named", ["host_files", "beta9.workers.host_files"])
+def test_an_action_runs_the_module_that_the_task_names(named):
+    action = action_of(remote.OnHost)
+    action._task.action = named
+    assert action.module() == "host_files"
+
+
 def test_every_result_of_a_host_passes_the_variables_check(monkeypatch):
     seen: list[Any] = []
     monkeypatch.setattr(remote.trust, "require_own_variables", seen.append)
