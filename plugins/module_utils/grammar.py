@@ -286,7 +286,7 @@ def each(check) -> Callable:
     """Return a validator of a list of which each entry fits check."""
 
     def validator(value, field: str) -> list:
-        entries = [value] if isinstance(value, str) else value
+        entries = value if isinstance(value, (list, tuple)) else [value]
         return [check(entry, f"{field}[{index}]") for index, entry in enumerate(entries)]
 
     return validator

@@ -284,6 +284,10 @@ def main() -> None:
         leave(module, program, *program.read(5))
     was_pending = confirmed(module, desired)
     status, prefs = program.read(cli.SETTLE_SECONDS)
+    restarted = status is not None and tailnet.forgotten(status, desired["seen_addresses"]) and not cli.over_tailnet()
+    if restarted and not module.check_mode:
+        module.run_command(["systemctl", "restart", "tailscaled.service"], check_rc=True)
+        status, prefs = program.read(cli.SETTLE_SECONDS)
     if status is None:
         if module.check_mode:
             module.exit_json(
@@ -294,10 +298,6 @@ def main() -> None:
             )
         text = "tailnet: expected an answer of tailscaled, found none%s. Check: systemctl status tailscaled"
         module.fail_json(msg=text % last_words(module), code="stopped")
-    restarted = tailnet.forgotten(status, desired["seen_addresses"]) and not cli.over_tailnet()
-    if restarted and not module.check_mode:
-        module.run_command(["systemctl", "restart", "tailscaled.service"], check_rc=True)
-        status, prefs = program.read(cli.SETTLE_SECONDS)
     plan = tailnet.plan(status, prefs, desired)
     before = tailnet.node(status, prefs)
     if plan.problem:

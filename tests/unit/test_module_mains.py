@@ -400,6 +400,12 @@ def test_daemon_that_does_not_answer(run, tailnet, commands):
     )
 
 
+def test_daemon_that_does_not_answer_after_its_restart(run, tailnet, commands, monkeypatch):
+    answers = iter([({"BackendState": "Running", "TailscaleIPs": ["100.64.0.1"]}, {}), (None, None)])
+    monkeypatch.setattr(cli.Program, "read", lambda _self, _seconds=0.0: next(answers))
+    assert run(tailscale_node, seen_addresses=["100.64.0.2"], **NODE)["code"] == "stopped"
+
+
 def test_login_needs_a_key_and_shows_it_nowhere(run, tailnet, commands, tmp_path):
     tailnet("NeedsLogin")
     assert run(tailscale_node, **NODE)["failed"] and words_of(commands) == []

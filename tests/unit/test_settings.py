@@ -99,6 +99,7 @@ def test_misspelt_name_is_named_with_what_was_meant(name, near):
         ("health_check_accept", [{"id": "T01"}], "id, reason"),
         ("autossh_forwards", [{"local_port": 0, "target": "x:1"}], "1 to 65535"),
         ("tailscale_tags", ["gpu"], "tag:gpu"),
+        ("tailscale_tags", 5, "tag:gpu"),
     ],
 )
 def test_value_says_what_was_expected(name, value, words):
