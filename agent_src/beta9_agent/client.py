@@ -66,7 +66,7 @@ class Client:
         try:
             response = self._http.request(method, path, **request)
         except http.Unreachable as error:
-            raise Refused(protocol.classify(None, error.name)) from None  # type: ignore[arg-type]  # without an answer there is one
+            raise Refused(protocol.classify(None, error.name)) from None
         try:
             return response.status_code, protocol.decode(response.content)
         except ValueError:

@@ -17,7 +17,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, params = self.validate_argument_spec(
             argument_spec={"id": {"type": "str", "required": True}, "health": {"type": "dict", "required": True}}

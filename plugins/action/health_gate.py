@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils.health import diagnose
 
 
-def _number(things, name) -> str:
+def _number(things: list[Any], name: str) -> str:
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
@@ -22,7 +22,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, params = self.validate_argument_spec(argument_spec={"health": {"type": "dict", "required": True}})
         health = params["health"]

@@ -55,8 +55,9 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         trust.require_own_variables(task_vars)
         _result, params = self.validate_argument_spec(argument_spec=SPEC)
         workers = {}
@@ -83,7 +84,9 @@ class ActionModule(ActionBase):
             since=since,
         )
 
-    def gateway_side(self, params, machines, task_vars) -> dict[str, Any]:
+    def gateway_side(
+        self, params: dict[str, Any], machines: list[dict[str, Any]], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return what module gateway_health saw on the host that this task is delegated to."""
         names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
         arguments = {name: params[name] for name in names if params[name] is not None}
@@ -92,7 +95,7 @@ class ActionModule(ActionBase):
         )
 
 
-def list_all(params) -> dict[str, Any]:
+def list_all(params: dict[str, Any]) -> dict[str, Any]:
     """Return what the operator's token shows of the gateway: {"machines", "pools", "why": why they can't be had}."""
     if not params["token"] and not params["token_file"]:
         return {"why": "no admin token was given (beta9_admin_token_file)"}
@@ -103,7 +106,7 @@ def list_all(params) -> dict[str, Any]:
         return {"why": str(error)}
 
 
-def machines_of(workers, listed) -> list[dict[str, Any]]:
+def machines_of(workers: dict[str, dict[str, Any]], listed: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the machines of the workers that could be asked and hold one, as option machines of module gateway_health
     wants them."""
     ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
@@ -130,7 +133,7 @@ def machines_of(workers, listed) -> list[dict[str, Any]]:
     return found
 
 
-def tunnel_of(told) -> dict[str, Any] | None:
+def tunnel_of(told: Any) -> dict[str, Any] | None:
     """Return what a worker tells of its tunnel's ends, or None where that is not of the form that a gateway host may be
     asked with."""
     try:
@@ -144,7 +147,9 @@ def tunnel_of(told) -> dict[str, Any] | None:
         return None
 
 
-def judged(name, worker, params, seen, listed) -> dict[str, Any]:
+def judged(
+    name: str, worker: dict[str, Any], params: dict[str, Any], seen: dict[str, Any], listed: dict[str, Any]
+) -> dict[str, Any]:
     """Return report(). A host of which no sense can be made is one that nobody could tell of, and the others are judged
     all the same."""
     try:
@@ -158,7 +163,9 @@ def judged(name, worker, params, seen, listed) -> dict[str, Any]:
         }
 
 
-def report(name, worker, params, seen, listed) -> dict[str, Any]:
+def report(
+    name: str, worker: dict[str, Any], params: dict[str, Any], seen: dict[str, Any], listed: dict[str, Any]
+) -> dict[str, Any]:
     """Return the outcome, the message and the verdicts of one host. worker is what it returned, or {}."""
     if worker.get("unreachable"):
         return {"outcome": "unreachable", "message": str(worker.get("msg", "")).strip()}
@@ -179,7 +186,9 @@ def report(name, worker, params, seen, listed) -> dict[str, Any]:
     return {"outcome": diagnose.outcome(verdicts), "message": worker.get("limited", ""), "verdicts": verdicts}
 
 
-def gateways_view(seen, name, identity, listed) -> list[dict[str, Any]]:
+def gateways_view(
+    seen: dict[str, Any], name: str, identity: dict[str, Any] | None, listed: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Return what was seen of one host on the gateway's side. What could not be seen there, the operator's list of
     pools may tell."""
     if "observations" in seen:
@@ -195,7 +204,7 @@ def gateways_view(seen, name, identity, listed) -> list[dict[str, Any]]:
             for check in catalog.CHECKS
             if check.side == catalog.GATEWAY
         ]
-    if not (identity or {}).get("pool") or listed.get("pools") is None:
+    if not identity or not identity.get("pool") or listed.get("pools") is None:
         return found
     told = {entry["id"]: entry for entry in control.pools(identity["pool"], listed["pools"])}
     known = {entry["id"] for entry in found if entry["outcome"] != "unknown"}
@@ -204,11 +213,14 @@ def gateways_view(seen, name, identity, listed) -> list[dict[str, Any]]:
     ]
 
 
-def summary(results, since, directory, ad_hoc) -> dict[str, Any]:
+def summary(results: list[dict[str, Any]], since: float, directory: str | None, ad_hoc: str) -> dict[str, Any]:
     """Return the table, the root causes and the statistic of a run, and write its files. ad_hoc: how program ansible is
     called."""
     results = sorted(results, key=lambda entry: entry["host"])
-    run = {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)), "seconds": round(time.time() - since, 1)}
+    run: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since)),
+        "seconds": round(time.time() - since, 1),
+    }
     causes, compared, files = health_causes.causes(results, ad_hoc), health_history.FIRST, []
     if directory:
         os.makedirs(directory, mode=0o755, exist_ok=True)
@@ -234,7 +246,7 @@ def summary(results, since, directory, ad_hoc) -> dict[str, Any]:
     }
 
 
-def history(directory) -> str:
+def history(directory: str) -> str:
     """Return the text that earlier runs left in a directory; one that can't be read is as good as none."""
     try:
         with open(os.path.join(directory, HISTORY), encoding="utf-8") as stream:

@@ -12,8 +12,8 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 class ActionModule(remote.WithSecret):
     """Create at the gateway (from here), store on the host (through the task's connection)."""
 
-    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
-        trust.require_own_variables(task_vars)
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        trust.require_own_variables(task_vars or {})
         _result, params = self.validate_argument_spec(
             argument_spec=dict(
                 api.GATEWAY_ARGUMENT_SPEC,
@@ -29,7 +29,7 @@ class ActionModule(remote.WithSecret):
             return {"changed": True, "machine": {}, "diff": {"before": replaces, "after": desired}}
         try:
             client = api.client_from_params(params)
-            return self._enrol(client, params, replaces, task_vars)
+            return self._enrol(client, params, replaces, task_vars or {})
         except api.GatewayError as error:
             return dict(
                 failed=True,
@@ -42,7 +42,9 @@ class ActionModule(remote.WithSecret):
         except protocol.InvalidField as error:
             return {"failed": True, "changed": False, "msg": str(error)}
 
-    def _enrol(self, client, params, replaces, task_vars) -> dict[str, Any]:
+    def _enrol(
+        self, client: api.GatewayClient, params: dict[str, Any], replaces: dict[str, Any], task_vars: dict[str, Any]
+    ) -> dict[str, Any]:
         created = client.create_machine(params["pool"])
         identity = {"machine_id": created["id"], "pool": params["pool"], "provider": params["provider"]}
         try:
@@ -70,7 +72,7 @@ class ActionModule(remote.WithSecret):
         return {"changed": True, "machine": machine, "diff": {"before": replaces, "after": machine}}
 
     @staticmethod
-    def _of_another_run(machine, identity) -> dict[str, Any]:
+    def _of_another_run(machine: dict[str, Any], identity: dict[str, str]) -> dict[str, Any]:
         """Return the result where another run gave the host a machine meanwhile: as good a one, if it is of the same
         pool."""
         if (machine.get("pool"), machine.get("provider")) == (identity["pool"], identity["provider"]):

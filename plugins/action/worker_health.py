@@ -29,11 +29,12 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
     _supports_async = False
 
-    def run(self, tmp=None, task_vars=None) -> dict[str, Any]:
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        task_vars = task_vars or {}
         trust.require_own_variables(task_vars)
         started = time.time()
-        few = len((task_vars or {}).get("ansible_play_batch") or []) <= FEW_HOSTS
+        few = len(task_vars.get("ansible_play_batch") or []) <= FEW_HOSTS
         arguments = dict({"nonce": secrets.token_hex(16), "login": few, "asked": started}, **self._task.args)
         arguments["connection"] = arguments.get("connection") or connections.DEFAULT
         probes = self.probes(arguments)
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
         )
         return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
 
-    def probes(self, arguments) -> dict[str, Any]:
+    def probes(self, arguments: dict[str, Any]) -> dict[str, float]:
         """Return {id: its longest time in seconds} of the probes to run."""
         only, skip = check_type_list(arguments.get("only") or []), check_type_list(arguments.get("skip") or [])
         unknown = catalog.unknown_ids(only + skip)

@@ -33,10 +33,12 @@ _value:
   elements: str
 """
 
+from typing import Any
+
 from ansible_collections.beta9.workers.plugins.plugin_utils import tables
 
 
-def summary(found) -> list[str]:
+def summary(found: dict[str, Any]) -> list[str]:
     """Return the lines of a table, of notes, and of failures."""
     return (
         tables.aligned(found["rows"])

@@ -72,7 +72,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.beta9.workers.plugins.module_utils import grammar as grammars
 
 
-def valid(value, grammar: str, variable: str) -> Any:
+def valid(value: object, grammar: str, variable: str) -> Any:
     """Return value in its usual form, or raise AnsibleFilterError."""
     try:
         return grammars.GRAMMARS[grammar](value, variable)

@@ -142,11 +142,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     NAME = "beta9.workers.machines"
 
-    def verify_file(self, path) -> bool:
+    def verify_file(self, path: str) -> bool:
         """Say whether the file is meant for this plugin, by its name."""
         return super().verify_file(path) and path.endswith(("beta9.yml", "beta9.yaml"))
 
-    def parse(self, inventory, loader, path, cache=True) -> None:
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         """Add the gateway's machines to the inventory."""
         super().parse(inventory, loader, path, cache)
         config = self._read_config_data(path)
@@ -159,7 +159,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(str(error)) from None
         self._populate(machines)
 
-    def _machines(self, path, cache) -> list[dict[str, Any]]:
+    def _machines(self, path: str, cache: bool) -> list[dict[str, Any]]:
         """Return the machines, sorted, from the cache where that is wanted. Nothing secret is in them: the client drops
         it."""
         pools = sorted({protocol.pool_name(name) for name in self.get_option("pools")})
@@ -172,7 +172,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             except KeyError:  # not there, or too old
                 pass
         client = api.client_from_params({name: self.get_option(name) for name in api.GATEWAY_ARGUMENT_SPEC})
-        found = [machine for pool in pools or [None] for machine in client.list_machines(pool)]
+        found = [machine for pool in pools or (None,) for machine in client.list_machines(pool)]
         if client.dropped:
             self.display.warning(protocol.dropped_words(client.dropped))
         machines = sorted(found, key=lambda machine: (machine["pool"], machine["id"]))
@@ -182,7 +182,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _owners(self) -> dict[str, list[str]]:
         """Return {machine id: [inventory names]} of what is known before the gateway is asked."""
-        owners = {}
+        owners: dict[str, list[str]] = {}
         given = {name: str(identity) for identity, name in self.get_option("hosts").items()}
         for name in sorted(set(self.inventory.hosts) | set(given)):
             identity = given.get(name)
@@ -192,7 +192,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 owners.setdefault(str(identity), []).append(name)
         return owners
 
-    def _populate(self, machines) -> None:
+    def _populate(self, machines: list[dict[str, Any]]) -> None:
         owners, known = self._owners(), set(self.inventory.hosts)
         top = self.inventory.add_group("beta9_machines")
         for machine in machines:
@@ -224,10 +224,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             for name in names:
                 self.inventory.add_host(name, group=self._group("beta9_status_absent"))
 
-    def _group(self, name) -> str:
+    def _group(self, name: str) -> str:
         return self.inventory.add_group(to_safe_group_name(name, force=True, silent=True))
 
-    def _construct(self, name) -> None:
+    def _construct(self, name: str) -> None:
         compose, groups, keyed = (self.get_option(option) for option in ("compose", "groups", "keyed_groups"))
         if not (compose or groups or keyed):
             return

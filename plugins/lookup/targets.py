@@ -43,6 +43,7 @@ _raw:
 
 import difflib
 import os
+from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleError, AnsibleLookupError
@@ -59,7 +60,7 @@ MAX_NAMES = 10
 class LookupModule(LookupBase):
     """Evaluate the pattern as Ansible itself will, before the play starts."""
 
-    def run(self, terms, variables=None, **kwargs) -> list:
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
         """Return [the pattern], or raise AnsibleLookupError."""
         self.set_options(var_options=variables, direct=kwargs)
         pattern = ",".join(terms[0]) if isinstance(terms[0], list) else terms[0]
@@ -100,7 +101,7 @@ def refuse_parts() -> None:
         )
 
 
-def matching(pattern, groups) -> list:
+def matching(pattern: str, groups: dict[str, list[str]]) -> list[str]:
     """Return the names of the hosts that a pattern matches, without any limit. groups is {name: [hosts]}."""
     manager = InventoryManager(loader=None, sources=[], parse=False)
     for name, hosts in groups.items():
@@ -127,7 +128,7 @@ def sources() -> str:
     return ", ".join(found) or "nowhere"
 
 
-def nothing_matched(pattern, variable, groups) -> str:
+def nothing_matched(pattern: str, variable: str, groups: dict[str, list[str]]) -> str:
     """Return the message for a pattern that matches no host of the whole inventory."""
     names = [name for name in groups if name not in BUILT_IN]
     lines = []
@@ -156,7 +157,7 @@ def nothing_matched(pattern, variable, groups) -> str:
     )
 
 
-def nothing_left(pattern, variable, matched, limit) -> str:
+def nothing_left(pattern: str, variable: str, matched: list[str], limit: str | None) -> str:
     """Return the message for a pattern of which the limit leaves nothing."""
     shown = ", ".join(sorted(matched)[:MAX_NAMES]) + (", ..." if len(matched) > MAX_NAMES else "")
     return (

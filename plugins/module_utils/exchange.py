@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import urllib.request
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
@@ -89,7 +89,7 @@ class _Deadline:
     def __exit__(self, *_arguments: object) -> None:
         self._timer.cancel()
 
-    def watch(self, kind: type) -> type:
+    def watch(self, kind: type) -> Callable[..., http.client.HTTPConnection]:
         """Return a kind of connection that this deadline ends."""
         deadline = self
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Callable
+from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
@@ -27,19 +27,19 @@ SYSTEM_ACCOUNTS = frozenset(
 )
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     text = repr(value)
     return "nothing" if value in (None, "") else text if len(text) <= MAX_FOUND else text[:MAX_FOUND] + "…"
 
 
-def _match(pattern: str, value, field: str, expected: str) -> str:
+def _match(pattern: str, value: object, field: str, expected: str) -> str:
     """Return value where it is a text that the whole pattern fits. Nothing is stripped: a blank is a mistake, too."""
     if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
         raise InvalidField(field, expected, _shown(value))
     return str(value)
 
 
-def integer(value, field: str, least: int, most: int) -> int:
+def integer(value: object, field: str, least: int, most: int) -> int:
     """Return a whole number from least to most, given as number or as text."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     expected = f"a whole number from {least} to {most}"
@@ -49,17 +49,17 @@ def integer(value, field: str, least: int, most: int) -> int:
     return number
 
 
-def port(value, field: str = "port") -> int:
+def port(value: object, field: str = "port") -> int:
     """Return a TCP port."""
     return integer(value, field, 1, 65535)
 
 
-def seconds(value, field: str = "seconds") -> int:
+def seconds(value: object, field: str = "seconds") -> int:
     """Return a number of seconds, at most a day."""
     return integer(value, field, 1, 86400)
 
 
-def address(value, field: str = "address") -> str:
+def address(value: object, field: str = "address") -> str:
     """Return an IPv4 or IPv6 address (without zone) in its usual form."""
     try:
         found = ipaddress.ip_address(value if isinstance(value, str) and "%" not in value else "")
@@ -68,7 +68,7 @@ def address(value, field: str = "address") -> str:
     return str(found)
 
 
-def listen_address(value, field: str = "listen_address") -> str:
+def listen_address(value: object, field: str = "listen_address") -> str:
     """Return an address that one worker alone may listen on: not every address, and not that of the host's own
     services."""
     found = ipaddress.ip_address(address(value, field))
@@ -78,7 +78,7 @@ def listen_address(value, field: str = "listen_address") -> str:
     return str(found)
 
 
-def network(value, field: str = "network") -> str:
+def network(value: object, field: str = "network") -> str:
     """Return a network, as 127.77.0.0/16."""
     try:
         found = ipaddress.ip_network(value if isinstance(value, str) and "/" in value and "%" not in value else "")
@@ -87,7 +87,7 @@ def network(value, field: str = "network") -> str:
     return str(found)
 
 
-def host(value, field: str = "host") -> str:
+def host(value: object, field: str = "host") -> str:
     """Return a host name or an IP address."""
     label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     try:
@@ -100,7 +100,7 @@ def host(value, field: str = "host") -> str:
     return text
 
 
-def host_port(value, field: str = "target") -> str:
+def host_port(value: object, field: str = "target") -> str:
     """Return "host:port", an IPv6 address in brackets. A wildcard is neither host nor port."""
     expected = "host:port like localhost:31994"
     found = (
@@ -118,7 +118,7 @@ def host_port(value, field: str = "target") -> str:
         raise InvalidField(field, expected, _shown(value)) from None
 
 
-def forwards(value, field: str = "autossh_forwards") -> list[dict]:
+def forwards(value: object, field: str = "autossh_forwards") -> list[dict]:
     """Return a list of {"local_port": int, "target": "host:port"}: at least one, no local port twice."""
     if not isinstance(value, (list, tuple)) or not value:
         raise InvalidField(field, "a list of {local_port, target}, at least one", _shown(value))
@@ -139,12 +139,12 @@ def forwards(value, field: str = "autossh_forwards") -> list[dict]:
     return found
 
 
-def user_name(value, field: str = "user") -> str:
+def user_name(value: object, field: str = "user") -> str:
     """Return the name of an account, as useradd(8) takes it."""
     return _match(r"[a-z_][a-z0-9_-]{0,31}", value, field, "the name of an account like beta9-tunnel")
 
 
-def own_account(value, field: str = "user") -> str:
+def own_account(value: object, field: str = "user") -> str:
     """Return the name of an account that may be made for one purpose: none that every system has, and not root."""
     name = user_name(value, field)
     if name in SYSTEM_ACCOUNTS or name.startswith(("systemd-", "_")):
@@ -152,14 +152,14 @@ def own_account(value, field: str = "user") -> str:
     return name
 
 
-def worker_name(value, field: str = "inventory_hostname") -> str:
+def worker_name(value: object, field: str = "inventory_hostname") -> str:
     """Return a host's name in the inventory, where it names the host in a file: letters, digits and . _ : - only."""
     return _match(
         r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", value, field, "a name of letters, digits, '.', '_', ':' or '-'"
     )
 
 
-def public_key(value, field: str = "public_key") -> str:
+def public_key(value: object, field: str = "public_key") -> str:
     """Return "type base64" of one SSH public key; a comment behind it is left out, options before it and further lines
     are refused."""
     kinds = r"ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
@@ -170,12 +170,12 @@ def public_key(value, field: str = "public_key") -> str:
     return " ".join(line.split(" ")[:2])
 
 
-def interface(value, field: str = "interface") -> str:
+def interface(value: object, field: str = "interface") -> str:
     """Return the name of a network interface."""
     return _match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", value, field, "a network interface like eth0")
 
 
-def image(value, field: str = "image") -> str:
+def image(value: object, field: str = "image") -> str:
     """Return the name of a container image, with registry, tag and digest where given."""
     place = r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*"
     form = place + r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
@@ -184,12 +184,12 @@ def image(value, field: str = "image") -> str:
     )
 
 
-def word(value, field: str = "name") -> str:
+def word(value: object, field: str = "name") -> str:
     """Return a name or version of packages, suites and systems: letters, digits and . _ + ~ : - only."""
     return _match(r"[A-Za-z0-9][A-Za-z0-9._+~:-]{0,254}", value, field, "a word of letters, digits and ._+~:-")
 
 
-def path(value, field: str = "path") -> str:
+def path(value: object, field: str = "path") -> str:
     """Return an absolute path without blanks, quotes, variables, specifiers of units, or '..'."""
     expected = "an absolute path of letters, digits and ._@+=,:-"
     text = _match(r"/[A-Za-z0-9._/@+=,:-]{0,4094}", value, field, expected)
@@ -198,7 +198,7 @@ def path(value, field: str = "path") -> str:
     return text
 
 
-def url(value, field: str = "url") -> str:
+def url(value: object, field: str = "url") -> str:
     """Return an http(s) address: a host, maybe a port, maybe a path. Neither user, password, query nor fragment."""
     expected = "a URL like https://gateway.example.com:1994"
     found = (
@@ -216,7 +216,7 @@ def url(value, field: str = "url") -> str:
     return str(value)
 
 
-def repository_url(value, field: str = "url") -> str:
+def repository_url(value: object, field: str = "url") -> str:
     """Return the address of a package repository: as url, and with the variables $(ARCH), $basearch and $releasever in
     its path."""
     text = re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", "x", value) if isinstance(value, str) else value
@@ -227,7 +227,7 @@ def repository_url(value, field: str = "url") -> str:
     return str(value)
 
 
-def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
+def gpu_ids(value: object, field: str = "beta9_gpu_ids") -> str:
     """Return indexes or UUIDs of GPUs with commas between them, or none."""
     one = r"([0-9]{1,2}|(GPU|MIG)-[0-9a-zA-Z/-]{1,64})"
     text = (
@@ -243,7 +243,7 @@ def gpu_ids(value, field: str = "beta9_gpu_ids") -> str:
 BANDWIDTHS = ("device_to_device", "host_to_device", "device_to_host")
 
 
-def gpu_expectations(value, field: str = "beta9_gpu_expectations") -> dict:
+def gpu_expectations(value: object, field: str = "beta9_gpu_expectations") -> dict[str, dict[str, float]]:
     """Return least bandwidths in GB/s by the name of a model."""
     expected = f"a number of GB/s for each of {', '.join(BANDWIDTHS)}, by the name of a model"
     found = {}
@@ -262,15 +262,15 @@ def gpu_expectations(value, field: str = "beta9_gpu_expectations") -> dict:
     return found
 
 
-def log_format(value, field: str = "beta9_log_format") -> str:
+def log_format(value: object, field: str = "beta9_log_format") -> str:
     """Return a format of the agent's log."""
     return _match(r"text|json", value, field, "text or json")
 
 
-def one_of(*words: str) -> Callable:
+def one_of(*words: str) -> Callable[[object, str], str]:
     """Return a validator that takes these words alone."""
 
-    def validator(value, field: str) -> str:
+    def validator(value: object, field: str) -> str:
         # a YAML true is the word true
         return _match(
             "|".join(map(re.escape, words)),
@@ -282,17 +282,17 @@ def one_of(*words: str) -> Callable:
     return validator
 
 
-def each(check) -> Callable:
+def each(check: Callable[[object, str], Any]) -> Callable[[object, str], list[Any]]:
     """Return a validator of a list of which each entry fits check."""
 
-    def validator(value, field: str) -> list:
+    def validator(value: object, field: str) -> list[Any]:
         entries = value if isinstance(value, (list, tuple)) else [value]
         return [check(entry, f"{field}[{index}]") for index, entry in enumerate(entries)]
 
     return validator
 
 
-def gateway_url(value, field: str = "gateway_url") -> str:
+def gateway_url(value: object, field: str = "gateway_url") -> str:
     """Return the address of a gateway's HTTP port, without a path."""
     expected = "a URL like http://gateway.example.com:31994"
     try:
@@ -304,7 +304,7 @@ def gateway_url(value, field: str = "gateway_url") -> str:
     return text
 
 
-def redis_url(value, field: str = "redis_url") -> str:
+def redis_url(value: object, field: str = "redis_url") -> str:
     """Return the address of a Redis. The error never shows it: it may hold a password."""
     found = (
         re.fullmatch(r"rediss?://(?:[^@/\s]*@)?([^@/\s]+)(/[0-9]{1,4})?", value, re.ASCII)
@@ -318,53 +318,53 @@ def redis_url(value, field: str = "redis_url") -> str:
     return str(value)
 
 
-def fingerprint(value, field: str = "fingerprint") -> str:
+def fingerprint(value: object, field: str = "fingerprint") -> str:
     """Return the fingerprint of an OpenPGP key: 40 or 64 hexadecimal digits, which may stand in groups."""
     text = value.replace(" ", "") if isinstance(value, str) else value
     return _match(r"[0-9A-Fa-f]{40}([0-9A-Fa-f]{24})?", text, field, "a fingerprint of 40 hexadecimal digits")
 
 
-def sha256(value, field: str = "sha256") -> str:
+def sha256(value: object, field: str = "sha256") -> str:
     """Return a SHA-256 checksum."""
     return _match(r"[0-9A-Fa-f]{64}", value, field, "a SHA-256 checksum of 64 hexadecimal digits")
 
 
-def k3s_version(value, field: str = "k3s_version") -> str:
+def k3s_version(value: object, field: str = "k3s_version") -> str:
     """Return a release of k3s."""
     return _match(r"v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?\+k3s[0-9]+", value, field, "a release of k3s like v1.36.2+k3s1")
 
 
-def branch(value, field: str = "branch") -> str:
+def branch(value: object, field: str = "branch") -> str:
     """Return a branch of NVIDIA's driver."""
     return _match(r"[0-9]{3}", value, field, "a branch of three digits like 580")
 
 
-def version(value, field: str = "version") -> str:
+def version(value: object, field: str = "version") -> str:
     """Return the version of a package."""
     return _match(r"[0-9][0-9A-Za-z.+~:_-]{0,63}", value, field, "a version like 580.95.05")
 
 
-def package(value, field: str = "package") -> str:
+def package(value: object, field: str = "package") -> str:
     """Return the name of a package; C({branch}) may stand in it."""
     return _match(r"[A-Za-z0-9](\{branch\}|[A-Za-z0-9.+_-]){0,127}", value, field, "the name of a package")
 
 
-def label(value, field: str = "namespace") -> str:
+def label(value: object, field: str = "namespace") -> str:
     """Return a name as Kubernetes gives them to namespaces."""
     return _match(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value, field, "a name of lower-case letters, digits and '-'")
 
 
-def tag(value, field: str = "tag") -> str:
+def tag(value: object, field: str = "tag") -> str:
     """Return a tag of a tailnet."""
     return _match(r"tag:[A-Za-z][A-Za-z0-9-]{0,62}", value, field, "a tag like tag:gpu")
 
 
-def check_id(value, field: str = "id") -> str:
+def check_id(value: object, field: str = "id") -> str:
     """Return what may be the id of a check."""
     return _match(r"[A-Z][0-9]{2}", value, field, "the id of a check like T01")
 
 
-def percentage(value, field: str = "percentage") -> float:
+def percentage(value: object, field: str = "percentage") -> float:
     """Return a share from 0 to 100, with or without a percent sign."""
     text = str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
     number = float(_match(r"[0-9]{1,3}(\.[0-9]+)?%?", text, field, "a percentage from 0 to 100").rstrip("%"))
@@ -373,7 +373,7 @@ def percentage(value, field: str = "percentage") -> float:
     return number
 
 
-def batches(value, field: str = "beta9_serial") -> list:
+def batches(value: object, field: str = "beta9_serial") -> list:
     """Return sizes of batches of hosts, each a number or a share, given as a list or with commas between them."""
     expected = "a number of hosts, a percentage, or a list of them, like 1,25%,100% or [1, '25%']"
     sizes = value if isinstance(value, (list, tuple)) else value.split(",") if isinstance(value, str) else [value]
@@ -389,11 +389,11 @@ def batches(value, field: str = "beta9_serial") -> list:
     return found
 
 
-def _of_protocol(check) -> Callable:
+def _of_protocol(check: Callable[[object], str]) -> Callable[..., str]:
     """Return a validator of the protocol with the name of a field, as those of this file have it. Blanks around are
     refused."""
 
-    def validator(value, field: str = check.__name__) -> str:
+    def validator(value: object, field: str = check.__name__) -> str:
         try:
             found = check(value)
         except InvalidField as error:

@@ -78,14 +78,14 @@ SPEC = {
     "architectures": {"type": "list", "elements": "str", "required": True},
     "cache": {"type": "path", "default": "~/.cache/beta9-workers/agent"},
 }
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 PLATFORMS = {
     "x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"],
     "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"],
 }
 
 
-def sources(directory) -> list[str]:
+def sources(directory: str) -> list[str]:
     """Return the files that decide what a bundle contains, sorted."""
     package = os.path.join(directory, "beta9_agent")
     files = [os.path.join(package, name) for name in os.listdir(package) if name.endswith(".py")]
@@ -94,7 +94,7 @@ def sources(directory) -> list[str]:
     ]
 
 
-def version_of(directory) -> str:
+def version_of(directory: str) -> str:
     """Return the agent's version with a digest of its sources: other sources are another version."""
     digest = hashlib.sha256()
     for path in sources(directory):
@@ -102,11 +102,11 @@ def version_of(directory) -> str:
             content = stream.read()
         digest.update(os.path.basename(path).encode() + b"\0" + hashlib.sha256(content).digest())
         if path.endswith("beta9_agent/__init__.py"):
-            version = re.search(rb'__version__ = "([^"]+)"', content).group(1).decode()
+            version = re.findall(rb'__version__ = "([^"]+)"', content)[0].decode()
     return f"{version}-{digest.hexdigest()[:12]}"
 
 
-def digest(path) -> str:
+def digest(path: str) -> str:
     """Return the SHA-256 of a bundle, or an empty string where there is none yet."""
     try:
         with open(path, "rb") as stream:
@@ -119,7 +119,7 @@ class NotBuilt(Exception):
     """The bundle could not be made."""
 
 
-def pip(*arguments) -> None:
+def pip(*arguments: str) -> None:
     """Run pip of this Python. Raises NotBuilt with its last words and what to do."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"] + list(arguments)
     environment = dict(os.environ, SOURCE_DATE_EPOCH="1700000000")
@@ -140,7 +140,7 @@ def pip(*arguments) -> None:
         )
 
 
-def build(directory, architecture, path) -> None:
+def build(directory: str, architecture: str, path: str) -> None:
     """Make one bundle: wheels/, requirements.txt. Written beside its place, then moved there."""
     os.umask(0o022)  # a wheel keeps the modes of its files
     with tempfile.TemporaryDirectory() as work:
@@ -183,7 +183,7 @@ def build(directory, architecture, path) -> None:
         os.replace(partial, path)
 
 
-def execute(params, check_mode) -> dict[str, Any]:
+def execute(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Return the module's result."""
     directory, cache = params["source"], params["cache"]
     unknown = sorted(set(params["architectures"]) - set(PLATFORMS))

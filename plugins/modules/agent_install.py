@@ -101,7 +101,7 @@ SANDBOX = (
 )
 
 
-def run(module, what, command) -> str:
+def run(module: AnsibleModule, what: str, command: list[str]) -> str:
     """Run one step of the installation, and fail with its last words."""
     rc, out, err = module.run_command(command, environ_update={"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"})
     if rc:
@@ -114,7 +114,7 @@ def run(module, what, command) -> str:
     return out
 
 
-def requirements(locked, own) -> str:
+def requirements(locked: str, own: str) -> str:
     """Return what pip shall install: what the bundle is locked to but pip, which the agent has no use for, and the
     agent's own wheel."""
     entries = re.findall(r"^[\w.-]+==(?:.*\\\n)*.*\n", locked, re.M)
@@ -123,7 +123,7 @@ def requirements(locked, own) -> str:
     return "".join(entry for entry in entries if not entry.startswith("pip==")) + f"{own} --hash=sha256:{digest}\n"
 
 
-def foreign(directory) -> str:
+def foreign(directory: str) -> str:
     """Return why what is installed can't be trusted, or an empty string: root runs it, so nobody else may own it or
     write to it."""
     if not os.path.lexists(directory):
@@ -137,13 +137,13 @@ def foreign(directory) -> str:
     return ""
 
 
-def discard(directory, trouble) -> None:
+def discard(directory: str, trouble: str) -> None:
     """Remove all versions where somebody else had a hand in them."""
     if trouble:
         (os.unlink if os.path.islink(directory) or not os.path.isdir(directory) else shutil.rmtree)(directory)
 
 
-def unpack(bundle, sha256, target) -> None:
+def unpack(bundle: str, sha256: str, target: str) -> None:
     """Unpack a bundle whose digest is the expected one. Raises ValueError. The file that is compared is the one that is
     unpacked."""
     handle = os.open(bundle, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -164,10 +164,10 @@ def unpack(bundle, sha256, target) -> None:
                 if not (member.isfile() and MEMBER.match(member.name)):
                     raise ValueError(f"{bundle}: expected requirements.txt and wheels, found {member.name!r}")
                 with open(os.path.join(target, member.name), "wb") as file:
-                    shutil.copyfileobj(archive.extractfile(member), file)
+                    shutil.copyfileobj(archive.extractfile(member), file)  # type: ignore[arg-type]  # of a plain file
 
 
-def install(module, target, bundle, sha256) -> None:
+def install(module: AnsibleModule, target: str, bundle: str, sha256: str) -> None:
     """Fill the version's directory. The mark of completeness comes last: an interrupted installation is started
     again."""
     shutil.rmtree(target, ignore_errors=True)

@@ -101,7 +101,9 @@ def ready_machines() -> list[dict[str, Any]] | None:
     try:
         url = f"{settings['BETA9_GATEWAY_SCHEME']}://{settings['BETA9_GATEWAY_HOST']}:{settings['BETA9_GATEWAY_PORT']}"
         token = api.read_token(os.path.join(records.CREDENTIALS_DIR, "machine_token"))
-        tls = {name: settings.get(f"BETA9_{name.upper()}") for name in ("ca_path", "client_cert", "client_key")}
+        tls: dict[str, Any] = {
+            name: settings.get(f"BETA9_{name.upper()}") for name in ("ca_path", "client_cert", "client_key")
+        }
         client = api.GatewayClient(url, token, timeout=5, retries=0, **tls)
         return client.list_ready(
             settings["BETA9_POOL_NAME"], settings.get("BETA9_PROVIDER_NAME", protocol.PROVIDER_DEFAULT)
@@ -110,7 +112,7 @@ def ready_machines() -> list[dict[str, Any]] | None:
         return None
 
 
-def hostname_of(machines) -> str | None:
+def hostname_of(machines: list[dict[str, Any]] | None) -> str | None:
     """Return the host name that the gateway has of this machine, or None where it does not list it."""
     own = records.agent_settings().get("BETA9_MACHINE_ID")
     return next((machine["hostname"] for machine in machines or () if machine["id"] == own), None)
@@ -131,11 +133,11 @@ def asked() -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:
     } if refused else {}
 
 
-def register_again(module, before, seconds) -> tuple[bool, dict[str, Any]] | None:
+def register_again(module: AnsibleModule, before: str | None, seconds: float) -> tuple[bool, dict[str, Any]] | None:
     """Let the agent register where the gateway has another host name of it. Return (whether ready, result keys), or
     None where all is well."""
     expected = module.params["hostname"]
-    if before in (None, expected):
+    if before is None or before == expected:
         return None
     module.run_command(["systemctl", "reload", module.params["unit"]], check_rc=True)
     ready, result = service.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)

@@ -130,7 +130,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import secretfi
 JOURNAL = ".switching"
 
 
-def text_of(path) -> str | None:
+def text_of(path: str) -> str | None:
     """Return what is in a file, or None where there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -142,7 +142,7 @@ def text_of(path) -> str | None:
 class Switch:
     """One switch: journal, forward, back. The journal holds what to go back to until the outcome is known."""
 
-    def __init__(self, module) -> None:
+    def __init__(self, module: AnsibleModule) -> None:
         self.module, self.directory, self.version = module, module.params["directory"], module.params["version"]
         self.journal = os.path.join(self.directory, JOURNAL)
 
@@ -160,7 +160,7 @@ class Switch:
         """Return the files as they are."""
         return [dict(entry, content=text_of(entry["path"])) for entry in self.desired()]
 
-    def diffs(self, before, files) -> list[dict[str, Any]]:
+    def diffs(self, before: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return what differs between the version before with these files, and the desired one."""
         found = (
             [{"before": before + "\n", "after": self.version + "\n", "before_header": "agent", "after_header": "agent"}]
@@ -180,7 +180,7 @@ class Switch:
                 )
         return found
 
-    def apply(self, version, files) -> None:
+    def apply(self, version: str, files: list[dict[str, Any]]) -> None:
         """Have these files and this version, and restart it."""
         for entry in files:
             if entry["content"] is None:
@@ -191,13 +191,13 @@ class Switch:
         for verb in (["daemon-reload"], ["restart", "--no-block", self.module.params["unit"]]):
             self.module.run_command(["systemctl"] + verb, check_rc=True)
 
-    def ready(self, seconds) -> tuple[bool, dict[str, Any]]:
+    def ready(self, seconds: int) -> tuple[bool, dict[str, Any]]:
         """Wait; return (whether ready, what the agent says)."""
         return service.wait_ready(
             self.module, self.module.params["unit"], self.module.params["state_file"], seconds, service.CRASHES
         )
 
-    def forward(self, before, files) -> tuple[bool, dict[str, Any]]:
+    def forward(self, before: str, files: list[dict[str, Any]]) -> tuple[bool, dict[str, Any]]:
         """Try the new version; return its outcome as ready()."""
         secretfiles.write(self.journal, json.dumps({"from": before, "to": self.version, "files": files}))
         try:
@@ -211,7 +211,7 @@ class Switch:
             }
         return self.ready(self.module.params["wait_seconds"])
 
-    def back(self, before, failed, files, seconds) -> tuple[bool, dict[str, Any]]:
+    def back(self, before: str, failed: str, files: list[dict[str, Any]], seconds: int) -> tuple[bool, dict[str, Any]]:
         """Put the version before and its files back; return its outcome as ready()."""
         self.apply(before, files)
         outcome = self.ready(seconds)

@@ -143,7 +143,7 @@ machines:
 """
 
 import time
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -158,7 +158,9 @@ PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T07=gatewa
 NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
 
 
-def probes(functions, params, connection=None) -> list:
+def probes(
+    functions: Mapping[str, engine.Probing], params: dict[str, Any], connection: str | None = None
+) -> list[tuple[Any, engine.Probing]]:
     """Return [(check, function)] of those that are asked for, and belong to a connection."""
     found = [
         (NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in functions.items()
@@ -173,7 +175,7 @@ def probes(functions, params, connection=None) -> list:
     ]
 
 
-def observe(params) -> dict[str, Any]:
+def observe(params: dict[str, Any]) -> dict[str, Any]:
     """Return the observations that all machines share, and those of each machine."""
     shared = engine.Context(dict(params, machine={}))
     deadline = time.monotonic() + params["deadline_seconds"]

@@ -99,7 +99,7 @@ retryable:
   type: bool
 """
 
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
@@ -110,7 +110,7 @@ SPEC = machine_runner.specification(
         "probe": {"type": "bool", "default": False},
     }
 )
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 PROBE_ADDRESS = "192.0.2.1"  # TEST-NET-1: nobody's
 KEEPALIVE_ROUTE = f"a build with POST {protocol.MACHINE_API}/keepalive"
 REGISTER_SECONDS = 15  # a gateway without a tailnet and outside direct mode takes five
@@ -159,7 +159,7 @@ def of_pools(client: api.GatewayClient, pools: list[str]) -> Iterator[dict[str, 
             )
 
 
-def stored_hostname(client: api.GatewayClient, as_machine: Any, pool: str) -> str:
+def stored_hostname(client: api.GatewayClient, as_machine: Callable[[str], api.GatewayClient], pool: str) -> str:
     """Return what the gateway makes of PROBE_ADDRESS, by a machine that is gone afterwards. as_machine(token) returns a
     client."""
     created = client.create_machine(pool)
@@ -206,7 +206,7 @@ def probed(client: api.GatewayClient, params: dict[str, Any], pool: str) -> tupl
     return "direct" if stored == PROBE_ADDRESS else "tailnet", list(of_hostnames(stored, params["hostnames"]))
 
 
-def plan(client, params) -> machine_runner.Plan:
+def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Plan:
     """Return the plan. Nothing stays changed, but the probe is no mere look."""
     problems, refused = list(of_build(client)), list(of_pools(client, params["pools"]))
     usable = [name for name in params["pools"] if name not in [entry["pool"] for entry in refused]]

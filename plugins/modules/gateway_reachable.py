@@ -83,7 +83,7 @@ CAUSES = {
 }
 
 
-def ask(client) -> protocol.Problem | None:
+def ask(client: api.GatewayClient) -> protocol.Problem | None:
     """Return None when the gateway is well, else the problem."""
     try:
         client.health()
@@ -92,7 +92,7 @@ def ask(client) -> protocol.Problem | None:
         return error.problem
 
 
-def why(module, problem) -> tuple[str, str]:
+def why(module: AnsibleModule, problem: protocol.Problem) -> tuple[str, str]:
     """Return (cause, remedy) with what the host knows beyond the failed request."""
     name, port = module.params["unit"], urlsplit(module.params["url"]).port
     listeners = linux.listeners(port)
@@ -151,7 +151,7 @@ def main() -> None:
         time.sleep(0.3)
         problem = ask(client)
     if not problem:
-        module.exit_json(changed=False, reachable=True)
+        return module.exit_json(changed=False, reachable=True)
     cause, remedy = why(module, problem)
     if module.check_mode:
         module.exit_json(changed=False, reachable=False, cause=cause, remedy=remedy)

@@ -107,13 +107,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_host
 
 
-def problems(gpus) -> list[str]:
+def problems(gpus: list[dict[str, Any]]) -> list[str]:
     """Return what speaks against GPUs, one text each."""
     failed = [gpu for gpu in gpus if gpu["outcome"] == gpu_accept.FAILED]
     return [f"GPU {gpu['device']} ({gpu['name']}, {gpu['uuid']}): {'; '.join(gpu['reasons'])}" for gpu in failed]
 
 
-def verdict(record) -> tuple[str | None, str | None, dict[str, Any]]:
+def verdict(record: dict[str, Any]) -> tuple[str | None, str | None, dict[str, Any]]:
     """Return what of a record others act upon: figures differ each time."""
     outcomes = {gpu["uuid"]: gpu["outcome"] for gpu in record.get("gpus", [])}
     return record.get("mode"), record.get("driver"), outcomes

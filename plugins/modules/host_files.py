@@ -87,12 +87,13 @@ paths:
 
 import os
 import shutil
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
 
 
-def current(path) -> str | None:
+def current(path: str) -> str | None:
     """Return the text of a file, or None when there is no such file."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -103,7 +104,7 @@ def current(path) -> str | None:
         return "(not text)\n"
 
 
-def keep(entry, check_mode) -> dict[str, str] | None:
+def keep(entry: dict[str, Any], check_mode: bool) -> dict[str, str] | None:
     """Write one file if it differs. Return its diff, or None."""
     before = current(entry["path"])
     if not secretfiles.write(entry["path"], entry["content"], int(entry["mode"], 8), check_mode):
@@ -118,7 +119,7 @@ def keep(entry, check_mode) -> dict[str, str] | None:
     }
 
 
-def repaired(path) -> dict[str, str]:
+def repaired(path: str) -> dict[str, str]:
     """Return the diff of a path of which only mode or owner, its own or its directory's, was not right."""
     return {
         "before": "mode or owner wrong\n",
@@ -128,7 +129,7 @@ def repaired(path) -> dict[str, str]:
     }
 
 
-def drop(path, check_mode) -> dict[str, str] | None:
+def drop(path: str, check_mode: bool) -> dict[str, str] | None:
     """Remove one path. Return its diff, or None when it was not there."""
     if not os.path.lexists(path):
         return None

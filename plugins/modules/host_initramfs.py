@@ -66,7 +66,7 @@ KINDS = (
 )
 
 
-def images(pattern) -> list[str]:
+def images(pattern: str) -> list[str]:
     """Return the images of kernels that are installed."""
     kernels = [os.path.basename(path) for path in glob.glob("/lib/modules/*")]
     return sorted(pattern % kernel for kernel in kernels if os.path.exists(pattern % kernel))
@@ -82,7 +82,9 @@ def main() -> None:
         None,
     )
     if not kind:
-        module.exit_json(changed=False, rebuilt=[], reason="this host has no initramfs, or no tool that makes it")
+        return module.exit_json(
+            changed=False, rebuilt=[], reason="this host has no initramfs, or no tool that makes it"
+        )
     pattern, tool, words = kind
     # ctime: a file put in place by rename keeps the time at which it was written
     newest = max(os.lstat(path).st_ctime if os.path.lexists(path) else float("inf") for path in module.params["files"])

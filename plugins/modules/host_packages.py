@@ -154,7 +154,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux, p
 class Record:
     """What a run asked the package manager for, kept until it is done."""
 
-    def __init__(self, name) -> None:
+    def __init__(self, name: str) -> None:
         self.path = os.path.join(linux.PACKAGE_SETS_DIR, name + ".json")
 
     def read(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Record:
         except (OSError, ValueError):
             return {}
 
-    def write(self, asked) -> None:
+    def write(self, asked: dict[str, str]) -> None:
         secretfiles.write(self.path, json.dumps(asked) + "\n", 0o644)
 
     def forget(self) -> None:
@@ -172,7 +172,7 @@ class Record:
         secretfiles.remove_empty(linux.PACKAGE_SETS_DIR, 2)  # also those that a run left that was killed in between
 
 
-def to_install(manager, params, installed) -> dict[str, Any]:
+def to_install(manager: package_sets.Manager, params: dict[str, Any], installed: dict[str, str]) -> dict[str, str]:
     """Return {name: version} to ask the package manager for: what is missing or of another version than desired. "" is
     any version."""
     found, some, names = {}, False, []
@@ -206,7 +206,13 @@ def to_install(manager, params, installed) -> dict[str, Any]:
     return found
 
 
-def judge(manager, params, asked, installed, outlook) -> None:
+def judge(
+    manager: package_sets.Manager,
+    params: dict[str, Any],
+    asked: dict[str, str],
+    installed: dict[str, str],
+    outlook: dict[str, Any],
+) -> None:
     """Raise PackageError unless what would happen is what was asked for, and nothing else."""
     lost = [
         name
@@ -251,7 +257,9 @@ def judge(manager, params, asked, installed, outlook) -> None:
         raise package_sets.PackageError(params["name"], f"packages of branch {params['branch']} alone", found, remedy)
 
 
-def install(module, manager, record, installed) -> tuple[dict[str, Any], list[str], bool]:
+def install(
+    module: AnsibleModule, manager: Any, record: Record, installed: dict[str, str]
+) -> tuple[dict[str, str], list[str], bool]:
     """Bring the set to what is desired. Return ({name: version} that comes, removed names, changed)."""
     params, trouble = module.params, ""
     begun = record.read()
@@ -302,7 +310,7 @@ def install(module, manager, record, installed) -> tuple[dict[str, Any], list[st
     return outlook["install"], outlook["remove"], True
 
 
-def restore(module, manager) -> bool:
+def restore(module: AnsibleModule, manager: package_sets.Manager) -> bool:
     """Install the packages of the set again where programs of theirs are gone. Return whether they were."""
     params = module.params
 

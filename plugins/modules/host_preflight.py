@@ -145,7 +145,7 @@ import shutil
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -163,7 +163,7 @@ def unfinished() -> list:
         return []
 
 
-def gather(params, run) -> dict[str, Any]:
+def gather(params: dict[str, Any], run: Callable[..., tuple[int, str, str]]) -> dict[str, Any]:
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = linux.os_release()
     found = systems.identify(release)

@@ -123,11 +123,11 @@ class Refused(Exception):
     """The repository may not be used: what, expected, found, remedy."""
 
 
-def refuse(what, expected, found, remedy) -> NoReturn:
+def refuse(what: str, expected: str, found: str, remedy: str) -> NoReturn:
     raise Refused(f"{what}: expected {expected}, found {found}. Nothing was changed. {remedy}")
 
 
-def fetch(url, seconds) -> bytes:
+def fetch(url: str, seconds: float) -> bytes:
     """Return the bytes at a URL."""
     from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
 
@@ -143,7 +143,7 @@ def fetch(url, seconds) -> bytes:
         )
 
 
-def expected(params) -> str:
+def expected(params: dict[str, Any]) -> str:
     """Return the fingerprint without blanks, upper case."""
     text = re.sub(r"\s", "", params["fingerprint"] or "").upper()
     if not re.match(r"[0-9A-F]{40,64}$", text):
@@ -157,7 +157,7 @@ def expected(params) -> str:
     return text
 
 
-def right_key(data, wanted) -> openpgp.Key:
+def right_key(data: bytes, wanted: str) -> openpgp.Key:
     """Return the openpgp.Key of a key file; Refused unless every key in it is the wanted one."""
     try:
         key = openpgp.Key(data)
@@ -175,7 +175,7 @@ def right_key(data, wanted) -> openpgp.Key:
     return key
 
 
-def installed(path, wanted) -> bool:
+def installed(path: str, wanted: str) -> bool:
     """Return whether a key file is as this module writes it, with the wanted key."""
     content = read(path) or b""
     try:
@@ -184,7 +184,7 @@ def installed(path, wanted) -> bool:
         return False
 
 
-def read(path) -> bytes | None:
+def read(path: str) -> bytes | None:
     """Return a file's bytes, or None."""
     try:
         with open(path, "rb") as stream:
@@ -193,7 +193,7 @@ def read(path) -> bytes | None:
         return None
 
 
-def write(path, data) -> None:
+def write(path: str, data: bytes | None) -> None:
     """Replace a file in one step; None removes it."""
     if data is None:
         if os.path.exists(path):
@@ -202,7 +202,7 @@ def write(path, data) -> None:
     secretfiles.write(path, data, 0o644)
 
 
-def check_values(params) -> None:
+def check_values(params: dict[str, Any]) -> None:
     """Refuse a value that would say more in a file than it should."""
     words = [
         ("name", [params["name"]]),
@@ -220,7 +220,7 @@ def check_values(params) -> None:
         refuse(error.field, error.expected, error.found, "Correct it.")
 
 
-def texts(params, key_path) -> dict[str, Any]:
+def texts(params: dict[str, Any], key_path: str) -> dict[str, str]:
     """Return {path: text} of source and pin."""
     if params["manager"] == "dnf":
         checks = ["gpgcheck=0" if params["signed"] == "index" else "gpgcheck=1"] + (
@@ -256,7 +256,7 @@ def texts(params, key_path) -> dict[str, Any]:
     return found
 
 
-def spelled(url) -> str:
+def spelled(url: str) -> str:
     """Return the address with the values that the package manager gives its variables on this host."""
     machine = os.uname().machine
     values = {"$(ARCH)": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine), "$basearch": machine}
@@ -264,7 +264,7 @@ def spelled(url) -> str:
     return re.sub(r"\$(\(ARCH\)|basearch\b|releasever\b)", lambda match: values[match.group()], url)
 
 
-def index_urls(params) -> list[str]:
+def index_urls(params: dict[str, Any]) -> list[str]:
     """Return the addresses of the indexes."""
     base = spelled(params["url"]).rstrip("/") + "/"
     if params["manager"] == "dnf":
@@ -274,7 +274,7 @@ def index_urls(params) -> list[str]:
     return [f"{base}dists/{suite}/InRelease" for suite in params["suite"].split()]
 
 
-def read_index(module, params) -> str:
+def read_index(module: AnsibleModule, params: dict[str, Any]) -> str:
     """Have the package manager read this repository's index, and no other. Return what went wrong.
 
     Refused where somebody else keeps the package manager busy.
@@ -294,7 +294,7 @@ def read_index(module, params) -> str:
         ]
         command += ["-o", f"Dir::Etc::sourcelist=/etc/apt/sources.list.d/{params['name']}.sources"]
 
-    def run(words, **options) -> tuple[int, str, str]:
+    def run(words: list[str], **options: Any) -> tuple[int, str, str]:
         return module.run_command(words, environ_update=package_sets.ENVIRONMENT, **options)
 
     work = package_sets.Apt(run, params["lock_seconds"]).work if params["manager"] == "apt" else run
@@ -348,7 +348,7 @@ def main() -> None:
                     else right_key(fetch(params["signer_url"], params["timeout_seconds"]), wanted).armour
                 )
                 more = {} if module.check_mode else {"fingerprints": [wanted]}
-        desired = {path: text.encode() for path, text in texts(params, key_path).items()}
+        desired: dict[str, bytes | None] = {path: text.encode() for path, text in texts(params, key_path).items()}
         pin = "/etc/apt/preferences.d/" + params["name"]
         if params["manager"] == "apt" and pin not in desired:
             desired[pin] = None

@@ -76,6 +76,8 @@ reason:
   type: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, turn
 
@@ -91,7 +93,7 @@ PROPERTIES = (
 )
 
 
-def show(module, name) -> dict[str, str]:
+def show(module: AnsibleModule, name: str) -> dict[str, str]:
     """Return the unit's properties."""
     _rc, out, _err = module.run_command(
         ["systemctl", "show", name, "--property=" + ",".join(PROPERTIES)], check_rc=True
@@ -99,13 +101,13 @@ def show(module, name) -> dict[str, str]:
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
 
-def newer_than(unit, moment, paths) -> str | None:
+def newer_than(unit: dict[str, str], moment: str, paths: list[str | None]) -> str | None:
     """Return the first path that changed after a moment of the unit's life (a property), or None."""
     started = int(unit.get(moment) or 0)
     return linux.changed_since(started, filter(None, paths)) if started else None
 
 
-def plan(params, unit) -> tuple[list[str], str | None]:
+def plan(params: dict[str, Any], unit: dict[str, str]) -> tuple[list[str], str | None]:
     """Return the verbs to run, in order, and the reason of a restart."""
     if params["state"] == "absent":
         gone = unit["ActiveState"] in ("inactive", "failed") and unit.get("UnitFileState") in ("", "disabled", None)

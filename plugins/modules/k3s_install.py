@@ -126,7 +126,7 @@ def staged(path: str) -> str:
     return os.path.join(place, os.path.basename(path)) if path == installer.BINARY else place
 
 
-def desired(params) -> dict[str, Any]:
+def desired(params: dict[str, Any]) -> dict[str, str]:
     """Return {path: name in the release} of all files that shall be in place."""
     names = installer.release(platform.machine())
     files = {installer.BINARY: names["binary"]}
@@ -146,7 +146,7 @@ def desired(params) -> dict[str, Any]:
     return files
 
 
-def missing(params, files) -> list[str]:
+def missing(params: dict[str, Any], files: dict[str, str]) -> list[str]:
     """Return the paths whose content is not what it shall be."""
     known = installer.record()
     desired = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
@@ -164,7 +164,7 @@ def missing(params, files) -> list[str]:
     return found
 
 
-def checksums(params, files, paths) -> dict[str, Any]:
+def checksums(params: dict[str, Any], files: dict[str, str], paths: list[str]) -> dict[str, str]:
     """Return {path: SHA-256} for the files to put in place."""
     own = {entry["name"]: entry["sha256"].lower() for entry in params["extra_images"]}
     if params["checksums"] is not None:
@@ -185,7 +185,7 @@ def checksums(params, files, paths) -> dict[str, Any]:
     }
 
 
-def make_directories(paths) -> None:
+def make_directories(paths: list[str]) -> None:
     """Make the missing parent directories. k3s keeps its server's secrets in a directory that only root may enter."""
     for path, mode in (
         ("/var/lib/rancher/k3s", 0o755),
@@ -202,7 +202,7 @@ def make_directories(paths) -> None:
             secretfiles.make_directory(folder, 0o700)
 
 
-def bring(params, files, digests) -> None:
+def bring(params: dict[str, Any], files: dict[str, str], digests: dict[str, str]) -> None:
     """Have every file staged and verified."""
     for path, digest in digests.items():
         target = staged(path)
@@ -218,7 +218,7 @@ def bring(params, files, digests) -> None:
         os.chmod(target, 0o755 if path == installer.BINARY else 0o644)
 
 
-def keep_aside(version) -> None:
+def keep_aside(version: str) -> None:
     """Copy what an upgrade changes. The directory appears under its name only when it is complete."""
     partial = installer.PREVIOUS + ".partial"
     for path in (partial, installer.PREVIOUS):
@@ -240,7 +240,7 @@ def keep_aside(version) -> None:
     os.rename(partial, installer.PREVIOUS)
 
 
-def switch(module, version, digests, previous) -> None:
+def switch(module: AnsibleModule, version: str, digests: dict[str, str], previous: str | None) -> None:
     """Put the files in place; k3s stands still while its program and database change."""
     binary = staged(installer.BINARY)
     if installer.BINARY in digests:
@@ -258,7 +258,7 @@ def switch(module, version, digests, previous) -> None:
     if upgrade:
         module.run_command(["systemctl", "stop", installer.UNIT], check_rc=True)
     try:
-        if upgrade:
+        if upgrade and previous:
             keep_aside(previous)
         for path in digests:
             os.replace(staged(path), path)
@@ -271,7 +271,7 @@ def switch(module, version, digests, previous) -> None:
             module.run_command(["systemctl", "--no-block", "start", installer.UNIT], check_rc=True)
 
 
-def run(module) -> dict[str, Any]:
+def run(module: AnsibleModule) -> dict[str, Any]:
     """Do it; raises k3s.Refused."""
     params = module.params
     files = desired(params)

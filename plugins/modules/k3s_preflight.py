@@ -129,7 +129,7 @@ def strangers(port: int) -> list:
     return found
 
 
-def of_host(module) -> Iterator[dict[str, Any]]:
+def of_host(module: AnsibleModule) -> Iterator[dict[str, Any]]:
     """Yield the problems of this host."""
     params = module.params
     foreign = installer.is_foreign()
@@ -158,7 +158,7 @@ def of_host(module) -> Iterator[dict[str, Any]]:
         yield from of_firewalld(params, firewalld.zones(module.run_command))
 
 
-def of_firewalld(params, active) -> Iterator[dict[str, Any]]:
+def of_firewalld(params: dict[str, Any], active: list[firewalld.Zone]) -> Iterator[dict[str, Any]]:
     """Yield what firewalld refuses of what k3s needs. Nothing is opened here: that is the administrator's decision."""
     pods, port = params["pod_network"].split(","), params["port"]
     networks = pods + params["service_network"].split(",")
@@ -179,7 +179,7 @@ def of_firewalld(params, active) -> Iterator[dict[str, Any]]:
         )
 
 
-def of_release(module, names) -> Iterator[dict[str, Any]]:
+def of_release(module: AnsibleModule, names: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Yield the problems of the release that shall be installed; none where it is."""
     params = module.params
     pinned, known = params["binary_sha256"] or "", installer.record()
@@ -206,7 +206,7 @@ def of_release(module, names) -> Iterator[dict[str, Any]]:
         installer.expected_sum(sums, names["binary"], pinned, params["artifact_url"])
 
 
-def inspect(module) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def inspect(module: AnsibleModule) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return every problem, and the names of the release's files."""
     found, files = list(of_host(module)), {}
     try:

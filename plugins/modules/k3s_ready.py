@@ -111,7 +111,7 @@ UNIT_PROPERTIES = ("ActiveState", "SubState", "ActiveEnterTimestampMonotonic", "
 REASON = re.compile(r"level=(?:fatal|error)\b|^[EF]\d{4} ")
 
 
-def unit_of(module) -> dict:
+def unit_of(module: AnsibleModule) -> dict:
     """Return the unit's properties as systemd tells them, {} when it tells none."""
     _rc, text, _err = module.run_command(
         ["systemctl", "show", installer.UNIT, "--property=" + ",".join(UNIT_PROPERTIES)]
@@ -135,7 +135,7 @@ def beats(lease: dict, unit: dict) -> bool:
     return renewed + 1 > time.time() - seconds_since(unit, "ExecMainStartTimestampMonotonic")
 
 
-def nodes_of(module) -> tuple:
+def nodes_of(module: AnsibleModule) -> tuple:
     """Return (what went wrong or an empty string, this host's Node or None, names of other Nodes, its Lease)."""
     rc, out, err = installer.kubectl(module, "get", "nodes,leases", "-n", "kube-node-lease", "-o", "json")
     if rc:
@@ -150,7 +150,7 @@ def nodes_of(module) -> tuple:
     return "", own, others, leases[0] if leases else {}
 
 
-def inspect(module, version=None) -> tuple[str, dict[str, Any]]:
+def inspect(module: AnsibleModule, version: str | None = None) -> tuple[str, dict[str, Any]]:
     """Return (what is not Ready yet or an empty string, {"version", "gpus", "others"}).
 
     After a restart the API shows the node as it was before for some time. So what counts is this start of k3s: it
@@ -185,7 +185,9 @@ def inspect(module, version=None) -> tuple[str, dict[str, Any]]:
     return "", known
 
 
-def wait(module, seconds, version=None, gpus=None) -> tuple[str, dict[str, Any]]:
+def wait(
+    module: AnsibleModule, seconds: float, version: str | None = None, gpus: int | None = None
+) -> tuple[str, dict[str, Any]]:
     """Return the last look, after success or when time is over."""
     deadline = time.monotonic() + seconds
     while True:
@@ -206,7 +208,7 @@ def has_runtime() -> bool:
         return False
 
 
-def last_words(module) -> str:
+def last_words(module: AnsibleModule) -> str:
     """Return why k3s ended in its own words: its last errors, else the end of the unit's journal."""
     said = units.said(units.of_module(module), installer.UNIT, 100)
     lines = [re.sub(r'^(?:\S+\[\d+\]: )?(?:time="[^"]*" )?', "", line) for line in said.splitlines()]
@@ -214,7 +216,7 @@ def last_words(module) -> str:
     return " | ".join((list(filter(REASON.search, lines)) or lines)[-3:])[-400:]
 
 
-def use_pull_secret(module, name) -> bool:
+def use_pull_secret(module: AnsibleModule, name: str) -> bool:
     """Have the service account "default" name a Secret for images. Return whether it did not before."""
     account = ["serviceaccount", "default", "-n", "default"]
     rc, out, err = installer.kubectl(module, "get", *account, "-o", "json")
@@ -233,7 +235,7 @@ def use_pull_secret(module, name) -> bool:
     return True
 
 
-def take_away(module, manifests) -> bool:
+def take_away(module: AnsibleModule, manifests: list[str]) -> bool:
     """Delete what manifests that are not wanted any more had k3s deploy, then the files. Return whether there were
     any."""
     there = [path for path in manifests if os.path.exists(path)]
@@ -246,7 +248,7 @@ def take_away(module, manifests) -> bool:
     return bool(there)
 
 
-def go_back(module) -> str:
+def go_back(module: AnsibleModule) -> str:
     """Bring back what the upgrade kept aside, and return its version. Copies first and renames then: it may be
     repeated."""
     module.run_command(["systemctl", "stop", installer.UNIT], check_rc=True)
@@ -269,7 +271,7 @@ def go_back(module) -> str:
     return version
 
 
-def fail(module, code, found, remedy, **more) -> None:
+def fail(module: AnsibleModule, code: str, found: str, remedy: str, **more: Any) -> None:
     """Fail with what was seen and what to do."""
     module.fail_json(msg=f"{found}. {remedy}", code=code, cause=found, remedy=remedy, **more)
 

@@ -109,7 +109,7 @@ def present() -> list[str]:
     return found
 
 
-def savers(module) -> list:
+def savers(module: AnsibleModule) -> list:
     """Return the programs that list the packet filter's rules: the host's, of each of the two kinds, and those that k3s
     brings along."""
     found = []
@@ -150,7 +150,7 @@ def _is_ours(rule: str) -> bool:
     return bool(target and OUR_CHAIN.match(target.group(1))) or '--comment "flanneld ' in rule
 
 
-def rules(module) -> list:
+def rules(module: AnsibleModule) -> list[tuple[str, list[str]]]:
     """Return [(program, lines for its restore)] where rules of k3s are left."""
     found = []
     for program in savers(module):
@@ -161,7 +161,7 @@ def rules(module) -> list:
     return found
 
 
-def stop(module) -> None:
+def stop(module: AnsibleModule) -> None:
     """End k3s, then its containers."""
     if os.path.exists(installer.UNIT_FILE):
         module.run_command(["systemctl", "disable", "--now", installer.UNIT], check_rc=True)
@@ -176,7 +176,7 @@ def stop(module) -> None:
         time.sleep(0.2)
 
 
-def clean_network(module) -> None:
+def clean_network(module: AnsibleModule) -> None:
     """Remove interfaces and firewall rules."""
     for name in links():
         module.run_command(["ip", "link", "delete", name])
@@ -186,7 +186,7 @@ def clean_network(module) -> None:
         )
 
 
-def remove(module) -> list[str]:
+def remove(module: AnsibleModule) -> list[tuple[str, list[str]]]:
     """Remove it all; what resists is found by left(). Rules go while the programs that k3s brings along are there."""
     stop(module)
     for point in mounts():
@@ -210,13 +210,13 @@ def remove(module) -> list[str]:
     return resisting
 
 
-def remove_empty(path) -> None:
+def remove_empty(path: str) -> None:
     """Remove a directory that has nothing in it."""
     if os.path.isdir(path) and not os.listdir(path):
         os.rmdir(path)
 
 
-def left(resisting) -> list[str]:
+def left(resisting: list[tuple[str, list[str]]]) -> list[str]:
     """Return what is still there, as text."""
     found = (
         [f"process {pid}" for pid in processes()]

@@ -99,7 +99,7 @@ NEEDS = (
 )
 
 
-def read(module) -> tuple[str | None, str]:
+def read(module: AnsibleModule) -> tuple[str | None, str]:
     """Return (token or None, why there is none)."""
     words = ["get", "secret", module.params["name"], "-n", module.params["namespace"], "-o", "json"]
     rc, out, err = installer.kubectl(module, *words)
@@ -116,7 +116,7 @@ def read(module) -> tuple[str | None, str]:
         return None, "the Secret's token can't be read"
 
 
-def apply(module) -> str:
+def apply(module: AnsibleModule) -> str:
     """Have the manifest applied now, and return why it was not or an empty string. k3s itself applies a manifest only
     when it changed."""
     if not os.path.exists(module.params["manifest"]):
@@ -125,7 +125,7 @@ def apply(module) -> str:
     return f"the manifest is not applied: {api.complaint(err)}" if rc else ""
 
 
-def revoke(module) -> None:
+def revoke(module: AnsibleModule) -> None:
     """Delete the service account. A Secret alone that is made again holds the same token; another account's token is
     another one."""
     name = module.params["name"]
@@ -145,7 +145,7 @@ def revoke(module) -> None:
         module.fail_json(msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy)
 
 
-def denied(token, namespace) -> str:
+def denied(token: str, namespace: str) -> str:
     """Return what k3s would refuse this token, as text; empty when it refuses nothing of the gateway's work."""
     missing = []
     for verb, group, resource in NEEDS:
@@ -205,13 +205,15 @@ def main() -> None:
     found = found and (refused or found)
     if module.check_mode and not token:
         module.exit_json(changed=not os.path.exists(params["path"]))
-    if found and not module.check_mode:
+    if not token or found and not module.check_mode:
         remedy = (
             f"Check k3s kubectl get serviceaccount,role,rolebinding,secret -n {params['namespace']}, and "
             f"journalctl -u k3s -n 50."
         )
         cause = f"expected a token that may do what the gateway does within {params['wait_seconds']} s, found: {found}"
-        module.fail_json(msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy)
+        return module.fail_json(
+            msg=f"k3s service account: {cause}. {remedy}", code="k3s_token", cause=cause, remedy=remedy
+        )
     changed = secretfiles.ensure_directory(os.path.dirname(params["path"]), module.check_mode)
     changed |= secretfiles.write(params["path"], token, 0o600, module.check_mode)
     module.exit_json(changed=changed)

@@ -132,7 +132,7 @@ retryable:
 
 from typing import Any
 
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {
@@ -146,7 +146,7 @@ SPEC = machine_runner.specification(
 CONSTRAINTS = {"required_if": [("state", "absent", ["machine_id"])]}
 
 
-def plan(client, params) -> machine_runner.Plan:
+def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Plan:
     """Return the plan: look for the machine in all pools, so that a wrong pool is an error and not another machine."""
     desired = {
         "id": params["machine_id"] or "",
@@ -169,7 +169,7 @@ def plan(client, params) -> machine_runner.Plan:
     return machine_runner.Plan(machine, machine, None, {"machine": machine})
 
 
-def _create(client, desired) -> machine_runner.Plan:
+def _create(client: api.GatewayClient, desired: dict[str, Any]) -> machine_runner.Plan:
     # refuses an unknown pool, and a local one, whose create would leave a token behind
     client.list_machines(desired["pool"])
 
@@ -182,7 +182,9 @@ def _create(client, desired) -> machine_runner.Plan:
     return machine_runner.Plan({}, after, apply, {"machine": after})
 
 
-def _delete(client, found, desired, token_mark, left) -> machine_runner.Plan:
+def _delete(
+    client: api.GatewayClient, found: dict[str, Any] | None, desired: dict[str, Any], token_mark: str | None, left: str
+) -> machine_runner.Plan:
     """Return the plan. The token goes first: with it a machine that was deleted comes back."""
     if not found:
         client.list_machines(desired["pool"])  # refuses a pool that has no machines
@@ -196,7 +198,7 @@ def _delete(client, found, desired, token_mark, left) -> machine_runner.Plan:
         return {}
 
     token = {"token": "valid"} if token_id else {}
-    after = found if left else {}
+    after = found or {} if left else {}
     result = {"machine": after, "token_revoked": bool(token_id), **({"warnings": [left]} if left else {})}
     return machine_runner.Plan(dict(found or {}, **token), after, apply, result)
 

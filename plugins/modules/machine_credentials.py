@@ -109,24 +109,24 @@ KEPT = "machine_token.before"
 class Credentials:
     """The files, and the verbs on them. Each returns result keys, changed among them."""
 
-    def __init__(self, params, check_mode) -> None:
+    def __init__(self, params: dict[str, Any], check_mode: bool) -> None:
         self.params, self.check_mode = params, check_mode
         self.directory, self.fact_path = params["directory"], params["fact_path"]
         self.token, self.kept = os.path.join(self.directory, TOKEN), os.path.join(self.directory, KEPT)
         self.owner = os.path.join(self.directory, records.TOKEN_OWNER)
         self.before = records.machine_fact(self.fact_path)
 
-    def _write_fact(self, identity) -> bool:
+    def _write_fact(self, identity: dict[str, Any]) -> bool:
         return secretfiles.write(self.fact_path, json.dumps(identity, sort_keys=True) + "\n", 0o644, self.check_mode)
 
-    def _write_owner(self, identity, token) -> bool:
+    def _write_owner(self, identity: dict[str, Any], token: str) -> bool:
         """Say beside the token whose it is, so that another one in its place is noticed."""
         if records.token_owner(self.directory) and records.has_token(self.directory, identity):
             return False
         text = f"{identity['machine_id']} {protocol.token_mark(token)}\n"
         return secretfiles.write(self.owner, text, 0o600, self.check_mode)
 
-    def _copy(self, source, target) -> None:
+    def _copy(self, source: str, target: str) -> None:
         with open(source, "rb") as stream:
             secretfiles.write(target, stream.read(), 0o600, self.check_mode)
 
@@ -142,7 +142,7 @@ class Credentials:
 
     def present(self) -> dict[str, Any]:
         """Write token, then identity."""
-        identity = {
+        identity: dict[str, Any] = {
             "machine_id": protocol.machine_id(self.params["machine_id"]),
             "pool": protocol.pool_name(self.params["pool"]),
             "provider": protocol.provider_name(self.params["provider"]),
@@ -188,7 +188,7 @@ class Credentials:
         if not identity:
             return {"changed": False, "machine": self.before}
         dropped = {name: value for name, value in self.before.items() if name != "replaces"}
-        dropped.update(token_mark=records.token_marks(self.directory, self.before).get(self.before.get("machine_id")))
+        dropped["token_mark"] = records.token_marks(self.directory, self.before).get(self.before.get("machine_id", ""))
         if not self.check_mode:
             if os.path.exists(self.kept):
                 self._copy(self.kept, self.token)

@@ -85,7 +85,7 @@ remedy:
 import time
 from typing import Any
 
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {
@@ -94,15 +94,15 @@ SPEC = machine_runner.specification(
         **machine_runner.OWNER_SPEC,
     }
 )
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 
 
-def shape(workers) -> dict[str, str]:
+def shape(workers: list[dict[str, Any]]) -> dict[str, str]:
     """Return {id: what matters here} as a diff shows it."""
     return {worker["id"]: f"{worker['status']}, {worker['containers']} containers" for worker in workers}
 
 
-def drain(client, machine_id, seconds) -> dict[str, Any]:
+def drain(client: api.GatewayClient, machine_id: str, seconds: float) -> dict[str, Any]:
     """Cordon before draining: a stopped container must not find its way back. Raises InvalidField when time is over."""
     for worker in client.list_workers(machine_id):
         if worker["status"] != protocol.WORKER_CORDONED:
@@ -125,7 +125,7 @@ def drain(client, machine_id, seconds) -> dict[str, Any]:
         time.sleep(1)
 
 
-def plan(client, params) -> machine_runner.Plan:
+def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Plan:
     """Return the plan."""
     machine_id = protocol.machine_id(params["machine_id"])
     if params["prove_owner"]:

@@ -94,7 +94,7 @@ retryable:
 import time
 from typing import Any
 
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {
@@ -104,10 +104,10 @@ SPEC = machine_runner.specification(
         "wait_seconds": {"type": "int", "default": 10},
     }
 )
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 
 
-def fetch(client, params) -> dict[str, Any]:
+def fetch(client: api.GatewayClient, params: dict[str, Any]) -> dict[str, Any]:
     """Return the machines, sorted by pool and id."""
     if params["pool"]:
         protocol.pool_name(params["pool"])

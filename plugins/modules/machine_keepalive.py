@@ -84,7 +84,7 @@ retryable:
 
 from typing import Any
 
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 
 SPEC = machine_runner.specification(
     {
@@ -95,10 +95,10 @@ SPEC = machine_runner.specification(
         "metrics": {"type": "dict", "default": {}},
     }
 )
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 
 
-def plan(client, params) -> machine_runner.Plan:
+def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Plan:
     """Return the plan. A keepalive of a ready machine is sent as well, and changes nothing that counts."""
     payload = protocol.keepalive_payload(
         params["machine_id"], params["pool"], params["provider"], params["agent_version"], params["metrics"]
@@ -115,7 +115,7 @@ def plan(client, params) -> machine_runner.Plan:
     )
 
 
-def send(client, payload) -> dict[str, Any]:
+def send(client: api.GatewayClient, payload: dict[str, Any]) -> dict[str, Any]:
     """Send it and return the machine as the gateway has it now."""
     state = client.keepalive(payload)
     return {

@@ -126,12 +126,12 @@ SPEC = machine_runner.specification(
         "force": {"type": "bool", "default": False},
     }
 )
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 
 COMPARED = ("hostname", "cpu_millicores", "memory_mib", "gpu_count", "private_ip")
 
 
-def payload_of(params) -> dict[str, Any]:
+def payload_of(params: dict[str, Any]) -> dict[str, str]:
     """Return the validated body; what was not given is measured on this host."""
     peer = urlsplit(params["gateway_url"]).hostname
     token = params["token"] or api.read_token(params["token_file"])
@@ -148,7 +148,7 @@ def payload_of(params) -> dict[str, Any]:
     )
 
 
-def facts_of(payload) -> dict[str, Any]:
+def facts_of(payload: dict[str, str]) -> dict[str, Any]:
     """Return the comparable facts of a payload."""
     return {
         "hostname": payload["hostname"],
@@ -159,7 +159,7 @@ def facts_of(payload) -> dict[str, Any]:
     }
 
 
-def plan(client, params) -> machine_runner.Plan:
+def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Plan:
     """Return the plan: nothing for a ready machine with the same facts."""
     payload = payload_of(params)
     listed = next(
@@ -174,7 +174,7 @@ def plan(client, params) -> machine_runner.Plan:
     before = {name: listed[name] for name in COMPARED} if listed else {}
     if before.get("hostname", "").startswith(desired["hostname"] + "."):  # a gateway on a tailnet adds the suffix
         before["hostname"] = desired["hostname"]
-    if before == desired and not params["force"]:
+    if listed and before == desired and not params["force"]:
         return machine_runner.Plan(
             before,
             desired,

@@ -61,7 +61,7 @@ MARK = "# Managed by Ansible (beta9.workers.nvidia_cdi)\n"
 UNIT = "nvidia-cdi-refresh.service"
 
 
-def read(path) -> str:
+def read(path: str) -> str:
     """Return a file's text, or an empty string."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -70,7 +70,7 @@ def read(path) -> str:
         return ""
 
 
-def generate(module) -> str:
+def generate(module: AnsibleModule) -> str:
     """Return what nvidia-ctk makes of the GPUs as they are now."""
     rc, out, err = module.run_command(["nvidia-ctk", "cdi", "generate"])
     if rc or not gpu_host.cdi_names(out):

@@ -107,7 +107,7 @@ PACKAGES = re.compile(
 )
 
 
-def run(command) -> tuple[int | None, str]:
+def run(command: list[str]) -> tuple[int | None, str]:
     """Run a command; return (exit status or None at its time limit, output)."""
     ran = engine.run_command(command, COMMAND_SECONDS)
     return ran.status, ran.output
@@ -150,7 +150,7 @@ def cdi_devices() -> int:
     return 0
 
 
-def key_enrolled(secure) -> bool:
+def key_enrolled(secure: bool | None) -> bool:
     """Return whether the key that signs the host's own modules is enrolled; False where Secure Boot is off or there is
     no such key."""
     if not secure:
@@ -180,7 +180,7 @@ def gather() -> dict[str, Any]:
         return facts
     version, library = gpu_host.library_version()
     module, secure = gpu_host.module_on_disk(run), gpu_host.secure_boot()
-    found, held, kernels = packages()
+    names, held, kernels = packages()
     loaded = gpu_host.loaded_version()
     persistent = run(["nvidia-smi", "--query-gpu=persistence_mode", "--format=csv,noheader"]) if loaded else (1, "")
     stamps = [os.stat(path).st_ctime for path in (module["path"], library) if path and os.path.exists(path)]
@@ -191,7 +191,7 @@ def gather() -> dict[str, Any]:
         other_kernels=gpu_host.other_kernels(kernel),
         library={"version": version, "path": library, "how": gpu_host.installed_how(run, library)},
         kernel_package=next((name for name in kernels if name.split("-")[0] in kernel), ""),
-        packages=found,
+        packages=names,
         held=held,
         secure_boot=secure,
         secure_boot_key_enrolled=key_enrolled(secure),
@@ -210,7 +210,7 @@ def gather() -> dict[str, Any]:
     return facts
 
 
-def faults(facts, cuda, params) -> Iterator[dict[str, Any]]:
+def faults(facts: dict[str, Any], cuda: dict[str, Any], params: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Return what keeps the GPUs from being used."""
     fabric = facts["nvswitches"] > 0 if params["fabric_manager"] is None else params["fabric_manager"]
     manager = facts["fabric_manager"]
@@ -237,7 +237,7 @@ def faults(facts, cuda, params) -> Iterator[dict[str, Any]]:
         )
 
 
-def seen(facts) -> Iterator[dict[str, Any]]:
+def seen(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Return problems of the number of GPUs. A GPU that is cut up (MIG) counts as one here as well."""
     status, output = run(["nvidia-smi", "-L"])
     count = len(re.findall(r"^GPU \d+:", output, re.M))

@@ -68,13 +68,13 @@ retryable:
 
 from typing import Any
 
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import machine_runner
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner
 
 SPEC = machine_runner.specification({})
-CONSTRAINTS = {}
+CONSTRAINTS: dict[str, Any] = {}
 
 
-def fetch(client, _params) -> dict[str, Any]:
+def fetch(client: api.GatewayClient, _params: dict[str, Any]) -> dict[str, Any]:
     """Return the pools, sorted by name."""
     return {"pools": sorted(client.list_pools(), key=lambda pool: pool["name"])}
 

@@ -134,7 +134,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli
 NAME_SECONDS = 10  # in which the control server confirms a new name
 
 
-def refuse(module, problem, **more) -> None:
+def refuse(module: AnsibleModule, problem: tailnet.Problem, **more: Any) -> None:
     """Fail with what was expected, what was found, and what to do."""
     module.fail_json(
         msg=f"tailnet: expected {problem.expected}, found {problem.found}. {problem.remedy}", code=problem.code, **more
@@ -146,13 +146,15 @@ def refuse(module, problem, **more) -> None:
 RESTART = ["systemctl", "restart", "tailscaled.service"]
 
 
-def commands(program, plan, desired, before) -> tuple[list[list[str]], list[list[str]], list[list[str]]]:
+def commands(
+    program: cli.Program, plan: tailnet.Plan, desired: dict[str, Any], before: dict[str, Any]
+) -> tuple[cli.Commands, cli.Commands, cli.Commands]:
     """Return (steps, undo, after) as commands of the plan's part that may drop a connection. {key} is the file with the
     key.
 
     before: the flags that undo the settings.
     """
-    path = program.path
+    path = program.path or ""
     if plan.action == "move":
         login = [path, "login", "--auth-key=file:{key}", f"--timeout={desired['timeout_seconds']}s"] + login_flags(
             desired
@@ -162,7 +164,7 @@ def commands(program, plan, desired, before) -> tuple[list[list[str]], list[list
     return [[path, "set"] + tailnet.flags(plan.settings)], [[path, "set"] + tailnet.flags(before)], []
 
 
-def login_flags(desired) -> list[str]:
+def login_flags(desired: dict[str, Any]) -> list[str]:
     """Return the flags of a login: what is desired, and the server."""
     found = {"login-server": desired["login_server"] or tailnet.TAILSCALE_SERVERS[-1]}
     found.update(
@@ -177,7 +179,7 @@ def login_flags(desired) -> list[str]:
     return tailnet.flags(found)
 
 
-def apply(program, plan, desired, key) -> None:
+def apply(program: cli.Program, plan: tailnet.Plan, desired: dict[str, Any], key: str) -> None:
     """Do what the plan says."""
     if plan.action == "resume":
         program.resume(desired["timeout_seconds"])
@@ -196,7 +198,7 @@ def apply(program, plan, desired, key) -> None:
         program.must("set", *tailnet.flags(plan.settings))
 
 
-def online(program, timeout_seconds, name) -> tuple[dict[str, Any], dict[str, Any]]:
+def online(program: cli.Program, timeout_seconds: int, name: str) -> tuple[dict[str, Any] | None, Any]:
     """Wait until the node is connected to its control server, and a little for the name. Return (status, prefs)."""
     start = time.monotonic()
     while True:
@@ -212,7 +214,7 @@ def online(program, timeout_seconds, name) -> tuple[dict[str, Any], dict[str, An
         time.sleep(0.5)
 
 
-def confirmed(module, desired) -> bool:
+def confirmed(module: AnsibleModule, desired: dict[str, Any]) -> bool:
     """Confirm a detached step of an earlier call, if there is one. Fail if it was undone."""
     if not cli.stage() or module.check_mode:
         return False
@@ -234,7 +236,7 @@ def confirmed(module, desired) -> bool:
     return False
 
 
-def leave(module, program, status, prefs) -> None:
+def leave(module: AnsibleModule, program: cli.Program, status: dict[str, Any] | None, prefs: dict[str, Any]) -> None:
     """Log the node out, if the login is ours."""
     ours = os.path.exists(cli.JOINED)
     present = bool(ours and status and tailnet.logged_in(status, prefs))
@@ -297,7 +299,7 @@ def main() -> None:
                 node={"state": "NoDaemon", "name": "", "address": "", "dns_name": ""},
             )
         text = "tailnet: expected an answer of tailscaled, found none%s. Check: systemctl status tailscaled"
-        module.fail_json(msg=text % last_words(module), code="stopped")
+        return module.fail_json(msg=text % last_words(module), code="stopped")
     plan = tailnet.plan(status, prefs, desired)
     before = tailnet.node(status, prefs)
     if plan.problem:
@@ -308,7 +310,7 @@ def main() -> None:
         module.fail_json(msg=explain(str(error), desired), code="refused", node=before)
 
 
-def last_words(module) -> str:
+def last_words(module: AnsibleModule) -> str:
     """Return what tailscaled said when it ended, as far as it tells why."""
     told = [
         line
@@ -322,7 +324,7 @@ def last_words(module) -> str:
 SERVER_BROKE = "INTERNAL_ERROR; received from peer"
 
 
-def explain(text, desired) -> str:
+def explain(text: str, desired: dict[str, Any]) -> str:
     """Return what a failed login means."""
     if cli.TAGS_REFUSED in text:
         remedy = "Use a key that was made with these tags, or let the control server's policy allow them (tagOwners)."
@@ -341,7 +343,16 @@ def explain(text, desired) -> str:
     return f"tailnet: expected a login, found: {text}. {remedy}"
 
 
-def finish(module, program, plan, desired, before, prefs, was_pending, actions) -> None:
+def finish(
+    module: AnsibleModule,
+    program: cli.Program,
+    plan: tailnet.Plan,
+    desired: dict[str, Any],
+    before: dict[str, Any],
+    prefs: dict[str, Any],
+    was_pending: bool,
+    actions: list[str],
+) -> None:
     """Do the plan, see that it worked, and end the module. actions: what was done before."""
     actions = (
         actions
@@ -363,8 +374,8 @@ def finish(module, program, plan, desired, before, prefs, was_pending, actions) 
     found = tailnet.node(status, prefs) if status else dict(before, state="NoDaemon")
     if plan.action in ("login", "move") and found["state"] == "Running":
         secretfiles.write(cli.JOINED, f"{found['login_server']} {found['address']} {int(time.time())}\n", 0o644)
-    if found["state"] != "Running" or not found["online"]:
-        module.fail_json(
+    if not status or found["state"] != "Running" or not found["online"]:
+        return module.fail_json(
             msg=f"tailnet: expected the node online within {desired['timeout_seconds']} s, found "
             f"{found['state']}, {'; '.join(found.get('health') or []) or 'not online'}. Check: tailscale status; "
             f"journalctl -u tailscaled",

@@ -81,7 +81,7 @@ def usable_types() -> list[str]:
     return [name for name in TYPES if not (fips and name == "ed25519")]
 
 
-def public_key(module, path) -> str:
+def public_key(module: AnsibleModule, path: str) -> str:
     """Return the public half of the private key at path, or an empty string when there is no usable key."""
     if not os.path.isfile(path):
         return ""
@@ -97,7 +97,7 @@ def running() -> bool:
     )
 
 
-def make(module, path, types) -> None:
+def make(module: AnsibleModule, path: str, types: list[str]) -> None:
     """Make a key of the first type that ssh-keygen makes here."""
     temporary = path + ".new"
     for name in types:

@@ -136,7 +136,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers,
 
 
 @contextlib.contextmanager
-def locked(directory) -> Iterator[None]:
+def locked(directory: str) -> Iterator[None]:
     """Hold the register's lock; released by the kernel if this process dies."""
     handle = os.open(directory, os.O_RDONLY)
     try:
@@ -146,7 +146,7 @@ def locked(directory) -> Iterator[None]:
         os.close(handle)
 
 
-def read(path) -> str:
+def read(path: str) -> str:
     """Return the text of a file, empty if there is none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -155,7 +155,7 @@ def read(path) -> str:
         return ""
 
 
-def occupied(address, port, user) -> str | None:
+def occupied(address: str, port: int, user: str) -> str | None:
     """Return who but the tunnel account listens where the worker's forward would, as text, or None."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
@@ -173,7 +173,7 @@ def occupied(address, port, user) -> str | None:
         return "; ".join(others) or str(error)
 
 
-def other_tunnel(params, peer, key) -> int | None:
+def other_tunnel(params: dict[str, Any], peer: dict[str, Any] | None, key: str) -> int | None:
     """Return the process of a tunnel that is up in this worker's name with another key, or raise PeerError where it is
     not to be ended."""
     if not peer or peer["key"] in (None, key) or params["tunnel_runs"]:
@@ -193,7 +193,9 @@ def other_tunnel(params, peer, key) -> int | None:
     return up[0]["pid"] if up else None
 
 
-def verify(module, params, address, repaired) -> tuple[list[str], list[str]]:
+def verify(
+    module: AnsibleModule, params: dict[str, Any], address: str, repaired: list[str]
+) -> tuple[list[str], list[str]]:
     """Ask sshd what it would do with this worker's connection. Return the host keys that it shows, and the types of
     keys that it takes."""
     need = sshd_effective.Need(
@@ -267,7 +269,7 @@ def main() -> None:
     module.exit_json(**result)
 
 
-def apply(module, params) -> dict[str, Any]:
+def apply(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
     """Compare the register with the desired one and write it once if it differs. Called with the lock held."""
     before = read(params["path"])
     known = peers.parse(before)

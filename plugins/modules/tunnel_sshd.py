@@ -87,6 +87,7 @@ host_keys:
   elements: str
 """
 
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_effective
@@ -94,7 +95,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.tunnel import sshd_e
 PROPERTIES = "Id,LoadState,ActiveState,Triggers,ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic"
 
 
-def units(module) -> dict[str, dict[str, str]]:
+def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
     """Return {name: properties} of the units that run sshd. An alias is listed as what it stands for."""
     names = ["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"]
     _rc, out, _err = module.run_command(["systemctl", "show", *names, "--property=" + PROPERTIES], check_rc=True)
@@ -102,7 +103,7 @@ def units(module) -> dict[str, dict[str, str]]:
     return {unit["Id"]: unit for unit in found if unit.get("LoadState") == "loaded"}
 
 
-def plan(found, files) -> list[str] | None:
+def plan(found: dict[str, dict[str, str]], files: list[str]) -> list[str] | None:
     """Return the systemctl command that makes sshd read its files, [] where it has, or None where no unit runs it."""
     sockets = [unit for name, unit in found.items() if name.endswith(".socket") and unit["ActiveState"] == "active"]
     if any(not set(unit.get("Triggers", "").split()) & set(found) for unit in sockets):

@@ -179,7 +179,7 @@ PROBES = dict(tunnel.PROBES, V03=tailnet.node, **files.PROBES, **api.PROBES, **a
 Probe = namedtuple("Probe", "id timeout_seconds")
 
 
-def observe(params) -> dict[str, Any]:
+def observe(params: dict[str, Any]) -> dict[str, Any]:
     """Return the observations of this worker."""
     identity = records.machine_fact()
     config = dict(

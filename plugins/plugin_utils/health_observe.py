@@ -41,7 +41,7 @@ def observe(
         return {"changed": False, "unreachable": True, "msg": str(error)}
 
 
-def _observe(action, module, arguments, task_vars) -> dict[str, Any]:
+def _observe(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     result = _once(action, module, arguments, task_vars)
     connection = action._connection  # pylint: disable=protected-access
     if "observations" in result or result.get("unreachable") or not connection.become:
@@ -54,7 +54,7 @@ def _observe(action, module, arguments, task_vars) -> dict[str, Any]:
     return dict(plain, limited=f"looked as {account}, without root's rights: {str(result.get('msg', '')).strip()}")
 
 
-def _once(action, module, arguments, task_vars) -> dict[str, Any]:
+def _once(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     task_vars = remote.with_own_python(action, task_vars)
     try:
         return remote.believed(

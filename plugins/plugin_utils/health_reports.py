@@ -16,7 +16,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import remedi
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_causes, health_history, health_page, tables
 
 
-def counts(verdicts) -> dict[str, int]:
+def counts(verdicts: list[dict[str, Any]]) -> dict[str, int]:
     """Return {status: number}."""
     found: dict[str, int] = {}
     for verdict in verdicts:
@@ -24,14 +24,18 @@ def counts(verdicts) -> dict[str, int]:
     return found
 
 
-def names(hosts, limit=5) -> str:
+def names(hosts: list[str], limit: int = 5) -> str:
     """Return host names for people: a few by name, many by number."""
     if len(hosts) <= limit:
         return ", ".join(hosts)
     return f"{len(hosts)} hosts ({', '.join(hosts[:3])}, ...)"
 
 
-def table(results, causes=None, compared=health_history.FIRST) -> str:
+def table(
+    results: list[dict[str, Any]],
+    causes: list[health_causes.Cause] | None = None,
+    compared: health_history.Compared = health_history.FIRST,
+) -> str:
     """Return the summary for a terminal: a line a host, then each cause once with evidence and remedy. causes:
     health_causes.causes."""
     rows = [["HOST", "HEALTH", "PASS", "WARN", "FAIL", "BLOCKED", "UNKNOWN", "ROOT CAUSE"]]
@@ -86,12 +90,12 @@ def incidents(results: list[dict], limit: int = 50) -> dict[str, str]:
     return dict(list(found.items())[:limit])
 
 
-def describe(remedy, hosts) -> str:
+def describe(remedy: dict[str, Any], hosts: list[str]) -> str:
     """Return a filled remedy for all of its hosts in one line."""
     return remedies.text(remedy, names(hosts) if remedy.get("where") == remedies.WORKER else "")
 
 
-def unknowns(results, limit=6) -> list[str]:
+def unknowns(results: list[dict[str, Any]], limit: int = 6) -> list[str]:
     """Return a line for each reason why checks could not look, the most frequent first. Each line's checks are those of
     each of its hosts."""
     reasons: dict[tuple, list[str]] = {}
@@ -111,7 +115,9 @@ def unknowns(results, limit=6) -> list[str]:
     return lines[:limit] + ([f"... and {len(lines) - limit} other reasons"] if len(lines) > limit else [])
 
 
-def document(results, run, compared=health_history.FIRST) -> dict[str, Any]:
+def document(
+    results: list[dict[str, Any]], run: dict[str, Any], compared: health_history.Compared = health_history.FIRST
+) -> dict[str, Any]:
     """Return the JSON document (docs/health.schema.json)."""
     changes = {
         name: [
@@ -130,7 +136,7 @@ def document(results, run, compared=health_history.FIRST) -> dict[str, Any]:
     }
 
 
-def roots(results) -> list[dict[str, Any]]:
+def roots(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each root cause once, as JSON has it: {"id", "cause", "hosts"}."""
     groups = health_causes.grouped_roots(results)
     return [
@@ -139,7 +145,7 @@ def roots(results) -> list[dict[str, Any]]:
     ]
 
 
-def junit(results, run) -> str:
+def junit(results: list[dict[str, Any]], run: dict[str, Any]) -> str:
     """Return JUnit XML: a suite a host, a case a check; blocked and unknown are skipped, a host out of reach is an
     error."""
     top = ElementTree.Element("testsuites", name="beta9.workers health")
@@ -170,7 +176,12 @@ def junit(results, run) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(top, encoding="unicode") + "\n"
 
 
-def render(results, run, causes=None, compared=health_history.FIRST) -> dict[str, Any]:
+def render(
+    results: list[dict[str, Any]],
+    run: dict[str, Any],
+    causes: list[health_causes.Cause] | None = None,
+    compared: health_history.Compared = health_history.FIRST,
+) -> dict[str, Any]:
     """Return {file name: text} of every report. run: {"started", "seconds"}."""
     causes = health_causes.causes(results) if causes is None else causes
     return {

@@ -17,7 +17,7 @@ TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was gi
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 
 
-def machine_fact(path=MACHINE_FACT_PATH) -> dict:
+def machine_fact(path: str = MACHINE_FACT_PATH) -> dict[str, Any]:
     """Return the host's machine record (machine_id, pool, provider), or {} when there is none or it is damaged."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -27,7 +27,7 @@ def machine_fact(path=MACHINE_FACT_PATH) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def token_marks(directory, identity) -> dict[str, Any]:
+def token_marks(directory: str, identity: dict[str, Any]) -> dict[str, str]:
     """Return {machine id: protocol.token_mark} of the tokens on this host: the machine's, and that of the one that it
     replaces."""
     marks = {}
@@ -40,7 +40,7 @@ def token_marks(directory, identity) -> dict[str, Any]:
     return marks
 
 
-def token_owner(directory) -> tuple[str, str] | None:
+def token_owner(directory: str) -> tuple[str, str] | None:
     """Return (machine id, protocol.token_mark) of the token that was put into a directory, or None where nothing says
     so."""
     try:
@@ -51,7 +51,7 @@ def token_owner(directory) -> tuple[str, str] | None:
     return machine_id, mark
 
 
-def has_token(directory, identity) -> bool:
+def has_token(directory: str, identity: dict[str, Any]) -> bool:
     """Return whether there is a token that can be the machine's: not empty, truncated, or another machine's."""
     try:
         with open(os.path.join(directory, "machine_token"), encoding="ascii") as stream:
@@ -62,7 +62,7 @@ def has_token(directory, identity) -> bool:
     return owner is None or owner == (identity.get("machine_id"), protocol.token_mark(text, owner[1].partition(":")[0]))
 
 
-def token_file_mark(path) -> str:
+def token_file_mark(path: str) -> str:
     """Return protocol.token_mark of the token in a file, "" where there is none."""
     try:
         with open(path, encoding="ascii") as stream:
@@ -71,7 +71,7 @@ def token_file_mark(path) -> str:
         return ""
 
 
-def agent_settings(path=AGENT_SETTINGS_PATH) -> dict[str, Any]:
+def agent_settings(path: str = AGENT_SETTINGS_PATH) -> dict[str, str]:
     """Return the settings (no secrets) that the agent was last given, {} when there are none."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -86,7 +86,7 @@ def gpu_ids() -> str:
     return agent_settings().get("BETA9_GPU_IDS", "").replace(" ", "")
 
 
-def offered_gpus(count) -> int:
+def offered_gpus(count: int) -> int:
     """Return how many of so many GPUs are offered."""
     ids = gpu_ids()
     if not ids:

@@ -16,10 +16,13 @@ import re
 import shutil
 import sys
 import time
-from typing import Any
+from typing import Any, Callable, TYPE_CHECKING
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 MIN_PYTHON = (3, 10)
 COMPLETE = ".complete"
@@ -31,7 +34,7 @@ IMPORTS = (
 CRASHES = 2
 
 
-def interpreter(folder="/usr/bin") -> str:
+def interpreter(folder: str = "/usr/bin") -> str:
     """Return the Python that the agent is installed with: the one that runs this if it is new enough, else the system's
     newest; "" if there is none.
 
@@ -51,7 +54,7 @@ def interpreter(folder="/usr/bin") -> str:
     return minors[max(minors)] if minors else ""
 
 
-def current(directory) -> str:
+def current(directory: str) -> str:
     """Return the version that the link points to, or an empty string."""
     try:
         return os.path.basename(os.readlink(os.path.join(directory, "current")))
@@ -59,7 +62,7 @@ def current(directory) -> str:
         return ""
 
 
-def installed(directory, version, run_command) -> bool:
+def installed(directory: str, version: str, run_command: Callable[..., tuple[int, str, str]]) -> bool:
     """Return whether a version was installed to its end, and the unit can run it: its interpreter is there, in sight of
     the unit, finds this version's packages (an upgrade of the distribution takes them away with the interpreter)."""
     folder = os.path.join(directory, "versions", version)
@@ -74,7 +77,7 @@ def installed(directory, version, run_command) -> bool:
     return rc == 0 and out.strip() == version.partition("-")[0]
 
 
-def point(directory, version) -> None:
+def point(directory: str, version: str) -> None:
     """Let the link point to a version, in one step."""
     link = os.path.join(directory, ".current.new")
     if os.path.lexists(link):
@@ -83,14 +86,14 @@ def point(directory, version) -> None:
     os.replace(link, os.path.join(directory, "current"))
 
 
-def prune(directory, keep) -> None:
+def prune(directory: str, keep: tuple[str, str]) -> None:
     """Remove all versions but those to keep."""
     for name in os.listdir(os.path.join(directory, "versions")):
         if name not in keep:
             shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
 
 
-def inspect(module, unit, state_file) -> tuple[dict[str, Any], bool, dict[str, Any]]:
+def inspect(module: AnsibleModule, unit: str, state_file: str) -> tuple[dict[str, Any], bool, dict[str, Any]]:
     """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's
     is none."""
     _rc, out, _err = module.run_command(
@@ -103,12 +106,14 @@ def inspect(module, unit, state_file) -> tuple[dict[str, Any], bool, dict[str, A
     return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties
 
 
-def _ready(state) -> bool:
+def _ready(state: dict[str, Any]) -> bool:
     """Return whether the machine is ready, and not just about to be registered with other settings."""
     return state.get("status") == "ready" and state.get("next_action") != "register"
 
 
-def wait_ready(module, unit, state_file, seconds, crashes=None) -> tuple[bool, dict]:
+def wait_ready(
+    module: AnsibleModule, unit: str, state_file: str, seconds: float, crashes: int | None = None
+) -> tuple[bool, dict[str, Any]]:
     """Wait for READY and an accepted keepalive, or for what waiting can't resolve. Return (whether ready, result keys).
 
     The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a
@@ -136,7 +141,9 @@ def wait_ready(module, unit, state_file, seconds, crashes=None) -> tuple[bool, d
         if final or time.monotonic() >= deadline or (crashes and restarts - first >= crashes):
             break
         time.sleep(0.25)
-    result = {name: state[name] for name in ("agent_version", "gpu_count", "machine_id") if name in state}
+    result: dict[str, Any] = {
+        name: state[name] for name in ("agent_version", "gpu_count", "machine_id") if name in state
+    }
     result.update(
         status=state.get("status", "stopped"),
         **{name: problem.get(name) for name in ("code", "cause", "remedy") if problem},

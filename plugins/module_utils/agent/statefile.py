@@ -54,22 +54,22 @@ def read_foreign(path: str, most: int) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _text(value) -> str | None:
+def _text(value: object) -> str | None:
     return CONTROL.sub(" ", value)[:MAX_TEXT] if isinstance(value, str) else None
 
 
-def _number(value, kinds=(int, float)) -> float | None:
+def _number(value: Any, kinds: tuple[type[float], ...] = (int, float)) -> float | None:
     return value if isinstance(value, kinds) and not isinstance(value, bool) and -1e15 < value < 1e15 else None
 
 
-def _problem(value) -> dict[str, Any] | None:
+def _problem(value: object) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         return None
     texts = {name: _text(value.get(name)) for name in ("code", "cause", "remedy")}
     return dict(texts, retryable=value.get("retryable") is True) if None not in texts.values() else None
 
 
-def parse(text: str) -> dict:
+def parse(text: str) -> dict[str, Any]:
     """Return the fields of a state that have their types; {} for what is no state. Texts are one line of at most
     MAX_TEXT characters.
 
@@ -81,7 +81,7 @@ def parse(text: str) -> dict:
         return {}
     if not isinstance(found, dict):
         return {}
-    state = {name: _text(found.get(name)) for name in TEXTS}
+    state: dict[str, Any] = {name: _text(found.get(name)) for name in TEXTS}
     state.update({name: _number(found.get(name), (int,)) for name in COUNTS})
     state.update({name: _number(found.get(name)) for name in NUMBERS})
     state["problem"] = _problem(found.get("problem"))
@@ -92,7 +92,7 @@ def parse(text: str) -> dict:
     return {name: value for name, value in state.items() if value is not None}
 
 
-def of(path: str) -> dict:
+def of(path: str) -> dict[str, Any]:
     """Return the state in a file, {} where there is none that may be believed to be one."""
     try:
         return parse(read_foreign(path, MAX_BYTES))

@@ -45,7 +45,7 @@ REFUSED_TOKEN = ("token_unknown", "token_wrong_type")
 class GatewayError(Exception):
     """A gateway call that did not succeed."""
 
-    def __init__(self, problem, method, url, message="") -> None:
+    def __init__(self, problem: protocol.Problem, method: str, url: str, message: str = "") -> None:
         self.problem, self.method, self.url = problem, method, url
         found = "no answer" if problem.status is None else f"HTTP {problem.status}"
         super().__init__(
@@ -58,7 +58,7 @@ class NotFoundError(GatewayError):
     """The machine or the endpoint is not there."""
 
 
-def error_of(problem, method, url, message="") -> GatewayError:
+def error_of(problem: protocol.Problem, method: str, url: str, message: str = "") -> GatewayError:
     """Return the exception that fits a problem."""
     kind = NotFoundError if problem.code in ("machine_not_found", "route_missing") else GatewayError
     return kind(problem, method, url, message)
@@ -69,14 +69,14 @@ class GatewayClient:
 
     def __init__(
         self,
-        base_url,
-        token=None,
-        ca_path=None,
-        client_cert=None,
-        client_key=None,
-        validate_certs=True,
-        timeout=10,
-        retries=2,
+        base_url: str,
+        token: str | None = None,
+        ca_path: str | None = None,
+        client_cert: str | None = None,
+        client_key: str | None = None,
+        validate_certs: bool = True,
+        timeout: float = 10,
+        retries: int = 2,
     ) -> None:
         parts = urlsplit(base_url or "")
         if (
@@ -93,7 +93,7 @@ class GatewayClient:
         self._token = protocol.token(token) if token else None
         self._retries = retries
         self._timeout = timeout
-        self.dropped = []  # what the gateway sent that fits no grammar, for one warning
+        self.dropped: list[str] = []  # what the gateway sent that fits no grammar, for one warning
         # the trust store is read only where there is TLS: that takes 20 ms
         self._tls = _tls(ca_path, client_cert, client_key, validate_certs) if parts.scheme == "https" else None
 
@@ -109,7 +109,7 @@ class GatewayClient:
         """Return protocol.parse_pools."""
         return protocol.parse_pools(self._call("GET", protocol.GATEWAY_API + "/pools"), self.dropped)
 
-    def list_machines(self, pool=None) -> list[dict[str, Any]]:
+    def list_machines(self, pool: str | None = None) -> list[dict[str, Any]]:
         """Return protocol.parse_machines, of one pool or of all."""
         path = protocol.GATEWAY_API + "/machines?" + urlencode(dict({"pool_name": pool} if pool else {}, limit=10000))
         found = protocol.parse_machines(self._call("GET", path), self.dropped)
@@ -125,14 +125,14 @@ class GatewayClient:
             if error.problem.code != protocol.POOL_STATE_MISSING.code:  # told to nobody else
                 raise
 
-    def create_machine(self, pool) -> dict[str, Any]:
+    def create_machine(self, pool: str) -> dict[str, str]:
         """Make a machine and return protocol.parse_created. Asked once only: every call that arrives makes another
         machine."""
         return protocol.parse_created(
             self._call("POST", protocol.GATEWAY_API + "/machines", {"pool_name": protocol.pool_name(pool)}, retries=0)
         )
 
-    def delete_machine(self, machine_id, pool) -> None:
+    def delete_machine(self, machine_id: str, pool: str) -> None:
         """Delete a machine. One that is not there is a success. In a local pool the request would kill the gateway:
         looked at before."""
         self.list_machines(protocol.pool_name(pool))
@@ -141,15 +141,15 @@ class GatewayClient:
             f"{protocol.GATEWAY_API}/machines/{quote(protocol.machine_id(machine_id))}?{urlencode(dict(pool_name=pool))}",
         )
 
-    def token_id(self, mark) -> str | None:
+    def token_id(self, mark: str) -> str | None:
         """Return the id of the token that protocol.token_mark was made of, None where the gateway has it no more."""
         return protocol.find_token(self._call("GET", protocol.GATEWAY_API + "/tokens"), mark)
 
-    def delete_token(self, token_id) -> None:
+    def delete_token(self, token_id: str) -> None:
         """Revoke a token. The gateway's cache honours it for up to ten minutes more."""
         self._call("DELETE", f"{protocol.GATEWAY_API}/tokens/{quote(token_id)}")
 
-    def owned(self, machine_id, pool, provider, marks) -> bool | None:
+    def owned(self, machine_id: str, pool: str, provider: str, marks: list[str]) -> bool | None:
         """Return whether one of a host's marks (protocol.token_mark) is of the token that the gateway has for a
         machine; None where it can't be told. Only the machine API tells, of ready machines: it is asked with a token of
         the gateway's own list, which stays in here."""
@@ -161,23 +161,23 @@ class GatewayClient:
         query = urlencode({"pool_name": pool, "provider_name": provider or protocol.PROVIDER_DEFAULT})
         return protocol.owned(machines._call("GET", protocol.MACHINE_API + "/list?" + query), machine_id, marks)
 
-    def discard_machine(self, created) -> None:
+    def discard_machine(self, created: dict[str, str]) -> None:
         """Delete a machine that was just made, and its token. created is what create_machine returned."""
         self.delete_machine(created["id"], created["pool"])
         identity = self.token_id(protocol.token_mark(created["registration_token"]))
         if identity:
             self.delete_token(identity)
 
-    def list_workers(self, machine_id) -> list[dict[str, Any]]:
+    def list_workers(self, machine_id: str) -> list[dict[str, Any]]:
         """Return those of protocol.parse_workers that run on a machine."""
         found = protocol.parse_workers(self._call("GET", protocol.GATEWAY_API + "/workers"), self.dropped)
         return [worker for worker in found if worker["machine_id"] == machine_id]
 
-    def cordon_worker(self, worker_id) -> None:
+    def cordon_worker(self, worker_id: str) -> None:
         """Let a worker take nothing more."""
         self._call("POST", f"{protocol.GATEWAY_API}/workers/{quote(worker_id)}/cordon", {})
 
-    def drain_worker(self, worker_id) -> None:
+    def drain_worker(self, worker_id: str) -> None:
         """Stop the containers that a worker runs."""
         self._call("POST", f"{protocol.GATEWAY_API}/workers/{quote(worker_id)}/drain", {})
 
@@ -194,22 +194,22 @@ class GatewayClient:
 
     # -- machine API (worker) --
 
-    def register(self, payload) -> protocol.MachineState:
+    def register(self, payload: dict[str, Any]) -> protocol.MachineState:
         """Register a machine; payload from protocol.register_payload. Return its MachineState."""
         return protocol.parse_machine_state(self._call("POST", protocol.MACHINE_API + "/register", payload))
 
-    def keepalive(self, payload) -> protocol.MachineState:
+    def keepalive(self, payload: dict[str, Any]) -> protocol.MachineState:
         """Send a keepalive; payload from protocol.keepalive_payload. Return the MachineState."""
         return protocol.parse_machine_state(self._call("POST", protocol.MACHINE_API + "/keepalive", payload))
 
-    def list_ready(self, pool, provider=protocol.PROVIDER_DEFAULT) -> list[dict[str, Any]]:
+    def list_ready(self, pool: str, provider: str = protocol.PROVIDER_DEFAULT) -> list[dict[str, Any]]:
         """Return the ready machines of a pool, without the tokens that the gateway sends along."""
         path = protocol.MACHINE_API + "/list?" + urlencode({"pool_name": pool, "provider_name": provider})
         return protocol.parse_machine_list(self._call("GET", path), self.dropped)
 
     # -- transport --
 
-    def _call(self, method, path, payload=None, retries=None) -> Any:
+    def _call(self, method: str, path: str, payload: dict[str, Any] | None = None, retries: int | None = None) -> Any:
         """Return the parsed body of a success. Retries only what the classifier calls retryable.
 
         A 401 is believed only of a gateway that is well: without its Redis or Postgres it knows no token.
@@ -231,15 +231,15 @@ class GatewayClient:
             time.sleep(random.uniform(pause / 2, pause))
             pause *= 2
 
-    def _proxied(self, path) -> bool:
+    def _proxied(self, path: str) -> bool:
         """Return whether the environment's proxy may be used (unless its no_proxy says otherwise): for an operator's
         questions, which the controller asks. A worker's own go by the tunnel, the tailnet or directly, and nobody's
         proxy knows another host's loopback."""
-        host = urlsplit(self.base_url).hostname
+        host = urlsplit(self.base_url).hostname or ""
         loopback = host == "localhost" or (protocol.is_ip(host) and ipaddress.ip_address(host).is_loopback)
         return path.startswith(protocol.GATEWAY_API) and not loopback
 
-    def _once(self, method, path, payload) -> Any:
+    def _once(self, method: str, path: str, payload: dict[str, Any] | None) -> Any:
         url = self.base_url + path
         headers = {"Accept": "application/json", "User-Agent": "beta9.workers"}
         if payload is not None:
@@ -267,7 +267,7 @@ class GatewayClient:
         return body
 
 
-def _tls(ca_path, client_cert, client_key, validate_certs) -> ssl.SSLContext:
+def _tls(ca_path: str | None, client_cert: str | None, client_key: str | None, validate_certs: bool) -> ssl.SSLContext:
     """Return what TLS shall verify and show. InvalidField names a file that can't be used."""
     try:
         context = ssl.create_default_context(cafile=ca_path)
@@ -288,7 +288,7 @@ def _tls(ca_path, client_cert, client_key, validate_certs) -> ssl.SSLContext:
     return context
 
 
-def read_token(path) -> str:
+def read_token(path: str) -> str:
     """Return the token in a file, or raise InvalidField that names the file."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -297,7 +297,7 @@ def read_token(path) -> str:
         raise protocol.InvalidField("token_file", "a file with the token", f"{path}: {error.strerror}") from None
 
 
-def client_from_params(params) -> GatewayClient:
+def client_from_params(params: dict[str, Any]) -> GatewayClient:
     """Return a client for parameters of GATEWAY_ARGUMENT_SPEC. A token given directly goes before one in a file."""
     if not params.get("gateway_url"):
         raise protocol.InvalidField(

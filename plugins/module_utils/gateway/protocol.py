@@ -21,7 +21,7 @@ import ipaddress
 import json
 import os
 import re
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, overload
 
 PROVIDER_DEFAULT = "generic"
 KEEPALIVE_INTERVAL_SECONDS = 60
@@ -70,7 +70,7 @@ SAFE_STATE_FIELDS = (
 class InvalidField(ValueError):
     """A value that the gateway would not take. Names the field, what was expected and what was found; never a token."""
 
-    def __init__(self, field, expected, found) -> None:
+    def __init__(self, field: str, expected: str, found: str) -> None:
         self.field, self.expected, self.found = field, expected, found
         super().__init__(f"{field}: expected {expected}, found {found}")
 
@@ -99,43 +99,43 @@ class MachineState(NamedTuple):
 # --- validation -----------------------------------------------------------------------------------------------------
 
 
-def _text(field, value, pattern, expected) -> str:
+def _text(field: str, value: object, pattern: str, expected: str) -> str:
     text = value.strip() if isinstance(value, str) else value
     if not isinstance(text, str) or not re.match(pattern + r"\Z", text):
         raise InvalidField(field, expected, "nothing" if value in (None, "") else repr(value))
     return text
 
 
-def machine_id(value) -> str:
+def machine_id(value: object) -> str:
     """Return a machine id: 8 lower-case hexadecimal characters, as the gateway makes them."""
     return _text("machine_id", value, r"[0-9a-f]{8}", "8 lower-case hexadecimal characters like 1165a9b6")
 
 
-def pool_name(value) -> str:
+def pool_name(value: object) -> str:
     """Return the name of a pool. It becomes part of a Redis key, so colons and blanks can't be in it."""
     return _text(
         "pool_name", value, r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "a name of letters, digits, '-', '_' or '.', like gpu"
     )
 
 
-def provider_name(value) -> str:
+def provider_name(value: object) -> str:
     """Return the name of a provider."""
     return _text(
         "provider_name", value, r"[a-z0-9][a-z0-9-]{0,62}", "a name of lower-case letters, digits or '-', like generic"
     )
 
 
-def cpu(value) -> str:
+def cpu(value: object) -> str:
     """Return an amount of CPU in millicores, as "8000m"."""
     return _text("cpu", value, r"[1-9][0-9]{0,8}m", "millicores like 8000m")
 
 
-def memory(value) -> str:
+def memory(value: object) -> str:
     """Return an amount of memory in binary units, as "16Gi" or "32768Mi"."""
     return _text("memory", value, r"[1-9][0-9]{0,8}(Gi|Mi)", "an amount like 16Gi or 32768Mi")
 
 
-def gpu_count(value) -> str:
+def gpu_count(value: object) -> str:
     """Return a number of GPUs as the string that the gateway wants."""
     text = _text("gpu_count", str(value), r"[0-9]{1,2}", "a whole number from 0 to 64")
     if int(text) > 64:
@@ -143,15 +143,16 @@ def gpu_count(value) -> str:
     return str(int(text))
 
 
-def ip_address(value, field="private_ip") -> str:
+def ip_address(value: object, field: str = "private_ip") -> str:
     """Return an IPv4 or IPv6 address in its usual form."""
+    given: Any = value.strip() if isinstance(value, str) else value
     try:
-        return str(ipaddress.ip_address(value.strip() if isinstance(value, str) else value))
+        return str(ipaddress.ip_address(given))
     except ValueError:
         raise InvalidField(field, "an IP address like 192.168.1.100", "nothing" if not value else repr(value)) from None
 
 
-def is_ip(value) -> bool:
+def is_ip(value: object) -> bool:
     """Return whether value is an IP address."""
     try:
         ip_address(value)
@@ -160,7 +161,7 @@ def is_ip(value) -> bool:
     return True
 
 
-def hostname(value) -> str:
+def hostname(value: object) -> str:
     """Return a host name or IP address: what the gateway puts between https:// and :6443."""
     label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     try:
@@ -172,7 +173,7 @@ def hostname(value) -> str:
     return text
 
 
-def token(value) -> str:
+def token(value: object) -> str:
     """Return a token without the blanks around it. The error never shows it."""
     text = value.strip() if isinstance(value, str) else ""
     if not text:
@@ -184,12 +185,12 @@ def token(value) -> str:
     return text
 
 
-def cpu_millicores(value) -> int:
+def cpu_millicores(value: int | str) -> int:
     """Return "8000m" or 8000 as 8000 millicores."""
     return int(str(value).rstrip("m") or 0)
 
 
-def memory_mib(value) -> int:
+def memory_mib(value: int | str) -> int:
     """Return "16Gi", "16384Mi" or 16384 as 16384 MiB."""
     text = str(value)
     return int(text[:-2]) * (1024 if text.endswith("Gi") else 1) if text.endswith("i") else int(text or 0)
@@ -212,13 +213,21 @@ REGISTER = {
 
 
 def register_payload(
-    token, machine_id, hostname, pool_name, cpu, memory, gpu_count, private_ip, provider_name=PROVIDER_DEFAULT
-) -> dict[str, Any]:
+    token: object,
+    machine_id: object,
+    hostname: object,
+    pool_name: object,
+    cpu: object,
+    memory: object,
+    gpu_count: object,
+    private_ip: object,
+    provider_name: object = PROVIDER_DEFAULT,
+) -> dict[str, str]:
     """Return the body of POST /register: every value a string.
 
     token is what the gateway will use as bearer token of this host's k3s: the service account's where there is one.
     """
-    given = {
+    given: dict[str, object] = {
         "token": token,
         "machine_id": machine_id,
         "hostname": hostname,
@@ -230,7 +239,11 @@ def register_payload(
 
 
 def keepalive_payload(
-    machine_id, pool_name, provider_name=PROVIDER_DEFAULT, agent_version="", metrics=None
+    machine_id: object,
+    pool_name: object,
+    provider_name: object = PROVIDER_DEFAULT,
+    agent_version: str = "",
+    metrics: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the body of POST /keepalive. metrics are always there: some gateways crash without them."""
     return {
@@ -242,7 +255,7 @@ def keepalive_payload(
     }
 
 
-def _metrics(given) -> dict[str, Any]:
+def _metrics(given: dict[str, Any]) -> dict[str, Any]:
     checked = {}
     for name, value in given.items():
         if name in INT_METRICS:
@@ -269,7 +282,7 @@ WORKER_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def decode(raw) -> Any:
+def decode(raw: bytes | str) -> Any:
     """Return the JSON in bytes or text. Raises ValueError: also where it is nested without end, or has half a character
     (a lone surrogate)."""
     text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
@@ -282,14 +295,14 @@ def decode(raw) -> Any:
     return body
 
 
-def dropped_words(dropped) -> str:
+def dropped_words(dropped: list[str]) -> str:
     """Return one warning for all that was left out of answers, "" where nothing was. dropped: texts, as parsers append
     them."""
     found = list(dict.fromkeys(dropped))
     return f"left out {len(found)} values that no beta9 gateway makes, the first: {found[0]}" if found else ""
 
 
-def _taken(check, value, dropped, empty="") -> str:
+def _taken(check: Callable[[object], str], value: object, dropped: list[str] | None, empty: str = "") -> str:
     """Return a value of an answer where it fits its grammar, else what stands for none. What is there and does not fit
     is noted."""
     if value in (None, ""):
@@ -302,7 +315,7 @@ def _taken(check, value, dropped, empty="") -> str:
         return empty
 
 
-def _grammar(field, pattern) -> Callable:
+def _grammar(field: str, pattern: str) -> Callable[[object], str]:
     return lambda value: _text(field, value, pattern, f"a text like {pattern}")
 
 
@@ -310,7 +323,7 @@ _status, _gpu, _version = _grammar("status", STATUS), _grammar("gpu", GPU), _gra
 _worker_id = _grammar("worker", WORKER_ID)
 
 
-def _number(value) -> int | None:
+def _number(value: Any) -> int | None:
     try:
         number = int(float(value))
     except (TypeError, ValueError, OverflowError):
@@ -318,7 +331,7 @@ def _number(value) -> int | None:
     return number if abs(number) < 2**63 else None
 
 
-def _fraction(value) -> float | None:
+def _fraction(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -328,15 +341,15 @@ def _fraction(value) -> float | None:
     return number if abs(number) < 2.0**63 else None
 
 
-def _list(value) -> list:
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _dict(value) -> dict[str, Any]:
+def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def parse_machine_state(body) -> MachineState:
+def parse_machine_state(body: object) -> MachineState:
     """Return the MachineState of a register or keepalive answer. Older gateways send only "config": then
     "registered"."""
     state = _dict(_dict(body).get("machine_state"))
@@ -350,7 +363,7 @@ def parse_machine_state(body) -> MachineState:
     )
 
 
-def parse_machine_list(body, dropped=None) -> list[dict[str, Any]]:
+def parse_machine_list(body: object, dropped: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the ready machines of the machine API's /list, without the tokens that it leaks. dropped: list that takes
     what does not fit."""
     machines = []
@@ -374,7 +387,7 @@ def parse_machine_list(body, dropped=None) -> list[dict[str, Any]]:
     return machines
 
 
-def parse_machines(body, dropped=None) -> list[dict[str, Any]]:
+def parse_machines(body: object, dropped: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the machines of the gateway API's GET /machines. dropped: list that takes what does not fit."""
     machines = []
     for entry in _list(_dict(body).get("machines")):
@@ -395,7 +408,7 @@ def parse_machines(body, dropped=None) -> list[dict[str, Any]]:
     return machines
 
 
-def parse_workers(body, dropped=None) -> list[dict[str, Any]]:
+def parse_workers(body: object, dropped: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the workers of the gateway API's GET /workers: [{"id", "machine_id", "status", "containers"}]."""
     workers = []
     for entry in map(_dict, _list(_dict(body).get("workers"))):
@@ -407,7 +420,16 @@ def parse_workers(body, dropped=None) -> list[dict[str, Any]]:
     return workers
 
 
-def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics, dropped) -> dict[str, Any] | None:
+def _machine(
+    entry: dict[str, Any],
+    identity: object,
+    pool: object,
+    gpus: object,
+    last_keepalive: object,
+    agent_version: object,
+    metrics: object,
+    dropped: list[str] | None,
+) -> dict[str, Any] | None:
     """Return the safe fields of a machine, None where it has no identity that a gateway could have made."""
     found = {"id": _taken(machine_id, identity, dropped), "pool": _taken(pool_name, pool, dropped)}
     if not found["id"] or not found["pool"] and pool:
@@ -430,11 +452,11 @@ def _machine(entry, identity, pool, gpus, last_keepalive, agent_version, metrics
     }
 
 
-def _snake(name) -> str:
+def _snake(name: str) -> str:
     return re.sub(r"([A-Z])", lambda match: "_" + match.group(1).lower(), name)
 
 
-def parse_created(body) -> dict[str, Any]:
+def parse_created(body: object) -> dict[str, str]:
     """Return the machine of POST /machines as {"id", "pool", "provider", "gpu", "registration_token"}. The last is a
     secret."""
     entry = _dict(_dict(body).get("machine"))
@@ -447,7 +469,7 @@ def parse_created(body) -> dict[str, Any]:
     }
 
 
-def parse_pools(body, dropped=None) -> list[dict[str, Any]]:
+def parse_pools(body: object, dropped: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the pools of GET /pools as {"name", "active", "gpu", "min_free_gpu", "schedules", "status"}.
 
     schedules: whether something is to be kept free, so that the gateway starts workers without being asked. dropped:
@@ -473,20 +495,20 @@ def parse_pools(body, dropped=None) -> list[dict[str, Any]]:
     return pools
 
 
-def token_mark(text, salt=None) -> str:
+def token_mark(text: object, salt: str | None = None) -> str:
     """Return what tells a token among others without telling it: "SALT:HMAC", both hexadecimal."""
     salt = salt or os.urandom(16).hex()
     return f"{salt}:{hmac.new(salt.encode(), token(text).encode(), hashlib.sha256).hexdigest()}"
 
 
-def marked(key, mark) -> bool:
+def marked(key: object, mark: object) -> bool:
     """Return whether a mark was made of a key. Both may be anything."""
     if not isinstance(key, str) or not re.match(r"[!-~]+\Z", key) or not isinstance(mark, str):
         return False
     return hmac.compare_digest(token_mark(key, mark.partition(":")[0]).encode(), mark.encode())
 
 
-def reusable_machine_key(body) -> str | None:
+def reusable_machine_key(body: object) -> str | None:
     """Return a machine's token out of GET /tokens that may be used without using it up, or None. A secret."""
     for entry in map(_dict, _list(_dict(body).get("tokens"))):
         key = entry.get("key")
@@ -501,7 +523,7 @@ def reusable_machine_key(body) -> str | None:
     return None
 
 
-def owned(body, identity, marks) -> bool | None:
+def owned(body: object, identity: str, marks: list[str]) -> bool | None:
     """Return whether one of the marks is of the token that /list has for a machine, None where it does not have it.
     Keeps no token.
 
@@ -516,7 +538,7 @@ def owned(body, identity, marks) -> bool | None:
     return None
 
 
-def find_token(body, mark) -> str | None:
+def find_token(body: object, mark: str) -> str | None:
     """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is
     kept: it has every key."""
     salt = mark.partition(":")[0]
@@ -765,17 +787,18 @@ for _entry in (
     CODES.setdefault(_entry.code, _entry)
 
 
-def message_of(body) -> str:
+def message_of(body: object) -> str:
     """Return the error message of a body (bytes, text or parsed JSON) in one line of at most 300 printable
     characters."""
     if isinstance(body, bytes):
         body = body[:65536].decode("utf-8", "replace")
+    found: object = body
     if isinstance(body, str):
         try:
-            body = decode(body)
+            found = decode(body)
         except ValueError:
             return UNPRINTABLE.sub("", " ".join(body.split()))[:300]
-    fields = _dict(body)
+    fields = _dict(found)
     words = [
         fields[name]
         for name in ("error_code", "message", "errMsg", "error")
@@ -784,14 +807,20 @@ def message_of(body) -> str:
     return UNPRINTABLE.sub("", " ".join(": ".join(words).split()))[:300]
 
 
-def classify(status, body, url_path="") -> Problem | None:
+@overload
+def classify(status: None, body: object, url_path: str = "") -> Problem: ...
+@overload
+def classify(status: int | None, body: object, url_path: str = "") -> Problem | None: ...
+
+
+def classify(status: int | None, body: object, url_path: str = "") -> Problem | None:
     """Return the Problem of an answer, or None when it is a success.
 
     status is the HTTP status, or None when no answer came; then body is a key of TRANSPORT. body may be bytes, text or
     parsed JSON. Gateway-API errors come as 200 with ok:false.
     """
     if status is None:
-        return TRANSPORT.get(body, TRANSPORT["other"]).problem()
+        return TRANSPORT.get(str(body), TRANSPORT["other"]).problem()
     message = message_of(body)
     if 200 <= status < 300:
         if not (isinstance(body, dict) and body.get("ok") is False):

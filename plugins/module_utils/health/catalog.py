@@ -22,7 +22,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.checks import
     records,
     tunnel,
 )
-from ansible_collections.beta9.workers.plugins.module_utils.health.checks.terms import CONTROL, GATEWAY, JOIN
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks.terms import CONTROL, GATEWAY, JOIN, Check
 from ansible_collections.beta9.workers.plugins.module_utils.health.remedies import WORKER
 
 SIDES = {
@@ -61,16 +61,16 @@ BY_ID = {check.id: check for check in CHECKS}
 SOURCES = {"U06": ("U03", "M02", "C02"), "M05": ("A01", "M02"), "G04": ("T06", "nodeport")}
 
 
-def asked_for(name, only, skip) -> bool:
+def asked_for(name: str, only: list[str], skip: list[str]) -> bool:
     """Return whether a check is to be looked at. only, skip: ids; an empty only asks for all."""
     return name not in skip and (not only or name in set(only).union(*(SOURCES.get(other, ()) for other in only)))
 
 
-def unknown_ids(names) -> list[str]:
+def unknown_ids(names: list[str]) -> list[str]:
     """Return the names that are no check's id, in order."""
     return sorted(set(names) - set(BY_ID))
 
 
-def causes_of(check, code) -> tuple:
+def causes_of(check: Check, code: str) -> tuple:
     """Return (cause, Remedy) of a failure code."""
     return check.causes.get(code) or check.causes.get("") or next(iter(check.causes.values()))

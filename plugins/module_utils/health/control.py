@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation, observation
 
 
-def _observation(identity, outcome, found, code="", **data) -> Observation:
+def _observation(identity: str, outcome: str, found: str, code: str = "", **data: Any) -> Observation:
     return observation(outcome, found, code, identity=identity, **data)
 
 
-def observe(settings, identity, listed) -> list[Observation]:
+def observe(
+    settings: dict[str, Any], identity: dict[str, Any] | None, listed: list[dict[str, Any]] | None
+) -> list[Observation]:
     """Return the observations C01 and C02.
 
     settings: pool, gateway_url, connection, hostname of the inventory. identity: what the host holds, {} for nothing,
@@ -26,7 +29,7 @@ def observe(settings, identity, listed) -> list[Observation]:
     return [_inputs(settings, identity), _machines(settings, identity, listed)]
 
 
-def pools(name, listed) -> list[Observation]:
+def pools(name: str, listed: list[dict[str, Any]]) -> list[Observation]:
     """Return the observations G06 and G07 of a pool by the operator's pool list, for when the gateway's side could not
     be asked."""
     mine = next((pool for pool in listed if pool["name"] == name), None)
@@ -43,7 +46,7 @@ def pools(name, listed) -> list[Observation]:
     return found
 
 
-def _inputs(settings, identity) -> Observation:
+def _inputs(settings: dict[str, Any], identity: dict[str, Any] | None) -> Observation:
     faults = []
     for name, check in (("pool", protocol.pool_name), ("hostname", protocol.hostname)):
         if settings.get(name):
@@ -80,8 +83,10 @@ def _inputs(settings, identity) -> Observation:
     return _observation("C01", "ok", f"machine {identity['machine_id']} of pool {identity['pool']}")
 
 
-def _machines(settings, identity, listed) -> Observation:
-    if listed is None or not (identity or {}).get("machine_id"):
+def _machines(
+    settings: dict[str, Any], identity: dict[str, Any] | None, listed: list[dict[str, Any]] | None
+) -> Observation:
+    if listed is None or not identity or not identity.get("machine_id"):
         why = (
             settings.get("list_error") or "the machine's id is not known"
             if listed is not None

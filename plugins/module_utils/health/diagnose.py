@@ -15,7 +15,7 @@ that failed as well explains it. What is not known explains nothing, but a failu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, records
 from ansible_collections.beta9.workers.plugins.module_utils.health.checks import terms
@@ -27,11 +27,12 @@ READY = ("C02", "M01", "M02")  # the checks that see the machine ready
 CHAIN = (READY, ("P01",), ("T03", "T04", "A01"))
 
 
-def order(checks) -> list[terms.Check]:
+def order(checks: Sequence[terms.Check]) -> list[terms.Check]:
     """Return the checks so that ancestors come first. Raises ValueError on a cycle."""
-    by_id, done, path, result = {check.id: check for check in checks}, set(), [], []
+    by_id, done, result = {check.id: check for check in checks}, set(), []
+    path: list[str] = []
 
-    def visit(check) -> None:
+    def visit(check: terms.Check) -> None:
         if check.id in done:
             return
         if check.id in path:
@@ -49,7 +50,11 @@ def order(checks) -> list[terms.Check]:
     return result
 
 
-def diagnose(observations, checks=catalog.CHECKS, accept=()) -> list[dict[str, Any]]:
+def diagnose(
+    observations: Iterable[records.Observation],
+    checks: Sequence[terms.Check] = catalog.CHECKS,
+    accept: Iterable[Mapping[str, str]] = (),
+) -> list[dict[str, Any]]:
     """Return the list of verdicts, in the catalogue's order, for observations by id.
 
     A check without an observation is left out. accept: [{"id", "reason"}] turns a known failure into a warning that
@@ -57,19 +62,19 @@ def diagnose(observations, checks=catalog.CHECKS, accept=()) -> list[dict[str, A
     """
     seen = {observation["id"]: observation for observation in observations}
     accepted = {entry["id"]: entry.get("reason", "") for entry in accept}
-    verdicts = {}
+    verdicts: dict[str, dict[str, Any]] = {}
     for check in order(checks):
         if check.id in seen:
             verdicts[check.id] = _verdict(check, seen[check.id], verdicts, accepted)
     return [verdicts[check.id] for check in checks if check.id in verdicts]
 
 
-def roots(verdicts) -> list[dict[str, Any]]:
+def roots(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the verdicts of the root causes."""
     return [verdict for verdict in verdicts if verdict["root"]]
 
 
-def outcome(verdicts) -> str:
+def outcome(verdicts: list[dict[str, Any]]) -> str:
     """Return healthy, unhealthy or unknown: what a script wants to know. What nobody saw well is not healthy."""
     statuses = [verdict["status"] for verdict in verdicts]
     if "fail" in statuses:
@@ -77,7 +82,7 @@ def outcome(verdicts) -> str:
     return "healthy" if "pass" in statuses and "crash" not in statuses and not unseen(verdicts) else "unknown"
 
 
-def unseen(verdicts) -> list[dict[str, Any]]:
+def unseen(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the verdicts of those links of the chain of which nothing was seen to be well, though it was looked at."""
     links = [
         [verdict for verdict in verdicts if verdict["id"] in link and verdict["status"] != "not_applicable"]
@@ -86,8 +91,10 @@ def unseen(verdicts) -> list[dict[str, Any]]:
     return [verdict for link in links for verdict in link if not any(verdict["status"] == "pass" for verdict in link)]
 
 
-def _verdict(check, seen, verdicts, accepted) -> records.Verdict:
-    verdict = records.verdict(check, seen, "pass")
+def _verdict(
+    check: terms.Check, seen: records.Observation, verdicts: dict[str, dict[str, Any]], accepted: dict[str, str]
+) -> dict[str, Any]:
+    verdict: dict[str, Any] = dict(records.verdict(check, seen, "pass"))
     blocker = next(
         (
             verdicts[name]
@@ -123,11 +130,11 @@ def _verdict(check, seen, verdicts, accepted) -> records.Verdict:
     return verdict
 
 
-def _origin(verdict) -> list[str]:
+def _origin(verdict: dict[str, Any]) -> list[str]:
     return verdict["because"] or [verdict["id"]]
 
 
-def _explanations(check, verdicts) -> list[str]:
+def _explanations(check: terms.Check, verdicts: dict[str, dict[str, Any]]) -> list[str]:
     """Return the roots above a check: of ancestors that failed, and of those that could not be judged."""
     found = []
     for name in check.requires + check.explained_by:
@@ -141,6 +148,6 @@ def _explanations(check, verdicts) -> list[str]:
     return sorted(set(found))
 
 
-def clean(verdicts) -> list[dict[str, Any]]:
+def clean(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the verdicts without what only the computation needed."""
     return [{key: value for key, value in verdict.items() if not key.startswith("_")} for verdict in verdicts]

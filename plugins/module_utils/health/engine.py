@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 import traceback
-from typing import Any
+from typing import Any, Callable, Sequence
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation, observation
@@ -26,6 +26,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.records impor
 EVIDENCE_BYTES = 4096
 OUTPUT_BYTES = 1024 * 1024
 MAX_THREADS = 24
+Probing = Callable[["Context"], Observation]
 BEARER = re.compile(r"(Bearer |token[\"']?[:=] ?[\"']?)[A-Za-z0-9_.\-]{12,}", re.I)
 
 
@@ -37,22 +38,22 @@ class Missing(Unknown):
     """The program that would tell is not there."""
 
 
-def ok(found="", evidence="", **data) -> Observation:
+def ok(found: str = "", evidence: str = "", **data: Any) -> Observation:
     """All is well."""
     return observation("ok", found, evidence=evidence, **data)
 
 
-def bad(code, found, evidence="", **data) -> Observation:
+def bad(code: str, found: str, evidence: str = "", **data: Any) -> Observation:
     """Something is wrong. code is a key of the check's causes."""
     return observation("bad", found, code, evidence, **data)
 
 
-def warn(code, found, evidence="", **data) -> Observation:
+def warn(code: str, found: str, evidence: str = "", **data: Any) -> Observation:
     """Something is worth a look."""
     return observation("warn", found, code, evidence, **data)
 
 
-def not_applicable(found, **data) -> Observation:
+def not_applicable(found: str, **data: Any) -> Observation:
     """The host has no such part."""
     return observation("not_applicable", found, **data)
 
@@ -63,11 +64,11 @@ class Ran:
     errors is what it wrote to stderr where that was kept apart, and empty where it is part of output.
     """
 
-    def __init__(self, status, output, missing=False, errors="") -> None:
+    def __init__(self, status: int | None, output: str, missing: bool = False, errors: str = "") -> None:
         self.status, self.output, self.missing, self.errors = status, output, missing, errors
 
 
-def run_command(command, timeout_seconds, stdin=None, apart=False) -> Ran:
+def run_command(command: list[str], timeout_seconds: float, stdin: str | None = None, apart: bool = False) -> Ran:
     """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait
     for ever.
 
@@ -85,11 +86,11 @@ def run_command(command, timeout_seconds, stdin=None, apart=False) -> Ran:
         )
     except (FileNotFoundError, PermissionError) as error:
         return Ran(127, f"{command[0]}: {error.strerror}", missing=True)
-    if stdin:
+    if stdin and process.stdin:
         process.stdin.write(stdin.encode())
         process.stdin.close()
     deadline, size = time.monotonic() + timeout_seconds, 0
-    chunks = {stream.fileno(): [] for stream in (process.stdout, process.stderr) if stream}
+    chunks: dict[int, list[bytes]] = {stream.fileno(): [] for stream in (process.stdout, process.stderr) if stream}
     handles = list(chunks)
     killed = False
     while handles:
@@ -108,7 +109,7 @@ def run_command(command, timeout_seconds, stdin=None, apart=False) -> Ran:
     return Ran(None if killed else status, texts[0], errors="".join(texts[1:]))
 
 
-def _reap(process, patience_seconds) -> int | None:
+def _reap(process: subprocess.Popen[bytes], patience_seconds: float) -> int | None:
     """Return the exit status. What does not end is killed; what can't be killed (a driver that hangs) is left
     behind."""
     try:
@@ -128,20 +129,24 @@ def _reap(process, patience_seconds) -> int | None:
 class Context:
     """What probes share: the settings, commands, and sources that are read once."""
 
-    def __init__(self, config) -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self.config = config
-        self.secrets = []
-        self._shared, self._locks, self._guard = {}, {}, threading.Lock()
+        self.secrets: list[str] = []
+        self._shared: dict[str, tuple[Any, Exception | None]] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._guard = threading.Lock()
         self.redis_lock = threading.RLock()
 
-    def narrowed(self, **config) -> Context:
+    def narrowed(self, **config: Any) -> Context:
         """Return a context with further settings that shares what was read, the connection, and the secrets."""
         other = Context(dict(self.config, **config))
         other._shared, other._locks, other._guard = self._shared, self._locks, self._guard
         other.redis_lock, other.secrets = self.redis_lock, self.secrets
         return other
 
-    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False) -> Ran:
+    def run(
+        self, *command: str, timeout: float = 4.0, stdin: str | None = None, hangs: bool = False, apart: bool = False
+    ) -> Ran:
         """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe
         judges that itself."""
         ran = run_command(list(command), timeout, stdin, apart)
@@ -151,7 +156,7 @@ class Context:
             raise Unknown(f"{os.path.basename(command[0])} did not end within {timeout:g} s")
         return ran
 
-    def shared(self, name, read) -> Any:
+    def shared(self, name: str, read: Callable[[], Any]) -> Any:
         """Return read() of the first probe that asks for a name. An exception is shared as well."""
         with self._guard:
             lock = self._locks.setdefault(name, threading.RLock())
@@ -161,12 +166,12 @@ class Context:
                     self._shared[name] = (read(), None)
                 except Exception as error:  # pylint: disable=broad-except  # whatever it is, every probe that asks shall see it
                     self._shared[name] = (None, error)
-        value, error = self._shared[name]
-        if error:
-            raise error
+        value, failure = self._shared[name]
+        if failure:
+            raise failure
         return value
 
-    def read(self, path) -> str | None:
+    def read(self, path: str) -> str | None:
         """Return a file's text; Unknown if it may not be read; None if it does not exist."""
         try:
             with open(path, encoding="utf-8", errors="replace") as stream:
@@ -178,13 +183,13 @@ class Context:
         except OSError as error:
             raise Unknown(f"{path} can't be read: {error.strerror}") from None
 
-    def agent_state(self, path) -> dict[str, Any]:
+    def agent_state(self, path: str) -> dict[str, Any]:
         """Return what the agent says of itself, {} when it says nothing that may be believed. Read now, not shared."""
         return statefile.of(path)
 
-    def redact(self, text) -> str:
-        """Return text without any secret, cut to EVIDENCE_BYTES."""
-        text = str(text)
+    def redact(self, found: object) -> str:
+        """Return found as text without any secret, cut to EVIDENCE_BYTES."""
+        text = str(found)
         for secret in self.secrets:
             if len(secret) >= 8:
                 text = text.replace(secret, "********")
@@ -192,7 +197,7 @@ class Context:
         return text if len(text) <= EVIDENCE_BYTES else text[:EVIDENCE_BYTES] + " [cut]"
 
 
-def observe(probes, context, deadline_seconds) -> list[dict[str, Any]]:
+def observe(probes: Sequence[tuple[Any, Probing]], context: Context, deadline_seconds: float) -> list[dict[str, Any]]:
     """Run probes [(check, function)] and return one observation each, in their order."""
     deadline = time.monotonic() + deadline_seconds
     slots = threading.Semaphore(MAX_THREADS)
@@ -205,10 +210,12 @@ def observe(probes, context, deadline_seconds) -> list[dict[str, Any]]:
 class _Box(threading.Thread):
     """One probe in a thread of its own, which is abandoned when it hangs: a daemon thread holds no process."""
 
-    def __init__(self, check, function, context, slots) -> None:
+    def __init__(self, check: Any, function: Probing, context: Context, slots: threading.Semaphore) -> None:
         super().__init__(daemon=True, name=check.id)
         self.check, self.function, self.context, self.slots = check, function, context, slots
-        self.started_at, self.seen, self.finished = None, None, threading.Event()
+        self.started_at: float | None = None
+        self.seen: dict[str, Any] | None = None
+        self.finished = threading.Event()
 
     def run(self) -> None:
         with self.slots:
@@ -225,8 +232,8 @@ class _Box(threading.Thread):
             self.seen = dict(seen, seconds=round(time.monotonic() - self.started_at, 3))
             self.finished.set()
 
-    def result(self, deadline) -> dict[str, Any]:
-        seen = None
+    def result(self, deadline: float) -> dict[str, Any]:
+        seen: Any = None
         while seen is None and not self.finished.is_set():
             now = time.monotonic()
             end = min(deadline, self.started_at + self.check.timeout_seconds + 1.0) if self.started_at else deadline

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Iterable
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation, observation
 
 
-def _observation(identity, outcome, found, code="") -> Observation:
+def _observation(identity: str, outcome: str, found: str, code: str = "") -> Observation:
     return observation(outcome, found, code, identity=identity)
 
 
-def join(observations, settings) -> list[Observation]:
+def join(observations: Iterable[Observation], settings: dict[str, Any]) -> list[Observation]:
     """Return the observations of the checks that need both sides. settings: {"gpus", "connection",
     "tunnel_target_port"}."""
     data = {seen["id"]: seen.get("data") or {} for seen in observations}
@@ -22,7 +23,7 @@ def join(observations, settings) -> list[Observation]:
     return [_advertised(data, outcomes), _owner(data), _nodeport(data, settings)]
 
 
-def _advertised(data, outcomes) -> Observation:
+def _advertised(data: dict[str, Any], outcomes: dict[str, str]) -> Observation:
     if outcomes.get("U03") == "not_applicable":
         return _observation("U06", "not_applicable", "no GPU")
     here = data.get("U03", {}).get("gpu_count")
@@ -32,7 +33,7 @@ def _advertised(data, outcomes) -> Observation:
     return _observation("U06", "ok" if here == there else "bad", f"{here} here, {there} at the gateway")
 
 
-def _owner(data) -> Observation:
+def _owner(data: dict[str, Any]) -> Observation:
     here, there = data.get("A01", {}).get("owner"), data.get("M02", {}).get("owner")
     if here and there == "":
         return _observation(
@@ -49,7 +50,7 @@ def _owner(data) -> Observation:
     )
 
 
-def _nodeport(data, settings) -> Observation:
+def _nodeport(data: dict[str, Any], settings: dict[str, Any]) -> Observation:
     if not connections.gives(settings.get("connection"), connections.TUNNEL):
         return _observation("G04", "not_applicable", "no tunnel")
     there, here = data.get("nodeport", {}).get("nodeport"), data.get("T06", {}).get("target_port")

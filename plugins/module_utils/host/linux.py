@@ -14,7 +14,7 @@ import re
 import socket
 import struct
 import time
-from typing import Any, Iterator
+from typing import Any, Iterable, Iterator
 
 PCI = "/sys/bus/pci/devices"
 GIVEN_AWAY = ("vfio-pci", "pci-stub", "xen-pciback")  # drivers that hold a device for virtual machines
@@ -22,7 +22,7 @@ HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 PACKAGE_SETS_DIR = "/var/lib/beta9/package-sets"  # what module host_packages began and did not end
 
 
-def package_manager(root="/usr/bin") -> str:
+def package_manager(root: str = "/usr/bin") -> str:
     """Return apt, dnf or dnf5, whichever this host has, or an empty string."""
     found = next(
         (
@@ -35,12 +35,12 @@ def package_manager(root="/usr/bin") -> str:
     return "dnf5" if found == "dnf" and is_dnf5(root) else found
 
 
-def is_dnf5(root="/usr/bin") -> bool:
+def is_dnf5(root: str = "/usr/bin") -> bool:
     """Return whether dnf is dnf5, which says other things than dnf 4 and has another library."""
     return os.path.basename(os.path.realpath(os.path.join(root, "dnf"))) == "dnf5"
 
 
-def os_release(*paths) -> dict[str, Any]:
+def os_release(*paths: str) -> dict[str, str]:
     """Return the keys of os-release(5), unquoted; {} where there is no such file."""
     for path in paths or ("/etc/os-release", "/usr/lib/os-release"):
         try:
@@ -74,7 +74,7 @@ def container() -> str:
     )
 
 
-def tegra(path="/proc/device-tree/compatible") -> bool:
+def tegra(path: str = "/proc/device-tree/compatible") -> bool:
     """Return whether this is one of NVIDIA's systems on a chip (Jetson), whose GPU is on no PCI bus."""
     try:
         with open(path, "rb") as stream:
@@ -83,12 +83,12 @@ def tegra(path="/proc/device-tree/compatible") -> bool:
         return False
 
 
-def read_only(path) -> bool:
+def read_only(path: str) -> bool:
     """Return whether a file system is mounted so that nothing can be written to it."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
-def memory_mib(path="/proc/meminfo") -> int:
+def memory_mib(path: str = "/proc/meminfo") -> int:
     """Return the installed memory that the kernel can use, in MiB."""
     with open(path, encoding="ascii") as stream:
         for line in stream:
@@ -97,7 +97,7 @@ def memory_mib(path="/proc/meminfo") -> int:
     raise ValueError(f"no MemTotal in {path}")
 
 
-def disk_free_mib(path) -> int:
+def disk_free_mib(path: str) -> int:
     """Return the space free for unprivileged users below path (its nearest existing parent), in MiB."""
     while not os.path.exists(path):
         path = os.path.dirname(path) or "/"
@@ -105,7 +105,7 @@ def disk_free_mib(path) -> int:
     return stat.f_bavail * stat.f_frsize // (1024 * 1024)
 
 
-def source_address(peer) -> str | None:
+def source_address(peer: str) -> str | None:
     """Return the address this host would use to reach peer, or None without a route. No packet is sent."""
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -116,7 +116,7 @@ def source_address(peer) -> str | None:
         return probe.getsockname()[0]
 
 
-def listeners(port) -> list[dict[str, Any]]:
+def listeners(port: int | None) -> list[dict[str, Any]]:
     """Return who listens on a TCP port: a list of {"address", "uid", "process", "pid"}; process is None if it can't be
     read.
 
@@ -139,7 +139,7 @@ def listeners(port) -> list[dict[str, Any]]:
     return [dict(seen, **owners.get(inode, {"process": None, "pid": None})) for inode, seen in sorted(sockets.items())]
 
 
-def _socket_owners(inodes) -> dict:
+def _socket_owners(inodes: set[str]) -> dict:
     """Map socket inodes to {"process", "pid"} by walking /proc; what may not be read is left out."""
     owners = {}
     for directory in glob.glob("/proc/[0-9]*/fd"):
@@ -170,7 +170,7 @@ def processes() -> Iterator[tuple[int, int, list[str]]]:
             yield int(directory.rpartition("/")[2]), parent, [word for word in words if word]
 
 
-def process_age_seconds(pid) -> float | None:
+def process_age_seconds(pid: int) -> float | None:
     """Return how long a process has been there, or None when it is not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
@@ -180,7 +180,7 @@ def process_age_seconds(pid) -> float | None:
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def nvidia_pci_devices(root=PCI) -> Iterator[tuple[str, str]]:
+def nvidia_pci_devices(root: str = PCI) -> Iterator[tuple[str, str]]:
     """Yield (address, class) of NVIDIA's devices on the PCI bus, in order, but of those that are given to virtual
     machines."""
     for path in sorted(glob.glob(os.path.join(root, "*"))):
@@ -196,18 +196,18 @@ def nvidia_pci_devices(root=PCI) -> Iterator[tuple[str, str]]:
             yield os.path.basename(path), kind
 
 
-def nvidia_pci_count(root=PCI) -> int:
+def nvidia_pci_count(root: str = PCI) -> int:
     """Return the number of NVIDIA display or 3D controllers on the PCI bus that this host can use itself."""
     return sum(1 for _address, kind in nvidia_pci_devices(root) if kind.startswith("0x03"))
 
 
-def hidden_from_units(path) -> bool:
+def hidden_from_units(path: str) -> bool:
     """Return whether a program, links followed, is where the sandbox of a unit hides it (ProtectHome, PrivateTmp)."""
     real = os.path.realpath(path)
     return real.startswith(HIDDEN)
 
 
-def noexec(path) -> bool:
+def noexec(path: str) -> bool:
     """Return whether programs below path (its nearest existing parent) may not be run."""
     while not os.path.exists(path):
         path = os.path.dirname(path) or "/"
@@ -217,13 +217,13 @@ def noexec(path) -> bool:
 def boot_epoch() -> float:
     """Return when this host's init started, in seconds since 1970."""
     with open("/proc/stat", encoding="ascii") as stream:
-        booted = int(re.search(r"^btime (\d+)", stream.read(), re.M).group(1))
+        booted = int(re.findall(r"^btime (\d+)", stream.read(), re.M)[0])
     with open("/proc/1/stat", encoding="ascii") as stream:
         ticks = int(stream.read().rpartition(")")[2].split()[19])
     return booted + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def changed_since(moment_us, paths) -> str | None:
+def changed_since(moment_us: int, paths: Iterable[str]) -> str | None:
     """Return the first path that changed since a moment of the monotonic clock, as systemd gives it in microseconds, or
     None."""
     moment_epoch = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment_us / 1e6
@@ -234,7 +234,7 @@ def changed_since(moment_us, paths) -> str | None:
     return None
 
 
-def tree(directory) -> Iterator[str]:
+def tree(directory: str) -> Iterator[str]:
     """Yield a directory and all that is below it."""
     yield directory
     for folder, directories, files in os.walk(directory):

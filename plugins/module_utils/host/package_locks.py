@@ -64,7 +64,7 @@ def held(locks: tuple[str, ...] = LOCKS) -> Holder | None:
 Found = TypeVar("Found")
 
 
-def wait(seconds: float, probe: Callable[[], Found] = held) -> Found:
+def wait(seconds: float, probe: Callable[[], Found] = held) -> Found:  # type: ignore[assignment]  # for each Found but held's
     """Wait until nobody holds a lock, or what else probe() tells of is over. Return who still does when the time is
     over, or None."""
     deadline = time.monotonic() + seconds

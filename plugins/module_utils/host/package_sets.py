@@ -18,7 +18,7 @@ import json
 import os
 import re
 import time
-from typing import Any
+from typing import Any, Callable, Union
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import package_locks
 
@@ -41,11 +41,11 @@ UNITS = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "k": 1024, "M": 1024*
 class PackageError(Exception):
     """What was expected, what was found, what to do."""
 
-    def __init__(self, what, expected, found, remedy) -> None:
+    def __init__(self, what: str, expected: str, found: str, remedy: str) -> None:
         super().__init__()
         self.text = f"{what}: expected {expected}, found {found}. {remedy}"
 
-    def note(self, text) -> None:
+    def note(self, text: str) -> None:
         """Add what else a person should know."""
         self.text = (self.text + " " + text).strip()
 
@@ -57,37 +57,37 @@ class StillBusy(PackageError):
     """Somebody else did not end in the time there was: to try again at once is of no use."""
 
 
-def parted(entry) -> tuple[str, str]:
+def parted(entry: str) -> tuple[str, str]:
     """Return (name, version) of a package as it is asked for: "name", or "name=version" for one of several versions
     beside each other."""
     name, _equals, version = entry.partition("=")
     return name, version
 
 
-def of_branch(full, branch) -> bool:
+def of_branch(full: str, branch: str) -> bool:
     """Return whether a package's version (3:580.95.05-1) is of a branch (580)."""
     return (full.partition(":")[2] or full).startswith(branch + ".")
 
 
-def is_version(full, desired) -> bool:
+def is_version(full: str, desired: str) -> bool:
     """Return whether a package's version (2:580.95.05-1) is the desired one (580.95.05, or exactly that)."""
     plain = full.partition(":")[2] or full
     return full == desired or plain == desired or plain.startswith(desired + "-")
 
 
-def size(text, pattern) -> int:
+def size(text: str, pattern: str) -> int:
     """Return the bytes that a line like 'Need to get 3,456 kB' or 'Installed size: 12 M' tells, or 0."""
     match = re.search(pattern + r"\s*([\d.,]+)\s*(B|kB|MB|GB|k|M|G)\b", text)
     return int(float(match.group(1).replace(",", "")) * UNITS[match.group(2)]) if match else 0
 
 
-def tail(text, lines=6) -> str:
+def tail(text: str, lines: int = 6) -> str:
     """Return the last lines that say something."""
     said = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(said[-lines:])
 
 
-def await_boot(seconds) -> None:
+def await_boot(seconds: float) -> None:
     """Wait until cloud-init, where it works on this host, has ended, or raise StillBusy."""
     if not package_locks.wait(seconds, package_locks.booting):
         return
@@ -123,7 +123,7 @@ class Apt:
     )
     download_path = "/var/cache/apt/archives"
 
-    def __init__(self, run, lock_seconds=600) -> None:
+    def __init__(self, run: Callable[..., tuple[int, str, str]], lock_seconds: int = 600) -> None:
         self.run, self.lock_seconds = run, lock_seconds
 
     def settle(self) -> None:
@@ -131,7 +131,7 @@ class Apt:
         does not end."""
         deadline = time.monotonic() + self.lock_seconds
         await_boot(self.lock_seconds)
-        found = package_locks.wait(deadline - time.monotonic())
+        found: package_locks.Holder | None = package_locks.wait(deadline - time.monotonic())
         if found:
             remedy = (
                 f"Wait until it ends, or end it if it hangs: ps -fp {found.pid}. Then run again, or give it more "
@@ -144,7 +144,7 @@ class Apt:
                 remedy,
             )
 
-    def work(self, command) -> tuple[int, str, str]:
+    def work(self, command: list[str]) -> tuple[int, str, str]:
         """Run what takes apt's locks. Return (exit status, standard output, standard error)."""
         deadline = time.monotonic() + self.lock_seconds
         while True:
@@ -162,11 +162,11 @@ class Apt:
         rows = [line.split() for line in out.splitlines()]
         return {row[1]: row[2] for row in rows if len(row) == 3 and row[0] == "installed"}
 
-    def has(self, name, version) -> bool:
+    def has(self, name: str, version: str) -> bool:
         """Return whether this version is installed."""
         return self.installed().get(name) == version
 
-    def repair(self, check_mode) -> bool:
+    def repair(self, check_mode: bool) -> bool:
         """Finish what an interrupted run left half done. Return whether there was something."""
         _rc, out, _err = self.run(["dpkg", "--audit"])
         if not out.strip():
@@ -198,7 +198,7 @@ class Apt:
         _rc, _out, err = self.work(["apt-get", "-q", "update"])
         return tail(err)
 
-    def available(self, name) -> list[str]:
+    def available(self, name: str) -> list[str]:
         """Return the versions of a package that can be installed, best first."""
         _rc, out, _err = self.run(["apt-cache", "policy", name])
         candidate = re.search(r"^  Candidate: (\S+)", out, re.M)
@@ -208,11 +208,11 @@ class Apt:
         return first + [version for version in versions if version not in first]
 
     @staticmethod
-    def spec(name, version) -> str:
+    def spec(name: str, version: str) -> str:
         """Return how a package of one version is asked for."""
         return f"{name}={version}" if version else name
 
-    def simulate(self, specs) -> dict[str, Any]:
+    def simulate(self, specs: list[str]) -> dict[str, Any]:
         """Return {"install": {name: version}, "remove": [names], "download": bytes, "space": bytes} without changing
         anything."""
         rc, out, err = self.run(["apt-get"] + self.INSTALL + ["--simulate", "install"] + specs)
@@ -223,7 +223,7 @@ class Apt:
                 tail(out + err),
                 "Look whether the repositories of this host have them: apt-cache policy",
             )
-        found = {
+        found: dict[str, Any] = {
             "install": dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", out, re.M)),
             "remove": re.findall(r"^Remv (\S+)", out, re.M),
         }
@@ -234,7 +234,7 @@ class Apt:
         space = size(out, "After this operation,") if "additional disk space" in out else 0
         return dict(found, download=size(out, r"Need to get (?:[\d.,]+ \w?B/)?"), space=space)
 
-    def fetch(self, specs) -> None:
+    def fetch(self, specs: list[str]) -> None:
         """Download, so that nothing is changed where the network or the disk fails."""
         rc, out, err = self.work(["apt-get"] + self.INSTALL + ["--download-only", "install"] + specs)
         if rc:
@@ -245,7 +245,7 @@ class Apt:
                 "Nothing was installed. Give the host internet access, a proxy or a mirror, and free disk space.",
             )
 
-    def install(self, specs) -> None:
+    def install(self, specs: list[str]) -> None:
         """Install what was downloaded."""
         rc, out, err = self.work(["apt-get"] + self.INSTALL + ["--no-download", "install"] + specs)
         if rc:
@@ -256,7 +256,7 @@ class Apt:
                 "A module that did not build says why in /var/lib/dkms/*/*/build/make.log. Run again.",
             )
 
-    def reinstall(self, names) -> str:
+    def reinstall(self, names: list[str]) -> str:
         """Install packages again that are installed, because files of theirs are gone. Return what went wrong."""
         rc, out, err = self.work(["apt-get"] + self.INSTALL + ["--reinstall", "install"] + names)
         return tail(err or out) if rc else ""
@@ -266,7 +266,7 @@ class Apt:
         _rc, out, _err = self.run(["apt-mark", "showhold"])
         return set(out.split())
 
-    def hold(self, names) -> None:
+    def hold(self, names: list[str]) -> None:
         """Keep packages at their version, together."""
         self.settle()
         self.run(["apt-mark", "hold"] + names, check_rc=True)
@@ -322,15 +322,15 @@ class Dnf:
 
     download_path = "/var/cache/dnf"
 
-    def __init__(self, run, lock_seconds=600) -> None:
+    def __init__(self, run: Callable[..., tuple[int, str, str]], lock_seconds: int = 600) -> None:
         self.run, self.lock_seconds = run, lock_seconds  # dnf waits for its lock itself
 
-    def _ask(self, **asked) -> dict[str, Any]:
+    def _ask(self, **asked: Any) -> dict[str, Any]:
         """Return what dnf's library answers."""
         try:
             with open("/usr/bin/dnf", encoding="utf-8", errors="replace") as stream:
-                python = re.match(r"#! *(/\S+)", stream.readline()).group(1)
-        except (OSError, AttributeError):
+                python = re.findall(r"\A#! *(/\S+)", stream.readline())[0]
+        except (OSError, IndexError):
             raise PackageError(
                 "dnf", "dnf 4 in /usr/bin/dnf", "none that a Python runs", "Use one of the supported systems."
             ) from None
@@ -344,11 +344,11 @@ class Dnf:
         _rc, out, _err = self.run(["rpm", "--query", "--all", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\n"])
         return dict(line.split() for line in out.splitlines() if len(line.split()) == 2)
 
-    def has(self, name, version) -> bool:
+    def has(self, name: str, version: str) -> bool:
         """Return whether this version is installed, perhaps beside others, as kernels are."""
         return self.run(["rpm", "--query", "--quiet", f"{name}-{version}"])[0] == 0
 
-    def repair(self, check_mode) -> bool:
+    def repair(self, check_mode: bool) -> bool:
         return False  # rpm's transactions are its own affair: a half-done one shows as a package that is missing
 
     def refresh(self) -> str:
@@ -356,19 +356,19 @@ class Dnf:
         rc, _out, err = self.run(["dnf", "-q", "makecache"])
         return tail(err) if rc else ""
 
-    def available(self, name) -> list[str]:
+    def available(self, name: str) -> list[str]:
         """Return the versions of a package that can be installed, newest first."""
         return self._ask(name=name).get("versions", [])
 
     @staticmethod
-    def spec(name, version) -> str:
+    def spec(name: str, version: str) -> str:
         return f"{name}-{version}" if version else name
 
-    def reset(self, stream) -> None:
+    def reset(self, stream: str) -> None:
         """Take back the choice of a module's stream."""
         self.run(["dnf", "-q", "--assumeyes", "module", "reset", stream.partition(":")[0]])
 
-    def enable(self, stream) -> bool:
+    def enable(self, stream: str) -> bool:
         """Enable a module stream (nvidia-driver:580-open), which also keeps updates on its branch. Return whether it
         was not."""
         module, _colon, name = stream.partition(":")
@@ -387,7 +387,7 @@ class Dnf:
             )
         return True
 
-    def _dnf(self, words, specs) -> tuple[int, str, str]:
+    def _dnf(self, words: list[str], specs: list[str]) -> tuple[int, str, str]:
         return self.run(
             ["dnf", "--setopt=install_weak_deps=False", "--disableplugin=versionlock", "--assumeyes"]
             + words
@@ -395,7 +395,7 @@ class Dnf:
             + specs
         )
 
-    def simulate(self, specs) -> dict[str, Any]:
+    def simulate(self, specs: list[str]) -> dict[str, Any]:
         found = self._ask(specs=specs)
         if "error" in found:
             words = " ".join(found["error"].split())
@@ -407,7 +407,7 @@ class Dnf:
             raise PackageError("packages", "that dnf can install " + " ".join(specs), words, remedy)
         return found
 
-    def fetch(self, specs) -> None:
+    def fetch(self, specs: list[str]) -> None:
         rc, out, err = self._dnf(["--downloadonly"], specs)
         if rc:
             raise PackageError(
@@ -417,14 +417,14 @@ class Dnf:
                 "Nothing was installed. Give the host internet access, a proxy or a mirror.",
             )
 
-    def install(self, specs) -> None:
+    def install(self, specs: list[str]) -> None:
         rc, out, err = self._dnf([], specs)
         if rc:
             raise PackageError(
                 "installation", "dnf to succeed", tail(err.strip() or out, 10), "Fix what it reports, and run again."
             )
 
-    def reinstall(self, names) -> str:
+    def reinstall(self, names: list[str]) -> str:
         await_boot(self.lock_seconds)
         rc, out, err = self.run(["dnf", "-q", "--assumeyes", "reinstall"] + names)
         return tail(err.strip() or out) if rc else ""
@@ -439,15 +439,15 @@ class Dnf:
         installed = self.installed()
         return {name for name, version in locks if installed.get(name) == version}
 
-    def hold(self, names) -> None:
+    def hold(self, names: list[str]) -> None:
         # a lock on an older version would stay beside the new one
         self.run(["dnf", "-q", "versionlock", "delete"] + names)
         self.run(["dnf", "-q", "versionlock", "add"] + names, check_rc=True)
 
 
-def room(paths_and_bytes) -> None:
+def room(paths_and_bytes: list[tuple[str, int]]) -> None:
     """Raise PackageError where a file system has less free than what shall go there; several paths may be on one."""
-    needs = {}
+    needs: dict[int, list[Any]] = {}
     for path, wanted in paths_and_bytes:
         while not os.path.exists(path):
             path = os.path.dirname(path)
@@ -465,4 +465,5 @@ def room(paths_and_bytes) -> None:
             )
 
 
-MANAGERS = {"apt": Apt, "dnf": Dnf}
+Manager = Union[Apt, Dnf]
+MANAGERS: dict[str, Callable[..., Manager]] = {"apt": Apt, "dnf": Dnf}

@@ -26,7 +26,7 @@ INITS = {
 CONTAINER = ("another first process, in a container (%s)", "Onboard the host that the container runs on.")
 
 
-def url_host(url) -> str:
+def url_host(url: str) -> str:
     """Return the host part of a URL, or an empty string."""
     try:
         return urlsplit(url).hostname or ""
@@ -34,14 +34,14 @@ def url_host(url) -> str:
         return ""
 
 
-def problem(what, expected, found, remedy) -> dict[str, Any]:
+def problem(what: str, expected: str, found: object, remedy: str) -> dict[str, Any]:
     """Return one problem. what names the variable or the part of the host."""
     return {"what": what, "expected": expected, "found": str(found), "remedy": remedy}
 
 
-def lines(found) -> list[str]:
+def lines(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     """Return {host: [problem]} as lines of text: each problem once, with the hosts that have it."""
-    hosts_of = {}
+    hosts_of: dict[tuple[str, ...], list[str]] = {}
     for host, entries in found.items():
         for entry in entries:
             key = tuple(str(entry[name]) for name in ("what", "expected", "found", "remedy"))
@@ -54,19 +54,19 @@ def lines(found) -> list[str]:
     return text
 
 
-def names(hosts, total) -> str:
+def names(hosts: list[str], total: int) -> str:
     """Return the names of hosts in words, few of many."""
     if len(hosts) == total > 1:
         return f"all {total} hosts"
     return ", ".join(hosts[:MAX_NAMES]) + (f" and {len(hosts) - MAX_NAMES} more" if len(hosts) > MAX_NAMES else "")
 
 
-def problems(params, facts) -> list[dict[str, Any]]:
+def problems(params: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return every problem of a host. Those of its variables are found on the controller (plugin_utils/settings.py)."""
     return list(_of_host(params, facts))
 
 
-def warnings(facts) -> list[str]:
+def warnings(facts: dict[str, Any]) -> list[str]:
     """Return what a person should know of a host that can be onboarded all the same."""
     found = []
     if facts["system_how"] == "like":
@@ -87,7 +87,7 @@ def warnings(facts) -> list[str]:
     return found
 
 
-def _of_system(params, facts) -> Iterator[dict[str, Any]]:
+def _of_system(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what is wrong with the system itself. Without params["systems"], the further ones that are accepted, only
     its init is judged."""
     if not facts["systemd"]:
@@ -123,7 +123,7 @@ def _of_system(params, facts) -> Iterator[dict[str, Any]]:
         yield problem("package manager", "apt, or dnf 4", facts["manager"] or "neither", remedy % systems.words())
 
 
-def _of_host(params, facts) -> Iterator[dict[str, Any]]:
+def _of_host(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from _of_system(params, facts)
     if (
         systems.numbers(facts["python"]) < systems.numbers(params["min_python"])

@@ -20,7 +20,7 @@ READABLE = 0o055
 WRITABLE = 0o022
 
 
-def make_directory(path, mode=0o755) -> None:
+def make_directory(path: str, mode: int = 0o755) -> None:
     """Make a directory that is missing with exactly this mode, and its parents with 0755."""
     if os.path.isdir(path):
         return
@@ -32,7 +32,7 @@ def make_directory(path, mode=0o755) -> None:
     os.chmod(path, mode)
 
 
-def ensure_directory(path, check_mode=False, mode=0o700) -> bool:
+def ensure_directory(path: str, check_mode: bool = False, mode: int = 0o700) -> bool:
     """Make path a directory with this mode, owned by the caller."""
     if not os.path.isdir(path):
         if not check_mode:
@@ -43,7 +43,7 @@ def ensure_directory(path, check_mode=False, mode=0o700) -> bool:
     return ensure_mode(path, mode, check_mode) or changed
 
 
-def ensure_mode(path, mode, check_mode=False) -> bool:
+def ensure_mode(path: str, mode: int, check_mode: bool = False) -> bool:
     """Give path exactly this mode and the caller as owner. A link is left alone."""
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode) or (
@@ -56,7 +56,7 @@ def ensure_mode(path, mode, check_mode=False) -> bool:
     return True
 
 
-def ensure_kept(entries, check_mode=False) -> list[str]:
+def ensure_kept(entries: dict[str, int], check_mode: bool = False) -> list[str]:
     """Give each of {path: mode} that exists its mode and the caller as owner, and repair its directory. Return the
     paths that changed."""
     changed = []
@@ -68,7 +68,7 @@ def ensure_kept(entries, check_mode=False) -> list[str]:
     return changed
 
 
-def _ensure_parents(path, public, check_mode) -> bool:
+def _ensure_parents(path: str, public: bool, check_mode: bool) -> bool:
     """Make the parent directories of path, or repair them. public: others have to reach path."""
     changed, parent = False, os.path.dirname(path) or "."
     for folder in [folder for folder in _ancestors(path) if folder == parent or folder.startswith(OWN)]:
@@ -88,16 +88,16 @@ def _ensure_parents(path, public, check_mode) -> bool:
     return changed
 
 
-def _ancestors(path) -> list[str]:
+def _ancestors(path: str) -> list[str]:
     """Return the parent directories of path, the topmost first."""
-    found = []
+    found: list[str] = []
     while os.path.dirname(path) not in ("", path):
         path = os.path.dirname(path)
         found.insert(0, path)
     return found
 
 
-def write(path, content, mode=0o600, check_mode=False) -> bool:
+def write(path: str, content: str | bytes, mode: int = 0o600, check_mode: bool = False) -> bool:
     """Replace path by a text, or by bytes, in one step, and make its directory. A file that holds it already only gets
     its mode and owner."""
     changed = _ensure_parents(path, bool(mode & 0o044), check_mode)
@@ -114,7 +114,7 @@ def write(path, content, mode=0o600, check_mode=False) -> bool:
     return True
 
 
-def replace(path, data, mode) -> None:
+def replace(path: str, data: bytes, mode: int) -> None:
     """Replace path by bytes in one step, on disk when this returns. What a killed run left is taken over by the next
     one."""
     temporary = path + ".beta9-new"
@@ -132,7 +132,7 @@ def replace(path, data, mode) -> None:
         raise
 
 
-def remove(paths) -> bool:
+def remove(paths: list[str]) -> bool:
     """Remove those of the files that exist. Return whether any did."""
     removed = False
     for path in paths:

@@ -80,9 +80,9 @@ def identify(release: Mapping[str, str]) -> Found:
     marks = {release.get(key) for key in ("UBUNTU_CODENAME", "DEBIAN_CODENAME", "PLATFORM_ID")} | (
         {release.get("VERSION_CODENAME")} if family else set()
     )
-    system = next((system for system in SYSTEMS if system.mark in marks), None)
-    family = system.family if system else family
-    return Found(name, family, system, "like" if family else "")
+    base = next((system for system in SYSTEMS if system.mark in marks), None)
+    family = base.family if base else family
+    return Found(name, family, base, "like" if family else "")
 
 
 def remedy(release: Mapping[str, str]) -> str:

@@ -14,8 +14,12 @@ import atexit
 import fcntl
 import os
 import time
+from typing import TYPE_CHECKING
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 PATH = "/run/beta9-workers.lock"
 WAIT_SECONDS = 120
@@ -23,7 +27,7 @@ PAUSE_SECONDS = 0.1
 _mine: set = set()  # paths of the locks that this process holds until it ends
 
 
-def take(module, seconds: float = WAIT_SECONDS, path: str = PATH) -> None:
+def take(module: AnsibleModule, seconds: float = WAIT_SECONDS, path: str = PATH) -> None:
     """Wait until no other module of this collection changes this host. The turn ends with this process.
 
     module: the AnsibleModule. It fails, naming the module that holds the turn, when that takes longer.

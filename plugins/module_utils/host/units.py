@@ -12,7 +12,10 @@ import glob
 import json
 import os
 import time
-from typing import Callable, NamedTuple
+from typing import Callable, NamedTuple, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 PROPERTIES = (
     "Id,LoadState,UnitFileState,ActiveState,SubState,MainPID,NRestarts,Restart,Result,ExecMainStatus,"
@@ -167,7 +170,7 @@ def restarts_within(run: Run, name: str, seconds: float) -> int:
     return count
 
 
-def of_module(module) -> Run:
+def of_module(module: AnsibleModule) -> Run:
     """Return what runs commands for the functions of this file in an AnsibleModule."""
 
     def run(*words: str) -> tuple:

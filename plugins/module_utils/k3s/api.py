@@ -55,7 +55,7 @@ def own_node(items: list) -> tuple:
     return own, [item["metadata"]["name"] for item in items if item is not own]
 
 
-def ask(method, path, token, body=None, timeout=5) -> tuple[int, Any]:
+def ask(method: str, path: str, token: str | None, body: object = None, timeout: float = 5) -> tuple[int, Any]:
     """Return (status, document) of a call to the API of this host, whose own CA has to vouch for it. Raises OSError
     without an answer."""
     context = ssl.create_default_context(cafile=CA)

@@ -16,10 +16,13 @@ import json
 import os
 import re
 from urllib.parse import quote
-from typing import Any
+from typing import Any, Callable, TYPE_CHECKING
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 BINARY, UNIT, UNIT_FILE = "/usr/local/bin/k3s", "k3s.service", "/etc/systemd/system/k3s.service"
 CONFIG_DIR = "/etc/rancher/k3s/config.yaml.d"
@@ -40,7 +43,7 @@ VERSION_FORM = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:-rc(\d+))?\+k3s(\d+)$")
 class Refused(Exception):
     """What was wanted can't be done. Carries what the user has to know."""
 
-    def __init__(self, code, what, expected, found, remedy) -> None:
+    def __init__(self, code: str, what: str, expected: str, found: str, remedy: str) -> None:
         super().__init__(f"{what}: expected {expected}, found {found}. {remedy}")
         self.code, self.what, self.expected, self.found, self.remedy = code, what, expected, found, remedy
 
@@ -53,7 +56,7 @@ class Refused(Exception):
         return {"msg": str(self), "code": self.code, "cause": f"{self.what}: {self.found}", "remedy": self.remedy}
 
 
-def release(machine) -> dict[str, Any]:
+def release(machine: str) -> dict[str, str]:
     """Return the names of a release's files for an architecture as uname -m tells it: {"binary", "sums", "images"}."""
     if machine not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
@@ -72,7 +75,7 @@ def release(machine) -> dict[str, Any]:
     }
 
 
-def version_key(text) -> tuple:
+def version_key(text: str | None) -> tuple:
     """Return a comparable form of a version such as v1.36.2+k3s1; release candidates come before their release."""
     match = VERSION_FORM.match(text or "")
     if not match:
@@ -83,7 +86,7 @@ def version_key(text) -> tuple:
     return int(major), int(minor), int(patch), int(build), int(candidate) if candidate else 10**6
 
 
-def check_step(current, desired) -> None:
+def check_step(current: str | None, desired: str) -> None:
     """Refuse what can't be undone: going back, and leaving out a minor version. A program without a version is no
     obstacle."""
     if not VERSION_FORM.match(current or ""):
@@ -102,13 +105,13 @@ def check_step(current, desired) -> None:
         raise Refused("k3s_step", "k3s_version", f"at most one minor version above {current}", desired, remedy)
 
 
-def parse_sums(text) -> dict[str, Any]:
+def parse_sums(text: str) -> dict[str, str]:
     """Return {file name: SHA-256} of a list as sha256sum writes it."""
     rows = re.findall(r"^([0-9a-f]{64}) [ *](\S+)$", text, re.M)
     return {os.path.basename(name): digest for digest, name in rows}
 
 
-def expected_sum(sums, name, pinned, source) -> str:
+def expected_sum(sums: dict[str, str], name: str, pinned: str | None, source: str) -> str:
     """Return the checksum that a file must have: the release's, which the operator's must equal where there is one."""
     listed = sums.get(name)
     if not listed:
@@ -131,12 +134,12 @@ def expected_sum(sums, name, pinned, source) -> str:
     return listed
 
 
-def url_of(base, version, name) -> str:
+def url_of(base: str, version: str, name: str) -> str:
     """Return the address of a release's file. The + of a version is %2B in a path."""
     return f"{base.rstrip('/')}/{quote(version, safe='.')}/{name}"
 
 
-def digest_of(path) -> str:
+def digest_of(path: str) -> str:
     """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -145,7 +148,7 @@ def digest_of(path) -> str:
     return digest.hexdigest()
 
 
-def opened(url, ca_path=None) -> http.client.HTTPResponse:
+def opened(url: str, ca_path: str | None = None) -> http.client.HTTPResponse:
     """Open a URL, or refuse with what went wrong."""
     from ansible.module_utils import urls  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
 
@@ -161,7 +164,7 @@ def opened(url, ca_path=None) -> http.client.HTTPResponse:
         raise Refused("k3s_download", url, "an answer", found, remedy) from None
 
 
-def check_mirror(base, name, pinned, insecure) -> None:
+def check_mirror(base: str, name: str, pinned: str | None, insecure: bool) -> None:
     """Refuse a file of a mirror that anybody on the network path may replace together with its list of checksums."""
     if not base.lower().startswith("https://") and not (pinned or insecure):
         remedy = (
@@ -171,7 +174,7 @@ def check_mirror(base, name, pinned, insecure) -> None:
         raise Refused("k3s_mirror_insecure", "k3s_artifact_url", f"https, or a checksum of {name}", base, remedy)
 
 
-def fetch_sums(base, version, name, ca_path=None) -> dict[str, Any]:
+def fetch_sums(base: str, version: str, name: str, ca_path: str | None = None) -> dict[str, str]:
     """Return the release's checksums."""
     url = url_of(base, version, name)
     with opened(url, ca_path) as answer:
@@ -187,7 +190,7 @@ def fetch_sums(base, version, name, ca_path=None) -> dict[str, Any]:
     return sums
 
 
-def fetch(url, path, digest, ca_path=None) -> None:
+def fetch(url: str, path: str, digest: str, ca_path: str | None = None) -> None:
     """Write a URL's content to path, and refuse it unless it has the checksum. Nothing is left behind then."""
     found, size = hashlib.sha256(), 0
     try:
@@ -223,12 +226,12 @@ def fetch(url, path, digest, ca_path=None) -> None:
         raise
 
 
-def _wrong_sum(what, digest, found) -> Refused:
+def _wrong_sum(what: str, digest: str, found: str) -> Refused:
     remedy = "The file was damaged or replaced: do not use it. Compare the mirror with the project's release."
     return Refused("k3s_checksum", what, f"SHA-256 {digest}", found, remedy)
 
 
-def verify(path, digest) -> None:
+def verify(path: str, digest: str) -> None:
     """Refuse a file that does not have the checksum, and remove it."""
     found = digest_of(path)
     if found != digest:
@@ -245,7 +248,7 @@ def record() -> dict[str, Any]:
         return {}
 
 
-def remember(version, files) -> None:
+def remember(version: str, files: dict[str, str]) -> None:
     """Record files that were just put in place: {path: SHA-256}."""
     entries = {}
     for path, digest in files.items():
@@ -255,7 +258,7 @@ def remember(version, files) -> None:
     secretfiles.write(RECORD, json.dumps({"version": version, "files": entries}, indent=1, sort_keys=True) + "\n")
 
 
-def in_place(path, known) -> bool:
+def in_place(path: str, known: dict[str, Any]) -> bool:
     """Return whether a file is what the record says. Its content is not read again: size and time tell of a change."""
     entry = known.get("files", {}).get(path)
     try:
@@ -265,7 +268,7 @@ def in_place(path, known) -> bool:
     return bool(entry) and (stat.st_size, stat.st_mtime_ns) == (entry["size"], entry["mtime_ns"])
 
 
-def installed_version(run_command) -> str | None:
+def installed_version(run_command: Callable[..., tuple[int, str, str]]) -> str | None:
     """Return the version that the program tells, None when there is no program or it does not run."""
     if not os.path.exists(BINARY):
         return None
@@ -280,7 +283,7 @@ def told_version(text: str) -> str | None:
     return match.group(1) if match else None
 
 
-def kubectl(module, *words: str) -> tuple:
+def kubectl(module: AnsibleModule, *words: str) -> tuple:
     """Run k3s' kubectl as the administrator; return (exit status, stdout, stderr). Warnings are on stderr, so that it
     is read apart."""
     return module.run_command([BINARY, "kubectl", *api.KUBECTL_OPTIONS, *words], environ_update={"NO_COLOR": "1"})
@@ -295,12 +298,12 @@ def is_foreign() -> str | None:
     )
 
 
-def _text(path) -> str:
+def _text(path: str) -> str:
     with open(path, encoding="utf-8", errors="replace") as stream:
         return stream.read()
 
 
-def in_unit(pid) -> bool:
+def in_unit(pid: int) -> bool:
     """Return whether a process belongs to our unit."""
     try:
         return "/" + UNIT in _text(f"/proc/{pid}/cgroup")

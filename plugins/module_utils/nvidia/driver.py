@@ -47,7 +47,7 @@ OLDER = Generation("older than Kepler", (), 0, 390, (CLOSED,))
 UNKNOWN = Generation("newer than this table", (), 580, NEWER, (OPEN,))
 
 
-def generation(device_id) -> Generation:
+def generation(device_id: str) -> Generation:
     """Return the generation of a PCI device id (0x2330)."""
     number = int(device_id, 16)
     for entry in GENERATIONS:
@@ -56,23 +56,23 @@ def generation(device_id) -> Generation:
     return OLDER if number < 0x1340 else UNKNOWN
 
 
-def branch_of(version) -> int:
+def branch_of(version: str) -> int:
     """Return 580 of "580.95.05", or 0."""
     match = re.match(r"(\d+)", version or "")
     return int(match.group(1)) if match else 0
 
 
-def installed_version(facts) -> str:
+def installed_version(facts: dict[str, Any]) -> str:
     """Return the version of what is on disk: of the kernel module, else of the libraries, else an empty string."""
     return facts["module"]["version"] or facts["library"]["version"]
 
 
-def newer_kernels(facts) -> list[str]:
+def newer_kernels(facts: dict[str, Any]) -> list[str]:
     """Return the kernels, newer than the running one, that the driver's module is installed for."""
     return [kernel for kernel in facts["other_kernels"] if systems.numbers(kernel) > systems.numbers(facts["kernel"])]
 
 
-def pending_reboot(facts, policy="if_needed") -> str:
+def pending_reboot(facts: dict[str, Any], policy: str = "if_needed") -> str:
     """Return why a reboot is due, or an empty string. Read from the host's state, never from what a run changed."""
     if not facts["gpus"]:
         return ""
@@ -91,7 +91,7 @@ def pending_reboot(facts, policy="if_needed") -> str:
     return ""
 
 
-def state(facts) -> str:
+def state(facts: dict[str, Any]) -> str:
     """Return working, pending (a reboot makes it work), idle (on disk, not loaded), broken (libraries without a
     module), or absent."""
     if pending_reboot(facts):
@@ -103,13 +103,13 @@ def state(facts) -> str:
     return "broken" if facts["library"]["version"] or facts["other_kernels"] else "absent"
 
 
-def plan(facts, system, desired) -> dict[str, Any]:
+def plan(facts: dict[str, Any], system: dict[str, Any] | None, desired: dict[str, Any]) -> dict[str, Any]:
     """Return what is to be done, and what prevents it.
 
     facts: of module nvidia_host. system: the variables of the distribution, None when it is not supported. desired: the
     role's variables without their prefix. Returns {"action": none|keep|install|upgrade, "problems": [...], ...}.
     """
-    found = {
+    found: dict[str, Any] = {
         "action": "none",
         "problems": [],
         "hold": [],
@@ -146,7 +146,7 @@ def plan(facts, system, desired) -> dict[str, Any]:
     return found
 
 
-def _kept(facts, now) -> str:
+def _kept(facts: dict[str, Any], now: str) -> str:
     words = {
         "run": "by NVIDIA's .run installer",
         "image": "with the image, by no package",
@@ -165,7 +165,7 @@ def _kept(facts, now) -> str:
     return text + notes.get(now, "")
 
 
-def _foreign(facts, now) -> dict[str, Any]:
+def _foreign(facts: dict[str, Any], now: str) -> dict[str, Any]:
     remedy = (
         "Remove it with nvidia-uninstall" if facts["library"]["how"] == "run" else "Remove it as the image's maker says"
     )
@@ -182,7 +182,7 @@ def _foreign(facts, now) -> dict[str, Any]:
     )
 
 
-def _desired_problems(desired) -> Iterator[dict[str, Any]]:
+def _desired_problems(desired: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if not re.match(r"\d{3}$", str(desired["branch"])):
         yield preflight.problem(
             "nvidia_branch", "a driver branch like 580", desired["branch"] or "nothing", "Correct nvidia_branch."
@@ -196,7 +196,9 @@ def _desired_problems(desired) -> Iterator[dict[str, Any]]:
         )
 
 
-def _choice(facts, system, desired, problems) -> dict[str, Any]:
+def _choice(
+    facts: dict[str, Any], system: dict[str, Any] | None, desired: dict[str, Any], problems: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return source, branch, flavour and packages; append to problems what prevents it."""
     if system is None or facts["architecture"] not in system["architectures"]:
         supported = (
@@ -277,7 +279,7 @@ def _choice(facts, system, desired, problems) -> dict[str, Any]:
     }
 
 
-def _flavour(kinds, desired, branch, problems) -> str:
+def _flavour(kinds: list[Generation], desired: str, branch: int, problems: list[dict[str, Any]]) -> str:
     """Return the flavour that drives all GPUs, preferring the open one where each allows it."""
     common = [flavour for flavour in (OPEN, CLOSED) if all(flavour in kind.flavours for kind in kinds)]
     names = ", ".join(sorted({kind.name for kind in kinds}))
@@ -305,7 +307,7 @@ def _flavour(kinds, desired, branch, problems) -> str:
     return desired or (common or [OPEN])[0]
 
 
-def _wrong_branch(kind, branch, source, chosen) -> dict[str, Any]:
+def _wrong_branch(kind: Generation, branch: int, source: str, chosen: dict[str, Any]) -> dict[str, Any]:
     known = f"{kind.oldest} to {kind.newest}" if kind.newest != NEWER else f"{kind.oldest} or newer"
     if chosen["branch"]:
         remedy = f"Source {source} has only branch {branch}: set another nvidia_source."
@@ -318,7 +320,7 @@ def _wrong_branch(kind, branch, source, chosen) -> dict[str, Any]:
     return preflight.problem(f"GPU generation {kind.name}", f"a driver of branch {known}", f"branch {branch}", remedy)
 
 
-def _secure_boot(system) -> dict[str, Any]:
+def _secure_boot(system: dict[str, Any]) -> dict[str, Any]:
     key = system["secure_boot_key"]
     return preflight.problem(
         "Secure Boot",
@@ -330,19 +332,19 @@ def _secure_boot(system) -> dict[str, Any]:
     )
 
 
-def fabric(facts, desired) -> bool:
+def fabric(facts: dict[str, Any], desired: dict[str, Any]) -> bool:
     """Return whether the fabric manager belongs on this host."""
     return {"auto": facts["nvswitches"] > 0, "true": True, "false": False}[str(desired["fabric_manager"]).lower()]
 
 
-def _devel(kernel) -> tuple[str, str]:
+def _devel(kernel: str) -> tuple[str, str]:
     """Return (package, version) of what modules of an EL kernel are built with: 5.14.0-503.el9.aarch64+64k needs
     kernel-64k-devel 5.14.0-503.el9."""
     version, _plus, variant = kernel.partition("+")
     return f"kernel-{variant}-devel" if variant else "kernel-devel", version.rpartition(".")[0]
 
 
-def _fill(text, branch, flavour, facts) -> str:
+def _fill(text: str, branch: int, flavour: str, facts: dict[str, Any]) -> str:
     """Fill in a package name or address of the distribution's variables."""
     devel, kernel_version = _devel(facts["kernel"])
     return text.format(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from typing import Any
+from typing import Any, Callable, Iterable
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
@@ -23,6 +23,7 @@ LIBRARIES = (
     "/usr/lib/libnvidia-ml.so.1",
     "/usr/local/lib/libnvidia-ml.so.1",
 )
+Run = Callable[["list[str]"], "tuple[int | None, str]"]
 VERSION = re.compile(r"\.so\.(\d+\.\d+(?:\.\d+)*)$")
 # in a child process: a driver that crashes or hangs takes only that with it
 CUDA_INIT = (
@@ -38,7 +39,7 @@ CUDA_ERRORS = {
 }
 
 
-def _read(path) -> str:
+def _read(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read().strip()
@@ -46,7 +47,7 @@ def _read(path) -> str:
         return ""
 
 
-def pci_devices(root=linux.PCI) -> tuple[list[dict[str, Any]], int]:
+def pci_devices(root: str = linux.PCI) -> tuple[list[dict[str, Any]], int]:
     """Return (gpus, nvswitches): NVIDIA's display controllers as {"address", "device"}, and the number of its bridges
     of class 0680."""
     found = list(linux.nvidia_pci_devices(root))
@@ -57,7 +58,7 @@ def pci_devices(root=linux.PCI) -> tuple[list[dict[str, Any]], int]:
     return devices, sum(1 for _address, kind in found if kind.startswith("0x0680"))
 
 
-def given_away(root=linux.PCI) -> dict[str, str]:
+def given_away(root: str = linux.PCI) -> dict[str, str]:
     """Return {address: driver} of the GPUs that are bound to a driver that hands them to virtual machines."""
     found = {}
     for path in sorted(glob.glob(os.path.join(root, "*"))):
@@ -70,7 +71,7 @@ def given_away(root=linux.PCI) -> dict[str, str]:
     return found
 
 
-def loaded_version(root=MODULES) -> str:
+def loaded_version(root: str = MODULES) -> str:
     """Return the version of the loaded driver; "unknown" if it is loaded and does not tell; an empty string if it is
     not loaded."""
     if not os.path.isdir(os.path.join(root, "nvidia")):
@@ -78,12 +79,12 @@ def loaded_version(root=MODULES) -> str:
     return _read(os.path.join(root, "nvidia", "version")) or "unknown"
 
 
-def nouveau_loaded(root=MODULES) -> bool:
+def nouveau_loaded(root: str = MODULES) -> bool:
     """Return whether nouveau drives the GPUs."""
     return os.path.isdir(os.path.join(root, "nouveau"))
 
 
-def library_version(patterns=LIBRARIES) -> tuple[str, str]:
+def library_version(patterns: Iterable[str] = LIBRARIES) -> tuple[str, str]:
     """Return (version, path) of the driver's user-space library on disk, or two empty strings."""
     for pattern in patterns:
         for path in sorted(glob.glob(pattern)):
@@ -94,7 +95,7 @@ def library_version(patterns=LIBRARIES) -> tuple[str, str]:
     return "", ""
 
 
-def module_on_disk(run, kernel=None) -> dict[str, Any]:
+def module_on_disk(run: Run, kernel: str | None = None) -> dict[str, Any]:
     """Return {"version", "flavour", "signer", "path"} of the driver's module for a kernel (the running one), all empty
     when there is none."""
     empty = {"version": "", "flavour": "", "signer": "", "path": ""}
@@ -115,7 +116,7 @@ def module_on_disk(run, kernel=None) -> dict[str, Any]:
     return empty
 
 
-def other_kernels(running, root="/lib/modules") -> list:
+def other_kernels(running: str, root: str = "/lib/modules") -> list[str]:
     """Return the kernels besides the running one that have a module of the driver."""
     found = set()
     for directory in glob.glob(os.path.join(root, "*")):
@@ -137,7 +138,7 @@ def other_kernels(running, root="/lib/modules") -> list:
     return sorted(found)
 
 
-def installed_how(run, library) -> str:
+def installed_how(run: Run, library: str) -> str:
     """Return package, run or image: who put the driver's library there. An empty string when there is none."""
     if not library:
         return ""
@@ -149,7 +150,7 @@ def installed_how(run, library) -> str:
     return "image"
 
 
-def secure_boot(path="/sys/firmware/efi/efivars") -> bool | None:
+def secure_boot(path: str = "/sys/firmware/efi/efivars") -> bool | None:
     """Return whether the firmware enforces Secure Boot; False without UEFI; None when it can't be told."""
     if not os.path.isdir("/sys/firmware/efi"):
         return False
@@ -162,13 +163,13 @@ def secure_boot(path="/sys/firmware/efi/efivars") -> bool | None:
     return None
 
 
-def cdi_names(text) -> list[str]:
+def cdi_names(text: str) -> list[str]:
     """Return the devices that a CDI specification, as nvidia-ctk writes it, names."""
     part = re.search(r"^devices:(.*?)(?=^\S|\Z)", text.replace("\n- ", "\n  - "), re.M | re.S)
     return [name.strip("\"'") for name in re.findall(r"^\s+(?:- )?name: (\S+)", part.group(1) if part else "", re.M)]
 
 
-def cuda_devices(run, python="/usr/bin/python3") -> dict[str, Any]:
+def cuda_devices(run: Run, python: str = "/usr/bin/python3") -> dict[str, Any]:
     """Return {"code", "count", "error", "why"} of cuInit in a child process.
 
     code is None when it can't be called or does not end. why: hang, missing (no libcuda) or other, empty when cuInit

@@ -11,10 +11,13 @@ import os
 import shlex
 import shutil
 import time
-from typing import Any
+from typing import Any, List, TYPE_CHECKING
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 # Where the packages and the static release put it; sudo's PATH often lacks /usr/local/bin
 PLACES = ("/usr/local/bin/tailscale", "/usr/bin/tailscale", "/bin/tailscale")
@@ -24,6 +27,7 @@ CHANGE = "/run/beta9-tailnet"  # what a detached change and the next call tell e
 SETTLE_SECONDS = 15
 ACCIDENT = "mentioning all non-default flags"
 TAGS_REFUSED = "requested tags"
+Commands = List[List[str]]
 
 
 class Failed(Exception):
@@ -33,11 +37,11 @@ class Failed(Exception):
 class Program:
     """The tailscale command. Reading never changes anything."""
 
-    def __init__(self, module) -> None:
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.path = next((path for path in PLACES if os.access(path, os.X_OK)), None) or shutil.which("tailscale")
 
-    def run(self, *words, **more) -> tuple[int, str]:
+    def run(self, *words: str, **more: Any) -> tuple[int, str]:
         """Return (status, output) of a tailscale command."""
         status, out, err = self.module.run_command([self.path] + list(words), **more)
         return status, (out + err).strip()
@@ -49,7 +53,7 @@ class Program:
         status, output = self.run("version")
         return output.split("\n")[0].strip() if status == 0 else ""
 
-    def read(self, settle_seconds=0.0) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    def read(self, settle_seconds: float = 0.0) -> tuple[dict[str, Any] | None, Any]:
         """Return (status, prefs), both None when tailscaled does not answer. Waits until it is past its own start."""
         deadline = time.monotonic() + settle_seconds
         while True:
@@ -60,7 +64,7 @@ class Program:
                 return (status, prefs) if prefs is not None else (None, None)
             time.sleep(0.3)
 
-    def _json(self, *words) -> dict[str, Any] | None:
+    def _json(self, *words: str) -> dict[str, Any] | None:
         try:
             _status, out, _err = self.module.run_command([self.path] + list(words))
             found = json.loads(out)
@@ -68,20 +72,20 @@ class Program:
             return None
         return found if isinstance(found, dict) else None
 
-    def must(self, *words, **more) -> None:
+    def must(self, *words: str, **more: Any) -> None:
         """Run a tailscale command that has to succeed."""
         status, output = self.run(*words, **more)
         if status:
             raise Failed(f"tailscale {words[0]}: {output or f'exit status {status}'}")
 
-    def resume(self, timeout_seconds) -> None:
+    def resume(self, timeout_seconds: int) -> None:
         """Bring a node up again that was taken down. Without any flag: with one, tailscale takes it for a change of
         settings."""
         status, out, err = self.module.run_command(["timeout", str(timeout_seconds), self.path, "up"])
         if status:
             raise Failed(f"tailscale up: {(out + err).strip() or f'not up within {int(timeout_seconds)} s'}")
 
-    def login(self, verb, key, flags, timeout_seconds) -> None:
+    def login(self, verb: str, key: str, flags: list[str], timeout_seconds: int) -> None:
         """Log in with a key. It passes through memory that has no name in any file system and is gone with this
         process."""
         handle = secret_handle(key)
@@ -111,14 +115,14 @@ class Program:
         return next((line.split()[0] for line in output.splitlines() if line.rstrip().endswith("*")), "")
 
 
-def secret_handle(text) -> int:
+def secret_handle(text: str) -> int:
     """Return a file descriptor of memory that holds a text."""
     handle = os.memfd_create("beta9", 0)
     os.write(handle, text.encode())
     return handle
 
 
-def told_flags(output) -> list[str]:
+def told_flags(output: str) -> list[str]:
     """Return the arguments of the command that tailscale tells to use instead."""
     line = next((line for line in output.splitlines() if line.strip().startswith("tailscale up ")), "tailscale up")
     return shlex.split(line.strip())[1:]
@@ -160,7 +164,9 @@ say reverted
 """
 
 
-def detach(module, steps, undo, after, seconds, key=None) -> None:
+def detach(
+    module: AnsibleModule, steps: Commands, undo: Commands, after: Commands, seconds: int, key: str | None = None
+) -> None:
     """Make a change out of the reach of this connection. It undoes itself unless another call confirms it in time.
 
     steps, undo, after: lists of commands. A word {key} stands for the file that holds the key.
@@ -171,7 +177,7 @@ def detach(module, steps, undo, after, seconds, key=None) -> None:
     handle = secret_handle(key) if key else None
     place = f"/proc/self/fd/{handle}"
 
-    def line(commands) -> str:
+    def line(commands: Commands) -> str:
         return (
             " && ".join(" ".join(shlex.quote(word.replace("{key}", place)) for word in words) for words in commands)
             or "true"
@@ -213,7 +219,7 @@ def stage() -> str:
         return ""
 
 
-def forget_dead(module) -> None:
+def forget_dead(module: AnsibleModule) -> None:
     """Forget a detached change that can no longer be confirmed: it was killed, or somebody came in by another way
     since."""
     status, _out, _err = module.run_command(["systemctl", "is-active", "--quiet", SCOPE])
@@ -221,7 +227,7 @@ def forget_dead(module) -> None:
         shutil.rmtree(CHANGE, ignore_errors=True)
 
 
-def confirm(patience_seconds) -> tuple[str, str]:
+def confirm(patience_seconds: float) -> tuple[str, str]:
     """Confirm a detached change, since a connection could be made after it. Return its last stage and its log, and
     forget it."""
     deadline = time.monotonic() + patience_seconds
@@ -242,6 +248,6 @@ def confirm(patience_seconds) -> tuple[str, str]:
     return last, log
 
 
-def stop(module) -> None:
+def stop(module: AnsibleModule) -> None:
     """End a detached change that was forgotten."""
     module.run_command(["systemctl", "stop", SCOPE])

@@ -22,7 +22,7 @@ Plan = namedtuple("Plan", "action settings problem")
 Problem = namedtuple("Problem", "code expected found remedy")
 
 
-def is_tailnet(address) -> bool:
+def is_tailnet(address: str) -> bool:
     """Return whether an address belongs to a tailnet."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -31,36 +31,36 @@ def is_tailnet(address) -> bool:
     return any(found in network for network in NETWORKS if network.version == found.version)
 
 
-def came_by_tailnet(ssh_connection) -> bool:
+def came_by_tailnet(ssh_connection: str | None) -> bool:
     """Return whether the login that SSH_CONNECTION describes came in over a tailnet."""
     return is_tailnet((ssh_connection or "").split(" ")[0])
 
 
-def same_server(one, other) -> bool:
+def same_server(one: str | None, other: str | None) -> bool:
     """Return whether two control server URLs are the same."""
     one, other = (one or "").rstrip("/"), (other or "").rstrip("/")
     return one == other or (one in TAILSCALE_SERVERS and other in TAILSCALE_SERVERS)
 
 
-def key_text(key) -> str:
+def key_text(key: str) -> str:
     """Return an auth key as it is handed over. Nodes made by an OAuth secret are ephemeral unless it says otherwise."""
     key = key.strip()
     return key + "?ephemeral=false&preauthorized=true" if key.startswith("tskey-client-") and "?" not in key else key
 
 
-def label(dns_name) -> str:
+def label(dns_name: str | None) -> str:
     """Return the first label of a node's name."""
     return (dns_name or "").partition(".")[0]
 
 
-def expiry_epoch(text) -> int | None:
+def expiry_epoch(text: str | None) -> int | None:
     """Return the seconds since 1970 of a time such as 2026-05-21T10:00:00Z or with fractions, or None for never."""
     if not text or text.startswith("0001-"):
         return None
     return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
 
 
-def node(status, prefs) -> dict[str, Any]:
+def node(status: dict[str, Any], prefs: dict[str, Any]) -> dict[str, Any]:
     """Return what matters of this host's node."""
     own = status.get("Self") or {}
     addresses = status.get("TailscaleIPs") or []
@@ -81,7 +81,7 @@ def node(status, prefs) -> dict[str, Any]:
     }
 
 
-def logged_in(status, prefs) -> bool:
+def logged_in(status: dict[str, Any], prefs: dict[str, Any]) -> bool:
     """Return whether the node has a login that may still be good, be it up or down."""
     return (
         status.get("BackendState") in ("Running", "Starting", "Stopped")
@@ -90,20 +90,20 @@ def logged_in(status, prefs) -> bool:
     )
 
 
-def expired(status, now=None) -> bool:
+def expired(status: dict[str, Any], now: float | None = None) -> bool:
     """Return whether the node's key expired."""
     own = status.get("Self") or {}
     epoch = expiry_epoch(own.get("KeyExpiry"))
     return bool(own.get("Expired")) or (epoch is not None and epoch <= (now or time.time()))
 
 
-def forgotten(status, seen_addresses) -> bool:
+def forgotten(status: dict[str, Any], seen_addresses: list[str]) -> bool:
     """Return whether a node believes to be up, and another member does not see it."""
     own = status.get("TailscaleIPs") or []
     return status.get("BackendState") == "Running" and bool(seen_addresses) and not set(own) & set(seen_addresses)
 
 
-def plan(status, prefs, desired) -> Plan:
+def plan(status: dict[str, Any], prefs: dict[str, Any], desired: dict[str, Any]) -> Plan:
     """Return the Plan that leads to the desired node: login_server, hostname, tags, accept_routes, accept_dns, has_key,
     force_reauth."""
     if status.get("BackendState") == "NeedsMachineAuth":
@@ -130,14 +130,14 @@ def plan(status, prefs, desired) -> Plan:
     return Plan("resume" if status.get("BackendState") == "Stopped" else None, settings, None)
 
 
-def _with_key(action, settings, desired, reason) -> Plan:
+def _with_key(action: str, settings: dict[str, Any], desired: dict[str, Any], reason: str) -> Plan:
     if desired["has_key"]:
         return Plan(action, settings, None)
     remedy = f"{reason} Set tailscale_auth_key_file (or tailscale_auth_key), then run again."
     return Plan(None, {}, Problem("key_needed", "an auth key", "none", remedy))
 
 
-def _move_reason(status, prefs, desired) -> Problem | None:
+def _move_reason(status: dict[str, Any], prefs: dict[str, Any], desired: dict[str, Any]) -> Problem | None:
     """Return why a login can't stay, as a Problem, or None."""
     again = "%s, or set tailscale_force_reauth=true to give the present login up."
     if not same_server(prefs.get("ControlURL"), desired["login_server"]):
@@ -159,7 +159,7 @@ def _move_reason(status, prefs, desired) -> Problem | None:
     return None
 
 
-def not_granted(status, desired) -> Problem | None:
+def not_granted(status: dict[str, Any], desired: dict[str, Any]) -> Problem | None:
     """Return the Problem of a node that logged in and did not get its tags, or None."""
     have = sorted((status.get("Self") or {}).get("Tags") or [])
     if not desired["tags"] or have == sorted(desired["tags"]):
@@ -168,7 +168,7 @@ def not_granted(status, desired) -> Problem | None:
     return Problem("tags_refused", f"tags {', '.join(sorted(desired['tags']))}", ", ".join(have) or "none", remedy)
 
 
-def changed_settings(prefs, desired) -> dict[str, Any]:
+def changed_settings(prefs: dict[str, Any], desired: dict[str, Any]) -> dict[str, Any]:
     """Return {flag of `tailscale set`: value} of what differs. A desired of None, or an empty host name, is left as it
     is."""
     found = {}
@@ -181,7 +181,7 @@ def changed_settings(prefs, desired) -> dict[str, Any]:
     return found
 
 
-def flags(settings) -> list[str]:
+def flags(settings: dict[str, Any]) -> list[str]:
     """Return settings as command line flags."""
     return [
         f"--{name}={str(value).lower() if isinstance(value, bool) else value}"
@@ -189,7 +189,7 @@ def flags(settings) -> list[str]:
     ]
 
 
-def holders(status, name) -> list[str]:
+def holders(status: dict[str, Any], name: str | None) -> list[str]:
     """Return texts of the other nodes that have a name. A control server may let two have the same."""
     found = []
     for peer in (status.get("Peer") or {}).values():
@@ -198,7 +198,7 @@ def holders(status, name) -> list[str]:
     return sorted(found)
 
 
-def name_problem(status, prefs, wanted) -> Problem | None:
+def name_problem(status: dict[str, Any], prefs: dict[str, Any], wanted: str) -> Problem | None:
     """Return the Problem of a node whose name is not the wanted one or not its alone, or None."""
     name, wanted = node(status, prefs)["name"], (wanted or "").lower()
     others = holders(status, wanted)
@@ -214,7 +214,9 @@ def name_problem(status, prefs, wanted) -> Problem | None:
     )
 
 
-def verdict(status, prefs, desired, now=None) -> tuple[str | None, str]:
+def verdict(
+    status: dict[str, Any], prefs: dict[str, Any], desired: dict[str, Any], now: float | None = None
+) -> tuple[str | None, str]:
     """Return (code, found) of what is wrong with a node, or (None, text). Codes: stopped, down, login, expired,
     approval, server, duplicate, offline, expiring, health."""
     state, now = status.get("BackendState", "NoState"), now or time.time()

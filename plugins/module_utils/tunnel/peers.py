@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
 from ansible_collections.beta9.workers.plugins.module_utils.host import identity
@@ -27,14 +27,14 @@ class PeerError(ValueError):
     """What was asked for is refused. The text says what was expected, found, and what to do."""
 
 
-def _valid(check, value, field) -> str:
+def _valid(check: Callable[[object, str], Any], value: object, field: str) -> Any:
     try:
         return check(value, field)
     except grammar.InvalidField as error:
         raise PeerError(f"{error}. Correct {field}.") from None
 
 
-def public_key(text) -> str:
+def public_key(text: str) -> str:
     """Return "type base64" of a public key without its comment, or raise PeerError."""
     try:
         return grammar.public_key(text)
@@ -45,14 +45,14 @@ def public_key(text) -> str:
         ) from None
 
 
-def _owner(line) -> str | None:
+def _owner(line: str) -> str | None:
     """Return the name of the worker that a line is for, or None. The mark is the whole last word, so no text before it
     counts."""
     words = line.split()
     return words[-1][len(MARK) :] if words and words[-1].startswith(MARK) and not words[0].startswith("#") else None
 
 
-def parse(text) -> dict[str, Any]:
+def parse(text: str) -> dict[str, dict[str, Any]]:
     """Return {worker name: {"line", "address", "key"}} of an authorized_keys text. address and key are None where a
     line has none."""
     peers = {}
@@ -75,9 +75,10 @@ FORM = re.compile(
 )
 
 
-def strange(text) -> list[str]:
+def strange(text: str) -> list[str]:
     """Return what is wrong with each line that is not as render_line writes it, or has the key of a line before it."""
-    found, keys = [], {}
+    found: list[str] = []
+    keys: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -89,7 +90,7 @@ def strange(text) -> list[str]:
             )
         except PeerError:
             same = False
-        if not same:
+        if not parts or not same:
             found.append(f"line {number} is none of this collection's, or was changed")
         elif parts.group(4) in keys:
             found.append(f"line {number} has the key of line {keys[parts.group(4)]}")
@@ -98,7 +99,7 @@ def strange(text) -> list[str]:
     return found
 
 
-def key_holder(text, name, key) -> str | None:
+def key_holder(text: str, name: str, key: str) -> str | None:
     """Return the other worker whose line has this key, an empty string where somebody has it who is no worker, or
     None."""
     for line in text.splitlines():
@@ -107,7 +108,7 @@ def key_holder(text, name, key) -> str | None:
     return None
 
 
-def refuse_foreign_key(text, name, key) -> None:
+def refuse_foreign_key(text: str, name: str, key: str) -> None:
     """Raise PeerError when a line of somebody else has this key: sshd obeys the first line with a key, whosever it
     is."""
     holder = key_holder(text, name, key)
@@ -123,7 +124,7 @@ def refuse_foreign_key(text, name, key) -> None:
         )
 
 
-def choose_address(name, peers, network, wanted=None) -> str:
+def choose_address(name: str, peers: dict[str, dict[str, Any]], network: str, wanted: str | None = None) -> str:
     """Return the listen address of a worker: the wanted one, else the one it has, else one from its name's hash.
 
     A wanted address that another worker has is refused. A hash that meets a used address takes the next free one, so an
@@ -154,7 +155,7 @@ def choose_address(name, peers, network, wanted=None) -> str:
     )
 
 
-def render_line(name, key, address, port, permit_open) -> str:
+def render_line(name: str, key: str, address: str, port: int | str, permit_open: list[str]) -> str:
     """Return the authorized_keys line of one worker, or raise PeerError: each part of it has its grammar."""
     targets = [_valid(grammar.host_port, target, "permit_open") for target in permit_open]
     if not targets:  # without one, sshd would open every target
@@ -167,7 +168,7 @@ def render_line(name, key, address, port, permit_open) -> str:
     return f"{','.join(options)} {key} {MARK}{_valid(grammar.worker_name, name, 'name')}"
 
 
-def with_line(text, name, line) -> str:
+def with_line(text: str, name: str, line: str | None) -> str:
     """Return text with the worker's line set, or removed when line is None. Other lines keep their order."""
     _valid(grammar.worker_name, name, "name")
     lines = text.splitlines()

@@ -175,7 +175,7 @@ def ask(run: Run, user: str, address: str | None = None) -> Answer:
     return Answer(settings, read_lines(main))
 
 
-def _where(answer: Answer, keyword: str, values=()) -> str:
+def _where(answer: Answer, keyword: str, values: Iterable[str] = ()) -> str:
     """Return file:line of the first setting of a keyword that names one of the values, else of its first setting."""
     lines = [line for line in answer.lines if line.keyword == keyword]
     named = [line for line in lines if set(line.value.lower().split()) & {value.lower() for value in values}]
@@ -262,10 +262,10 @@ def _permits(answer: Answer, need: Need) -> Iterator[Problem]:
 def _lists(answer: Answer, need: Need, groups: list[str]) -> Iterator[Problem]:
     """AllowUsers and the like: all of them have to let the account through."""
 
-    def entries(keyword) -> list[str]:
+    def entries(keyword: str) -> list[str]:
         return " ".join(answer.settings.get(keyword, [])).split()
 
-    def refused(keyword, found, remedy) -> Problem:
+    def refused(keyword: str, found: list[str], remedy: str) -> Problem:
         where = _where(answer, keyword, found)
         return Problem(
             NAMES[keyword],

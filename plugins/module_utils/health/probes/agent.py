@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown, bad, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
     JOURNALD,
     SETTLED_SECONDS,
@@ -45,7 +45,7 @@ STARTING_SECONDS = 10.0  # what an agent may take until it says how it is
 PAYLOAD_FIELDS = ("machine_id", "hostname", "pool_name", "provider_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
-def token_of(context) -> str | None:
+def token_of(context: Context) -> str | None:
     """Return the machine's token, which is a secret from here on; None when there is none."""
 
     def read() -> str | None:
@@ -57,13 +57,13 @@ def token_of(context) -> str | None:
     return context.shared("token", read)
 
 
-def state_of(context) -> dict[str, Any]:
+def state_of(context: Context) -> dict[str, Any]:
     """Return what the running agent says of itself, {} when it says nothing."""
 
     return context.shared("agent state", lambda: context.agent_state(STATE_FILE))
 
 
-def proof(context) -> dict[str, Any] | None:
+def proof(context: Context) -> dict[str, Any] | None:
     """Return the state of the running agent where it proves what a new one would find, else None.
 
     It does where it is ready, has loaded all its packages, and was started after the last change of all that it was
@@ -92,11 +92,11 @@ def proof(context) -> dict[str, Any] | None:
     return context.shared("proof", read)
 
 
-def inspect_agent(context) -> tuple[re.Match | None, bool, int, str]:
+def inspect_agent(context: Context) -> tuple[re.Match[str] | None, bool, int | None, str]:
     """Return what the agent's own Python says: (version, whether its packages load, exit status, output after that).
     One start for all."""
 
-    def read() -> tuple[re.Match | None, bool, int, str]:
+    def read() -> tuple[re.Match[str] | None, bool, int | None, str]:
         environment = {}
         for line in (context.read(SETTINGS) or "").splitlines():
             name, equals, value = line.partition("=")
@@ -107,15 +107,15 @@ def inspect_agent(context) -> tuple[re.Match | None, bool, int, str]:
         if os.path.exists(TOKEN_FILE):
             words.append("BETA9_TOKEN_FILE=" + TOKEN_FILE)
         ran = context.run("env", *words, PYTHON, "-I", "-c", AGENT_INSPECT, timeout=9)
-        version, _newline, rest = ran.output.partition("\n")
-        version = re.match(r"python (\d+)\.(\d+)$", version)
+        first, _newline, rest = ran.output.partition("\n")
+        version = re.match(r"python (\d+)\.(\d+)$", first)
         loaded, packages_line, last = rest.partition("packages\n")
         return version, bool(packages_line), ran.status, (loaded + last if version else ran.output)
 
     return context.shared("agent inspection", read)
 
 
-def dry_run(context) -> tuple[int, str]:
+def dry_run(context: Context) -> tuple[int | None, str]:
     """Return (exit status, output) of the agent's dry run. Shared by A03, A04 and P07."""
     _version, loads, status, output = inspect_agent(context)
     if not loads:
@@ -123,7 +123,7 @@ def dry_run(context) -> tuple[int, str]:
     return status, output
 
 
-def payload(context) -> Observation:
+def payload(context: Context) -> Observation:
     """A03: the fields that the agent would register."""
     running = proof(context)
     status, output = (0, json.dumps({"register": running["sent"]["register"]})) if running else dry_run(context)
@@ -141,7 +141,7 @@ def payload(context) -> Observation:
     return ok(f"{fields['cpu']}, {fields['memory']}, {fields['gpu_count']} GPUs")
 
 
-def settings(context) -> Observation:
+def settings(context: Context) -> Observation:
     """P07: whose settings these are, and the agent's own judgement of them."""
     config, given = context.config, records.agent_settings(SETTINGS)
     named = (("MACHINE_ID", "machine_id"), ("POOL_NAME", "pool"), ("PROVIDER_NAME", "provider"))
@@ -166,7 +166,7 @@ def settings(context) -> Observation:
     return ok("valid")
 
 
-def python(context) -> Observation:
+def python(context: Context) -> Observation:
     """P03: the interpreter of the agent's environment, which the unit's sandbox must reach."""
     if not os.path.exists(PYTHON):
         gone = os.path.islink(PYTHON)
@@ -194,7 +194,7 @@ def python(context) -> Observation:
     return ok(f"{found[0]}.{found[1]}")
 
 
-def packages(context) -> Observation:
+def packages(context: Context) -> Observation:
     """P04: loading what the agent loads."""
     if not os.path.exists(PYTHON):
         raise Unknown("the agent is not installed")
@@ -206,7 +206,7 @@ def packages(context) -> Observation:
     return ok("httpx, psutil, nvidia-ml-py")
 
 
-def agents(machine_id) -> list[int]:
+def agents(machine_id: str) -> list[int]:
     """Return the pids of long-running agents of a machine. One whose id can't be told counts as well."""
     found = []
     for pid, _parent, words in linux.processes():
@@ -219,12 +219,12 @@ def agents(machine_id) -> list[int]:
     return found
 
 
-def process(context) -> Observation:
+def process(context: Context) -> Observation:
     """P01: the unit's state now, nothing beside it, and a loop that turns. The journal only explains."""
     unit = unit_of(context, UNIT)
-    for state, code in (("masked", "masked"), ("not-found", "not_installed")):
-        if unit.load == state:
-            return bad(code, f"{UNIT} is {state}")
+    for load, code in (("masked", "masked"), ("not-found", "not_installed")):
+        if unit.load == load:
+            return bad(code, f"{UNIT} is {load}")
     if unit.active in ("inactive", "failed", "deactivating"):
         return bad(
             "stopped", f"the unit is {unit.active}{f', result {unit.result}' if unit.active == 'failed' else ''}"
@@ -256,7 +256,7 @@ def process(context) -> Observation:
     return ok(f"pid {unit.main_pid}, {state.get('status', 'starting')}")
 
 
-def boot(context) -> Observation:
+def boot(context: Context) -> Observation:
     """P09: what systemd starts when the host boots. A unit that is not there is a matter of other checks."""
     names = (("agent", UNIT), ("tunnel", "beta9-tunnel.service"))
     states = [(code, name, unit_of(context, name).at_boot) for code, name in names]
@@ -267,12 +267,12 @@ def boot(context) -> Observation:
     return ok("enabled")
 
 
-def last_words(context) -> str:
+def last_words(context: Context) -> str:
     """Return the end of what was said by and of the agent in the last minutes, whichever its start."""
     return units.without_times(explanation(context, UNIT, SETTLED_SECONDS, present_start=False), 12)
 
 
-def restarts(context) -> Observation:
+def restarts(context: Context) -> Observation:
     """P02: how often systemd had to start it again within the hour, where that is not over."""
     unit = unit_of(context, UNIT)
     journald = unit_of(context, JOURNALD)
@@ -291,7 +291,7 @@ def restarts(context) -> Observation:
     return bad("", f"{count} restarts", last_words(context))
 
 
-def interval(context) -> Observation:
+def interval(context: Context) -> Observation:
     """P05: the interval that runs, and the age of the last accepted keepalive."""
     state = state_of(context)
     seconds = state.get("keepalive_interval_seconds")
@@ -306,7 +306,7 @@ def interval(context) -> Observation:
     return ok(f"every {int(seconds)} s{f', last {int(age)} s ago' if age is not None else ''}")
 
 
-def log(context) -> Observation:
+def log(context: Context) -> Observation:
     """P06: what the agent says is wrong now."""
     state = state_of(context)
     problem = state.get("problem")
@@ -321,7 +321,7 @@ def log(context) -> Observation:
     return ok(state.get("status", "no state"))
 
 
-def flapping(context) -> Observation:
+def flapping(context: Context) -> Observation:
     """M06: registrations of the last half hour that nobody asked for."""
     times = state_of(context).get("registration_epochs")
     if times is None:

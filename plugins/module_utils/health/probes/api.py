@@ -15,12 +15,12 @@ from typing import Any
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.gateway.api import REFUSED_TOKEN, GatewayError
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, tunnel
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 
-def ready_list(context) -> list[dict[str, Any]]:
+def ready_list(context: Context) -> list[dict[str, Any]]:
     """Return the ready machines of the pool as the machine's own token sees them. Read-only."""
     config = context.config
     token = agent.token_of(context)
@@ -31,7 +31,7 @@ def ready_list(context) -> list[dict[str, Any]]:
     )
 
 
-def token(context) -> Observation:
+def token(context: Context) -> Observation:
     """A01: an authorised call that changes nothing."""
     if not agent.token_of(context):
         return bad("missing", f"{agent.TOKEN_FILE} does not exist or is empty")
@@ -44,17 +44,13 @@ def token(context) -> Observation:
         raise Unknown(f"the gateway did not judge the token: {error.problem.cause}") from None
 
 
-def owner_of(context) -> str | None:
+def owner_of(context: Context) -> str | None:
     """Return a keyed hash of the token, to compare with the gateway's without showing either. The key is the run's."""
-    key = context.config.get("nonce")
-    return (
-        hmac.new(key.encode(), agent.token_of(context).encode(), hashlib.sha256).hexdigest()
-        if key and agent.token_of(context)
-        else None
-    )
+    key, value = context.config.get("nonce"), agent.token_of(context)
+    return hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest() if key and value else None
 
 
-def keepalive_route(context) -> Observation:
+def keepalive_route(context: Context) -> Observation:
     """A02: an empty keepalive is refused by a gateway that has the route."""
     value = agent.token_of(context)
     if not value:
@@ -70,7 +66,7 @@ def keepalive_route(context) -> Observation:
     return ok("the route is there")
 
 
-def register(context) -> Observation:
+def register(context: Context) -> Observation:
     """A04 (active): a real registration, with the facts of the agent's dry run."""
     try:
         state = _register(context)
@@ -79,7 +75,7 @@ def register(context) -> Observation:
     return ok(state.status)
 
 
-def _register(context) -> protocol.MachineState:
+def _register(context: Context) -> protocol.MachineState:
     def call() -> protocol.MachineState:
         status, output = agent.dry_run(context)
         if status != 0:
@@ -92,7 +88,7 @@ def _register(context) -> protocol.MachineState:
     return context.shared("register", call)
 
 
-def keepalive(context) -> Observation:
+def keepalive(context: Context) -> Observation:
     """A05 (active): a real keepalive, after the registration of A04 where that is run as well."""
     if "A04" in context.config["probes"]:
         try:
@@ -113,7 +109,7 @@ def keepalive(context) -> Observation:
     return ok(state.status) if state.status == "ready" else bad("", f"status {state.status}")
 
 
-def listed(context) -> Observation:
+def listed(context: Context) -> Observation:
     """M01: the pool's ready machines have this one."""
     config = context.config
     try:
@@ -128,7 +124,7 @@ def listed(context) -> Observation:
     return ok(f"ready, last keepalive {mine['last_keepalive']}", gpu_count=mine["gpu_count"], hostname=mine["hostname"])
 
 
-def identity(context) -> Observation:
+def identity(context: Context) -> Observation:
     """M07: what the gateway keeps of this machine is what this host registered, and nobody else sends its keepalives.
 
     The gateway's own time of the last keepalive is compared with the one that it told the agent: no clock of this host
@@ -160,7 +156,7 @@ def identity(context) -> Observation:
     return ok(f"{mine['hostname']}, {mine['private_ip']}")
 
 
-def _told_last(context, listed) -> int | None:
+def _told_last(context: Context, listed: int | None) -> int | None:
     """Return the time of the agent's last keepalive as the gateway told it, None where the agent knows none.
 
     One that is on its way while the list is read is written down within moments: it is waited for.

@@ -9,10 +9,10 @@ import glob
 import itertools
 import os
 import stat
-from typing import Any
+from typing import Iterable
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
@@ -38,10 +38,10 @@ WRITTEN = (
 FULL_BYTES, FULL_INODES, FULL_SHARE = 16 * 1024 * 1024, 100, 0.05  # what is left of both, and no more than this share
 
 
-def _owned(paths) -> dict[str, Any]:
+def _owned(paths: Iterable[str]) -> dict[str, list[str]]:
     """Return {code: faults} of the paths: what belongs to another account than root, may be used by others, or is an
     empty secret."""
-    faults = {}
+    faults: dict[str, list[str]] = {}
     for path in paths:
         try:
             found = os.lstat(path)
@@ -57,12 +57,12 @@ def _owned(paths) -> dict[str, Any]:
     return faults
 
 
-def _told(faults) -> Observation:
+def _told(faults: dict[str, list[str]]) -> Observation:
     texts = list(itertools.chain(*faults.values()))
     return bad(next(iter(faults)), "; ".join(texts[:10]) + (f"; and {len(texts) - 10} more" if len(texts) > 10 else ""))
 
 
-def credentials(context) -> Observation:
+def credentials(context: Context) -> Observation:
     """C04: owners and modes of what the collection wrote, and that no key or token is empty. A01 tells of the machine's
     token."""
     faults = _owned(sorted(linux.tree(CONFIGURATION)))
@@ -73,9 +73,10 @@ def credentials(context) -> Observation:
     return ok("root's alone")
 
 
-def disks(_context) -> Observation:
+def disks(_context: Context) -> Observation:
     """C05: the file systems that settings, state, logs, packages and programs are written to."""
-    faults, seen = {}, set()
+    faults: dict[str, list[str]] = {}
+    seen = set()
     for path in WRITTEN:
         try:
             found, device = os.statvfs(path), os.stat(path).st_dev
@@ -93,7 +94,7 @@ def disks(_context) -> Observation:
     return _told(faults) if faults else ok(f"{len(seen)} file systems can be written")
 
 
-def programs(context) -> Observation:
+def programs(context: Context) -> Observation:
     """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
     units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
     faults = _owned(

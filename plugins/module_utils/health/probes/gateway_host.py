@@ -82,7 +82,7 @@ def sshd(context: Context) -> Observation:
         return bad("not_listening", f"nothing listens on port {port} of the gateway host")
     user = tunnel.get("user") or sshd_effective.Need().user
 
-    def run(words) -> tuple[int | None, str, str]:
+    def run(words: list[str]) -> tuple[int | None, str, str]:
         ran = context.run(*words)
         return ran.status, ran.output, ""
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Context,
     Ran,
     Unknown,
     bad,
@@ -61,7 +62,7 @@ SAFE_FIELDS = (
 class Redis:
     """The few commands that are needed, over a socket (RESP). Read-only."""
 
-    def __init__(self, url, timeout=3.0) -> None:
+    def __init__(self, url: str, timeout: float = 3.0) -> None:
         parts = urlsplit(url)
         self._socket = socket.create_connection((parts.hostname, parts.port or 6379), timeout=timeout)
         if parts.scheme == "rediss":
@@ -72,7 +73,7 @@ class Redis:
         if parts.path.strip("/"):
             self.call("SELECT", parts.path.strip("/"))
 
-    def call(self, *words) -> Any:
+    def call(self, *words: object) -> Any:
         """Send one command; return its parsed reply."""
         message = b"*%d\r\n" % len(words)
         for word in words:
@@ -101,12 +102,12 @@ class Redis:
 class RedisInPod:
     """The same commands through redis-cli in the pod."""
 
-    def __init__(self, context, pod) -> None:
+    def __init__(self, context: Context, pod: dict[str, Any]) -> None:
         names = [container["name"] for container in pod.get("spec", {}).get("containers", [])]
         self._context, self._pod = context, pod["metadata"]["name"]
         self._container = "redis" if "redis" in names or not names else names[0]  # a sidecar may come first
 
-    def call(self, *words) -> Any:
+    def call(self, *words: object) -> Any:
         """Run redis-cli with JSON output in the pod."""
         ran = kubectl(
             self._context, "exec", self._pod, "-c", self._container, "--", "redis-cli", "--json", *map(str, words)
@@ -128,7 +129,7 @@ CANT_ASK = re.compile(
 )
 
 
-def complaint(ran) -> str:
+def complaint(ran: Ran) -> str:
     """Return the last line that kubectl wrote to stderr besides its warnings."""
     lines = [
         line.strip()
@@ -138,7 +139,7 @@ def complaint(ran) -> str:
     return f"kubectl: {(lines or [f'exit status {ran.status} without a word'])[-1][:200]}"
 
 
-def kubectl(context, *words, timeout=8.0) -> Ran:
+def kubectl(context: Context, *words: str, timeout: float = 8.0) -> Ran:
     """Run kubectl in the gateway's namespace. Its caller decides what a failure means; output is stdout alone."""
     config = context.config
     if not config.get("kube"):
@@ -147,7 +148,7 @@ def kubectl(context, *words, timeout=8.0) -> Ran:
     return context.run(*command, "--request-timeout=6s", "-n", config["namespace"], *words, timeout=timeout, apart=True)
 
 
-def objects(context, kind, name=None, label=None) -> list[dict[str, Any]]:
+def objects(context: Context, kind: str, name: str | None = None, label: str = "") -> list[dict[str, Any]]:
     """Return the items of a kubectl get, by name (at most one) or by label; [] when there are none, Unknown when
     kubectl could not tell."""
 
@@ -167,7 +168,7 @@ def objects(context, kind, name=None, label=None) -> list[dict[str, Any]]:
     return context.shared(f"kubectl {kind} {name} {label}", read)
 
 
-def alive(pods) -> list[dict[str, Any]]:
+def alive(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the pods that work or shall: neither at their end nor being deleted."""
     return [
         pod
@@ -177,7 +178,7 @@ def alive(pods) -> list[dict[str, Any]]:
     ]
 
 
-def redis(context) -> Redis | RedisInPod:
+def redis(context: Context) -> Redis | RedisInPod:
     """Return a way to ask the gateway's Redis."""
 
     def connect() -> Redis | RedisInPod:
@@ -191,7 +192,7 @@ def redis(context) -> Redis | RedisInPod:
     return context.shared("redis", connect)
 
 
-def ask(context, *words) -> Any:
+def ask(context: Context, *words: object) -> Any:
     """Ask Redis; Unknown if it does not answer, because G09 tells of that. One at a time: the connection is shared."""
 
     def read() -> Any:
@@ -204,19 +205,19 @@ def ask(context, *words) -> Any:
         return context.shared(f"redis:{words}", read)
 
 
-def state_key(context, pool=None) -> str:
+def state_key(context: Context, pool: str | None = None) -> str:
     """Return the key of the machine's state."""
     machine = context.config["machine"]
     return f"provider:machine:{machine['provider']}:{pool or machine['pool']}:{machine['machine_id']}"
 
 
-def state_of(context) -> dict[str, Any]:
+def state_of(context: Context) -> dict[str, Any]:
     """Return the machine's state, safe fields only; {} when there is none."""
     values = ask(context, "HMGET", state_key(context), *SAFE_FIELDS)
     return {name: value for name, value in zip(SAFE_FIELDS, values) if value is not None}
 
 
-def ping(context) -> Observation:
+def ping(context: Context) -> Observation:
     """G09: PING."""
     try:
         with context.redis_lock:
@@ -226,12 +227,12 @@ def ping(context) -> Observation:
     return ok("PONG") if answer == "PONG" else bad("", f"PING is answered {answer!r}")
 
 
-def state(context) -> Observation:
+def state(context: Context) -> Observation:
     """M02: the state under the machine's pool, else under another."""
     found = state_of(context)
     if found:
         status = found.get("status")
-        data = {"gpu_count": int(found.get("gpu_count") or 0), "owner": owner_of(context)}
+        data: dict[str, Any] = {"gpu_count": int(found.get("gpu_count") or 0), "owner": owner_of(context)}
         return ok("ready", **data) if status == "ready" else bad("", f"status {status}", **data)
     machine = context.config["machine"]
     for pool in sorted(index_pools(context)):
@@ -240,9 +241,10 @@ def state(context) -> Observation:
     return bad("absent", f"no key {state_key(context)}")
 
 
-def index_pools(context) -> set[str]:
+def index_pools(context: Context) -> set[str]:
     """Return the names of all pools that have machines, by SCAN."""
-    cursor, pools = "0", set()
+    cursor = "0"
+    pools: set[str] = set()
     for _round in range(1000):
         cursor, keys = ask(context, "SCAN", cursor, "MATCH", "provider:machine:*:machine_index", "COUNT", "500")
         pools.update(key.split(":")[3] for key in keys)
@@ -251,7 +253,7 @@ def index_pools(context) -> set[str]:
     return pools
 
 
-def owner_of(context) -> str | None:
+def owner_of(context: Context) -> str | None:
     """Return a keyed hash of the token that the gateway made for this machine, "" where it keeps none. The token stays
     here."""
     token, key = ask(context, "HGET", state_key(context), "registration_token"), context.config["machine"].get("nonce")
@@ -263,7 +265,7 @@ def owner_of(context) -> str | None:
     return hmac.new(key.encode(), token.encode(), hashlib.sha256).hexdigest()
 
 
-def ttl(context) -> Observation:
+def ttl(context: Context) -> Observation:
     """M03: the time to live, and the last keepalive in the state."""
     left = ask(context, "TTL", state_key(context))
     if left == -2:
@@ -275,7 +277,7 @@ def ttl(context) -> Observation:
     return ok(f"{int(left)} s left")
 
 
-def index(context) -> Observation:
+def index(context: Context) -> Observation:
     """M04: the pool's index and the states."""
     machine = context.config["machine"]
     keys = ask(context, "SMEMBERS", f"provider:machine:{machine['provider']}:{machine['pool']}:machine_index") or []
@@ -289,12 +291,12 @@ def index(context) -> Observation:
     )
 
 
-def resolves(context) -> Observation:
+def resolves(context: Context) -> Observation:
     """V05: the registered host name, where the gateway runs."""
     return tailnet.resolves(context, state_of(context).get("hostname"))
 
 
-def identity(context) -> Observation:
+def identity(context: Context) -> Observation:
     """V02: the certificate at the worker's address is this worker's."""
     machine = context.config["machine"]
     if not machine.get("k3s"):
@@ -314,7 +316,7 @@ def identity(context) -> Observation:
     return ok("this worker's certificate" if own else "a certificate; the worker's own is not known")
 
 
-def peer(context) -> Observation:
+def peer(context: Context) -> Observation:
     """V04: the path to the worker in the tailnet. Its registered name helps to find it, and is not needed."""
     try:
         name = state_of(context).get("hostname", "")
@@ -323,7 +325,7 @@ def peer(context) -> Observation:
     return tailnet.path(context, name)
 
 
-def access(context) -> Observation:
+def access(context: Context) -> Observation:
     """G01: whether pods and logs are allowed, and exec where Redis is asked in its pod."""
     denied = []
     for verb, resource in (("list", "pods"), ("get", "pods/log")) + (
@@ -338,16 +340,16 @@ def access(context) -> Observation:
     return bad("", "may not " + ", ".join(denied)) if denied else ok("allowed")
 
 
-def gateway_pods(context) -> tuple[str | None, list[dict[str, Any]]]:
+def gateway_pods(context: Context) -> tuple[str, list[dict[str, Any]]]:
     """Return the gateway's pods by the first label that finds any."""
     for label in LABELS:
         found = objects(context, "pods", label=label)
         if alive(found):
             return label, alive(found)
-    return None, []
+    return "", []
 
 
-def pods(context) -> Observation:
+def pods(context: Context) -> Observation:
     """G02: readiness and restarts."""
     _label, found = gateway_pods(context)
     if not found:
@@ -365,7 +367,7 @@ def pods(context) -> Observation:
     return bad("", "; ".join(faults)) if faults else ok(f"{len(found)} ready")
 
 
-def service(context) -> Observation:
+def service(context: Context) -> Observation:
     """G03: the service and its endpoints."""
     for name in SERVICES:
         if objects(context, "service", name):
@@ -382,7 +384,7 @@ def service(context) -> Observation:
     raise Unknown(f"no service of a known name ({', '.join(SERVICES)})")
 
 
-def nodeport(context) -> Observation:
+def nodeport(context: Context) -> Observation:
     """Part of G04: the NodePort of the gateway's HTTP port."""
     for name in NODEPORTS:
         for found in objects(context, "service", name):
@@ -399,7 +401,7 @@ UNANSWERED = re.compile(
 )
 
 
-def direct(context) -> Observation:
+def direct(context: Context) -> Observation:
     """G05: the health route through the API server's service proxy."""
     for name in SERVICES:
         if objects(context, "service", name):
@@ -417,7 +419,7 @@ def direct(context) -> Observation:
     raise Unknown(f"no service of a known name ({', '.join(SERVICES)})")
 
 
-def configuration(context) -> tuple[str, str]:
+def configuration(context: Context) -> tuple[str, str]:
     """Return (where, text) of the gateway's configuration. It holds secrets: nothing of the text may be shown."""
     for kind, name in CONFIGURATIONS:
         for entry in objects(context, kind, name):
@@ -434,7 +436,7 @@ def configuration(context) -> tuple[str, str]:
 POOLS = re.compile(r"^( *)pools:[ \t]*\n((?:\1[ \t]+.*\n|[ \t]*\n|[ \t]*#.*\n)*)", re.M)
 
 
-def pool(context) -> Observation:
+def pool(context: Context) -> Observation:
     """G06: the pool in the gateway's configuration."""
     name = context.config["machine"]["pool"]
     place, text = configuration(context)
@@ -451,7 +453,7 @@ def pool(context) -> Observation:
     return ok(f"pool {name} is there")
 
 
-def status(context) -> Observation:
+def status(context: Context) -> Observation:
     """G07: the gateway's own word, and which of its triggers."""
     name = context.config["machine"]["pool"]
     values = dict(
@@ -489,13 +491,13 @@ OWN_PROBE = re.compile(r"(?=.*/machine/keepalive\b)(?=.*\b400\b)")
 POOL_NAME = re.compile(r"\bpool_name(?:=|\":\s*)\"?([^\s\",}]+)")
 
 
-def pool_of(line) -> str | None:
+def pool_of(line: str) -> str | None:
     """Return the pool that a line of the gateway's log names, or None."""
     match = POOL_NAME.search(line)
     return match.group(1) if match else None
 
 
-def log(context) -> Observation:
+def log(context: Context) -> Observation:
     """G08: the last ten minutes of the gateway's log."""
     label, found = gateway_pods(context)
     if not found:

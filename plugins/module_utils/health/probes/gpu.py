@@ -15,6 +15,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_health, gpu_host
 from ansible_collections.beta9.workers.plugins.module_utils.health import xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Context,
     Ran,
     Unknown,
     bad,
@@ -29,10 +30,10 @@ PODS = re.compile(r"kubepods")
 MISMATCH = re.compile(r"version mismatch", re.I)  # NVML says it in several words, and nvidia-smi in its own
 
 
-def gpu(probe) -> Callable:
+def gpu(probe: Callable[[Context, int, int], Observation]) -> Callable[[Context], Observation]:
     """Leave a host alone that has no GPU and is not expected to have one."""
 
-    def run(context) -> Observation:
+    def run(context: Context) -> Observation:
         expected, present = context.config["gpus"], context.shared("pci", linux.nvidia_pci_count)
         if not expected and not present:
             return not_applicable("no NVIDIA device, and none expected")
@@ -43,7 +44,7 @@ def gpu(probe) -> Callable:
 
 
 @gpu
-def pci(_context, expected, present) -> Observation:
+def pci(_context: Context, expected: int, present: int) -> Observation:
     """U01: the bus."""
     return (
         ok(f"{present}", gpu_count=present)
@@ -52,10 +53,10 @@ def pci(_context, expected, present) -> Observation:
     )
 
 
-def runner(context, timeout) -> Callable:
+def runner(context: Context, timeout: float) -> gpu_host.Run:
     """Return a function that runs a command as gpu_host wants it: (exit status or None at its time limit, output)."""
 
-    def run(command) -> tuple[int | None, str]:
+    def run(command: list[str]) -> tuple[int | None, str]:
         try:
             ran = context.run(*command, timeout=timeout, hangs=True)
         except Unknown:
@@ -66,7 +67,7 @@ def runner(context, timeout) -> Callable:
 
 
 @gpu
-def driver(context, _expected, _present) -> Observation:
+def driver(context: Context, _expected: int, _present: int) -> Observation:
     """U02: what is loaded, and what is installed."""
     loaded, nouveau = gpu_host.loaded_version(), gpu_host.nouveau_loaded()
     module = gpu_host.module_on_disk(runner(context, 3.0))
@@ -87,13 +88,13 @@ def driver(context, _expected, _present) -> Observation:
     return ok(loaded)
 
 
-def listed(context) -> Ran:
+def listed(context: Context) -> Ran:
     """Return what nvidia-smi -L said. Unknown when there is no nvidia-smi."""
     return context.shared("nvidia-smi -L", lambda: context.run("nvidia-smi", "-L", timeout=9, hangs=True))
 
 
 @gpu
-def smi(context, _expected, present) -> Observation:
+def smi(context: Context, _expected: int, present: int) -> Observation:
     """U03: nvidia-smi within ten seconds."""
     try:
         ran = listed(context)
@@ -117,7 +118,7 @@ def smi(context, _expected, present) -> Observation:
 
 
 @gpu
-def cuda(context, _expected, present) -> Observation:
+def cuda(context: Context, _expected: int, present: int) -> Observation:
     """U04: cuInit and the number of devices, in a child process: a driver that crashes takes only that with it."""
     answer = gpu_host.cuda_devices(runner(context, 12))
     if answer["error"]:
@@ -131,7 +132,7 @@ def cuda(context, _expected, present) -> Observation:
     return ok(f"{answer['count']} devices{compiler(context)}")
 
 
-def compiler(context) -> str:
+def compiler(context: Context) -> str:
     """Return the version of nvcc for information: programs bring their own CUDA."""
     try:
         found = re.search(r"release ([\d.]+)", context.run("nvcc", "--version", timeout=2, hangs=True).output)
@@ -140,18 +141,18 @@ def compiler(context) -> str:
     return f", nvcc {found.group(1)}" if found else ""
 
 
-def asked(context) -> Ran:
+def asked(context: Context) -> Ran:
     """Return what NVML told the agent's own Python of all GPUs, as the command that asked it. One start for all
     checks."""
     if not os.path.exists(agent.PYTHON):
         raise Unknown("the agent is not installed")
-    program = gpu_health.__loader__.get_source(gpu_health.__name__)
+    program = gpu_health.__loader__.get_source(gpu_health.__name__)  # type: ignore[union-attr]  # of a file or a zip
     return context.shared(
         "nvml", lambda: context.run(agent.PYTHON, "-I", "-", timeout=9, stdin=program, hangs=True, apart=True)
     )
 
 
-def reading(context) -> dict[str, Any]:
+def reading(context: Context) -> dict[str, Any]:
     """Return the reading of gpu_health. Unknown where NVML does not answer, of which U05 tells."""
     ran = asked(context)
     if ran.status != 0:
@@ -160,7 +161,7 @@ def reading(context) -> dict[str, Any]:
 
 
 @gpu
-def nvml(context, _expected, present) -> Observation:
+def nvml(context: Context, _expected: int, present: int) -> Observation:
     """U05: NVML through the agent's own Python."""
     ran = asked(context)
     if ran.status is None:
@@ -173,7 +174,7 @@ def nvml(context, _expected, present) -> Observation:
 
 
 @gpu
-def xid(context, _expected, _present) -> Observation:
+def xid(context: Context, _expected: int, _present: int) -> Observation:
     """U08: the kernel's log of this boot. The gravest one gives the cause."""
     ran = context.run("journalctl", "-k", "-b", "--no-pager", "-o", "cat", "-q", "-g", "NVRM: Xid")
     found = re.findall(r"NVRM: Xid.*", ran.output)
@@ -189,11 +190,11 @@ def xid(context, _expected, _present) -> Observation:
     )
 
 
-def judged(check) -> Callable:
+def judged(check: str) -> Callable[[Context], Observation]:
     """U09 to U22: what NVML tells of every GPU, as gpu_health judges it."""
 
     @gpu
-    def run(context, _expected, _present) -> Observation:
+    def run(context: Context, _expected: int, _present: int) -> Observation:
         seen = reading(context)
         findings = [finding for finding in gpu_health.findings(seen) if finding.check == check]
         if findings:
@@ -209,7 +210,7 @@ def judged(check) -> Callable:
 
 
 @gpu
-def pcie(context, _expected, _present) -> Observation:
+def pcie(context: Context, _expected: int, _present: int) -> Observation:
     """U16: the links of the GPUs that compute just now; a GPU that is idle slows its link down on purpose."""
     seen = reading(context)
     if not any(map(gpu_health.in_use, seen["gpus"])):
@@ -217,7 +218,7 @@ def pcie(context, _expected, _present) -> Observation:
     return judged("U16")(context)
 
 
-def in_pod(pid) -> bool | None:
+def in_pod(pid: int) -> bool | None:
     """Return whether a process is a pod's; None where it has ended, or is of another PID namespace."""
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
@@ -226,7 +227,7 @@ def in_pod(pid) -> bool | None:
         return None
 
 
-def name_of(pid) -> str:
+def name_of(pid: int) -> str:
     """Return the name of a process."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
@@ -236,7 +237,7 @@ def name_of(pid) -> str:
 
 
 @gpu
-def processes(context, _expected, _present) -> Observation:
+def processes(context: Context, _expected: int, _present: int) -> Observation:
     """U23: who computes on the GPUs."""
     found = []
     for one in reading(context)["gpus"]:
@@ -246,7 +247,7 @@ def processes(context, _expected, _present) -> Observation:
     return warn("", "; ".join(found)) if found else ok("no process outside pods")
 
 
-def bound(context) -> Observation:
+def bound(context: Context) -> Observation:
     """U24: GPUs that are bound to a driver for virtual machines, which U01 does not count."""
     away, present = gpu_host.given_away(), context.shared("pci", linux.nvidia_pci_count)
     expected = context.config["gpus"]
@@ -259,7 +260,7 @@ def bound(context) -> Observation:
 
 
 @gpu
-def accepted(_context, _expected, _present) -> Observation:
+def accepted(_context: Context, _expected: int, _present: int) -> Observation:
     """U25: what the last acceptance found, and whether a GPU that failed is offered all the same."""
     record = gpu_accept.kept()
     if not record:

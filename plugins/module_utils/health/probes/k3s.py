@@ -18,6 +18,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    Context,
     Missing,
     Ran,
     Unknown,
@@ -34,10 +35,10 @@ JOBS = "/apis/batch/v1/namespaces/default/jobs"
 CANARY_SECONDS = 60
 
 
-def k3s(probe) -> Callable:
+def k3s(probe: Callable[[Context], Observation]) -> Callable[[Context], Observation]:
     """Leave a host alone that shall have no k3s."""
 
-    def run(context) -> Observation:
+    def run(context: Context) -> Observation:
         if not context.config["k3s"]:
             return not_applicable("k3s is not part of this host's configuration")
         return probe(context)
@@ -47,7 +48,7 @@ def k3s(probe) -> Callable:
 
 
 @k3s
-def installed(context) -> Observation:
+def installed(context: Context) -> Observation:
     """K01: the binary."""
     try:
         ran = context.run("k3s", "--version")
@@ -57,7 +58,7 @@ def installed(context) -> Observation:
 
 
 @k3s
-def active(context) -> Observation:
+def active(context: Context) -> Observation:
     """K02: the unit."""
     unit = tunnel.unit_of(context, "k3s.service")
     if unit.load == "masked":
@@ -65,7 +66,7 @@ def active(context) -> Observation:
     return ok("active") if unit.active == "active" else bad("", f"the unit is {unit.active}")
 
 
-def kubectl(context, *words, **options) -> Ran:
+def kubectl(context: Context, *words: str, **options: Any) -> Ran:
     """Return the answer of k3s kubectl, warnings and errors apart; Unknown where it may not be run."""
     ran = context.run("k3s", "kubectl", *api.KUBECTL_OPTIONS, *words, timeout=options.get("timeout", 8), apart=True)
     if "permission denied" in ran.errors:
@@ -74,7 +75,7 @@ def kubectl(context, *words, **options) -> Ran:
 
 
 @k3s
-def ready(context) -> Observation:
+def ready(context: Context) -> Observation:
     """K03: /readyz."""
     ran = kubectl(context, "get", "--raw", "/readyz?verbose")
     if ran.status != 0:
@@ -93,7 +94,7 @@ def certificate() -> str | None:
         return None
 
 
-def nodes(context) -> list[dict[str, Any]]:
+def nodes(context: Context) -> list[dict[str, Any]]:
     """Return the nodes of the worker's cluster."""
 
     def read() -> list[dict[str, Any]]:
@@ -109,7 +110,7 @@ def nodes(context) -> list[dict[str, Any]]:
 
 
 @k3s
-def node(context) -> Observation:
+def node(context: Context) -> Observation:
     """K04: this host's node and its Ready condition, and nodes that an earlier name of the host left over."""
     own, others = api.own_node(nodes(context))
     if not own:
@@ -125,7 +126,7 @@ def node(context) -> Observation:
     return ok(f"{own['metadata']['name']} is Ready")
 
 
-def k3s_token(context) -> str | None:
+def k3s_token(context: Context) -> str | None:
     """Return the service account's token, which is a secret from here on; None when there is none."""
 
     def read() -> str | None:
@@ -137,7 +138,7 @@ def k3s_token(context) -> str | None:
     return context.shared("k3s token", read)
 
 
-def ask_k3s(context, method, path, body=None) -> tuple[int, dict[str, Any]]:
+def ask_k3s(context: Context, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does
     not answer."""
     try:
@@ -147,7 +148,7 @@ def ask_k3s(context, method, path, body=None) -> tuple[int, dict[str, Any]]:
 
 
 @k3s
-def service_account(context) -> Observation:
+def service_account(context: Context) -> Observation:
     """K05: what the service account's own token may do, asked of k3s itself."""
     if not k3s_token(context):
         return bad("missing", f"{K3S_TOKEN} does not exist")
@@ -175,20 +176,20 @@ def service_account(context) -> Observation:
     return bad("", "may not " + ", ".join(denied)) if denied else ok("may create, list and delete jobs, and list pods")
 
 
-def job(name, image, gpus) -> dict[str, Any]:
+def job(name: str, image: str, gpus: int) -> dict[str, Any]:
     """Return a Job that does nothing, made as the gateway makes its own: host network, a GPU where the worker has
     one."""
-    container = {"name": "canary", "image": image, "command": ["true"]}
+    container: dict[str, Any] = {"name": "canary", "image": image, "command": ["true"]}
     if gpus:
         container["resources"] = {"limits": {"nvidia.com/gpu": "1"}}
     pod = {"restartPolicy": "Never", "hostNetwork": True, "containers": [container]}
-    spec = {"backoffLimit": 0, "ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": CANARY_SECONDS}
+    spec: dict[str, Any] = {"backoffLimit": 0, "ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": CANARY_SECONDS}
     labels = {"app": "beta9-canary", "beta9-canary": name}
     spec["template"] = {"metadata": {"labels": labels}, "spec": pod}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}, "spec": spec}
 
 
-def reached(pod) -> tuple[str, str]:
+def reached(pod: dict[str, Any]) -> tuple[str, str]:
     """Return (code, text): how far a pod came, and why no further."""
     status = pod.get("status") or {}
     for entry in status.get("containerStatuses") or []:
@@ -210,7 +211,7 @@ def reached(pod) -> tuple[str, str]:
 
 
 @k3s
-def canary(context) -> Observation:
+def canary(context: Context) -> Observation:
     """G10 (active): start a Job as the gateway would, wait for its end, delete it."""
     if not k3s_token(context):
         raise Unknown(f"{K3S_TOKEN} does not exist")
@@ -238,7 +239,7 @@ def canary(context) -> Observation:
     return seen
 
 
-def follow(context, name) -> Observation:
+def follow(context: Context, name: str) -> Observation:
     """Return what became of the Job."""
     end, code, found = time.monotonic() + CANARY_SECONDS, "", "no pod was made"
     while time.monotonic() < end:
@@ -256,7 +257,7 @@ def follow(context, name) -> Observation:
 
 
 @k3s
-def kernel(context) -> Observation:
+def kernel(context: Context) -> Observation:
     """K06: k3s' own check."""
     ran = context.run("k3s", "check-config", timeout=18)
     text = re.sub(r"\x1b\[[0-9;]*m", "", ran.output)
@@ -271,14 +272,14 @@ def kernel(context) -> Observation:
     return ok("complete")
 
 
-def offered(context) -> int:
+def offered(context: Context) -> int:
     """Return how many GPUs this host's node offers."""
     own, _others = api.own_node(nodes(context))
     return int(own["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) if own else 0
 
 
 @k3s
-def allocatable(context) -> Observation:
+def allocatable(context: Context) -> Observation:
     """U07: what the node offers."""
     expected = records.offered_gpus(context.config["gpus"] or context.shared("pci", linux.nvidia_pci_count))
     if not expected:

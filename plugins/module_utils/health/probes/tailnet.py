@@ -14,11 +14,11 @@ from typing import Any
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.tailscale import tailnet
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok, warn
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown, bad, ok, warn
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 
-def read(context, *words) -> dict[str, Any] | None:
+def read(context: Context, *words: str) -> dict[str, Any] | None:
     """Return what a tailscale command says as JSON, or None when tailscaled does not answer."""
 
     def ask() -> dict[str, Any] | None:
@@ -31,7 +31,7 @@ def read(context, *words) -> dict[str, Any] | None:
     return context.shared("tailscale " + " ".join(words), ask)
 
 
-def node(context) -> Observation:
+def node(context: Context) -> Observation:
     """V03: what tailscaled itself says, against what the inventory wants."""
     status = read(context, "status", "--json")
     if status is None:
@@ -39,7 +39,7 @@ def node(context) -> Observation:
     code, found = tailnet.verdict(
         status, read(context, "debug", "prefs") or {}, {"login_server": context.config.get("login_server")}
     )
-    data = {
+    data: dict[str, Any] = {
         "addresses": status.get("TailscaleIPs") or [],
         "name": tailnet.label((status.get("Self") or {}).get("DNSName")),
     }
@@ -48,7 +48,7 @@ def node(context) -> Observation:
     return bad(code, found, **data) if code else ok(found, **data)
 
 
-def peer_of(status, hostname, addresses) -> dict[str, Any] | None:
+def peer_of(status: dict[str, Any], hostname: str, addresses: list[str]) -> dict[str, Any] | None:
     """Return the peer that a worker is in the eyes of the gateway host, or None."""
     for peer in (status.get("Peer") or {}).values():
         known = peer.get("TailscaleIPs") or []
@@ -58,7 +58,7 @@ def peer_of(status, hostname, addresses) -> dict[str, Any] | None:
     return None
 
 
-def path(context, hostname) -> Observation:
+def path(context: Context, hostname: str) -> Observation:
     """V04: the gateway host's own node, the worker as its peer, and tailscale's own ping."""
     machine = context.config["machine"]
     status = read(context, "status", "--json")
@@ -84,13 +84,13 @@ def path(context, hostname) -> Observation:
     return ok(f"direct, via {way} in {delay}")
 
 
-def resolves(context, hostname) -> Observation:
+def resolves(context: Context, hostname: str | None) -> Observation:
     """V05: the registered name where the gateway runs: what it resolves to, and whose address that is."""
     if not hostname:
         raise Unknown("the machine has registered no host name")
     addresses = context.config["machine"].get("tailnet_addresses") or []
     try:
-        found = sorted({entry[4][0] for entry in socket.getaddrinfo(hostname, protocol.K3S_API_PORT)})
+        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(hostname, protocol.K3S_API_PORT)})
     except OSError:
         head = re.match(r"((?:\d+\.){3}\d+)\.", hostname)
         if head:

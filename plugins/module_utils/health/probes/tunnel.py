@@ -20,7 +20,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
-from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Unknown, bad, ok
+from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown, bad, ok
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes.evidence import (
     SETTLED_SECONDS,
     crash_loop,
@@ -44,16 +44,16 @@ class Refused(Unknown):
     """ssh itself refuses the tunnel's configuration."""
 
 
-def options_of(context) -> dict[str, Any]:
+def options_of(context: Context) -> dict[str, list[str]]:
     """Return what ssh itself makes of the tunnel's configuration: option in lower case -> list of values."""
 
-    def read() -> dict[str, Any]:
+    def read() -> dict[str, list[str]]:
         ran = context.run("ssh", "-G", "-F", SSH_CONFIG, "gateway")
         if context.read(SSH_CONFIG) is None:
             return {}
         if ran.status != 0:
             raise Refused(f"ssh -G refuses the configuration: {ran.output.strip()[:200]}")
-        found = {}
+        found: dict[str, list[str]] = {}
         for line in ran.output.splitlines():
             name, _blank, value = line.partition(" ")
             found.setdefault(name.lower(), []).append(value)
@@ -62,7 +62,7 @@ def options_of(context) -> dict[str, Any]:
     return context.shared("ssh options", read)
 
 
-def agents_gateway(path="/etc/beta9/agent.env") -> str:
+def agents_gateway(path: str = "/etc/beta9/agent.env") -> str:
     """Return the gateway's URL as the agent was given it, or the tunnel's where there is no agent."""
     try:
         with open(path, encoding="utf-8") as stream:
@@ -72,13 +72,13 @@ def agents_gateway(path="/etc/beta9/agent.env") -> str:
         return "http://127.0.0.1:1994"
 
 
-def local_port(context) -> int:
+def local_port(context: Context) -> int:
     """Return the port at which this host reaches the gateway."""
     parts = urlsplit(context.config["gateway_url"])
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def options(context) -> Observation:
+def options(context: Context) -> Observation:
     """T06: what ssh makes of the configuration, and whether systemd brings it back."""
     try:
         found = options_of(context)
@@ -109,14 +109,14 @@ def options(context) -> Observation:
     )
 
 
-def listeners_of(context) -> list[dict[str, Any]]:
+def listeners_of(context: Context) -> list[dict[str, Any]]:
     """Return host.listeners of the tunnel's port. Read once: finding the owners walks the open files of all
     processes."""
     port = local_port(context)
     return context.shared(f"listeners:{port}", lambda: linux.listeners(port))
 
 
-def forwarding_processes(port) -> list[tuple[int, int, str]]:
+def forwarding_processes(port: int) -> list[tuple[int, int, str]]:
     """Return [(pid, parent, program)] of ssh clients that forward this local port, from /proc."""
     found = []
     for pid, parent, words in linux.processes():
@@ -132,7 +132,7 @@ def forwarding_processes(port) -> list[tuple[int, int, str]]:
     return found
 
 
-def process(context) -> Observation:
+def process(context: Context) -> Observation:
     """T01: the unit's state and its processes now, and no ssh beside it. The journal only explains."""
     unit, port = unit_of(context, UNIT), local_port(context)
     for state, code in (("masked", "masked"), ("not-found", "not_installed")):
@@ -173,7 +173,7 @@ def process(context) -> Observation:
     return ok(f"pid {unit.main_pid}", pid=unit.main_pid)
 
 
-def connecting(context) -> bool:
+def connecting(context: Context) -> bool:
     """Return whether the tunnel's ssh was started so lately that it may still log in."""
     ages = [
         linux.process_age_seconds(pid)
@@ -183,7 +183,7 @@ def connecting(context) -> bool:
     return any(age is not None and age < CONNECTING_SECONDS for age in ages)
 
 
-def _why(context, code, found, present_start=True) -> Observation:
+def _why(context: Context, code: str, found: str, present_start: bool = True) -> Observation:
     """Return what the tunnel's own ssh says of its last minute: only what a login of another ssh (T08) can't see is a
     code of its own."""
     text = explanation(context, UNIT, LATELY_SECONDS, present_start)
@@ -193,7 +193,7 @@ def _why(context, code, found, present_start=True) -> Observation:
     return bad(code, found + (": " + units.without_times(said.line, 1) if said else ""), units.without_times(text))
 
 
-def carries(context) -> bool:
+def carries(context: Context) -> bool:
     """Return whether a request through the tunnel is answered within a moment, also one that needs several packets."""
 
     def read() -> bool:
@@ -216,7 +216,7 @@ class Login(NamedTuple):
     finished: bool
 
 
-def login(context) -> Login:
+def login(context: Context) -> Login:
     """Return the Login of our own to the tunnel's target with the tunnel's key and options; its code is "" when it got
     there.
 
@@ -224,15 +224,13 @@ def login(context) -> Login:
     """
 
     def read() -> Login:
-        target = next(
-            (value for value in options_of(context).get("localforward", []) if target_of(value, local_port(context))),
-            None,
-        )
+        ends = [target_of(value, local_port(context)) for value in options_of(context).get("localforward", [])]
+        target = next((found for found in ends if found), None)
         if not target:
             raise Unknown(f"{SSH_CONFIG} has no LocalForward of port {local_port(context)}")
         if context.read(KEY) is None:
             raise Unknown(f"{KEY} does not exist")
-        to = "{}:{}".format(*target_of(target, local_port(context)))
+        to = "{}:{}".format(*target)
         # 6 s: one whom hosts.deny names is kept waiting for 5 before sshd closes
         ran = context.run(
             "ssh",
@@ -255,13 +253,13 @@ def login(context) -> Login:
     return context.shared("login", read)
 
 
-def gateway_ssh(context) -> Observation:
+def gateway_ssh(context: Context) -> Observation:
     """T08: what the tunnel carries now; where it carries nothing, a login of our own at the gateway host."""
     found = options_of(context)
     if not found:
         raise Unknown(f"{SSH_CONFIG} does not exist")
     where = f"{found.get('hostname', ['?'])[0]} port {found.get('port', ['?'])[0]}"
-    data = {"tunnel": ends_of(found, local_port(context))}
+    data: dict[str, Any] = {"tunnel": ends_of(found, local_port(context))}
     carrying = carries(context)
     if carrying:
         try:
@@ -280,7 +278,7 @@ def gateway_ssh(context) -> Observation:
     return bad(tried.code, f"{where}: {tried.line}", "\n".join(tried.output.splitlines()[-12:]), **data)
 
 
-def ends_of(options, port) -> dict[str, Any]:
+def ends_of(options: dict[str, list[str]], port: int) -> dict[str, Any]:
     """Return what the gateway host has to know of the tunnel, of `ssh -G`: its target and listen address as host:port,
     sshd's port, the account."""
     targets = [target_of(value, port) for value in options.get("localforward", [])]
@@ -295,7 +293,7 @@ def ends_of(options, port) -> dict[str, Any]:
     }
 
 
-def listener(context) -> Observation:
+def listener(context: Context) -> Observation:
     """T02: who listens on the port."""
     port = local_port(context)
     found = listeners_of(context)
@@ -312,7 +310,7 @@ def listener(context) -> Observation:
     return ok(f"ssh on {found[0]['address']}:{port}")
 
 
-def connect(context) -> Observation:
+def connect(context: Context) -> Observation:
     """T03: a TCP connection."""
     parts = urlsplit(context.config["gateway_url"])
     try:
@@ -326,17 +324,17 @@ def connect(context) -> Observation:
         return bad("refused", f"{parts.hostname}:{local_port(context)}: {error.strerror or error}")
 
 
-def client_of(context, timeout=4, token=None) -> api.GatewayClient:
+def client_of(context: Context, timeout: int = 4, token: str | None = None) -> api.GatewayClient:
     """Return a client of the gateway as this host reaches it. Asks once: a check must not hide what fails now and
     then."""
-    tls = {name: context.config.get(name) for name in ("ca_path", "client_cert", "client_key")}
+    tls: dict[str, Any] = {name: context.config.get(name) for name in ("ca_path", "client_cert", "client_key")}
     try:
         return api.GatewayClient(context.config["gateway_url"], token, timeout=timeout, retries=0, **tls)
     except protocol.InvalidField as error:
         raise Unknown(str(error)) from None
 
 
-def health(context) -> Observation:
+def health(context: Context) -> Observation:
     """T04: the gateway's health route."""
     try:
         client_of(context, timeout=6).health()
@@ -350,7 +348,7 @@ def health(context) -> Observation:
         return bad(code, error.problem.cause, str(error))
 
 
-def _beyond(context) -> str:
+def _beyond(context: Context) -> str:
     """Return what sshd says of the tunnel's target, where a login gets that far."""
     try:
         code = login(context).code
@@ -359,7 +357,7 @@ def _beyond(context) -> str:
     return code if code in ("target_refused", "target_denied") else ""
 
 
-def _trusted(config) -> Any:
+def _trusted(config: dict[str, Any]) -> ssl.SSLContext:
     """Return what TLS verifies and shows."""
     trusted = ssl.create_default_context(cafile=config.get("ca_path"))
     if config.get("client_cert"):
@@ -367,7 +365,7 @@ def _trusted(config) -> Any:
     return trusted
 
 
-def knock(context, timeout=2.0, padding=0) -> str | None:
+def knock(context: Context, timeout: float = 2.0, padding: int = 0) -> str | None:
     """Make one connection and one request; return the answer's Date header. Raises OSError or HTTPException unless it
     is answered.
 
@@ -384,7 +382,7 @@ def knock(context, timeout=2.0, padding=0) -> str | None:
     return answer.headers.get("Date")
 
 
-def stability(context) -> Observation:
+def stability(context: Context) -> Observation:
     """T05: ten requests in a row, and how often the tunnel was lost."""
     failed, last = 0, ""
     for _attempt in range(10):
@@ -410,7 +408,7 @@ def stability(context) -> Observation:
     return ok(f"10 of 10 requests, {len(lost)} losses in the last hour")
 
 
-def clock(context) -> Observation:
+def clock(context: Context) -> Observation:
     """C03: this host's clock against the gateway's Date header."""
     before = time.time()
     try:
@@ -432,7 +430,7 @@ def clock(context) -> Observation:
     )
 
 
-def reverse(context) -> Observation:
+def reverse(context: Context) -> Observation:
     """V01: the forward of k3s in what ssh makes of the configuration."""
     found = options_of(context)
     if not found:
@@ -441,13 +439,13 @@ def reverse(context) -> Observation:
     return ok(remote[0]) if remote else bad("", f"no RemoteForward of port 6443 in {SSH_CONFIG}")
 
 
-def target_of(forward, port) -> tuple[str, int] | None:
+def target_of(forward: str, port: int) -> tuple[str, int] | None:
     """Return (host, port) that a LocalForward of `ssh -G` leads to from a local port, or None when it is of another."""
     match = re.search(r"(\d+)\]? \[?(\S+?)\]?:(\d+)$", forward)
     return (match.group(2), int(match.group(3))) if match and int(match.group(1)) == port else None
 
 
-def target_port(context) -> int | None:
+def target_port(context: Context) -> int | None:
     """Return the port of the gateway host that the tunnel leads to, or None."""
     found = [target_of(value, local_port(context)) for value in options_of(context).get("localforward", [])]
     return next((target[1] for target in found if target), None)
