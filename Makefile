@@ -36,7 +36,7 @@ test: deps ## All tests but the long ones: lint, docs, sanity, unit, integration
 	@tests/run
 
 .PHONY: lint
-lint: $(VENV)/.installed ## ruff, mypy, ansible-lint (production profile), yamllint, changelog
+lint: $(VENV)/.installed ## ruff, mypy, vermin, ansible-lint (production profile), yamllint, changelog
 	@tests/run lint
 
 .PHONY: sanity

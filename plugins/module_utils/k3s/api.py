@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import http.client
 import json
 import re
@@ -53,6 +54,18 @@ def own_node(items: list) -> tuple:
     name = node_name()
     own = next((item for item in items if item["metadata"]["name"] == name), items[0] if len(items) == 1 else None)
     return own, [item["metadata"]["name"] for item in items if item is not own]
+
+
+def certificate(host: str, port: int, seconds: float) -> str:
+    """Return the SHA-256 of the certificate that a k3s shows there, whoever made it. Raises OSError without an answer.
+
+    ssl.get_server_certificate() takes a timeout from Python 3.10 on only.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is looked at, and nothing is sent
+    with socket.create_connection((host, port), timeout=seconds) as plain:
+        with context.wrap_socket(plain, server_hostname=host) as connection:
+            return hashlib.sha256(connection.getpeercert(True) or b"").hexdigest()
 
 
 def ask(method: str, path: str, token: str | None, body: object = None, timeout: float = 5) -> tuple[int, Any]:

@@ -6,13 +6,13 @@ import hashlib
 import hmac
 import json
 import socket
-import ssl
 import threading
 import time
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_side, tailnet
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 
 from tests.unit.health.recorded import Context, Redis, told
 
@@ -428,13 +428,8 @@ def test_log_shows_the_last_lines():
 
 
 def test_identity(monkeypatch):
-    der = b"certificate of this worker"
-    monkeypatch.setattr(
-        ssl,
-        "get_server_certificate",
-        lambda address, timeout: ssl.DER_cert_to_PEM_cert(der) if address == ("127.77.9.8", 6443) else None,
-    )
-    own = hashlib.sha256(der).hexdigest()
+    own = "c0ffee" * 10
+    monkeypatch.setattr(api, "certificate", lambda *address: own if address == ("127.77.9.8", 6443, 4) else "")
     redis = Redis({KEY: state()})
     assert told(gateway_side.identity(context(redis=redis, machine=dict(MACHINE, k3s_certificate=own)))) == ("ok", "")
     assert told(gateway_side.identity(context(redis=redis, machine=dict(MACHINE, k3s_certificate="0" * 64)))) == (
@@ -446,10 +441,10 @@ def test_identity(monkeypatch):
     with pytest.raises(engine.Unknown, match="no host name"):
         gateway_side.identity(context(redis=Redis({KEY: state(hostname="")})))
 
-    def refused(_address, timeout):
+    def refused(*_address):
         raise ConnectionRefusedError(111, "Connection refused")
 
-    monkeypatch.setattr(ssl, "get_server_certificate", refused)
+    monkeypatch.setattr(api, "certificate", refused)
     seen = gateway_side.identity(context(redis=redis))
     assert told(seen) == ("bad", "refused") and "127.77.9.8:6443" in seen["found"]
 

@@ -87,13 +87,13 @@ def test_ready_without_rights_is_unknown():
 
 
 def test_certificate(monkeypatch):
-    monkeypatch.setattr(k3s.ssl, "get_server_certificate", lambda address, timeout: k3s.ssl.DER_cert_to_PEM_cert(b"der"))
-    assert k3s.certificate() == k3s.hashlib.sha256(b"der").hexdigest()
+    monkeypatch.setattr(k3s.api, "certificate", lambda host, port, seconds: f"{host} {port}")
+    assert k3s.certificate() == "127.0.0.1 6443"
 
-    def refused(_address, timeout):
+    def refused(*_address):
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(k3s.ssl, "get_server_certificate", refused)
+    monkeypatch.setattr(k3s.api, "certificate", refused)
     assert k3s.certificate() is None
 
 

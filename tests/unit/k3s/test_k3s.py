@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import socket
+import ssl
+import subprocess
+import threading
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
@@ -221,3 +226,25 @@ def test_a_mirror_that_may_be_used(base, pinned, insecure):
 
 def test_a_mirror_that_anybody_on_the_way_may_be():
     assert code_of(installer.check_mirror, "http://m.example", "k3s", "", False) == "k3s_mirror_insecure"
+
+
+def test_certificate_is_what_the_server_shows_whoever_made_it(tmp_path):
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=k3s -keyout key -out crt"
+    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    own = hashlib.sha256(ssl.PEM_cert_to_DER_cert((tmp_path / "crt").read_text())).hexdigest()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve():
+            tls.wrap_socket(server.accept()[0], server_side=True).close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert api.certificate("127.0.0.1", port, 5) == own
+        thread.join()
+        with pytest.raises(OSError, match="timed out"):  # a server that takes connections and is silent
+            api.certificate("127.0.0.1", port, 0.2)
+    with pytest.raises(ConnectionRefusedError):
+        api.certificate("127.0.0.1", port, 5)

@@ -33,6 +33,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
 )
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tailnet
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
+from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 
 LABELS = ("app=gateway", "app.kubernetes.io/component=gateway")
 SERVICES = ("gateway", "beta9-gateway")
@@ -305,9 +306,7 @@ def identity(context: Context) -> Observation:
     if not name:
         raise Unknown("the machine has registered no host name")
     try:
-        shown = hashlib.sha256(
-            ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((name, protocol.K3S_API_PORT), timeout=4))
-        ).hexdigest()
+        shown = api.certificate(name, protocol.K3S_API_PORT, 4)
     except OSError as error:
         return bad("refused", f"{name}:{protocol.K3S_API_PORT}: {error}")
     own = machine.get("k3s_certificate")
