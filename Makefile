@@ -32,7 +32,7 @@ demo-down: ## Remove the demo's hosts
 	@$(TESTBED) down
 
 .PHONY: test
-test: deps ## All tests but the long ones: lint, docs, sanity, unit, integration, molecule, samples of faults and e2e
+test: deps ## All tests but the long ones, which are sampled: packages, kubernetes, faults, e2e, attacks
 	@tests/run
 
 .PHONY: lint

@@ -61,11 +61,13 @@ def whole(path):
     """Return the text of a playbook with the task files that it brings in where they stand, and for a connection's role
     those of all modes."""
     text = path.read_text(encoding="utf-8")
-    text = re.sub(
-        r"import_tasks: (tasks/\w+\.yml)",
-        lambda match: (path.parent / match.group(1)).read_text(encoding="utf-8"),
-        text,
-    )
+    for _level in range(3):  # task files bring in others
+        text = re.sub(
+            r"(?:import|include)_tasks: (?:tasks/)?(\w+\.yml)$",
+            lambda match: (path.parent / "tasks" / match.group(1)).read_text(encoding="utf-8"),
+            text,
+            flags=re.MULTILINE,
+        )
     return re.sub(
         r"name: \"{{ lookup\('beta9.workers.connection', 'role'.*\n(?: *tasks_from: (.*))?", roles_of_modes, text
     )
@@ -115,14 +117,17 @@ def page(role, specs):
         lines += ["", title, ""]
         if name != "main" and entry.get("description"):
             lines += [plain(entry["description"]), ""]
-        lines += (
-            ["```yaml", "- hosts: gpu-hosts", "  become: true", "  tasks:", *call.rstrip("\n").split("\n"), "```", ""]
-            if runs
-            else []
-        )
+        if runs:
+            lines += ["```yaml", f"- hosts: {hosts_of(role, name)}", "  become: true", "  tasks:"]
+            lines += [*call.rstrip("\n").split("\n"), "```", ""]
         if entry.get("options"):
             lines += ["| variable | type | default | meaning |", "|---|---|---|---|", *rows(entry["options"])]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def hosts_of(role, entry):
+    """Return the group that a role's entry point is for: the workers', or the gateway's host."""
+    return "beta9_gateway" if role == "gateway_host" or (role, entry) == ("tailscale", "member") else "gpu-hosts"
 
 
 def metadata(specs):

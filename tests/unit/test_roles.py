@@ -61,3 +61,17 @@ def test_nothing_reads_what_another_role_keeps_to_itself(folder):
     texts = {path: path.read_text() for path in (ROOT / folder).rglob("*") if path.suffix in (".yml", ".j2")}
     found = {path.name: names for path, text in texts.items() if (names := re.findall(rf"(?<!\w)_+(?:{others})_\w+", text))}
     assert found == {}
+
+
+def test_playbooks_fall_back_on_what_is_documented():
+    """Defaults that stand in playbooks: those of preflight's specification, which is the reference of all variables."""
+    options = yaml.safe_load((ROOT / "roles/preflight/meta/argument_specs.yml").read_text())["argument_specs"]
+    known = {name: option for entry in options.values() for name, option in entry["options"].items()}
+    text = "".join(path.read_text() for path in [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")])
+    found = re.findall(r"\b((?:beta9|heal)_\w+) \| default\((true|false|\d+|'[^']*')(?:, true)?\)", text)
+    wrong = {
+        (name, value)
+        for name, value in found
+        if "default" in known.get(name, {}) and yaml.safe_load(value) not in (known[name]["default"], "")
+    }
+    assert len(set(found)) > 15 and not wrong
