@@ -327,6 +327,8 @@ def one(bed, name, expected, faults, setting, with_heal):
         row["healed"], told = heal(bed, variables)
         if not row["healed"]:
             row["heal_output"] = told
+        if not row["healed"] and faults[0].refused and "needs a person" in told:
+            row["healed"] = None  # as the row "quiet" has it
     for fault in faults:
         bed.run(fault.restore)
     settle(bed)
@@ -378,6 +380,8 @@ def healthy(bed, number):
         roots, _verdicts, seconds, leaked = bed.check(limit="all")
         if kind == "proxied":
             sh(WORKER, "sed -i /_proxy=/Id /etc/environment")
+        if kind == "after_trouble":
+            settle(bed)  # the next trouble is another host's: an agent killed ten times in a minute is in a crash loop
         found = sorted({"%s %s" % (verdict["id"], verdict["status"]) for verdict in bed.all_verdicts if verdict["status"] not in ("pass", "not_applicable")})
         if roots or found or leaked:
             wrong.append({"run": count, "kind": kind, "reported_roots": roots, "found": found, "seconds": round(seconds, 2), "secret_shown": leaked})
