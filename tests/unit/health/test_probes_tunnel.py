@@ -428,20 +428,6 @@ def test_connect(gateway, closed_port, monkeypatch):
     assert told(tunnel.connect(context(url="http://10.0.0.1:1"))) == ("bad", "timeout")
 
 
-@pytest.mark.parametrize(("age", "ssh", "awaited"), [(3.0, 600.0, True), (600.0, 2.0, True), (16.0, 16.0, False), (0.0, 600.0, False)])
-def test_port_that_closes_while_a_new_tunnel_is_looked_at_says_nothing_of_the_gateway(gateway, closed_port, proc, age, ssh, awaited):
-    proc["age"] = ssh
-    given = unit(age) if age else unit(pid=0)
-    for probe, url in ((tunnel.connect, "http://127.0.0.1:%d" % closed_port), (tunnel.health, gateway.url)):
-        gateway.statuses = [0, 0]
-        if awaited:
-            with pytest.raises(engine.Unknown, match="closed while it was looked at"):
-                probe(context(given, url=url, connection="autossh"))
-        else:
-            assert told(probe(context(given, url=url, connection="autossh")))[0] == "bad"
-        assert told(probe(context(given, url=url, connection="direct")))[0] == "bad"
-
-
 def test_health(gateway, closed_port):
     assert told(tunnel.health(context(url=gateway.url))) == ("ok", "") and gateway.seen[0][0] == "/api/v1/health"
     gateway.statuses = [500]

@@ -321,21 +321,7 @@ def connect(context: Context) -> Observation:
     except socket.timeout:
         return bad("timeout", f"{parts.hostname}:{local_port(context)} does not answer within 3 s")
     except OSError as error:
-        settled(context)
         return bad("refused", f"{parts.hostname}:{local_port(context)}: {error.strerror or error}")
-
-
-def settled(context: Context) -> None:
-    """Raise Unknown where the tunnel has started only now: its port was there for T01 and T02 and may be gone again, so
-    what fails behind it says nothing of the gateway."""
-    if not connections.gives(context.config["connection"], connections.TUNNEL):
-        return
-    try:
-        age = unit_of(context, UNIT).age_seconds()
-    except Unknown:
-        return
-    if 0 < age < LOOP_SECONDS or connecting(context):
-        raise Unknown(f"the tunnel was started {age:.0f} s ago, and its port closed while it was looked at")
 
 
 def client_of(context: Context, timeout: int = 4, token: str | None = None) -> api.GatewayClient:
@@ -359,8 +345,6 @@ def health(context: Context) -> Observation:
             context.config["connection"], connections.TUNNEL
         ):
             code = _beyond(context) or code
-            if code in ("empty_reply", "connection_reset"):
-                settled(context)
         return bad(code, error.problem.cause, str(error))
 
 
