@@ -411,6 +411,28 @@ def test_a_request_ends_with_its_time_though_the_answer_drips():
     assert took < 1.5
 
 
+@pytest.mark.parametrize("gone", ["ssh", "port", ""])
+def test_new_ssh_that_opens_its_port_and_ends_at_once(proc, monkeypatch, gone):
+    proc["age"] = 0.3
+    looked = dict(proc, listeners=list(proc["listeners"]))
+
+    def later(_seconds):
+        if gone == "ssh":
+            proc["processes"] = [*looked["processes"][:1], (802, 800, looked["processes"][1][2])]
+        if gone == "port":
+            proc["listeners"] = []
+
+    monkeypatch.setattr(tunnel.time, "sleep", later)
+    seen = tunnel.process(context(unit(age=0.4), dict(CONFIGURED)))
+    assert told(seen) == (("bad", "failing") if gone else ("ok", "")) and ("ended at once" in seen["found"]) is bool(gone)
+
+
+def test_ssh_of_some_seconds_is_not_waited_for(proc, monkeypatch):
+    monkeypatch.setattr(tunnel.time, "sleep", lambda _seconds: pytest.fail("waited"))
+    proc["age"] = 6.0
+    assert told(tunnel.process(context(unit(age=6.1)))) == ("ok", "")
+
+
 def test_connect(gateway, closed_port, monkeypatch):
     assert told(tunnel.connect(context(url=gateway.url))) == ("ok", "")
     seen = tunnel.connect(context(url="http://127.0.0.1:%d" % closed_port))

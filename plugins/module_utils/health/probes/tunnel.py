@@ -35,6 +35,7 @@ SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
 SSH = "/usr/bin/ssh"
 KEY = os.path.join(records.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
+STAYS_SECONDS = 1.0  # one that logs in and is sent away has its port open for less
 LOOP_SECONDS = 15.0  # the same of its unit: what autossh does not try again by itself ends at once
 LATELY_SECONDS = 30.0  # autossh tries at least every 10 s: what it said before is over
 LARGE_BYTES = 6000  # more than one packet of any usual link
@@ -170,7 +171,17 @@ def process(context: Context) -> Observation:
         if connecting(context) and seen["code"] == "failing":
             raise Unknown(f"ssh (pid {sessions[0]}) is connecting")
         return seen
+    if connecting(context) and not stays(context, sessions):
+        return _why(context, "failing", f"ssh (pid {sessions[0]}) opened port {port}, and ended at once")
     return ok(f"pid {unit.main_pid}", pid=unit.main_pid)
+
+
+def stays(context: Context, sessions: list[int]) -> bool:
+    """Return whether an ssh of the tunnel that has started only now is still there a moment later, and its port too."""
+    time.sleep(STAYS_SECONDS)
+    port = local_port(context)
+    clients = {pid for pid, _parent, _program in forwarding_processes(port)}
+    return bool(clients & set(sessions)) and bool(linux.listeners(port))
 
 
 def connecting(context: Context) -> bool:
