@@ -411,17 +411,21 @@ def test_a_request_ends_with_its_time_though_the_answer_drips():
     assert took < 1.5
 
 
-@pytest.mark.parametrize("gone", ["ssh", "port", ""])
-def test_new_ssh_that_opens_its_port_and_ends_at_once(proc, monkeypatch, gone):
+@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize("gone", ["ssh", "all", ""])
+def test_new_ssh_that_ends_at_once_whether_or_not_its_port_is_open_now(proc, monkeypatch, gone, listens):
     proc["age"] = 0.3
     looked = dict(proc, listeners=list(proc["listeners"]))
 
     def later(_seconds):
         if gone == "ssh":
             proc["processes"] = [*looked["processes"][:1], (802, 800, looked["processes"][1][2])]
-        if gone == "port":
-            proc["listeners"] = []
+        if gone == "all":
+            proc["processes"] = looked["processes"][:1]
+        proc["listeners"] = looked["listeners"]
 
+    if not listens:
+        proc["listeners"] = []
     monkeypatch.setattr(tunnel.time, "sleep", later)
     seen = tunnel.process(context(unit(age=0.4), dict(CONFIGURED)))
     assert told(seen) == (("bad", "failing") if gone else ("ok", "")) and ("ended at once" in seen["found"]) is bool(gone)

@@ -35,7 +35,7 @@ SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
 SSH = "/usr/bin/ssh"
 KEY = os.path.join(records.CREDENTIALS_DIR, "tunnel_key")
 CONNECTING_SECONDS = 5.0  # what ssh may take for a login
-STAYS_SECONDS = 1.0  # one that logs in and is sent away has its port open for less
+STAYS_SECONDS = 1.0  # one that logs in and is sent away is there for less
 LOOP_SECONDS = 15.0  # the same of its unit: what autossh does not try again by itself ends at once
 LATELY_SECONDS = 30.0  # autossh tries at least every 10 s: what it said before is over
 LARGE_BYTES = 6000  # more than one packet of any usual link
@@ -161,27 +161,24 @@ def process(context: Context) -> Observation:
     others = [pid for pid, _parent, program in clients if pid not in own and program == "ssh"]
     if others:
         return bad("duplicate", f"pid {', '.join(map(str, others))} forwards port {port} beside the unit")
-    sessions = [pid for pid, _parent, program in clients if program == "ssh"]
+    sessions, listening = [pid for pid, _parent, program in clients if program == "ssh"], listeners_of(context)
+    if connecting(context) or not sessions and unit.age_seconds() < CONNECTING_SECONDS:
+        # one that is sent away ends at once, also after it has opened its port: look again
+        time.sleep(STAYS_SECONDS)
+        later = [pid for pid, _parent, program in forwarding_processes(port) if program == "ssh"]
+        if sessions and not set(sessions) & set(later):
+            return _why(context, "failing", f"ssh (pid {', '.join(map(str, sessions))}) ended at once")
+        sessions, listening = later, linux.listeners(port)
     if not sessions:
-        if unit.age_seconds() < 1.0:
+        if unit.age_seconds() < 2 * STAYS_SECONDS:
             raise Unknown(f"the unit was started {unit.age_seconds():.1f} s ago, and its ssh not yet")
         return _why(context, "failing", f"{os.path.basename(unit.program) or 'autossh'} runs, its ssh does not")
-    if not any(entry["process"] in ("ssh", None) for entry in listeners_of(context)):
+    if not any(entry["process"] in ("ssh", None) for entry in listening):
         seen = _why(context, "failing", f"ssh (pid {sessions[0]}) runs, and has not opened port {port}")
         if connecting(context) and seen["code"] == "failing":
             raise Unknown(f"ssh (pid {sessions[0]}) is connecting")
         return seen
-    if connecting(context) and not stays(context, sessions):
-        return _why(context, "failing", f"ssh (pid {sessions[0]}) opened port {port}, and ended at once")
     return ok(f"pid {unit.main_pid}", pid=unit.main_pid)
-
-
-def stays(context: Context, sessions: list[int]) -> bool:
-    """Return whether an ssh of the tunnel that has started only now is still there a moment later, and its port too."""
-    time.sleep(STAYS_SECONDS)
-    port = local_port(context)
-    clients = {pid for pid, _parent, _program in forwarding_processes(port)}
-    return bool(clients & set(sessions)) and bool(linux.listeners(port))
 
 
 def connecting(context: Context) -> bool:
