@@ -71,6 +71,7 @@ def test_lost_key_of_a_tunnel_that_is_up_is_no_second_host(pair):
     assert status == 0, output
 
 
+@pytest.mark.long
 def test_image_of_an_onboarded_host(pair):
     copy = pair.workers[1]
     clone(pair)
