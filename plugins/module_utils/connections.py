@@ -13,7 +13,6 @@ import re
 from typing import Any, Callable, NamedTuple
 
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
-from ansible_collections.beta9.workers.plugins.module_utils.host import preflight
 
 Read = Callable[[str], Any]
 TUNNEL, TAILNET = "tunnel", "tailnet"
@@ -57,7 +56,7 @@ class Mode(NamedTuple):
     stored_as: Callable[[Read], str] = lambda read: "direct"
     tunnel_port: Callable[[Read], int] = lambda read: 0  # that the worker listens on
     # what the worker has to resolve first
-    resolves: Callable[[Read], Any] = lambda read: preflight.url_host(
+    resolves: Callable[[Read], Any] = lambda read: grammar.url_host(
         read("beta9_worker_gateway_url") or read("beta9_gateway_url") or ""
     )
 
@@ -90,7 +89,7 @@ MODES = (
             _attribute(read, "tailscale_node", "address"),
         ],
         stored_as=lambda read: read("tailscale_gateway_mode") or "tailnet",
-        resolves=lambda read: preflight.url_host(
+        resolves=lambda read: grammar.url_host(
             read("tailscale_login_server") or "https://controlplane.tailscale.com"
         ),
     ),

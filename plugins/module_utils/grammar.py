@@ -15,6 +15,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Callable
+from urllib.parse import urlsplit
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 
@@ -25,6 +26,14 @@ SYSTEM_ACCOUNTS = frozenset(
     "root daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody operator halt "
     "shutdown adm sshd ftp".split()
 )
+
+
+def url_host(url: str) -> str:
+    """Return the host part of a URL, or an empty string."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _shown(value: object) -> str:

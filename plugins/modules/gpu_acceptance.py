@@ -104,12 +104,12 @@ dcgm:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_host
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_host, gpu_record
 
 
 def problems(gpus: list[dict[str, Any]]) -> list[str]:
     """Return what speaks against GPUs, one text each."""
-    failed = [gpu for gpu in gpus if gpu["outcome"] == gpu_accept.FAILED]
+    failed = [gpu for gpu in gpus if gpu["outcome"] == gpu_record.FAILED]
     return [f"GPU {gpu['device']} ({gpu['name']}, {gpu['uuid']}): {'; '.join(gpu['reasons'])}" for gpu in failed]
 
 
@@ -130,12 +130,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    params, driver, before = module.params, gpu_host.loaded_version(), gpu_accept.kept()
+    params, driver, before = module.params, gpu_host.loaded_version(), gpu_record.kept()
     try:
         gpus = gpu_accept.listed(gpu_accept.run, params["gpu_ids"])
         record = {}
         if not params["again"]:
-            record = gpu_accept.remembered(gpu_accept.RECORD, params["mode"], driver, gpus, params["keep_failed"])
+            record = gpu_record.remembered(gpu_record.RECORD, params["mode"], driver, gpus, params["keep_failed"])
         known = bool(record)
         if not known and module.check_mode:
             module.exit_json(changed=True, offered=[], problems=[], remembered=False)
@@ -148,10 +148,10 @@ def main() -> None:
             msg=f"GPUs: expected to try them with CUDA, found: {error}. See checks U02 to U04 of health_check.yml."
         )
     if not known:
-        gpu_accept.write(record)
+        gpu_record.write(record)
     found = {
         "gpus": record["gpus"],
-        "offered": gpu_accept.offered(record["gpus"]),
+        "offered": gpu_record.offered(record["gpus"]),
         "problems": problems(record["gpus"]),
         "dcgm": record["dcgm"],
     }

@@ -141,6 +141,12 @@ hosts:
           because: []
           cause: no tunnel runs
           remedy: {where: worker, host: gpu-1, command: systemctl restart beta9-tunnel, prose: "", remediates: true}
+unhealthy:
+  description: The hosts whose outcome is not V(healthy).
+  returned: always
+  type: list
+  elements: str
+  version_added: "0.2.0"
 roots:
   description: Root causes with C(id), C(cause) and their C(hosts).
   returned: always

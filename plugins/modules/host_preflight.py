@@ -148,11 +148,11 @@ import time
 from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils import connections
+from ansible_collections.beta9.workers.plugins.module_utils import connections, grammar
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import identity, linux, preflight, systems
-from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_record
 
 
 def unfinished() -> list:
@@ -167,7 +167,7 @@ def gather(params: dict[str, Any], run: Callable[..., tuple[int, str, str]]) -> 
     """Return the facts of this host. Nothing here raises for a fact that can't be read: it is None."""
     release = linux.os_release()
     found = systems.identify(release)
-    gateway = preflight.url_host((params["settings"] or {}).get("gateway_url") or "")
+    gateway = grammar.url_host((params["settings"] or {}).get("gateway_url") or "")
     resolved = {}
     for name in params["resolve"]:
         try:
@@ -206,7 +206,7 @@ def gather(params: dict[str, Any], run: Callable[..., tuple[int, str, str]]) -> 
         "packages_unfinished": unfinished(),
         "private_ip": linux.source_address(gateway) if protocol.is_ip(gateway) else linux.source_address("192.0.2.1"),
         "gpu_pci_count": linux.nvidia_pci_count(),
-        "gpu_offered": gpu_accept.offered(gpu_accept.kept().get("gpus", [])),
+        "gpu_offered": gpu_record.offered(gpu_record.kept().get("gpus", [])),
         "machine": records.machine_fact(),
         "connections": [mode.name for mode in connections.MODES if mode.left and os.path.lexists(mode.left)],
         "agent_settings": records.agent_settings(),

@@ -47,6 +47,12 @@ INT_METRICS = (
     "cache_memory_usage",
 )
 FLOAT_METRICS = ("cpu_utilization_pct", "memory_utilization_pct", "cache_usage_pct", "cache_cpu_usage")
+# each by its name in the machine API and, in camel case, in the gateway API
+METRICS = {
+    name[0] + spelled[1:]: name
+    for name in INT_METRICS + FLOAT_METRICS
+    for spelled in (name, name.title().replace("_", ""))
+}
 
 # What may be read of a machine. Everything else in a state hash may be a secret.
 SAFE_STATE_FIELDS = (
@@ -445,15 +451,11 @@ def _machine(
         "created": _number(entry.get("created")),
         "agent_version": _taken(_version, agent_version, dropped),
         "metrics": {
-            _snake(name): _number(value) if _snake(name) in INT_METRICS else _fraction(value)
+            METRICS[name]: (_number if METRICS[name] in INT_METRICS else _fraction)(value)
             for name, value in _dict(metrics).items()
-            if _snake(name) in INT_METRICS + FLOAT_METRICS
+            if name in METRICS
         },
     }
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"([A-Z])", lambda match: "_" + match.group(1).lower(), name)
 
 
 def parse_created(body: object) -> dict[str, str]:

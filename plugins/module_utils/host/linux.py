@@ -151,6 +151,8 @@ def _socket_owners(inodes: set[str]) -> dict:
                 if inode in inodes:
                     with open(f"/proc/{pid}/comm", encoding="utf-8") as stream:
                         owners[inode] = {"process": stream.read().strip(), "pid": int(pid)}
+                    if len(owners) == len(inodes):
+                        return owners
         except OSError:
             continue  # the process ended, or belongs to somebody else
     return owners
@@ -229,14 +231,24 @@ def changed_since(moment_us: int, paths: Iterable[str]) -> str | None:
     moment_epoch = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment_us / 1e6
     for path in paths:
         # ctime, not mtime: a file put in place by rename keeps the time at which it was written
-        if os.path.lexists(path) and os.lstat(path).st_ctime > moment_epoch:
-            return path
+        try:
+            if os.lstat(path).st_ctime > moment_epoch:
+                return path
+        except OSError:
+            continue  # it is not there
     return None
 
 
 def tree(directory: str) -> Iterator[str]:
-    """Yield a directory and all that is below it."""
+    """Yield a directory and all that is below it; what may not be read is left out."""
     yield directory
-    for folder, directories, files in os.walk(directory):
-        for name in directories + files:
-            yield os.path.join(folder, name)
+    folders = [directory]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    yield entry.path
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:
+            continue

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
 from typing import Any, Iterator
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import systems
@@ -24,14 +23,6 @@ INITS = {
     ),
 }
 CONTAINER = ("another first process, in a container (%s)", "Onboard the host that the container runs on.")
-
-
-def url_host(url: str) -> str:
-    """Return the host part of a URL, or an empty string."""
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
 
 
 def problem(what: str, expected: str, found: object, remedy: str) -> dict[str, Any]:

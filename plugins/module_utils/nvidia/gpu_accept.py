@@ -11,19 +11,15 @@ a share of that, chosen with care not to refuse a GPU that is well; it is no fig
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
-from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_program
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_program, gpu_record
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 
-RECORD = "/var/lib/beta9/gpu_acceptance.json"
-MODES = ("quick", "full")
 # The least of what this program measured on one such GPU each, idle before, driver 580.159.04 (docs/guides/gpus.md)
 MEASURED = {
     "NVIDIA H100 80GB HBM3": {"device_to_device": 2927, "gflops": 4047},
@@ -49,7 +45,6 @@ BETWEEN_SECONDS = {"quick": 0.02, "full": 0.5}  # for each copy, of which eight 
 BUDGET_SECONDS = {"quick": 240.0, "full": 1200.0}  # with GPUs that hang; without, a small part of it
 CHILD_SECONDS = {"quick": 25.0, "full": 180.0}
 DCGM_SECONDS = 900.0
-PASSED, FAILED, IN_USE = "passed", "failed", "in_use"
 # what can be expected, and its unit
 EXPECTED = {"device_to_device": "GB/s", "host_to_device": "GB/s", "device_to_host": "GB/s", "gflops": "GFLOP/s"}
 
@@ -199,7 +194,7 @@ def judge(
         results.append(
             dict(
                 gpu,
-                outcome=PASSED,
+                outcome=gpu_record.PASSED,
                 reasons=reasons,
                 measured=measured,
                 expected={name: round(value, 1) for name, value in least.items()},
@@ -208,7 +203,7 @@ def judge(
     blamed = blame([entry for gpu in gpus for entry in found[gpu["uuid"]].get("between", ())])
     for result in results:
         result["reasons"] += _behind(result, results) + blamed.get(result["device"], [])
-        result["outcome"] = FAILED if result["reasons"] else PASSED
+        result["outcome"] = gpu_record.FAILED if result["reasons"] else gpu_record.PASSED
     return results
 
 
@@ -279,37 +274,6 @@ def diagnose(runner: Run) -> Optional[List[str]]:
         return None
 
 
-def kept(path: str = "") -> Dict[str, Any]:
-    """Return the record of the last acceptance of this host, {} where there is none."""
-    try:
-        with open(path or RECORD, encoding="utf-8") as stream:
-            record = json.load(stream)
-        complete = all(gpu["uuid"] and gpu["outcome"] for gpu in record["gpus"])
-        return record if complete and record["mode"] in MODES else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def remembered(path: str, mode: str, driver: str, gpus: List[Dict[str, Any]], failed: bool) -> Dict[str, Any]:
-    """Return the record of an acceptance that still holds: of the same GPUs and driver, at least as thorough. Else {}.
-
-    failed: whether one in which GPUs failed holds. Where they keep a host from being onboarded, they may be repaired by
-    now.
-    """
-    record = kept(path)
-    if not record or record.get("driver") != driver or MODES.index(record["mode"]) < MODES.index(mode):
-        return {}
-    same = {gpu["uuid"] for gpu in record["gpus"]} == {gpu["uuid"] for gpu in gpus}
-    decided = (PASSED, FAILED) if failed else (PASSED,)
-    return record if same and all(gpu["outcome"] in decided for gpu in record["gpus"]) else {}
-
-
-def offered(gpus: List[Dict[str, Any]]) -> List[str]:
-    """Return the UUIDs to offer where some failed; an empty list where all may be."""
-    good = [gpu["uuid"] for gpu in gpus if gpu["outcome"] != FAILED]
-    return good if len(good) < len(gpus) else []
-
-
 def accept(mode: str, wanted: str, overrides: Dict[str, Dict[str, float]], driver: str, runner: Run) -> Dict[str, Any]:
     """Try the GPUs. Return the record: {"mode", "driver", "epoch", "seconds", "gpus", "dcgm"}. Raises CannotTry."""
     start = time.monotonic()
@@ -317,7 +281,7 @@ def accept(mode: str, wanted: str, overrides: Dict[str, Dict[str, float]], drive
     idle = [gpu for gpu in gpus if gpu["uuid"] not in taken]
     results = judge(idle, measure(runner, idle, mode), overrides)
     in_use = [
-        dict(gpu, outcome=IN_USE, reasons=["a program computes on it"], measured={}, expected={})
+        dict(gpu, outcome=gpu_record.IN_USE, reasons=["a program computes on it"], measured={}, expected={})
         for gpu in gpus
         if gpu["uuid"] in taken
     ]
@@ -329,7 +293,7 @@ def accept(mode: str, wanted: str, overrides: Dict[str, Dict[str, float]], drive
             if " on GPU " not in text or text.rpartition(" on GPU ")[2] == str(result["device"])
         ]
         result["reasons"] += mine
-        result["outcome"] = FAILED if result["reasons"] else result["outcome"]
+        result["outcome"] = gpu_record.FAILED if result["reasons"] else result["outcome"]
     dcgm = "not run" if failures is None else "passed" if not failures else "failed"
     everything = sorted(results + in_use, key=lambda gpu: gpu["device"])
     seconds = round(time.monotonic() - start, 1)
@@ -341,9 +305,3 @@ def accept(mode: str, wanted: str, overrides: Dict[str, Dict[str, float]], drive
         "dcgm": dcgm,
         "gpus": everything,
     }
-
-
-def write(record: Dict[str, Any], path: str = "") -> None:
-    """Keep a record. It holds no secret, and the agent reads it."""
-    secretfiles.make_directory(os.path.dirname(path or RECORD))
-    secretfiles.write(path or RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n", 0o644)

@@ -14,7 +14,7 @@ import types
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
-from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_program
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_program, gpu_record
 from ansible_collections.beta9.workers.plugins.modules import gpu_acceptance
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -178,14 +178,14 @@ def test_gpus_that_are_ill_fail_alone_and_others_pass(cuda_double):
     assert [gpu["outcome"] for gpu in record["gpus"]] == ["in_use"] + ["failed"] * 5, record
     for gpu, (_value, reason) in zip(record["gpus"][1:], ILL.values()):
         assert gpu["reasons"][0].startswith(reason), gpu
-    assert gpu_accept.offered(record["gpus"]) == [record["gpus"][0]["uuid"]]
+    assert gpu_record.offered(record["gpus"]) == [record["gpus"][0]["uuid"]]
 
 
 def test_gpus_that_are_well_pass(cuda_double):
     runner = cuda_double("gpus=2\nsmi=2\nbusy=0\n")
     record = gpu_accept.accept("quick", "", {}, "550.1.1", runner)
     assert [gpu["outcome"] for gpu in record["gpus"]] == ["passed", "passed"], record
-    assert gpu_accept.offered(record["gpus"]) == [] and record["gpus"][1]["measured"]["products"] >= 1
+    assert gpu_record.offered(record["gpus"]) == [] and record["gpus"][1]["measured"]["products"] >= 1
     assert [gpu["device"] for gpu in gpu_accept.listed(runner, "1")] == [1]
 
 
@@ -288,7 +288,7 @@ def test_module_tries_once_and_says_when_outcomes_change(cuda_double, monkeypatc
         result = ended.value.args[0]
         return result.get("changed"), result.get("remembered"), result.get("problems", result.get("msg"))
 
-    monkeypatch.setattr(gpu_accept, "RECORD", str(tmp_path / "gpu_acceptance.json"))
+    monkeypatch.setattr(gpu_record, "RECORD", str(tmp_path / "gpu_acceptance.json"))
     assert run("", check=True) == (True, False, []) and not (tmp_path / "gpu_acceptance.json").exists()
     assert run("") == (True, False, []) and run("") == (False, True, []) and run("", again=True) == (False, False, [])
     changed, remembered, problems = run("cuda_product_wrong=1\n", again=True)
@@ -368,15 +368,15 @@ def test_a_result_holds_for_the_same_gpus_and_driver(tmp_path):
     gpus = [dict(GPU, outcome="passed")]
 
     def holds(mode="quick", driver="550", more=(), failed=True):
-        return bool(gpu_accept.remembered(path, mode, driver, gpus + list(more), failed))
+        return bool(gpu_record.remembered(path, mode, driver, gpus + list(more), failed))
 
     assert not holds()
-    gpu_accept.write({"mode": "full", "driver": "550", "gpus": gpus}, path)
+    gpu_record.write({"mode": "full", "driver": "550", "gpus": gpus}, path)
     assert holds() and holds("full") and holds(failed=False)
     assert not holds(driver="560") and not holds(more=[dict(GPU, uuid="GPU-b")])
-    gpu_accept.write({"mode": "quick", "driver": "550", "gpus": [dict(GPU, outcome="failed")]}, path)
+    gpu_record.write({"mode": "quick", "driver": "550", "gpus": [dict(GPU, outcome="failed")]}, path)
     assert holds() and not holds(failed=False) and not holds("full")
-    gpu_accept.write({"mode": "quick", "driver": "550", "gpus": [dict(GPU, outcome="in_use")]}, path)
+    gpu_record.write({"mode": "quick", "driver": "550", "gpus": [dict(GPU, outcome="in_use")]}, path)
     assert not holds()
     pathlib.Path(path).write_text("[1")
     assert not holds()

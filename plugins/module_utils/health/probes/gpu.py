@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
-from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_accept, gpu_health, gpu_host
+from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_health, gpu_host, gpu_record
 from ansible_collections.beta9.workers.plugins.module_utils.health import xids
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
     Context,
@@ -262,10 +262,10 @@ def bound(context: Context) -> Observation:
 @gpu
 def accepted(_context: Context, _expected: int, _present: int) -> Observation:
     """U25: what the last acceptance found, and whether a GPU that failed is offered all the same."""
-    record = gpu_accept.kept()
+    record = gpu_record.kept()
     if not record:
         return not_applicable("no acceptance was made")
-    failed = [one for one in record["gpus"] if one["outcome"] == gpu_accept.FAILED]
+    failed = [one for one in record["gpus"] if one["outcome"] == gpu_record.FAILED]
     ids = records.gpu_ids()
     named = set(ids.split(","))
     shown = [one for one in failed if not ids or named & {one["uuid"], str(one.get("device"))}]
@@ -274,7 +274,7 @@ def accepted(_context: Context, _expected: int, _present: int) -> Observation:
         return bad("failed", text)
     if record.get("driver") != gpu_host.loaded_version():
         return warn("outdated", f"accepted with driver {record.get('driver')}, loaded {gpu_host.loaded_version()}")
-    passed = sum(one["outcome"] == gpu_accept.PASSED for one in record["gpus"])
+    passed = sum(one["outcome"] == gpu_record.PASSED for one in record["gpus"])
     return ok(f"{int(passed)} passed{f', {len(failed)} failed and are not offered' if failed else ''}")
 
 

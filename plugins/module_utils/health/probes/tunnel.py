@@ -117,6 +117,11 @@ def listeners_of(context: Context) -> list[dict[str, Any]]:
     return context.shared(f"listeners:{port}", lambda: linux.listeners(port))
 
 
+def clients_of(context: Context) -> list[tuple[int, int, str]]:
+    """Return forwarding_processes of the tunnel's port. Read once: a host may run thousands."""
+    return context.shared("ssh clients", lambda: forwarding_processes(local_port(context)))
+
+
 def forwarding_processes(port: int) -> list[tuple[int, int, str]]:
     """Return [(pid, parent, program)] of ssh clients that forward this local port, from /proc."""
     found = []
@@ -148,7 +153,7 @@ def process(context: Context) -> Observation:
             "stopped", f"the unit is {unit.active}{f', result {unit.result}' if unit.active == 'failed' else ''}"
         )
     gone = [path for path in dict.fromkeys((unit.program, SSH)) if path and not os.access(path, os.X_OK)]
-    if gone and not any(program == "ssh" for _pid, _parent, program in forwarding_processes(port)):
+    if gone and not sessions_of(clients_of(context)):
         return bad("program", f"{' and '.join(gone)} is not there, or may not be run")
     if not unit.main_pid:
         found = f"systemd starts it again and again ({unit.restarts} times): it ended with {unit.exit_status}"
@@ -156,16 +161,16 @@ def process(context: Context) -> Observation:
     looping = crash_loop(context, UNIT, LOOP_SECONDS)
     if looping:
         return _why(context, "failing", looping, present_start=False)
-    clients = forwarding_processes(port)
+    clients = clients_of(context)
     own = {unit.main_pid} | {pid for pid, parent, _program in clients if parent == unit.main_pid}
-    others = [pid for pid, _parent, program in clients if pid not in own and program == "ssh"]
+    sessions, listening = sessions_of(clients), listeners_of(context)
+    others = [pid for pid in sessions if pid not in own]
     if others:
         return bad("duplicate", f"pid {', '.join(map(str, others))} forwards port {port} beside the unit")
-    sessions, listening = [pid for pid, _parent, program in clients if program == "ssh"], listeners_of(context)
-    if connecting(context) or not sessions and unit.age_seconds() < CONNECTING_SECONDS:
+    if connecting(sessions) or not sessions and unit.age_seconds() < CONNECTING_SECONDS:
         # one that is sent away ends at once, also after it has opened its port: look again
         time.sleep(STAYS_SECONDS)
-        later = [pid for pid, _parent, program in forwarding_processes(port) if program == "ssh"]
+        later = sessions_of(forwarding_processes(port))
         if sessions and not set(sessions) & set(later):
             return _why(context, "failing", f"ssh (pid {', '.join(map(str, sessions))}) ended at once")
         sessions, listening = later, linux.listeners(port)
@@ -175,19 +180,20 @@ def process(context: Context) -> Observation:
         return _why(context, "failing", f"{os.path.basename(unit.program) or 'autossh'} runs, its ssh does not")
     if not any(entry["process"] in ("ssh", None) for entry in listening):
         seen = _why(context, "failing", f"ssh (pid {sessions[0]}) runs, and has not opened port {port}")
-        if connecting(context) and seen["code"] == "failing":
+        if connecting(sessions) and seen["code"] == "failing":
             raise Unknown(f"ssh (pid {sessions[0]}) is connecting")
         return seen
     return ok(f"pid {unit.main_pid}", pid=unit.main_pid)
 
 
-def connecting(context: Context) -> bool:
+def sessions_of(clients: list[tuple[int, int, str]]) -> list[int]:
+    """Return the pids of ssh among the clients."""
+    return [pid for pid, _parent, program in clients if program == "ssh"]
+
+
+def connecting(sessions: list[int]) -> bool:
     """Return whether the tunnel's ssh was started so lately that it may still log in."""
-    ages = [
-        linux.process_age_seconds(pid)
-        for pid, _parent, program in forwarding_processes(local_port(context))
-        if program == "ssh"
-    ]
+    ages = map(linux.process_age_seconds, sessions)
     return any(age is not None and age < CONNECTING_SECONDS for age in ages)
 
 
@@ -306,7 +312,7 @@ def listener(context: Context) -> Observation:
     port = local_port(context)
     found = listeners_of(context)
     if not found:
-        if connecting(context):
+        if connecting(sessions_of(clients_of(context))):
             raise Unknown(f"nothing listens on port {port} yet: ssh is connecting")
         return bad("none", f"nothing listens on port {port}")
     owners = {entry["process"] for entry in found}
@@ -404,9 +410,7 @@ def stability(context: Context) -> Observation:
         return bad("probes", f"{failed} of 10 requests failed: {last}")
     if not connections.gives(context.config["connection"], connections.TUNNEL):
         return ok("10 of 10 requests")
-    session = next(
-        (pid for pid, _parent, program in forwarding_processes(local_port(context)) if program == "ssh"), None
-    )
+    session = next(iter(sessions_of(clients_of(context))), None)
     steady = linux.process_age_seconds(session) if session else None
     lost = messages.losses(journal_of(context, UNIT, 3600.0))
     if len(lost) > 3 and (steady is None or steady < SETTLED_SECONDS):
