@@ -165,18 +165,30 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import (
-    agent,
-    api,
-    files,
-    gpu,
-    k3s,
-    tailnet,
-    tunnel,
-)
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, api, files, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
-PROBES = dict(tunnel.PROBES, V03=tailnet.node, **files.PROBES, **api.PROBES, **agent.PROBES, **k3s.PROBES, **gpu.PROBES)
 Probe = namedtuple("Probe", "id timeout_seconds")
+CANARY_SECONDS = 60  # of G10
+NO_GPU, NO_K3S = "no NVIDIA device, and none expected", "k3s is not part of this host's configuration"
+
+
+def probes_of(params: dict[str, Any]) -> dict[str, engine.Probing]:
+    """Return {id: probe} of what this worker has. What it has not is not loaded: that takes longer than most probes."""
+    found = dict(tunnel.PROBES, **files.PROBES, **api.PROBES, **agent.PROBES)
+    if connections.gives(params["connection"], connections.TAILNET):
+        from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tailnet
+
+        found["V03"] = tailnet.node
+    if params["k3s"]:
+        from ansible_collections.beta9.workers.plugins.module_utils.health.probes import k3s
+
+        found.update(k3s.PROBES)
+    if params["gpus"] or linux.nvidia_on_bus():
+        from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu
+
+        found.update(gpu.PROBES)
+    return found
 
 
 def observe(params: dict[str, Any]) -> dict[str, Any]:
@@ -193,18 +205,19 @@ def observe(params: dict[str, Any]) -> dict[str, Any]:
     if not identity.get("machine_id"):
         return {"observations": [], "identity": {}, "settings": settings}
     context = engine.Context(config)
-    for read in (agent.token_of, k3s.k3s_token):  # before any probe may show them
+    for path in (agent.TOKEN_FILE, agent.K3S_TOKEN_FILE):  # before any probe may show them
         try:
-            read(context)
+            agent.secret_of(context, path)
         except engine.Unknown:
             pass
-    probes = [
-        (Probe(name, float(params["probes"][name])), function)
-        for name, function in PROBES.items()
-        if name in params["probes"]
-    ]
-    seconds = params["deadline_seconds"] + (k3s.CANARY_SECONDS if "G10" in params["probes"] else 0)
-    return {"observations": engine.observe(probes, context, seconds), "identity": identity, "settings": settings}
+    wanted, here = params["probes"], probes_of(params)
+    probes = [(Probe(name, float(wanted[name])), function) for name, function in here.items() if name in wanted]
+    seconds = params["deadline_seconds"] + (CANARY_SECONDS if "G10" in wanted else 0)
+    seen = engine.observe(probes, context, seconds)
+    for name in sorted(set(wanted) - set(here)):
+        without = NO_GPU if name.startswith("U") and name != "U07" else NO_K3S
+        seen.append(dict(engine.not_applicable(without), id=name, seconds=0.0))
+    return {"observations": seen, "identity": identity, "settings": settings}
 
 
 def main() -> None:

@@ -198,6 +198,18 @@ def nvidia_pci_devices(root: str = PCI) -> Iterator[tuple[str, str]]:
             yield os.path.basename(path), kind
 
 
+def nvidia_on_bus(root: str = PCI) -> bool:
+    """Return whether anything on the PCI bus is NVIDIA's, also what is given to virtual machines."""
+    for path in glob.glob(os.path.join(root, "*", "vendor")):
+        try:
+            with open(path, encoding="ascii") as stream:
+                if stream.read().strip() == "0x10de":
+                    return True
+        except OSError:
+            continue
+    return False
+
+
 def nvidia_pci_count(root: str = PCI) -> int:
     """Return the number of NVIDIA display or 3D controllers on the PCI bus that this host can use itself."""
     return sum(1 for _address, kind in nvidia_pci_devices(root) if kind.startswith("0x03"))

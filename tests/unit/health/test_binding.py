@@ -20,7 +20,8 @@ from ansible_collections.beta9.workers.plugins.modules import gateway_health, wo
 from tests.faults.catalog import FAULTS
 
 ROOT = pathlib.Path(__file__).parents[3]
-REMOTE = dict(worker_health.PROBES, **gateway_health.PER_MACHINE, **gateway_side.ONCE)
+WORKER = worker_health.probes_of({"connection": "tailscale", "k3s": True, "gpus": 1})
+REMOTE = dict(WORKER, **gateway_health.PER_MACHINE, **gateway_side.ONCE)
 # Checks that are made on the controller, of settings, lists, and what both sides saw
 LOCAL = {"C01": control, "C02": control, "U06": join, "M05": join, "G04": join}
 GATEWAY_CODES = set(protocol.CODES)
@@ -97,7 +98,7 @@ def test_probe_has_a_check():
 
 
 def test_every_remote_probe_is_on_the_side_of_its_check():
-    assert {name for name in worker_health.PROBES if catalog.BY_ID[name].side != catalog.WORKER} == set()
+    assert {name for name in WORKER if catalog.BY_ID[name].side != catalog.WORKER} == set()
     assert {name for name in gateway_health.PER_MACHINE if catalog.BY_ID[name].side != catalog.GATEWAY} == set()
 
 

@@ -8,12 +8,12 @@ import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api as k3s_api
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import k3s
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, k3s
 
 from tests.unit.health.recorded import Context, told
 
 KUBECTL = " ".join(("k3s kubectl", *k3s_api.KUBECTL_OPTIONS, ""))
-TOKEN = {k3s.K3S_TOKEN: "k3s-t0ken-0123456789\n"}
+TOKEN = {agent.K3S_TOKEN_FILE: "k3s-t0ken-0123456789\n"}
 NODE = {
     "metadata": {"name": "gpu-1"},
     "status": {
@@ -25,12 +25,6 @@ NODE = {
 
 def nodes(*entries):
     return {KUBECTL + "get nodes": json.dumps({"items": list(entries)})}
-
-
-@pytest.mark.parametrize("name", sorted(k3s.PROBES))
-def test_host_that_shall_have_no_k3s_is_left_alone(name):
-    asked = Context({}, k3s=False)
-    assert k3s.PROBES[name](asked)["outcome"] == "not_applicable" and not asked.commands
 
 
 @pytest.mark.parametrize(
@@ -198,10 +192,10 @@ def test_service_account_that_is_not_judged(api, answer, code):
 
 
 def test_service_account_without_a_token(api):
-    for files in ({}, {k3s.K3S_TOKEN: "\n"}):
+    for files in ({}, {agent.K3S_TOKEN_FILE: "\n"}):
         assert told(k3s.service_account(Context(files=files))) == ("bad", "missing")
     asked = Context(files=TOKEN)
-    k3s.k3s_token(asked)
+    agent.secret_of(asked, agent.K3S_TOKEN_FILE)
     assert "t0ken" not in asked.redact("k3s-t0ken-0123456789")
 
 

@@ -37,6 +37,7 @@ AGENT_INSPECT = (
 PACKAGES = ("httpx", "psutil", "pynvml")
 SETTINGS = records.AGENT_SETTINGS_PATH
 TOKEN_FILE = os.path.join(records.CREDENTIALS_DIR, "machine_token")
+K3S_TOKEN_FILE = os.path.join(records.CREDENTIALS_DIR, "k3s_token")
 STATE_FILE = "/run/beta9-agent/state.json"
 FLAPPING_SECONDS = 1800
 HIDDEN = ("/home/", "/root/", "/run/user/")  # by the unit's ProtectHome
@@ -45,16 +46,21 @@ STARTING_SECONDS = 10.0  # what an agent may take until it says how it is
 PAYLOAD_FIELDS = ("machine_id", "hostname", "pool_name", "provider_name", "cpu", "memory", "gpu_count", "private_ip")
 
 
-def token_of(context: Context) -> str | None:
-    """Return the machine's token, which is a secret from here on; None when there is none."""
+def secret_of(context: Context, path: str) -> str | None:
+    """Return what a credential holds, which is a secret from here on; None when there is none."""
 
     def read() -> str | None:
-        token = (context.read(TOKEN_FILE) or "").strip()
-        if token:
-            context.secrets.append(token)
-        return token or None
+        value = (context.read(path) or "").strip()
+        if value:
+            context.secrets.append(value)
+        return value or None
 
-    return context.shared("token", read)
+    return context.shared("secret " + path, read)
+
+
+def token_of(context: Context) -> str | None:
+    """Return the machine's token."""
+    return secret_of(context, TOKEN_FILE)
 
 
 def state_of(context: Context) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
 import time
 from typing import Any
 
@@ -81,8 +80,7 @@ def _register(context: Context) -> protocol.MachineState:
         if status != 0:
             raise Unknown(f"the agent's dry run ended with {status}")
         fields = json.loads(output[output.index("{") :])["register"]
-        k3s = context.read(os.path.join(records.CREDENTIALS_DIR, "k3s_token"))
-        fields["token"] = (k3s or agent.token_of(context) or "").strip()
+        fields["token"] = agent.secret_of(context, agent.K3S_TOKEN_FILE) or agent.token_of(context) or ""
         return tunnel.client_of(context, timeout=8, token=agent.token_of(context)).register(fields)
 
     return context.shared("register", call)

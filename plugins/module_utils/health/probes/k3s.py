@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 import uuid
-from typing import Any, Callable
+from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
@@ -25,27 +24,13 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.engine import
     ok,
     warn,
 )
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, tunnel
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
-K3S_TOKEN = os.path.join(records.CREDENTIALS_DIR, "k3s_token")
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 CANARY_SECONDS = 60
 
 
-def k3s(probe: Callable[[Context], Observation]) -> Callable[[Context], Observation]:
-    """Leave a host alone that shall have no k3s."""
-
-    def run(context: Context) -> Observation:
-        if not context.config["k3s"]:
-            return not_applicable("k3s is not part of this host's configuration")
-        return probe(context)
-
-    run.__doc__ = probe.__doc__
-    return run
-
-
-@k3s
 def installed(context: Context) -> Observation:
     """K01: the binary."""
     try:
@@ -55,7 +40,6 @@ def installed(context: Context) -> Observation:
     return ok(ran.output.splitlines()[0]) if ran.status == 0 and ran.output else bad("", ran.output.strip()[:200])
 
 
-@k3s
 def active(context: Context) -> Observation:
     """K02: the unit."""
     unit = tunnel.unit_of(context, "k3s.service")
@@ -72,7 +56,6 @@ def kubectl(context: Context, *words: str, **options: Any) -> Ran:
     return ran
 
 
-@k3s
 def ready(context: Context) -> Observation:
     """K03: /readyz."""
     ran = kubectl(context, "get", "--raw", "/readyz?verbose")
@@ -105,7 +88,6 @@ def nodes(context: Context) -> list[dict[str, Any]]:
     return context.shared("nodes", read)
 
 
-@k3s
 def node(context: Context) -> Observation:
     """K04: this host's node and its Ready condition, and nodes that an earlier name of the host left over."""
     own, others = api.own_node(nodes(context))
@@ -122,32 +104,19 @@ def node(context: Context) -> Observation:
     return ok(f"{own['metadata']['name']} is Ready")
 
 
-def k3s_token(context: Context) -> str | None:
-    """Return the service account's token, which is a secret from here on; None when there is none."""
-
-    def read() -> str | None:
-        value = (context.read(K3S_TOKEN) or "").strip()
-        if value:
-            context.secrets.append(value)
-        return value or None
-
-    return context.shared("k3s token", read)
-
-
 def ask_k3s(context: Context, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
     """Return (status, document) of a call to the k3s API with the service account's token. Raises Unknown when k3s does
     not answer."""
     try:
-        return api.ask(method, path, k3s_token(context), body, timeout=4)
+        return api.ask(method, path, agent.secret_of(context, agent.K3S_TOKEN_FILE), body, timeout=4)
     except OSError as error:
         raise Unknown(f"k3s did not judge the token: {error}") from None
 
 
-@k3s
 def service_account(context: Context) -> Observation:
     """K05: what the service account's own token may do, asked of k3s itself."""
-    if not k3s_token(context):
-        return bad("missing", f"{K3S_TOKEN} does not exist")
+    if not agent.secret_of(context, agent.K3S_TOKEN_FILE):
+        return bad("missing", f"{agent.K3S_TOKEN_FILE} does not exist")
     denied = []
     for verb, group, resource in (
         ("create", "batch", "jobs"),
@@ -206,11 +175,10 @@ def reached(pod: dict[str, Any]) -> tuple[str, str]:
     return "", f"its pod is {status.get('phase', 'unknown')}"
 
 
-@k3s
 def canary(context: Context) -> Observation:
     """G10 (active): start a Job as the gateway would, wait for its end, delete it."""
-    if not k3s_token(context):
-        raise Unknown(f"{K3S_TOKEN} does not exist")
+    if not agent.secret_of(context, agent.K3S_TOKEN_FILE):
+        raise Unknown(f"{agent.K3S_TOKEN_FILE} does not exist")
     name = f"beta9-canary-{uuid.uuid4().hex[:8]}"
     gpus = records.offered_gpus(context.config["gpus"] or context.shared("pci", linux.nvidia_pci_count))
     status, answer = ask_k3s(context, "POST", JOBS, job(name, context.config["canary_image"], gpus))
@@ -252,7 +220,6 @@ def follow(context: Context, name: str) -> Observation:
     return bad("", f"not complete after {int(CANARY_SECONDS)} s; {found}")
 
 
-@k3s
 def kernel(context: Context) -> Observation:
     """K06: k3s' own check."""
     ran = context.run("k3s", "check-config", timeout=18)
@@ -274,7 +241,6 @@ def offered(context: Context) -> int:
     return int(own["status"].get("allocatable", {}).get("nvidia.com/gpu", 0)) if own else 0
 
 
-@k3s
 def allocatable(context: Context) -> Observation:
     """U07: what the node offers."""
     expected = records.offered_gpus(context.config["gpus"] or context.shared("pci", linux.nvidia_pci_count))
