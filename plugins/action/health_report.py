@@ -62,7 +62,7 @@ class ActionModule(ActionBase):
         _result, params = self.validate_argument_spec(argument_spec=SPEC)
         workers = {}
         for name in params["hosts"]:
-            variables = task_vars["hostvars"][name]
+            variables = task_vars["hostvars"].raw_get(name)  # a host's answer is no template
             workers[name] = variables[params["variable"]] if params["variable"] in variables else {}
         listed = list_all(params)
         seen = self.gateway_side(params, machines_of(workers, listed), task_vars) if params["gateway_side"] else {}
@@ -89,8 +89,17 @@ class ActionModule(ActionBase):
         self, params: dict[str, Any], machines: list[dict[str, Any]], task_vars: dict[str, Any]
     ) -> dict[str, Any]:
         """Return what module gateway_health saw on the host that this task is delegated to."""
-        names = ("only", "skip", "redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
+        names = ("redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
         arguments = {name: params[name] for name in names if params[name] is not None}
+        arguments["probes"] = {
+            "nodeport" if check.id == "G04" else check.id: {
+                "seconds": check.timeout_seconds,
+                "builds_on": check.builds_on,
+            }
+            for check in catalog.CHECKS
+            if (check.side == catalog.GATEWAY or check.id == "G04")
+            and catalog.asked_for(check.id, params["only"], params["skip"])
+        }
         return health_observe.observe(
             self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"]
         )

@@ -28,16 +28,11 @@ attributes:
     support: full
     description: The module changes nothing.
 options:
-  only:
-    description: Ids of the checks to run. All by default.
-    type: list
-    elements: str
-    default: []
-  skip:
-    description: Ids of checks to leave out.
-    type: list
-    elements: str
-    default: []
+  probes:
+    description: The probes to run by id, each with C(seconds), its longest time, and C(builds_on), what a worker's
+      connection has to have for it.
+    type: dict
+    required: true
   deadline_seconds:
     description: Longest time for all probes together.
     type: float
@@ -120,6 +115,8 @@ EXAMPLES = r"""
 - name: Check the gateway's side of a machine
   beta9.workers.gateway_health:
     redis_url: redis://127.0.0.1:6379/0
+    probes:
+      M02: {seconds: 5, builds_on: ""}
     machines:
       - host: gpu-07
         machine_id: 1a2b3c4d
@@ -143,11 +140,12 @@ machines:
 """
 
 import time
+from collections import namedtuple
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
+from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import (
     gateway_files,
     gateway_host,
@@ -155,23 +153,18 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 )
 
 PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T07=gateway_files.files, T09=gateway_host.sshd)
-NODEPORT = catalog.BY_ID["G04"]._replace(id="nodeport")
+Probe = namedtuple("Probe", "id timeout_seconds")
 
 
 def probes(
     functions: Mapping[str, engine.Probing], params: dict[str, Any], connection: str | None = None
 ) -> list[tuple[Any, engine.Probing]]:
-    """Return [(check, function)] of those that are asked for, and belong to a connection."""
-    found = [
-        (NODEPORT if name == "nodeport" else catalog.BY_ID[name], function) for name, function in functions.items()
-    ]
-    found = [
-        (check, function)
-        for check, function in found
-        if connection is None or connections.gives(connection, check.builds_on)
-    ]
+    """Return [(probe, function)] of those that are asked for, and belong to a connection."""
+    wanted = params["probes"]
     return [
-        (check, function) for check, function in found if catalog.asked_for(check.id, params["only"], params["skip"])
+        (Probe(name, float(wanted[name]["seconds"])), function)
+        for name, function in functions.items()
+        if name in wanted and (connection is None or connections.gives(connection, wanted[name]["builds_on"]))
     ]
 
 
@@ -213,8 +206,7 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
-            "only": {"type": "list", "elements": "str", "default": []},
-            "skip": {"type": "list", "elements": "str", "default": []},
+            "probes": {"type": "dict", "required": True},
             "deadline_seconds": {"type": "float", "default": 20},
             "machines": {"type": "list", "elements": "dict", "default": [], "options": machine_options},
             "redis_url": {"type": "str", "no_log": True},
@@ -224,9 +216,6 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    unknown = catalog.unknown_ids(module.params["only"] + module.params["skip"])
-    if unknown:
-        module.fail_json(msg=f"only, skip: expected ids of checks (G01, M02, ...), found {', '.join(unknown)}")
     module.exit_json(changed=False, **observe(module.params))
 
 

@@ -15,6 +15,11 @@ MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
 TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
+SWITCH = (
+    "If this host is a copy, onboard it once with beta9_identity=new: it gets a machine and a key of its own, and the "
+    "other host's stay as they "
+    "are. If it is the host that they were made for, onboard it once with beta9_identity=this."
+)
 
 
 def machine_fact(path: str = MACHINE_FACT_PATH) -> dict[str, Any]:

@@ -14,16 +14,11 @@ import hashlib
 import time
 from typing import Any, Callable, Iterator
 
-from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, statefile
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight
 
 SETTING = "BETA9_HOST_ID"
 AGENT_STATE = "/run/beta9-agent/state.json"
-SWITCH = (
-    "If this host is a copy, onboard it once with beta9_identity=new: it gets a machine and a key of its own, and the "
-    "other host's stay as they "
-    "are. If it is the host that they were made for, onboard it once with beta9_identity=this."
-)
 
 
 def host_id(path: str = "/etc/machine-id") -> str:
@@ -49,7 +44,7 @@ def problems(settings: dict, own: str) -> Iterator[dict[str, Any]]:
             "identity",
             "credentials that were made for this host",
             f"those of another one (machine {settings.get('BETA9_MACHINE_ID') or 'unknown'}): this host was cloned",
-            SWITCH,
+            records.SWITCH,
         )
 
 

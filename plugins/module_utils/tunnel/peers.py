@@ -16,7 +16,7 @@ import re
 from typing import Any, Callable
 
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
-from ansible_collections.beta9.workers.plugins.module_utils.host import identity
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 
 MARK = "beta9-worker:"
 LISTEN_FORM = re.compile(r'permitlisten="\[?([0-9a-f:.]+)\]?:[0-9]+"')
@@ -120,7 +120,7 @@ def refuse_foreign_key(text: str, name: str, key: str) -> None:
     if holder:
         raise PeerError(
             f"public_key: expected a key of {name} alone, found it in the line of {holder}: this host was cloned, or "
-            f"renamed. {identity.SWITCH}"
+            f"renamed. {records.SWITCH}"
         )
 
 

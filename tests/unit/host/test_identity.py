@@ -7,6 +7,7 @@ import pathlib
 import pytest
 import yaml
 
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import identity, linux
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers
 
@@ -61,4 +62,4 @@ def test_the_other_worker_with_a_key_is_named():
 
 def test_role_and_module_name_the_same_way_out():
     spoken = yaml.safe_load((ROOT / "roles/preflight/vars/main.yml").read_text())["_preflight_switch"]
-    assert spoken.strip() == identity.SWITCH
+    assert spoken.strip() == records.SWITCH
