@@ -170,7 +170,8 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
 Probe = namedtuple("Probe", "id timeout_seconds")
 CANARY_SECONDS = 60  # of G10
-NO_GPU, NO_K3S = "no NVIDIA device, and none expected", "k3s is not part of this host's configuration"
+NO_GPU = "no NVIDIA device, and none expected"
+NO_K3S = "k3s is not part of this host's configuration"
 
 
 def probes_of(params: dict[str, Any]) -> dict[str, engine.Probing]:
