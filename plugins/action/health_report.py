@@ -81,7 +81,6 @@ class ActionModule(ActionBase):
             summary(list(found.values()), since, params["directory"], told.ad_hoc),
             changed=False,
             hosts=found,
-            unhealthy=sorted(name for name, entry in found.items() if entry["outcome"] != "healthy"),
             since=since,
         )
 

@@ -22,16 +22,7 @@ options:
     description: The host's entry in RV(beta9.workers.health_report#module:hosts).
     type: dict
     required: true
-attributes:
-  check_mode:
-    support: full
-    description: The action changes no host.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The action changes no host.
+extends_documentation_fragment: [beta9.workers.attributes.reads]
 notes:
   - An action that runs on the controller and makes no connection.
 """

@@ -17,16 +17,7 @@ description:
   - A probe that hangs, crashes, or has no access is reported as such. The others go on.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: The module changes nothing.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The module changes nothing.
+extends_documentation_fragment: [beta9.workers.attributes.reads]
 options:
   probes:
     description: The probes to run by id, each with C(seconds), its longest time, and C(builds_on), what a worker's

@@ -23,6 +23,7 @@ description:
 author:
   - beta9.workers authors (@beta9)
 extends_documentation_fragment:
+  - beta9.workers.attributes.reads
   - beta9.workers.gateway
 options:
   hosts:
@@ -88,16 +89,6 @@ options:
       - Directory on the controller for the files. None are written without it.
       - C(health.history.json) there is what the next run is compared with.
     type: path
-attributes:
-  check_mode:
-    support: full
-    description: The action changes no host.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The action changes no host.
 notes:
   - An action that runs on the controller. It makes no connection unless O(gateway_side=true).
 """
@@ -141,12 +132,6 @@ hosts:
           because: []
           cause: no tunnel runs
           remedy: {where: worker, host: gpu-1, command: systemctl restart beta9-tunnel, prose: "", remediates: true}
-unhealthy:
-  description: The hosts whose outcome is not V(healthy).
-  returned: always
-  type: list
-  elements: str
-  version_added: "0.2.0"
 roots:
   description: Root causes with C(id), C(cause) and their C(hosts).
   returned: always

@@ -16,16 +16,7 @@ description:
   - Returns the facts that later steps need as well, so that no other fact gathering is necessary.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The module never changes anything.
+extends_documentation_fragment: [beta9.workers.attributes.reads]
 options:
   settings:
     description:

@@ -15,16 +15,7 @@ description:
   - Returns I(all) problems, in the form of M(beta9.workers.host_preflight).
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The module never changes anything.
+extends_documentation_fragment: [beta9.workers.attributes.reads]
 options:
   version:
     description: Release to install.

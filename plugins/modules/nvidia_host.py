@@ -17,16 +17,7 @@ description:
   - No command is waited for longer than ten seconds. A sick driver makes commands hang.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The module never changes anything.
+extends_documentation_fragment: [beta9.workers.attributes.reads]
 options:
   verify:
     description:

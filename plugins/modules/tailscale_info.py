@@ -13,16 +13,7 @@ description:
   - Reads C(tailscale version), C(tailscale status --json) and the node's settings. Changes nothing.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to compare.
-  idempotent:
-    support: full
-    description: The module never changes anything.
+extends_documentation_fragment: [beta9.workers.attributes.reads]
 """
 
 EXAMPLES = r"""

@@ -17,7 +17,7 @@ RETURNS: dict[str, dict[str, type]] = {
     "gateway_reachable": {"reachable": bool, "cause": str},
     "gpu_acceptance": {"gpus": list, "offered": list, "problems": list, "remembered": bool, "dcgm": str},
     "health_gate": {"msg": str},
-    "health_report": {"msg": str, "hosts": dict, "unhealthy": list, "roots": list, "files": list, "since": float},
+    "health_report": {"msg": str, "hosts": dict, "roots": list, "files": list, "since": float},
     "host_files": {"paths": list},
     "host_initramfs": {"rebuilt": list, "reason": str},
     "host_packages": {"packages": dict, "held": list, "removed": list, "waited": bool},

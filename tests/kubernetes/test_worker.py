@@ -12,7 +12,7 @@ import time
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import Context, Unknown
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import k3s
+from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, k3s
 from ansible_collections.beta9.workers.plugins.modules import k3s_ready, k3s_token
 
 from tests.kubernetes.conftest import manifest
@@ -55,7 +55,7 @@ def token(applied, run_module):
 
 def worker(monkeypatch, path, **config):
     """Return a context of a worker's probes."""
-    monkeypatch.setattr(k3s, "K3S_TOKEN", path)
+    monkeypatch.setattr(agent, "K3S_TOKEN_FILE", path)
     return Context({"k3s": True, "gpus": 0, "canary_image": "registry.example.com/any", **config})
 
 

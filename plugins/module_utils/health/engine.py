@@ -10,7 +10,6 @@ never what that means.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import select
@@ -171,15 +170,6 @@ class Context:
         if failure:
             raise failure
         return value
-
-    def ahead(self, ask: Callable[[Context], Any]) -> None:
-        """Begin with what a probe will ask for later. ask: a function that shares what it reads, failures too."""
-
-        def run() -> None:
-            with contextlib.suppress(Exception):
-                ask(self)
-
-        threading.Thread(target=run, daemon=True).start()
 
     def read(self, path: str) -> str | None:
         """Return a file's text; Unknown if it may not be read; None if it does not exist."""

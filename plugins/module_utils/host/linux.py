@@ -160,8 +160,6 @@ def _socket_owners(inodes: set[str]) -> dict:
                 if inode in inodes:
                     with open(f"/proc/{pid}/comm", encoding="utf-8") as stream:
                         owners[inode] = {"process": stream.read().strip(), "pid": int(pid)}
-                    if len(owners) == len(inodes):
-                        return owners
         except OSError:
             continue  # the process ended, or belongs to somebody else
     return owners

@@ -274,8 +274,6 @@ def gateway_ssh(context: Context) -> Observation:
         raise Unknown(f"{SSH_CONFIG} does not exist")
     where = f"{found.get('hostname', ['?'])[0]} port {found.get('port', ['?'])[0]}"
     data: dict[str, Any] = {"tunnel": ends_of(found, local_port(context))}
-    if context.config.get("login"):
-        context.ahead(login)  # it takes longest
     carrying = carries(context)
     if carrying:
         try:
