@@ -65,6 +65,12 @@ def test_dead_tunnel_is_one_root():
     assert verdicts["T03"]["status"] == "blocked" and verdicts["A01"]["because"] == ["T01"] and verdicts["M02"]["because"] == ["T01"]
 
 
+@pytest.mark.parametrize("name", ["T01", "T08", "T04", "A01", "A02", "A03", "A05", "P07", "G06", "U05"])
+def test_keepalives_that_are_late_come_from_what_keeps_them_from_being_sent_or_accepted(name):
+    """The later one looks: an hour after the fault as well as in its first minute, when none is late yet."""
+    assert roots(seen(**{name: "bad", "P05": "bad", "P06": "bad", "M01": "bad", "M02": "bad", "C02": "bad"})) == [name]
+
+
 @pytest.mark.parametrize("name", IDS)
 def test_single_fault_is_the_only_root_whatever_follows_from_it(name):
     assert roots(seen(**{name: "bad"})) == [name]

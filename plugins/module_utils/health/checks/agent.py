@@ -6,7 +6,13 @@
 from __future__ import annotations
 
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
-from ansible_collections.beta9.workers.plugins.module_utils.health.checks.terms import Check, JOURNAL, ONBOARD, SAFE
+from ansible_collections.beta9.workers.plugins.module_utils.health.checks.terms import (
+    Check,
+    JOURNAL,
+    KEEPALIVE_ANCESTORS,
+    ONBOARD,
+    SAFE,
+)
 from ansible_collections.beta9.workers.plugins.module_utils.health.remedies import WORKER, first, inspect, repair
 
 START_AGENT = repair(WORKER, "systemctl restart --no-block beta9-agent")
@@ -173,7 +179,7 @@ CHECKS = (
             "late": ("the last accepted keepalive is older than two intervals", JOURNAL),
         },
         ("P01",),
-        ("T01", "T04", "A01", "A02"),
+        KEEPALIVE_ANCESTORS,
         heal="agent_install",
         heals={"late": "agent_start"},
         heal_class=SAFE,
@@ -189,6 +195,6 @@ CHECKS = (
             **{"": ("the agent reports a problem", JOURNAL)},
         ),
         ("P01",),
-        ("T01", "T08", "T04", "A01", "A02", "A03", "A05", "P07", "G06", "U05"),
+        KEEPALIVE_ANCESTORS,
     ),
 )

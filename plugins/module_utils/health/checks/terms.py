@@ -54,4 +54,6 @@ REGISTER_AGAIN = repair(
     "The agent registers again, and sends a keepalive at once.",
 )
 JOURNAL = inspect(WORKER, "journalctl --no-pager -u beta9-agent -n 50")
+# what keeps keepalives from being sent, from getting through or from being accepted
+KEEPALIVE_ANCESTORS = ("T01", "T08", "T04", "A01", "A02", "A03", "A05", "P07", "G06", "U05")
 STATE_ANCESTORS = ("P01", "P02", "P05", "T04", "A01", "A02", "C03")
