@@ -12,10 +12,9 @@ from ansible.module_utils.common.validation import check_type_list
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import connections
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, engine
 from ansible_collections.beta9.workers.plugins.plugin_utils import health_observe, trust
 
-JOB_SECONDS = 60  # of G10
 FEW_HOSTS = 4  # so many logins at once are within any sshd's MaxStartups
 
 
@@ -39,7 +38,7 @@ class ActionModule(ActionBase):
         arguments["connection"] = arguments.get("connection") or connections.DEFAULT
         probes = self.probes(arguments)
         try:
-            seconds = float(arguments.get("deadline_seconds", 20)) + (JOB_SECONDS if "G10" in probes else 0)
+            seconds = float(arguments.get("deadline_seconds", 20)) + (engine.CANARY_SECONDS if "G10" in probes else 0)
         except ValueError:
             raise AnsibleActionFail(
                 f"deadline_seconds: expected a number of seconds, found {arguments['deadline_seconds']}"

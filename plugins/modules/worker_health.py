@@ -169,7 +169,6 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
 Probe = namedtuple("Probe", "id timeout_seconds")
-CANARY_SECONDS = 60  # of G10
 NO_GPU = "no NVIDIA device, and none expected"
 NO_K3S = "k3s is not part of this host's configuration"
 
@@ -213,7 +212,7 @@ def observe(params: dict[str, Any]) -> dict[str, Any]:
             pass
     wanted, here = params["probes"], probes_of(params)
     probes = [(Probe(name, float(wanted[name])), function) for name, function in here.items() if name in wanted]
-    seconds = params["deadline_seconds"] + (CANARY_SECONDS if "G10" in wanted else 0)
+    seconds = params["deadline_seconds"] + (engine.CANARY_SECONDS if "G10" in wanted else 0)
     seen = engine.observe(probes, context, seconds)
     for name in sorted(set(wanted) - set(here)):
         without = NO_GPU if name.startswith("U") and name != "U07" else NO_K3S

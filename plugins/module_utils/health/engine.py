@@ -26,6 +26,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.records impor
 EVIDENCE_BYTES = 4096
 OUTPUT_BYTES = 1024 * 1024
 MAX_THREADS = 24
+CANARY_SECONDS = 60  # of the Job of G10, beyond the deadline of all others
 Probing = Callable[["Context"], Observation]
 BEARER = re.compile(r"(Bearer |token[\"']?[:=] ?[\"']?)[A-Za-z0-9_.\-]{12,}", re.I)
 

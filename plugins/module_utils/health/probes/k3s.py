@@ -15,6 +15,7 @@ from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
+    CANARY_SECONDS,
     Context,
     Missing,
     Ran,
@@ -28,7 +29,6 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
-CANARY_SECONDS = 60
 
 
 def installed(context: Context) -> Observation:
