@@ -7,7 +7,6 @@ import os
 import time
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.module_utils import grammar
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles
@@ -19,6 +18,7 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import (
     health_observe,
     health_remedies,
     health_reports,
+    remote,
     trust,
 )
 
@@ -47,7 +47,7 @@ SPEC = dict(
 )
 
 
-class ActionModule(ActionBase):
+class ActionModule(remote.Pipelined):
     """Look at the gateway from the controller and from the host of the task, join that with what the workers saw, and
     name the root causes."""
 
@@ -87,10 +87,9 @@ class ActionModule(ActionBase):
     def gateway_side(
         self, params: dict[str, Any], machines: list[dict[str, Any]], task_vars: dict[str, Any]
     ) -> dict[str, Any]:
-        """Return what module gateway_health saw on the host that this task is delegated to."""
-        names = ("redis_url", "kube", "kubeconfig", "namespace", "deadline_seconds")
-        arguments = {name: params[name] for name in names if params[name] is not None}
-        arguments["probes"] = {
+        """Return what was seen of the gateway's side on the host that this task is delegated to."""
+        asked = {name: params[name] for name in ("redis_url", "kube", "kubeconfig", "namespace")}
+        probes = {
             "nodeport" if check.id == "G04" else check.id: {
                 "seconds": check.timeout_seconds,
                 "builds_on": check.builds_on,
@@ -99,9 +98,9 @@ class ActionModule(ActionBase):
             if (check.side == catalog.GATEWAY or check.id == "G04")
             and catalog.asked_for(check.id, params["only"], params["skip"])
         }
-        return health_observe.observe(
-            self, "gateway_health", dict(arguments, machines=machines), task_vars, params["deadline_seconds"]
-        )
+        arguments = {"probes": probes, "deadline_seconds": params["deadline_seconds"]}
+        arguments["gateway"] = dict(asked, machines=machines)
+        return health_observe.observe(self, "gateway_health", arguments, task_vars, params["deadline_seconds"])
 
 
 def list_all(params: dict[str, Any]) -> dict[str, Any]:
@@ -116,8 +115,7 @@ def list_all(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def machines_of(workers: dict[str, dict[str, Any]], listed: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the machines of the workers that could be asked and hold one, as option machines of module gateway_health
-    wants them."""
+    """Return what module_utils/health/gateway.py wants to know of the machines of workers that could be asked."""
     ready = {machine["id"] for machine in listed.get("machines") or [] if machine["status"] == "ready"}
     found = []
     for name, worker in workers.items():
@@ -125,20 +123,23 @@ def machines_of(workers: dict[str, dict[str, Any]], listed: dict[str, Any]) -> l
         if not identity or "observations" not in worker:
             continue
         data = {entry["id"]: entry.get("data") or {} for entry in worker["observations"]}
-        entry = {
-            "host": name,
-            "machine_id": identity["machine_id"],
-            "pool": identity["pool"],
-            "provider": identity["provider"],
-            "connection": worker["settings"]["connection"],
-            "k3s": worker["settings"]["k3s"],
-            "ready": identity["machine_id"] in ready,
-            "nonce": worker.get("nonce"),
-            "tailnet_addresses": data.get("V03", {}).get("addresses"),
-            "k3s_certificate": data.get("K03", {}).get("certificate"),
-            "tunnel": tunnel_of(data.get("T08", {}).get("tunnel")),
-        }
-        found.append({key: value for key, value in entry.items() if value is not None})
+        found.append(
+            {
+                "host": name,
+                "machine_id": identity["machine_id"],
+                "pool": identity["pool"],
+                "provider": identity["provider"],
+                "connection": worker["settings"]["connection"],
+                "k3s": worker["settings"]["k3s"],
+                "ready": identity["machine_id"] in ready,
+                "nonce": worker.get("nonce"),
+                "tailnet_addresses": [
+                    entry for entry in data.get("V03", {}).get("addresses") or [] if isinstance(entry, str)
+                ],
+                "k3s_certificate": data.get("K03", {}).get("certificate"),
+                "tunnel": tunnel_of(data.get("T08", {}).get("tunnel")),
+            }
+        )
     return found
 
 

@@ -40,17 +40,17 @@ options:
     type: bool
     default: false
   redis_url:
-    description: As O(beta9.workers.gateway_health#module:redis_url).
+    description: As O(beta9.workers.worker_health#module:gateway.redis_url).
     type: str
   kube:
-    description: As O(beta9.workers.gateway_health#module:kube).
+    description: As O(beta9.workers.worker_health#module:gateway.kube).
     type: bool
     default: false
   kubeconfig:
-    description: As O(beta9.workers.gateway_health#module:kubeconfig).
+    description: As O(beta9.workers.worker_health#module:gateway.kubeconfig).
     type: path
   namespace:
-    description: As O(beta9.workers.gateway_health#module:namespace).
+    description: As O(beta9.workers.worker_health#module:gateway.namespace).
     type: str
     default: beta9
   deadline_seconds:

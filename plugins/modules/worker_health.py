@@ -50,6 +50,33 @@ options:
       O(connection).
     type: dict
     default: {}
+  gateway:
+    description:
+      - Internal to M(beta9.workers.health_report), which has the gateway's side of workers looked at from this host
+        instead of a worker.
+      - One module has both sides because building a module takes the controller longer than most probes take.
+    type: dict
+    version_added: "0.2.0"
+    suboptions:
+      machines:
+        description: The machines to check, as they follow from what their workers returned.
+        type: list
+        elements: dict
+        default: []
+      redis_url:
+        description: Address of the gateway's Redis as C(redis://host:port/database). By default asked through its pod.
+        type: str
+      kube:
+        description: Whether this host has kubectl and access to the gateway's cluster.
+        type: bool
+        default: false
+      kubeconfig:
+        description: Kubeconfig for kubectl. By default kubectl's own.
+        type: path
+      namespace:
+        description: The gateway's namespace.
+        type: str
+        default: beta9
   login:
     description:
       - Whether to log in at the gateway host with the tunnel's key although the tunnel carries. It shows what would
@@ -142,11 +169,15 @@ limited:
   type: str
 settings:
   description: O(inventory), O(connection) and O(k3s) as they were given.
-  returned: always
+  returned: without O(gateway)
   type: dict
 identity:
   description: The machine's identity as the worker holds it.
-  returned: always
+  returned: without O(gateway)
+  type: dict
+machines:
+  description: What each probe of the gateway's side saw of each machine, by inventory name.
+  returned: with O(gateway)
   type: dict
 started:
   description: When this look began, in seconds since 1970 by the controller's clock.
@@ -158,66 +189,18 @@ nonce:
   type: str
 """
 
-from collections import namedtuple
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils import connections
-from ansible_collections.beta9.workers.plugins.module_utils.agent import records
-from ansible_collections.beta9.workers.plugins.module_utils.health import engine
-from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, api, files, tunnel
-from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
-Probe = namedtuple("Probe", "id timeout_seconds")
-NO_GPU = "no NVIDIA device, and none expected"
-NO_K3S = "k3s is not part of this host's configuration"
-
-
-def probes_of(params: dict[str, Any]) -> dict[str, engine.Probing]:
-    """Return {id: probe} of what this worker has. What it has not is not loaded: that takes longer than most probes."""
-    found = dict(tunnel.PROBES, **files.PROBES, **api.PROBES, **agent.PROBES)
-    if connections.gives(params["connection"], connections.TAILNET):
-        from ansible_collections.beta9.workers.plugins.module_utils.health.probes import tailnet
-
-        found["V03"] = tailnet.node
-    if params["k3s"]:
-        from ansible_collections.beta9.workers.plugins.module_utils.health.probes import k3s
-
-        found.update(k3s.PROBES)
-    if params["gpus"] or linux.nvidia_on_bus():
-        from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gpu
-
-        found.update(gpu.PROBES)
-    return found
-
-
-def observe(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the observations of this worker."""
-    identity = records.machine_fact()
-    config = dict(
-        params,
-        machine_id=identity.get("machine_id", ""),
-        pool=identity.get("pool", ""),
-        provider=identity.get("provider", "generic"),
-    )
-    config["gateway_url"] = params["gateway_url"] or tunnel.agents_gateway()
-    settings = dict(params["inventory"], connection=params["connection"], k3s=params["k3s"])
-    if not identity.get("machine_id"):
-        return {"observations": [], "identity": {}, "settings": settings}
-    context = engine.Context(config)
-    for path in (agent.TOKEN_FILE, agent.K3S_TOKEN_FILE):  # before any probe may show them
-        try:
-            agent.secret_of(context, path)
-        except engine.Unknown:
-            pass
-    wanted, here = params["probes"], probes_of(params)
-    probes = [(Probe(name, float(wanted[name])), function) for name, function in here.items() if name in wanted]
-    seconds = params["deadline_seconds"] + (engine.CANARY_SECONDS if "G10" in wanted else 0)
-    seen = engine.observe(probes, context, seconds)
-    for name in sorted(set(wanted) - set(here)):
-        without = NO_GPU if name.startswith("U") and name != "U07" else NO_K3S
-        seen.append(dict(engine.not_applicable(without), id=name, seconds=0.0))
-    return {"observations": seen, "identity": identity, "settings": settings}
+GATEWAY: dict[str, Any] = {
+    "machines": {"type": "list", "elements": "dict", "default": []},
+    "redis_url": {"type": "str", "no_log": True},
+    "kube": {"type": "bool", "default": False},
+    "kubeconfig": {"type": "path"},
+    "namespace": {"type": "str", "default": "beta9"},
+}
 
 
 def main() -> None:
@@ -227,6 +210,7 @@ def main() -> None:
             "skip": {"type": "list", "elements": "str", "default": []},
             "active": {"type": "bool", "default": False},
             "probes": {"type": "dict", "default": {}},
+            "gateway": {"type": "dict", "options": GATEWAY},
             "login": {"type": "bool", "default": True},
             "canary_image": {"type": "str", "default": "busybox:stable"},
             "deadline_seconds": {"type": "float", "default": 20},
@@ -246,7 +230,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **observe(module.params))
+    if module.params["gateway"]:  # each side loads its own: that takes longer than most probes
+        from ansible_collections.beta9.workers.plugins.module_utils.health import gateway
+
+        asked = {name: module.params[name] for name in ("probes", "deadline_seconds")}
+        module.exit_json(changed=False, **gateway.observe(dict(module.params["gateway"], **asked)))
+    from ansible_collections.beta9.workers.plugins.module_utils.health import worker
+
+    module.exit_json(changed=False, **worker.observe(module.params))
 
 
 if __name__ == "__main__":

@@ -168,6 +168,7 @@ def worker_health(result: dict[str, Any]) -> dict[str, Any]:
     if "observations" not in result:
         return result
     found = dict(result, observations=observations(result["observations"], (catalog.WORKER,)))
+    found.pop("machines", None)
     texts = {name: value for name, value in (found.get("identity") or {}).items() if isinstance(value, str)}
     return dict(found, identity={name: plain.text(value, 200) for name, value in texts.items()})
 

@@ -19,21 +19,23 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 GRACE_SECONDS = 15  # for the connection
 # In memory: a module is unpacked to temporary files, and the disk of a host that is looked at may be full or read-only
 TMPDIR = "/dev/shm"
+# One module has both sides; what each may return is told apart by claims.CHECKS, and a worker says nothing of others
+RETURNS: dict[str, remote.Kept] = {"worker_health": None, "gateway_health": {"observations": list, "machines": dict}}
 
 
 def observe(
-    action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float
+    action: ActionBase, side: str, arguments: dict[str, Any], task_vars: dict[str, Any], seconds: float
 ) -> dict[str, Any]:
-    """Return the module's result, or {"unreachable": True, "msg": why}.
+    """Return the result of module worker_health, or {"unreachable": True, "msg": why}.
 
-    action: the running action, whose connection is used. module: its name. arguments: of the module, as mapping.
+    action: the running action, whose connection is used. side: a name of RETURNS. arguments: of the module, as mapping.
     seconds: the longest time that the probes take. Where sudo refuses, the result is {"failed": True, "msg": why}.
     """
     task = action._task  # pylint: disable=protected-access
     task.environment = [*(task.environment or []), {"TMPDIR": TMPDIR}]
     try:
         with remote.within(seconds + GRACE_SECONDS):
-            return _observe(action, module, arguments, task_vars)
+            return _observe(action, side, arguments, task_vars)
     except remote.TooLate:
         why = f"the host stopped answering during the check: nothing came back within {seconds + GRACE_SECONDS:.0f} s"
         return {"changed": False, "unreachable": True, "msg": why}
@@ -41,27 +43,28 @@ def observe(
         return {"changed": False, "unreachable": True, "msg": str(error)}
 
 
-def _observe(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-    result = _once(action, module, arguments, task_vars)
+def _observe(action: ActionBase, side: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    result = _once(action, side, arguments, task_vars)
     connection = action._connection  # pylint: disable=protected-access
     if "observations" in result or result.get("unreachable") or not connection.become:
         return result
     connection.set_become_plugin(None)
-    plain = _once(action, module, arguments, task_vars)
+    plain = _once(action, side, arguments, task_vars)
     if "observations" not in plain:
         return result
     account = connection.get_option("remote_user") or "the account that runs ansible"
     return dict(plain, limited=f"looked as {account}, without root's rights: {str(result.get('msg', '')).strip()}")
 
 
-def _once(action: ActionBase, module: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+def _once(action: ActionBase, side: str, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     task_vars = remote.with_own_python(action, task_vars)
     try:
         return remote.believed(
             action,
-            module,
-            lambda: action._execute_module("beta9.workers." + module, arguments, task_vars=task_vars),  # pylint: disable=protected-access
+            side,
+            lambda: action._execute_module("beta9.workers.worker_health", arguments, task_vars=task_vars),  # pylint: disable=protected-access
             task_vars,
+            RETURNS[side],
         )
     except AnsibleConnectionFailure:
         raise

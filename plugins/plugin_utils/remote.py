@@ -222,11 +222,15 @@ class OnHost(ActionBase):
         return result
 
 
-class WithSecret(OnHost):
-    """A module whose arguments hold a secret: they reach the host on its standard input, and no file on either side."""
+class Pipelined(ActionBase):
+    """An action that passes a secret to a module: on its standard input, so that no file of either side has it."""
 
     def _is_pipelining_enabled(self, module_style: str, wrap_async: bool = False) -> bool:
         return pipelined(self) or super()._is_pipelining_enabled(module_style, wrap_async)
+
+
+class WithSecret(Pipelined, OnHost):
+    """A module of this collection that runs on a host, and whose arguments hold a secret."""
 
 
 def pipelined(action: ActionBase) -> bool:

@@ -12,7 +12,6 @@ RETURNS: dict[str, dict[str, type]] = {
     "agent_status": {"status": str, "agent_version": str, "gpu_count": int, "code": str, "cause": str, "remedy": str},
     "agent_switch": {"status": str, "agent_version": str, "previous": str, "switched_back": bool, "code": str, "cause": str, "remedy": str},
     "check_verdict": {"status": str},
-    "gateway_health": {"observations": list, "machines": dict},
     "gateway_preflight": {"problems": list, "hostnames": str, "code": str, "cause": str, "remedy": str, "retryable": bool},
     "gateway_reachable": {"reachable": bool, "cause": str},
     "gpu_acceptance": {"gpus": list, "offered": list, "problems": list, "remembered": bool, "dcgm": str},
@@ -45,5 +44,5 @@ RETURNS: dict[str, dict[str, type]] = {
     "tunnel_key": {"public_key": str, "running": bool},
     "tunnel_peer": {"listen_address": str, "host_keys": list, "key_types": list, "copied": bool},
     "tunnel_sshd": {"actions": list, "problems": list, "host_keys": list},
-    "worker_health": {"observations": list, "limited": str, "settings": dict, "identity": dict, "started": float, "nonce": str},
+    "worker_health": {"observations": list, "limited": str, "settings": dict, "identity": dict, "machines": dict, "started": float, "nonce": str},
 }  # fmt: skip

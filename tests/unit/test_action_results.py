@@ -195,8 +195,8 @@ def test_machines_that_the_gateway_is_asked_about():
     }
     found = health_report.machines_of(workers, listed)
     assert [(entry["host"], entry["ready"]) for entry in found] == [("a", True), ("b", False)]
-    assert found[0]["nonce"] == "5ac" and "tunnel" not in found[0] and found[0]["k3s"] is True
-    seen = [{"id": "T08", "data": {"tunnel": TUNNEL}}, {"id": "V03", "data": {"addresses": ["100.64.0.1"]}}]
+    assert found[0]["nonce"] == "5ac" and found[0]["tunnel"] is None and found[0]["k3s"] is True
+    seen = [{"id": "T08", "data": {"tunnel": TUNNEL}}, {"id": "V03", "data": {"addresses": ["100.64.0.1", {}, 5]}}]
     (entry,) = health_report.machines_of({"a": worker(observations=seen)}, {})
     assert entry["tunnel"] == TUNNEL and entry["tailnet_addresses"] == ["100.64.0.1"] and not entry["ready"]
 
@@ -359,6 +359,7 @@ def test_secrets_go_by_standard_input_where_that_is_passed_on(become, passes):
     action = action_of(machine_enrol.ActionModule)
     action._connection.become = types.SimpleNamespace(name=become) if become else None
     assert remote.pipelined(action) is passes
+    assert all(issubclass(kind, remote.Pipelined) for kind in (machine_enrol.ActionModule, health_report.ActionModule))
     action._connection.has_pipelining = False
     assert not remote.pipelined(action)
 

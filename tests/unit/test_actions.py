@@ -118,9 +118,11 @@ def test_observations_are_cut_and_of_the_worker_only():
         dict(GOOD, id="Z99"),
         dict(GOOD, id=[]),
     ]
-    result = remote.documented("worker_health", {"observations": more, "settings": {}, "identity": {"machine_id": 5, "pool": "gpu"}})
+    sent = {"observations": more, "settings": {}, "identity": {"machine_id": 5, "pool": "gpu"}, "machines": {"other": [GOOD]}}
+    result = remote.documented("worker_health", sent)
     (seen,) = result["observations"]
     assert len(seen["found"]) < 3000 and seen["code"] == "" and seen["data"] == {"owner": "a"} and result["identity"] == {"pool": "gpu"}
+    assert "machines" not in result  # a worker says nothing of another
 
 
 def test_a_result_is_not_a_module_result_without_a_mapping():

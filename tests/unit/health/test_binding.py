@@ -13,15 +13,14 @@ from ansible_collections.beta9.workers.plugins.module_utils.gateway import proto
 from ansible_collections.beta9.workers.plugins.module_utils.host import units
 from ansible_collections.beta9.workers.plugins.module_utils.nvidia import gpu_health
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
-from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, join
+from ansible_collections.beta9.workers.plugins.module_utils.health import catalog, control, gateway, join, worker
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import gateway_host, gateway_side, tailnet
-from ansible_collections.beta9.workers.plugins.modules import gateway_health, worker_health
 
 from tests.faults.catalog import FAULTS
 
 ROOT = pathlib.Path(__file__).parents[3]
-WORKER = worker_health.probes_of({"connection": "tailscale", "k3s": True, "gpus": 1})
-REMOTE = dict(WORKER, **gateway_health.PER_MACHINE, **gateway_side.ONCE)
+WORKER = worker.probes_of({"connection": "tailscale", "k3s": True, "gpus": 1})
+REMOTE = dict(WORKER, **gateway.PER_MACHINE, **gateway_side.ONCE)
 # Checks that are made on the controller, of settings, lists, and what both sides saw
 LOCAL = {"C01": control, "C02": control, "U06": join, "M05": join, "G04": join}
 GATEWAY_CODES = set(protocol.CODES)
@@ -99,7 +98,7 @@ def test_probe_has_a_check():
 
 def test_every_remote_probe_is_on_the_side_of_its_check():
     assert {name for name in WORKER if catalog.BY_ID[name].side != catalog.WORKER} == set()
-    assert {name for name in gateway_health.PER_MACHINE if catalog.BY_ID[name].side != catalog.GATEWAY} == set()
+    assert {name for name in gateway.PER_MACHINE if catalog.BY_ID[name].side != catalog.GATEWAY} == set()
 
 
 @pytest.mark.parametrize("name", sorted(set(REMOTE) - {"nodeport"}))

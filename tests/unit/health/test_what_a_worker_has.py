@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
-from ansible_collections.beta9.workers.plugins.modules import worker_health
+from ansible_collections.beta9.workers.plugins.module_utils.health import worker
 
 
 def params(**changes):
@@ -32,7 +32,7 @@ def test_probes_of_what_there_is(changes, bus, expected, tmp_path, monkeypatch):
         (tmp_path / ("0000:0%d:00.0" % number) / "vendor").write_text(vendor + "\n")
     monkeypatch.setattr(linux.nvidia_on_bus, "__defaults__", (str(tmp_path),))
     asked = dict(params(), **changes)
-    assert {name for name in worker_health.probes_of(asked) if name in asked["probes"]} == expected
+    assert {name for name in worker.probes_of(asked) if name in asked["probes"]} == expected
 
 
 def test_what_is_not_there_does_not_apply(monkeypatch):
@@ -40,6 +40,6 @@ def test_what_is_not_there_does_not_apply(monkeypatch):
     monkeypatch.setattr(linux, "nvidia_on_bus", lambda: False)
     asked = params()
     del asked["probes"]["V03"]
-    seen = {entry["id"]: entry for entry in worker_health.observe(asked)["observations"]}
+    seen = {entry["id"]: entry for entry in worker.observe(asked)["observations"]}
     assert set(seen) == set(asked["probes"]) and {entry["outcome"] for entry in seen.values()} == {"not_applicable"}
     assert "NVIDIA" in seen["U01"]["found"] and "k3s" in seen["U07"]["found"] and "k3s" in seen["G10"]["found"]
