@@ -20,3 +20,18 @@ attributes:
     support: full
     description: It changes nothing.
 """
+
+    # Of modules that are internal to the roles
+    KEEPS = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    description: Says what would change.
+  diff_mode:
+    support: full
+    description: Shows what changes, before and after.
+  idempotent:
+    support: full
+    description: What is as desired is left alone.
+"""

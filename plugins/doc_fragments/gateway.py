@@ -15,8 +15,7 @@ options:
       - Set it once for all modules of the action group with C(module_defaults) C(group/beta9.workers.gateway), or as
         environment variable C(BETA9_GATEWAY_URL).
       - Operator modules go by the proxy of the environment (C(http_proxy), C(https_proxy)), except to loopback and what
-        C(no_proxy)
-        names. Worker modules never do.
+        C(no_proxy) names. Worker modules never do.
     type: str
   token:
     description:

@@ -10,8 +10,7 @@ version_added: "0.1.0"
 description:
   - Internal to the roles and playbooks of this collection.
   - Returns the value as it is to be written where it fits the grammar. Anything else, such as a second line in what
-    should be
-    a host's name, is an error with what was expected and found.
+    should be a host's name, is an error with what was expected and found.
 author:
   - beta9.workers authors (@beta9)
 positional: grammar, variable

@@ -10,8 +10,7 @@ version_added: "0.1.0"
 description:
   - Asks the gateway with the admin token for its machines and makes groups of them by pool, status and GPU type.
   - A machine that belongs to a host of an inventory read before this one is shown as that host. The gateway does not
-    know
-    the names of hosts, so the machine's id is what they are matched by, see O(hosts).
+    know the names of hosts, so the machine's id is what they are matched by, see O(hosts).
   - No token is ever part of the inventory or of its cache.
 author:
   - beta9.workers authors (@beta9)
@@ -22,13 +21,11 @@ notes:
   - The file's name has to end in C(beta9.yml) or C(beta9.yaml).
   - Sources are read in the order given, those of a directory by name. Put the static inventory before this one.
   - Every host gets the variable C(beta9_machine) with C(id), C(pool), C(provider), C(status), C(gpu), C(gpu_count),
-    C(cpu_millicores),
-    C(memory_mib), C(created), C(last_keepalive) (seconds since 1970), C(agent_version) and C(metrics), as
-    M(beta9.workers.machine_info)
-    returns them.
+    C(cpu_millicores), C(memory_mib), C(created), C(last_keepalive) (seconds since 1970), C(agent_version) and
+    C(metrics), as M(beta9.workers.machine_info) returns them.
   - The groups are C(beta9_machines) with every machine, C(beta9_pool_NAME), C(beta9_status_NAME) and C(beta9_gpu_TYPE).
-    A host whose
-    machine the gateway no longer lists is in C(beta9_status_absent). What may not stand in a group's name becomes C(_).
+    A host whose machine the gateway no longer lists is in C(beta9_status_absent). What may not stand in a group's name
+    becomes C(_).
 options:
   plugin:
     description: Has to be V(beta9.workers.machines).

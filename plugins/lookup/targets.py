@@ -10,8 +10,7 @@ version_added: "0.1.0"
 description:
   - Internal to the playbooks of this collection.
   - Ansible skips a play that matches no host and reports success. Used in C(hosts), this lookup fails instead, and says
-    which
-    group is empty, what the limit leaves of it, and where the inventory was read from.
+    which group is empty, what the limit leaves of it, and where the inventory was read from.
   - Refuses C(--tags) and C(--start-at-task), with which a playbook of this collection would do nothing, or half of its
     work.
   - Returns the pattern as it is. It is meant for plays alone.

@@ -11,8 +11,7 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Runs on the controller. Builds the agent's wheel, fetches the wheels that it needs with the versions and hashes of
-    its
-    C(requirements.txt), and keeps both in one file per CPU architecture.
+    its C(requirements.txt), and keeps both in one file per CPU architecture.
   - The file is named by what went into it. What was built once is not built again, and needs no network.
 author:
   - beta9.workers authors (@beta9)

@@ -11,24 +11,14 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and
-    without
-    pip on the host, lets it check itself, and switches the link C(current) to it in one step.
+    without pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
   - Where a file below O(directory) is not root's, or others may write to it, all versions are removed and this one is
     installed again.
   - With O(switch=false) the version is brought beside the one that runs, for M(beta9.workers.agent_switch).
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: Says whether the version would be installed or switched to.
-  diff_mode:
-    support: full
-    description: Shows the version before and after.
-  idempotent:
-    support: full
-    description: A version that is current is left alone.
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 options:
   version:
     description: Version to have, as M(beta9.workers.agent_bundle) names it.
@@ -38,9 +28,8 @@ options:
     description:
       - File of the bundle on this host. Removed when the version is installed.
       - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts
-        that
-        have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to, for
-        root alone.
+        that have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to,
+        for root alone.
     type: path
   sha256:
     description: Digest of the bundle as its maker has it. Needed with O(bundle), and compared before anything of the

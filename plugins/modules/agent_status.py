@@ -32,10 +32,9 @@ options:
   hostname:
     description:
       - The host name that the gateway should have for this machine, where it takes names as they are registered. A
-        stored name changes
-        only when the machine is registered, so one that differs, because the gateway was in another mode before, lets
-        the agent
-        register again. Fails where the gateway stores another name then as well. Not verified when left out.
+        stored name changes only when the machine is registered, so one that differs, because the gateway was in another
+        mode before, lets the agent register again. Fails where the gateway stores another name then as well. Not
+        verified when left out.
     type: str
   unit:
     description: The agent's unit.

@@ -11,27 +11,18 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Runs on the worker. Writes the files that belong to the version, lets the link C(current) point to it, restarts the
-    unit, and
-    waits until systemd says that it is up (the agent sends READY with its first accepted keepalive) and the agent says
-    that the
-    machine is ready.
+    unit, and waits until systemd says that it is up (the agent sends READY with its first accepted keepalive) and the
+    agent says that the machine is ready.
   - Otherwise it puts link and files back, restarts the unit, waits for the version before, removes the one that failed,
     and fails.
   - All of this is one call on the host, so that a controller that dies in between leaves no host with a version that
-    does not
-    work. What the host itself does not survive, a loss of power for example, is noted beside the versions, and the next
-    call
-    finishes it.
+    does not work. What the host itself does not survive, a loss of power for example, is noted beside the versions, and
+    the next call finishes it.
   - The version before is kept, all older ones are removed.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
-  check_mode:
-    support: full
-    description: Says whether the agent would be switched.
-  diff_mode:
-    support: full
-    description: Shows version and files before and after.
   idempotent:
     support: full
     description: An agent that is at the version, with the same files, is left alone, ready or not.

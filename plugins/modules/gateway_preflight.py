@@ -11,11 +11,9 @@ version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
   - Runs where the gateway's admin token is, usually on the controller. Returns I(all) problems in one list, each with
-    what was
-    expected, what was found and what to do.
+    what was expected, what was found and what to do.
   - Finds out whether the gateway is a build that workers can join, whether pools are local ones, and with O(probe) how
-    the gateway
-    stores a worker's host name, which decides whether it can reach workers over a tunnel.
+    the gateway stores a worker's host name, which decides whether it can reach workers over a tunnel.
 author:
   - beta9.workers authors (@beta9)
 extends_documentation_fragment:
@@ -39,8 +37,7 @@ options:
   hostnames:
     description:
       - How host names are to be stored. V(direct) as they are registered, which a tunnel or a plain network needs;
-        V(tailnet) with
-        the gateway's tailnet appended.
+        V(tailnet) with the gateway's tailnet appended.
     type: list
     elements: str
     choices: [direct, tailnet]
@@ -48,8 +45,7 @@ options:
   probe:
     description:
       - Whether to find out how host names are stored. For that a machine with 1 millicore and 1 MiB is created in the
-        first pool,
-        registered, inspected, and deleted together with its token. The gateway schedules nothing on it.
+        first pool, registered, inspected, and deleted together with its token. The gateway schedules nothing on it.
     type: bool
     default: false
 """

@@ -10,13 +10,13 @@ short_description: Try whether the GPUs of a host do what may be expected of the
 version_added: "0.2.0"
 description:
   - Internal to the playbooks of this collection.
-  - Has each GPU allocate and fill its memory, copy to and from the host and within itself, and multiply matrices
-    whose product is known, first alone, then all at once; then copies from each GPU to each other one. Compares the
-    figures with what may be expected of the model and of the host's PCIe link.
-  - Needs the driver alone, C(libcuda) and what it compiles itself, and no CUDA toolkit. Each GPU is tried by a
-    process of its own, which is ended when it hangs.
-  - The result is kept on the host. It holds for as long as GPUs and driver stay the same, so that a second run
-    changes nothing. One in which GPUs failed holds with O(keep_failed=true) only.
+  - Has each GPU allocate and fill its memory, copy to and from the host and within itself, and multiply matrices whose
+    product is known, first alone, then all at once; then copies from each GPU to each other one. Compares the figures
+    with what may be expected of the model and of the host's PCIe link.
+  - Needs the driver alone, C(libcuda) and what it compiles itself, and no CUDA toolkit. Each GPU is tried by a process
+    of its own, which is ended when it hangs.
+  - The result is kept on the host. It holds for as long as GPUs and driver stay the same, so that a second run changes
+    nothing. One in which GPUs failed holds with O(keep_failed=true) only.
   - A GPU on which a program computes is left alone.
 author:
   - beta9.workers authors (@beta9)

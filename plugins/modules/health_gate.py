@@ -12,8 +12,7 @@ description:
   - Internal to the roles of this collection.
   - Ends a health check. A healthy host goes on, one that is not healthy fails.
   - A host that could not be judged counts as unreachable. So C(ansible-playbook) ends with 0 when every host is
-    healthy, with 2
-    when hosts are not, and with 4 when there are hosts of which it could not tell.
+    healthy, with 2 when hosts are not, and with 4 when there are hosts of which it could not tell.
 author:
   - beta9.workers authors (@beta9)
 options:

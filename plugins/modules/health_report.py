@@ -11,14 +11,12 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Asks the gateway as an operator, and checks its side from the host that the task is delegated to. Joins that with
-    what
-    M(beta9.workers.worker_health) saw on the workers, and tells failures from consequences. Run it once for all hosts
-    of a play.
+    what M(beta9.workers.worker_health) saw on the workers, and tells failures from consequences. Run it once for all
+    hosts of a play.
   - Returns one table with each root cause once, and writes it as text, JSON, JUnit and a self-contained HTML page.
   - Compares the run with the one before that wrote to the same O(directory), which causes are new, still there or gone.
   - Sets the statistic C(beta9_health), which AWX keeps as artefact, with C(outcome) and the ids of C(roots) by host,
-    and a C(summary)
-    with a line for each host that is not healthy, its root causes and remedies. It contains no secret.
+    and a C(summary) with a line for each host that is not healthy, its root causes and remedies. It contains no secret.
   - A gateway that can't be asked is no failure. The checks that need it are unknown, and say why.
 author:
   - beta9.workers authors (@beta9)

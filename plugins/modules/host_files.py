@@ -14,16 +14,11 @@ description:
   - Meant for configuration without secrets. Contents are shown with C(--diff).
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
   check_mode:
     support: full
     description: Says what would change, also where the directories do not exist yet.
-  diff_mode:
-    support: full
-    description: Shows every file that changes.
-  idempotent:
-    support: full
-    description: A file that is already as specified is left alone.
 options:
   files:
     description: Files that must exist, owned by root. Missing parent directories are made with mode 0755.

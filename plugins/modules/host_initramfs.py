@@ -11,8 +11,7 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Rebuilds the images when one of them is older than one of the files. The need is read from the host, so that a run
-    that was
-    killed between writing a file and rebuilding is completed by the next one.
+    that was killed between writing a file and rebuilding is completed by the next one.
   - A host without such images (a container, or a kernel that needs none) is left alone, and RV(reason) says so.
 author:
   - beta9.workers authors (@beta9)

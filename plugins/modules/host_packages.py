@@ -11,17 +11,13 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Installs what is missing of the set in one transaction. Before that it asks the package manager what would happen,
-    whether it
-    fits the disk, and downloads it all, so that what can fail fails while the host is as it was.
+    whether it fits the disk, and downloads it all, so that what can fail fails while the host is as it was.
   - Holds every installed package that matches O(hold), so that the set is only updated as a whole, by O(upgrade) or
-    O(version).
-    apt's hold also keeps unattended-upgrades off.
+    O(version). apt's hold also keeps unattended-upgrades off.
   - The set is remembered until it is complete. A run that was killed half-way is finished by the next one, also if that
-    does not
-    name the packages any more.
+    does not name the packages any more.
   - In one call, because holds, versions and what would be removed can't be told by C(ansible.builtin.apt), which
-    besides can't look ahead on
-    a host without C(python3-apt).
+    besides can't look ahead on a host without C(python3-apt).
 author:
   - beta9.workers authors (@beta9)
 attributes:

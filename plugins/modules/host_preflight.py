@@ -11,8 +11,7 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Inspects a host, and on the controller the variables set for it, changes nothing, and returns I(all) problems in one
-    list, each with what
-    was expected, what was found and what to do.
+    list, each with what was expected, what was found and what to do.
   - Returns the facts that later steps need as well, so that no other fact gathering is necessary.
 author:
   - beta9.workers authors (@beta9)
@@ -22,8 +21,7 @@ options:
     description:
       - What onboarding is to use. What is left out is not judged.
       - Besides these, every variable that a role documents is judged as it is set for the host, and no other variable
-        may begin
-        with C(beta9_).
+        may begin with C(beta9_).
     type: dict
     default: {}
     suboptions:

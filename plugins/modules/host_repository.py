@@ -11,23 +11,17 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Fetches the signing key, compares the fingerprint of every key in it with the expected one, and looks for the
-    repository's index,
-    before anything is written. Then writes key, source and pin, and reads the index. If that fails, the files are as
-    before.
+    repository's index, before anything is written. Then writes key, source and pin, and reads the index. If that fails,
+    the files are as before.
   - The key file is written from the packets that were compared, so that the package manager sees no key that was not.
   - A repository that is configured already is not asked again, so that a second run needs no network.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
   check_mode:
     support: full
     description: Says which files would change. Nothing is fetched.
-  diff_mode:
-    support: full
-    description: Shows the source and the pin.
-  idempotent:
-    support: full
-    description: A repository that is as desired is left alone.
 options:
   manager:
     description: The package manager.

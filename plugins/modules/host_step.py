@@ -11,10 +11,8 @@ version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
   - Whoever is root on a host writes the results of the modules that run there, and ansible-core acts on some of their
-    keys, wherever they
-    come from. C(ansible_facts) sets variables, C(add_host) changes the inventory. This runs a module within a time
-    limit and drops all but
-    C(changed), C(failed), C(msg), C(diff) and the like.
+    keys, wherever they come from. C(ansible_facts) sets variables, C(add_host) changes the inventory. This runs a
+    module within a time limit and drops all but C(changed), C(failed), C(msg), C(diff) and the like.
 author:
   - beta9.workers authors (@beta9)
 attributes:

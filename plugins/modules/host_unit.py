@@ -11,23 +11,16 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Reloads systemd if the unit file is newer, enables the unit, starts it, and restarts it if it has been running since
-    before
-    one of its files changed.
+    before one of its files changed.
   - The need for a restart is read from the host, not from what earlier tasks changed. A run that was interrupted
-    between
-    writing a file and restarting is so completed by the next one, which a handler can't do.
+    between writing a file and restarting is so completed by the next one, which a handler can't do.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
   check_mode:
     support: full
     description: Says what would be done. A unit that does not exist yet would be started.
-  diff_mode:
-    support: full
-    description: Shows the unit's state before and after.
-  idempotent:
-    support: full
-    description: A unit that runs with its current files is left alone.
 options:
   name:
     description: Name of the unit.

@@ -11,15 +11,14 @@ version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
   - Takes the program, and where asked the images, from a release of k3s that is served at a URL or was copied to the
-    host.
-    Every file has to have the checksum of the release's own list, and is put in place by rename.
+    host. Every file has to have the checksum of the release's own list, and is put in place by rename.
   - An upgrade stops k3s, keeps program, database and configuration aside, and starts the new program.
-    M(beta9.workers.k3s_ready)
-    decides whether it stays. Containers that run are left alone by it.
+    M(beta9.workers.k3s_ready) decides whether it stays. Containers that run are left alone by it.
   - Refuses to go back to an older version, and to leave out a minor version.
   - What is in place is known from a record of checksum, size and time. A second run needs no network.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
   check_mode:
     support: full
@@ -27,9 +26,6 @@ attributes:
   diff_mode:
     support: full
     description: Shows the version before and after, and the names of files.
-  idempotent:
-    support: full
-    description: A version that is in place is left alone.
 options:
   version:
     description: Release to have, as C(v1.36.2+k3s1).
@@ -66,9 +62,8 @@ options:
   checksums:
     description:
       - Text of the release's list of checksums, for a release that is on the controller. With it nothing is downloaded.
-        Files that
-        are missing are named in RV(needed) with the place to copy them to, and the module is called again when they are
-        there.
+        Files that are missing are named in RV(needed) with the place to copy them to, and the module is called again
+        when they are there.
     type: str
   ca_path:
     description: CA certificates to trust at O(artifact_url).

@@ -13,12 +13,12 @@ description:
   - Waits until the API is ready and the node is Ready, and where GPUs are expected, until exactly so many are
     allocatable.
   - If M(beta9.workers.k3s_install) upgraded k3s before and the new version does not become Ready, brings back program,
-    database and
-    configuration of the version before, waits until that one is Ready, and fails with what was seen.
+    database and configuration of the version before, waits until that one is Ready, and fails with what was seen.
   - That an upgrade is not decided yet is remembered on the host, so that a run that was interrupted is completed by the
     next one.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
   check_mode:
     support: full
@@ -26,9 +26,6 @@ attributes:
   diff_mode:
     support: none
     description: What changes is a running system.
-  idempotent:
-    support: full
-    description: A k3s that is Ready is left alone.
 options:
   version:
     description: Version that the node has to tell, as C(v1.36.2+k3s1). Any when left out.

@@ -11,21 +11,11 @@ version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
   - Stops k3s and the containers that it started, unmounts their file systems, removes their network interfaces and
-    firewall rules, and
-    removes its files. Then looks for what is left, and fails if it finds something.
+    firewall rules, and removes its files. Then looks for what is left, and fails if it finds something.
   - Takes away only a k3s that P(beta9.workers.k3s#role) installed.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: Says whether there is something to remove.
-  diff_mode:
-    support: full
-    description: Shows the paths that would be or were removed.
-  idempotent:
-    support: full
-    description: Content where there is nothing.
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 """
 
 EXAMPLES = r"""

@@ -11,20 +11,14 @@ version_added: "0.2.0"
 description:
   - Internal to the roles of this collection.
   - Waits until k3s has filled the service account's token Secret and grants what the gateway does, as k3s itself judges
-    the token,
-    and writes the token to a file that only root may read. The token appears in no result.
+    the token, and writes the token to a file that only root may read. The token appears in no result.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
-  check_mode:
-    support: full
-    description: Says whether the file would be written.
   diff_mode:
     support: none
     description: The content is a secret.
-  idempotent:
-    support: full
-    description: A file that holds the token is left alone.
 options:
   name:
     description: Name of the Secret.
@@ -41,15 +35,13 @@ options:
   manifest:
     description:
       - Manifest of the service account and its rights. It is applied when they are not as they have to be, because k3s
-        itself applies
-        a manifest only when the file changed.
+        itself applies a manifest only when the file changed.
     type: path
     default: /var/lib/rancher/k3s/server/manifests/beta9-gateway.yaml
   renew:
     description:
       - Whether to make another service account of the same name, whose token is another one. The one before is refused
-        from then on.
-        A Secret that is made again for the same account would hold the same token.
+        from then on. A Secret that is made again for the same account would hold the same token.
       - A host without a k3s that this collection installed is left alone.
     type: bool
     default: false

@@ -42,23 +42,20 @@ options:
     description:
       - Id of a machine that was created before. Required with O(state=absent).
       - If the gateway does not list it, its state expired. It is not created again then, because registering brings it
-        back
-        under the same id and token. Its status is C(absent) in the result.
+        back under the same id and token. Its status is C(absent) in the result.
     type: str
   token_mark:
     description:
       - With O(state=absent), what tells the machine's token among others, without telling it, as
-        M(beta9.workers.host_preflight)
-        returns it in C(facts.token_marks). The gateway leaves a machine's token valid when the machine is deleted, and
-        with it the
-        machine comes back. Given this, the token is revoked as well. The gateway's cache honours it for up to ten
-        minutes more.
+        M(beta9.workers.host_preflight) returns it in C(facts.token_marks). The gateway leaves a machine's token valid
+        when the machine is deleted, and with it the machine comes back. Given this, the token is revoked as well. The
+        gateway's cache honours it for up to ten minutes more.
     type: str
   prove_owner:
     description:
       - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for
-        this machine,
-        or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to expire.
+        this machine, or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to
+        expire.
     type: bool
     default: false
   confirmed:

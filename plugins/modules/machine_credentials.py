@@ -13,20 +13,14 @@ description:
   - Writes the token to a file that only root may read, and the identity (without secrets) to the local fact C(beta9).
   - The token is written first. A host that has the fact has the token too, wherever a run was interrupted.
   - While a token is rotated, the host holds the one before as well. The fact then names the machine that it belongs to
-    as
-    C(replaces), until it is known which of the two stays.
+    as C(replaces), until it is known which of the two stays.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
-  check_mode:
-    support: full
-    description: Says what would change.
   diff_mode:
     support: partial
     description: The identity is shown, the token never.
-  idempotent:
-    support: full
-    description: A second call with the same values changes nothing.
 options:
   state:
     description:

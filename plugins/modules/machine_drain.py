@@ -27,8 +27,8 @@ options:
   prove_owner:
     description:
       - The id is a host's word. Go on only where O(token_mark) or O(k3s_mark) is of the token that the gateway has for
-        this machine,
-        or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to expire.
+        this machine, or O(confirmed) is set. Only ready machines can be proven. One that is not ready is left to
+        expire.
     type: bool
     default: false
   confirmed:

@@ -14,16 +14,7 @@ author:
   - beta9.workers authors (@beta9)
 extends_documentation_fragment:
   - beta9.workers.gateway
-attributes:
-  check_mode:
-    support: full
-    description: The module only reads.
-  diff_mode:
-    support: none
-    description: The module only reads.
-  idempotent:
-    support: full
-    description: The module only reads.
+  - beta9.workers.attributes.reads
 options:
   pool:
     description: Only machines of this pool.

@@ -11,8 +11,7 @@ version_added: "0.1.0"
 description:
   - Runs on the worker, with the machine's token.
   - Registering a machine that is C(ready) takes it out of the pool until its next keepalive. So the gateway's view is
-    compared
-    first, and only a machine that is not ready, or whose facts differ, is registered.
+    compared first, and only a machine that is not ready, or whose facts differ, is registered.
   - The agent registers by itself. This module is for hosts without it, and for tests.
 author:
   - beta9.workers authors (@beta9)

@@ -11,23 +11,13 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Where the container toolkit brings C(nvidia-cdi-refresh.service) (1.18 and newer), that unit owns the specification,
-    and this module
-    sees to it that it ran with the current driver. A file of our own beside it would name every device twice, and is
-    removed.
+    and this module sees to it that it ran with the current driver. A file of our own beside it would name every device
+    twice, and is removed.
   - Elsewhere has C(nvidia-ctk) make it, and writes it if it differs. Device numbers in it change between boots.
   - Fails if it names no device.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: Says whether it would change.
-  diff_mode:
-    support: full
-    description: Shows the names of the devices.
-  idempotent:
-    support: full
-    description: A specification that is as it should be is left alone.
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 options: {}
 """
 

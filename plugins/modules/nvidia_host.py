@@ -11,8 +11,7 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Inspects the PCI bus, the driver that is loaded and the one that is installed, how it came there, and all that
-    decides
-    what may be done about it. Changes nothing.
+    decides what may be done about it. Changes nothing.
   - Without a GPU on the bus nothing else is inspected, which makes it cheap on hosts that have none.
   - No command is waited for longer than ten seconds. A sick driver makes commands hang.
 author:
@@ -22,8 +21,7 @@ options:
   verify:
     description:
       - Also call C(cuInit) and count the devices in a child process, and fail if the driver is not usable - not loaded,
-        not all GPUs
-        seen, persistence mode off, fabric manager of another version or not running.
+        not all GPUs seen, persistence mode off, fabric manager of another version or not running.
     type: bool
     default: false
   persistence:

@@ -14,16 +14,7 @@ author:
   - beta9.workers authors (@beta9)
 extends_documentation_fragment:
   - beta9.workers.gateway
-attributes:
-  check_mode:
-    support: full
-    description: The module only reads.
-  diff_mode:
-    support: none
-    description: The module only reads.
-  idempotent:
-    support: full
-    description: The module only reads.
+  - beta9.workers.attributes.reads
 """
 
 EXAMPLES = r"""
@@ -38,10 +29,9 @@ pools:
   description:
     - One entry a pool, local pools included.
     - C(active) is what the gateway says, and gateways seen so far say V(false) for every pool. C(status) is the state
-      of the pool's
-      sizing in upper case, C(HEALTHY) or C(DEGRADED). A pool without a ready machine is degraded. C(schedules) tells
-      whether the
-      gateway keeps resources of the pool free, and so starts workers without being asked.
+      of the pool's sizing in upper case, C(HEALTHY) or C(DEGRADED). A pool without a ready machine is degraded.
+      C(schedules) tells whether the gateway keeps resources of the pool free, and so starts workers without being
+      asked.
   returned: success
   type: list
   elements: dict

@@ -11,25 +11,15 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Decides from C(tailscale status --json) what is to be done. A node that is logged in is left alone, and needs no
-    key. Settings
-    that differ are changed one by one with C(tailscale set). Nothing is ever reset, so settings made by others stay.
+    key. Settings that differ are changed one by one with C(tailscale set). Nothing is ever reset, so settings made by
+    others stay.
   - The auth key passes to C(tailscale) through memory that only this process can name. It is in no command line and in
     no file.
   - Where Ansible itself came in over the tailnet, whatever might drop the connection is done by a detached step that
-    undoes itself
-    unless another call of this module confirms it.
+    undoes itself unless another call of this module confirms it.
 author:
   - beta9.workers authors (@beta9)
-attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
-  diff_mode:
-    support: full
-    description: Shows the node's state and settings before and after.
-  idempotent:
-    support: full
-    description: A node that is as desired is left alone.
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 options:
   state:
     description:
@@ -72,8 +62,7 @@ options:
       - Addresses of the nodes that another member of the tailnet sees, as
         RV(beta9.workers.tailscale_info#module:peers).
       - A node that was deleted at the control server does not notice it until it logs in again. If it is up and its
-        address is not
-        among these, tailscaled is restarted, so that it asks the control server again.
+        address is not among these, tailscaled is restarted, so that it asks the control server again.
     type: list
     elements: str
     default: []

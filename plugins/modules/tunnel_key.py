@@ -14,16 +14,11 @@ description:
   - A private key that can't be read as one (a half-written file, say) is replaced.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
-  check_mode:
-    support: full
-    description: Says whether a key would be made.
   diff_mode:
     support: none
     description: A key is nothing to show.
-  idempotent:
-    support: full
-    description: An existing key is kept.
 options:
   path:
     description: File of the private key. Its directory is made, for root alone.

@@ -11,24 +11,17 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Runs on the gateway host. Keeps one restricted line per worker in the tunnel account's C(authorized_keys) and gives
-    every
-    worker a listen address of its own, so that two workers can both offer port 6443.
+    every worker a listen address of its own, so that two workers can both offer port 6443.
   - Many workers may be added at the same time. The file is locked while it changes and replaced in one step.
   - Before it lets a worker in, it asks sshd what it would do with that worker's connection (C(sshd -T -C)), and fails
-    with file,
-    line and remedy where that is not what a tunnel needs.
+    with file, line and remedy where that is not what a tunnel needs.
 author:
   - beta9.workers authors (@beta9)
+extends_documentation_fragment: [beta9.workers.attributes.keeps]
 attributes:
   check_mode:
     support: full
     description: Says what would change and which address the worker would get.
-  diff_mode:
-    support: full
-    description: Shows the lines that change.
-  idempotent:
-    support: full
-    description: A second call with the same values changes nothing.
 options:
   name:
     description: Name of the worker, as in the inventory.
@@ -51,8 +44,7 @@ options:
     description:
       - Which is right where the key is in another worker's line, or where the worker's tunnel is up with another key.
       - V(this) lets this key in and takes the other line, or the other tunnel, away. V(new) asks for a new key where
-        this one is
-        another worker's. Empty refuses.
+        this one is another worker's. Empty refuses.
     type: str
     choices: ["", this, new]
     default: ""
@@ -111,8 +103,7 @@ host_keys:
 key_types:
   description:
     - Types of keys, as C(ssh-keygen -t) names them, of which sshd takes one, where it does not take the type of
-      O(public_key).
-      Nothing was changed then.
+      O(public_key). Nothing was changed then.
   returned: when another key is needed
   type: list
   elements: str

@@ -11,13 +11,10 @@ version_added: "0.1.0"
 description:
   - Internal to the roles of this collection.
   - Runs on the gateway host. Lets sshd read its configuration again if one of O(files) changed since it last did,
-    without
-    ending a session. Where systemd listens for sshd (C(ssh.socket)), sshd is started again on that socket, because a
-    reload
-    would close it.
+    without ending a session. Where systemd listens for sshd (C(ssh.socket)), sshd is started again on that socket,
+    because a reload would close it.
   - Then asks sshd what it would do with a connection of the tunnel account, and fails with file, line and remedy where
-    that
-    is not what a tunnel needs.
+    that is not what a tunnel needs.
 author:
   - beta9.workers authors (@beta9)
 attributes:

@@ -41,8 +41,7 @@ options:
   active:
     description:
       - Also run probes that register the machine, send a keepalive, and have k3s run a Job that does nothing. The Job
-        has 60 seconds
-        beyond O(deadline_seconds).
+        has 60 seconds beyond O(deadline_seconds).
     type: bool
     default: false
   probes:
@@ -80,9 +79,8 @@ options:
   login:
     description:
       - Whether to log in at the gateway host with the tunnel's key although the tunnel carries. It shows what would
-        keep the tunnel
-        from coming up again. Where the tunnel carries nothing, this is always done. By default where a play has few
-        hosts.
+        keep the tunnel from coming up again. Where the tunnel carries nothing, this is always done. By default where a
+        play has few hosts.
     type: bool
     default: true
     version_added: "0.2.0"
