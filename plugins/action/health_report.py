@@ -88,7 +88,7 @@ class ActionModule(remote.Pipelined):
         self, params: dict[str, Any], machines: list[dict[str, Any]], task_vars: dict[str, Any]
     ) -> dict[str, Any]:
         """Return what was seen of the gateway's side on the host that this task is delegated to."""
-        asked = {name: params[name] for name in ("redis_url", "kube", "kubeconfig", "namespace")}
+        asked = {name: params[name] for name in ("kube", "kubeconfig", "namespace")}
         probes = {
             "nodeport" if check.id == "G04" else check.id: {
                 "seconds": check.timeout_seconds,
@@ -98,9 +98,9 @@ class ActionModule(remote.Pipelined):
             if (check.side == catalog.GATEWAY or check.id == "G04")
             and catalog.asked_for(check.id, params["only"], params["skip"])
         }
-        arguments = {"probes": probes, "deadline_seconds": params["deadline_seconds"]}
-        arguments["gateway"] = dict(asked, machines=machines)
-        return health_observe.observe(self, "gateway_health", arguments, task_vars, params["deadline_seconds"])
+        arguments = {name: params[name] for name in ("redis_url", "deadline_seconds")}
+        arguments.update(probes=probes, gateway=dict(asked, machines=machines))
+        return health_observe.observe(self, "gateway", arguments, task_vars, params["deadline_seconds"])
 
 
 def list_all(params: dict[str, Any]) -> dict[str, Any]:

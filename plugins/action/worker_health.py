@@ -35,6 +35,8 @@ class ActionModule(ActionBase):
         started = time.time()
         few = len(task_vars.get("ansible_play_batch") or []) <= FEW_HOSTS
         arguments = dict({"nonce": secrets.token_hex(16), "login": few, "asked": started}, **self._task.args)
+        if {"gateway", "redis_url"} & set(arguments):
+            raise AnsibleActionFail("gateway, redis_url: expected in no task, they are internal to health_report")
         arguments["connection"] = arguments.get("connection") or connections.DEFAULT
         probes = self.probes(arguments)
         try:
@@ -43,13 +45,13 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(
                 f"deadline_seconds: expected a number of seconds, found {arguments['deadline_seconds']}"
             ) from None
-        seen = health_observe.observe(self, "worker_health", dict(arguments, probes=probes), task_vars, seconds)
+        seen = health_observe.observe(self, "worker", dict(arguments, probes=probes), task_vars, seconds)
         settings = dict(
             arguments.get("inventory") or {},
             connection=arguments["connection"],
             k3s=boolean(arguments.get("k3s") or False, strict=False),
         )
-        return dict(seen, started=started, nonce=arguments["nonce"], settings=settings)
+        return dict(seen, started=started, nonce=str(arguments["nonce"]), settings=settings)
 
     def probes(self, arguments: dict[str, Any]) -> dict[str, float]:
         """Return {id: its longest time in seconds} of the probes to run."""

@@ -316,14 +316,16 @@ def gateway_url(value: object, field: str = "gateway_url") -> str:
 def redis_url(value: object, field: str = "redis_url") -> str:
     """Return the address of a Redis. The error never shows it: it may hold a password."""
     found = (
-        re.fullmatch(r"rediss?://(?:[^@/\s]*@)?([^@/\s]+)(/[0-9]{1,4})?", value, re.ASCII)
+        re.fullmatch(r"rediss?://(?:[^@/?#\[\]\s]*@)?([^@/\s]+)(/[0-9]{1,4})?", value, re.ASCII)
         if isinstance(value, str)
         else None
     )
     try:
-        host_port(found.group(1) if found else "", field)
+        where = found.group(1) if found else ""
+        host_port(where if re.search(r":[0-9]+\Z", where) else where + ":6379", field)
     except InvalidField:
-        raise InvalidField(field, "an address like redis://127.0.0.1:6379/0", "something else (not shown)") from None
+        expected = "an address like redis://127.0.0.1:6379/0 (with / in a password as %2F, # as %23)"
+        raise InvalidField(field, expected, "something else (not shown)") from None
     return str(value)
 
 

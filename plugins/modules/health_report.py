@@ -38,7 +38,7 @@ options:
     type: bool
     default: false
   redis_url:
-    description: As O(beta9.workers.worker_health#module:gateway.redis_url).
+    description: As O(beta9.workers.worker_health#module:redis_url).
     type: str
   kube:
     description: As O(beta9.workers.worker_health#module:gateway.kube).

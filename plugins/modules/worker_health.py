@@ -46,7 +46,7 @@ options:
     default: false
   probes:
     description: The probes to run, with the longest time of each in seconds. Made from O(only), O(skip), O(active) and
-      O(connection).
+      O(connection). With O(gateway), also with what each builds on.
     type: dict
     default: {}
   gateway:
@@ -62,9 +62,6 @@ options:
         type: list
         elements: dict
         default: []
-      redis_url:
-        description: Address of the gateway's Redis as C(redis://host:port/database). By default asked through its pod.
-        type: str
       kube:
         description: Whether this host has kubectl and access to the gateway's cluster.
         type: bool
@@ -76,6 +73,11 @@ options:
         description: The gateway's namespace.
         type: str
         default: beta9
+  redis_url:
+    description: With O(gateway), the address of the gateway's Redis as C(redis://host:port/database). By default asked
+      through its pod.
+    type: str
+    version_added: "0.2.0"
   login:
     description:
       - Whether to log in at the gateway host with the tunnel's key although the tunnel carries. It shows what would
@@ -167,15 +169,11 @@ limited:
   type: str
 settings:
   description: O(inventory), O(connection) and O(k3s) as they were given.
-  returned: without O(gateway)
+  returned: always
   type: dict
 identity:
   description: The machine's identity as the worker holds it.
-  returned: without O(gateway)
-  type: dict
-machines:
-  description: What each probe of the gateway's side saw of each machine, by inventory name.
-  returned: with O(gateway)
+  returned: always
   type: dict
 started:
   description: When this look began, in seconds since 1970 by the controller's clock.
@@ -194,7 +192,6 @@ from ansible_collections.beta9.workers.plugins.module_utils import connections
 
 GATEWAY: dict[str, Any] = {
     "machines": {"type": "list", "elements": "dict", "default": []},
-    "redis_url": {"type": "str", "no_log": True},
     "kube": {"type": "bool", "default": False},
     "kubeconfig": {"type": "path"},
     "namespace": {"type": "str", "default": "beta9"},
@@ -209,6 +206,7 @@ def main() -> None:
             "active": {"type": "bool", "default": False},
             "probes": {"type": "dict", "default": {}},
             "gateway": {"type": "dict", "options": GATEWAY},
+            "redis_url": {"type": "str", "no_log": True},  # no suboption: AnsibleModule would write those to syslog
             "login": {"type": "bool", "default": True},
             "canary_image": {"type": "str", "default": "busybox:stable"},
             "deadline_seconds": {"type": "float", "default": 20},
@@ -231,7 +229,7 @@ def main() -> None:
     if module.params["gateway"]:  # each side loads its own: that takes longer than most probes
         from ansible_collections.beta9.workers.plugins.module_utils.health import gateway
 
-        asked = {name: module.params[name] for name in ("probes", "deadline_seconds")}
+        asked = {name: module.params[name] for name in ("probes", "deadline_seconds", "redis_url")}
         module.exit_json(changed=False, **gateway.observe(dict(module.params["gateway"], **asked)))
     from ansible_collections.beta9.workers.plugins.module_utils.health import worker
 

@@ -168,12 +168,11 @@ def worker_health(result: dict[str, Any]) -> dict[str, Any]:
     if "observations" not in result:
         return result
     found = dict(result, observations=observations(result["observations"], (catalog.WORKER,)))
-    found.pop("machines", None)
     texts = {name: value for name, value in (found.get("identity") or {}).items() if isinstance(value, str)}
     return dict(found, identity={name: plain.text(value, 200) for name, value in texts.items()})
 
 
-def gateway_health(result: dict[str, Any]) -> dict[str, Any]:
+def gateway_side(result: dict[str, Any]) -> dict[str, Any]:
     """Return the result with observations of the gateway's side, of all machines and of each."""
     if "observations" not in result:
         return result
@@ -194,7 +193,7 @@ def observations(found: Any, sides: tuple[str, ...]) -> list[dict[str, Any]]:
         identity = entry.get("id")
         if (
             not isinstance(identity, str)
-            or identity != "nodeport"
+            or (identity != "nodeport" or catalog.GATEWAY not in sides)
             and (identity not in catalog.BY_ID or catalog.BY_ID[identity].side not in sides)
         ):
             continue
@@ -237,7 +236,6 @@ CHECKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     check.__name__: check
     for check in (
         worker_health,
-        gateway_health,
         host_preflight,
         gpu_acceptance,
         machine_credentials,

@@ -14,13 +14,16 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.beta9.workers.plugins.plugin_utils import remote
+from ansible_collections.beta9.workers.plugins.plugin_utils import claims, remote
 
 GRACE_SECONDS = 15  # for the connection
 # In memory: a module is unpacked to temporary files, and the disk of a host that is looked at may be full or read-only
 TMPDIR = "/dev/shm"
-# One module has both sides; what each may return is told apart by claims.CHECKS, and a worker says nothing of others
-RETURNS: dict[str, remote.Kept] = {"worker_health": None, "gateway_health": {"observations": list, "machines": dict}}
+# One module looks at both sides, and each may say something of its own alone
+SIDES: dict[str, tuple[remote.Kept, remote.Checked]] = {
+    "worker": (None, None),
+    "gateway": ({"observations": list, "machines": dict}, claims.gateway_side),
+}
 
 
 def observe(
@@ -28,7 +31,7 @@ def observe(
 ) -> dict[str, Any]:
     """Return the result of module worker_health, or {"unreachable": True, "msg": why}.
 
-    action: the running action, whose connection is used. side: a name of RETURNS. arguments: of the module, as mapping.
+    action: the running action, whose connection is used. side: a name of SIDES. arguments: of the module, as mapping.
     seconds: the longest time that the probes take. Where sudo refuses, the result is {"failed": True, "msg": why}.
     """
     task = action._task  # pylint: disable=protected-access
@@ -61,10 +64,10 @@ def _once(action: ActionBase, side: str, arguments: dict[str, Any], task_vars: d
     try:
         return remote.believed(
             action,
-            side,
+            "worker_health",
             lambda: action._execute_module("beta9.workers.worker_health", arguments, task_vars=task_vars),  # pylint: disable=protected-access
             task_vars,
-            RETURNS[side],
+            *SIDES[side],
         )
     except AnsibleConnectionFailure:
         raise

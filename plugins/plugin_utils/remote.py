@@ -24,6 +24,7 @@ from ansible.utils.vars import load_extra_vars
 from ansible_collections.beta9.workers.plugins.plugin_utils import claims, plain, returns, trust
 
 Kept = Optional[Dict[str, type]]
+Checked = Optional[Callable[[Dict[str, Any]], Dict[str, Any]]]
 LIMIT_SECONDS = 300
 # Ansible's words when it waits in vain for sudo to ask for a password, and what that mostly is
 PROMPT = "waiting for privilege escalation prompt"
@@ -69,10 +70,12 @@ def within(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def documented(module: str, found: Any, keep: Kept = None) -> dict[str, Any]:
+def documented(module: str, found: Any, keep: Kept = None, check: Checked = None) -> dict[str, Any]:
     """Return the documented part of a module's result. One whose values are of other types is a failure.
 
-    found: what the module returned. keep: {name: type} of a module that is not of this collection.
+    found: what the module returned. keep: {name: type} where that is not what a module of this collection documents.
+    check: raises ValueError where a value has another form; by default that of claims.CHECKS. One that failed
+    is not believed more than others.
     """
     wanted = dict(COMMON, **(returns.RETURNS[module] if keep is None else keep))
     found = {name: found[name] for name in wanted if name in found} if isinstance(found, dict) else {}
@@ -85,8 +88,9 @@ def documented(module: str, found: Any, keep: Kept = None) -> dict[str, Any]:
             module, f"expected {', '.join(f'{name} ({wanted[name].__name__})' for name in wrong)}, found other types"
         )
     found = {name: value for name, value in found.items() if value is not None or name not in COMMON}
+    check = check or (claims.CHECKS.get(module) if keep is None else None)
     try:
-        return claims.CHECKS[module](found) if module in claims.CHECKS and not found.get("failed") else found
+        return check(found) if check else found
     except ValueError as error:
         return malformed(module, str(error))
 
@@ -168,12 +172,17 @@ def with_own_python(action: ActionBase, task_vars: dict[str, Any]) -> dict[str, 
 
 
 def believed(
-    action: ActionBase, module: str, execute: Callable[[], Any], task_vars: dict[str, Any], keep: Kept = None
+    action: ActionBase,
+    module: str,
+    execute: Callable[[], Any],
+    task_vars: dict[str, Any],
+    keep: Kept = None,
+    check: Checked = None,
 ) -> dict[str, Any]:
-    """Return the documented part of what execute() returns."""
+    """Return the documented part of what execute() returns, see documented()."""
     trust.require_own_variables(task_vars)
     try:
-        result = documented(module, execute(), keep)
+        result = documented(module, execute(), keep, check)
     except RecursionError:
         return malformed(module, "expected a result, found JSON nested without end")
     key = getattr(action, "_discovered_interpreter_key", None)

@@ -44,5 +44,5 @@ RETURNS: dict[str, dict[str, type]] = {
     "tunnel_key": {"public_key": str, "running": bool},
     "tunnel_peer": {"listen_address": str, "host_keys": list, "key_types": list, "copied": bool},
     "tunnel_sshd": {"actions": list, "problems": list, "host_keys": list},
-    "worker_health": {"observations": list, "limited": str, "settings": dict, "identity": dict, "machines": dict, "started": float, "nonce": str},
+    "worker_health": {"observations": list, "limited": str, "settings": dict, "identity": dict, "started": float, "nonce": str},
 }  # fmt: skip

@@ -15,6 +15,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07\x00 <script>alert(1)</script> {{ lookup('pipe
 LIES = {
     "a number of observations": {"replace": dict(GOOD, observations=5)},
     "numbers as observations": {"replace": dict(GOOD, observations=[1, 2])},
+    "a failure with observations": {"replace": dict(GOOD, failed=True, observations=[{"id": "V03", "outcome": "ok", "data": {"addresses": 5}}, {"id": "M02"}])},
     "no settings": {"replace": {"changed": False, "observations": [], "identity": GOOD["identity"]}},
     "an identity that is a list": {"replace": dict(GOOD, observations=[], identity=[])},
     "data of other types": {

@@ -107,8 +107,9 @@ GOOD = {"id": "T03", "outcome": "bad", "code": "refused", "found": "x", "evidenc
     [5, "x", {}, [1, 2], [[]], [dict(GOOD, outcome="fine")], [dict(GOOD, outcome=5)], [dict(GOOD, found=[])], [dict(GOOD, data=5)], [dict(GOOD, seconds="x")]],
 )
 def test_malformed_observations_are_no_observations(found):
-    result = remote.documented("worker_health", {"observations": found, "settings": {}, "identity": {}})
-    assert result["code"] == "result_malformed" and "observations" not in result
+    sent = {"observations": found, "settings": {}, "identity": {}}
+    for result in (remote.documented("worker_health", sent), remote.documented("worker_health", dict(sent, failed=True, msg="x"))):
+        assert result["code"] == "result_malformed" and "observations" not in result
 
 
 def test_observations_are_cut_and_of_the_worker_only():
@@ -123,6 +124,14 @@ def test_observations_are_cut_and_of_the_worker_only():
     (seen,) = result["observations"]
     assert len(seen["found"]) < 3000 and seen["code"] == "" and seen["data"] == {"owner": "a"} and result["identity"] == {"pool": "gpu"}
     assert "machines" not in result  # a worker says nothing of another
+    failed = remote.documented("worker_health", dict(sent, failed=True))
+    assert {name: failed[name] for name in result} == result
+
+
+def test_address_of_a_nodeport_comes_from_the_gateways_side_only():
+    sent = {"observations": [{"id": "nodeport", "outcome": "ok", "data": {"nodeport": 1}}], "settings": {}, "identity": {}}
+    assert remote.documented("worker_health", sent)["observations"] == []
+    assert len(claims.gateway_side(dict(sent, machines={}))["observations"]) == 1
 
 
 def test_a_result_is_not_a_module_result_without_a_mapping():

@@ -89,9 +89,9 @@ def test_numbers_may_come_as_text():
 
 
 def test_address_of_a_redis_is_never_shown():
-    for good in ("redis://127.0.0.1:6379/0", "rediss://user:canary@redis.example.com:6380"):
+    for good in ("redis://127.0.0.1:6379/0", "rediss://user:canary@redis.example.com:6380", "redis://:a%2Fb@[fd00::1]", "redis://h/3"):
         assert grammar.redis_url(good) == good
-    for wrong in ("redis://canary@", "http://canary@h:1", "redis://u:canary@h:99999", "redis://h:1/0\n", None):
+    for wrong in ("redis://canary@", "http://canary@h:1", "redis://u:canary@h:99999", "redis://h:1/0\n", "redis://:canary/x@h:1", "redis://h:x", None):
         with pytest.raises(grammar.InvalidField) as refusal:
             grammar.redis_url(wrong)
         assert "canary" not in str(refusal.value)

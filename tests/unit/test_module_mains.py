@@ -12,6 +12,7 @@ import types
 import pytest
 from ansible.module_utils import basic
 
+from ansible_collections.beta9.workers.plugins.action import health_report
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 from ansible_collections.beta9.workers.plugins.module_utils.tailscale import cli
 from ansible_collections.beta9.workers.plugins.modules import (
@@ -23,6 +24,7 @@ from ansible_collections.beta9.workers.plugins.modules import (
     nvidia_host,
     tailscale_node,
     tunnel_key,
+    worker_health,
 )
 from tests.doubles.commands import Commands
 
@@ -479,3 +481,27 @@ def test_a_gateway_host_that_takes_ed25519_alone_is_told_to_a_host_in_fips_mode(
     refused = run(tunnel_key, path=str(tmp_path / "keys/key"), type="ed25519")
     assert refused["failed"] and "ecdsa, rsa" in refused["msg"] and "PubkeyAcceptedAlgorithms" in refused["msg"]
     assert not (tmp_path / "keys").exists()
+
+
+# -- worker_health, the gateway's side --
+
+
+@pytest.mark.parametrize("password", ["canary-wurd", "canary://e:wurd@", "canary/wurd"])
+def test_the_gateways_side_is_asked_with_what_the_module_takes(run, monkeypatch, password):
+    """What health_report sends, on a gateway host that has nothing: every probe says why it can't look, none what may be secret."""
+    asked, logged = [], []
+    monkeypatch.setattr(health_report.health_observe, "observe", lambda _action, side, arguments, _vars, _seconds: asked.append((side, arguments)))
+    monkeypatch.setattr(basic.AnsibleModule, "log", lambda _module, text, **more: logged.append((text, more)))
+    worker = {"identity": {"machine_id": "1165a9b6", "pool": "gpu", "provider": "generic"}, "settings": {"connection": "autossh", "k3s": True}}
+    worker.update(nonce="5ac", observations=[{"id": "V03", "data": {"addresses": [5]}}])
+    given = {"redis_url": "redis://:%s@127.0.0.1:1" % password, "kube": False, "kubeconfig": None, "namespace": "beta9"}
+    given.update(deadline_seconds=9, only=[], skip=[])
+    machines = health_report.machines_of({"a": worker, "b": worker}, {})
+    health_report.ActionModule.gateway_side(None, given, machines, {})
+    ((side, arguments),) = asked
+    found = run(worker_health, **arguments)
+    assert side == "gateway" and set(found["machines"]) == {"a", "b"}
+    assert logged and "wurd" not in found["_raw"] + repr(logged)
+    seen = found["observations"] + [entry for entries in found["machines"].values() for entry in entries]
+    assert {"G09", "M02", "M03", "T09", "G11"} <= {entry["id"] for entry in seen}
+    assert not [entry for entry in seen if entry["outcome"] == "crash"]

@@ -36,8 +36,8 @@ def probes(
 def observe(params: dict[str, Any]) -> dict[str, Any]:
     """Return the observations that all machines share, and those of each machine.
 
-    params: option gateway of module worker_health, deadline_seconds, and probes as {id: {"seconds": its longest time,
-    "builds_on": what a worker's connection has to have for it}}.
+    params: option gateway of module worker_health, redis_url, deadline_seconds, and probes as {id: {"seconds": its
+    longest time, "builds_on": what a worker's connection has to have for it}}.
     """
     shared = engine.Context(dict(params, machine={}))
     deadline = time.monotonic() + params["deadline_seconds"]

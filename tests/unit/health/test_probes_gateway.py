@@ -206,7 +206,7 @@ class Server(threading.Thread):
 def test_protocol_of_redis():
     nested = b"*3\r\n$5\r\nready\r\n$-1\r\n*2\r\n:7\r\n$2\r\n\xc3\xa9\r\n"
     server = Server([b"+OK\r\n", b"+OK\r\n", b"+PONG\r\n", b":-2\r\n", nested, b"-ERR unknown command\r\n"])
-    redis = gateway_side.Redis(server.url("/3", "ops:pass@"))
+    redis = gateway_side.Redis(server.url("/3", "ops:p%2Fss@"))
     assert redis.call("PING") == "PONG" and redis.call("TTL", "x") == -2
     assert redis.call("HMGET", "k", "é") == ["ready", None, [7, "é"]]
     with pytest.raises(OSError, match="ERR unknown command"):
@@ -214,7 +214,7 @@ def test_protocol_of_redis():
     with pytest.raises(OSError, match="closed|reset by peer"):
         redis.call("PING")
     server.join(5)
-    expected = b"*3\r\n$4\r\nAUTH\r\n$3\r\nops\r\n$4\r\npass\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$4\r\nPING\r\n"
+    expected = b"*3\r\n$4\r\nAUTH\r\n$3\r\nops\r\n$4\r\np/ss\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n3\r\n*1\r\n$4\r\nPING\r\n"
     assert server.received.startswith(expected) and b"$2\r\n\xc3\xa9\r\n" in server.received
 
 
@@ -222,6 +222,19 @@ def test_redis_by_its_address():
     server = Server([b"+PONG\r\n"])
     asked = Context(machine=MACHINE, redis_url=server.url())
     assert told(gateway_side.ping(asked)) == ("ok", "") and server.received == b"*1\r\n$4\r\nPING\r\n"
+
+
+@pytest.mark.parametrize("url", ["redis://:canary/word@127.0.0.1:1/0", "redis://:canary#word@h:1", "redis://:canary?word@h:1", "redis://:canary[word@h:1"])
+def test_a_password_in_an_address_that_is_none_is_never_shown(url):
+    checks = [(catalog.BY_ID[name], probe) for name, probe in gateway_side.ONCE.items() if name == "G09"]
+    (seen,) = engine.observe(checks, engine.Context({"machine": MACHINE, "redis_url": url}), 5.0)
+    assert seen["outcome"] == "unknown" and "%2F" in seen["found"] and "canary" not in json.dumps(seen)
+
+
+def test_a_password_of_redis_is_redacted():
+    asked = Context(machine=MACHINE, redis_url=Server([b"+OK\r\n", b"+PONG\r\n"]).url(user=":canary%2Fword@"))
+    gateway_side.ping(asked)
+    assert "canary" not in asked.redact("canary/word and canary%2Fword")
 
 
 def test_redis_in_its_pod():

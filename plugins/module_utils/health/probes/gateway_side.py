@@ -18,9 +18,10 @@ import re
 import socket
 import ssl
 import time
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from typing import Any
 
+from ansible_collections.beta9.workers.plugins.module_utils import grammar
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.health.engine import (
     Context,
@@ -70,7 +71,7 @@ class Redis:
             self._socket = ssl.create_default_context().wrap_socket(self._socket, server_hostname=parts.hostname)
         self._stream = self._socket.makefile("rb")
         if parts.password:
-            self.call("AUTH", *([parts.username] if parts.username else []), parts.password)
+            self.call("AUTH", *map(unquote, filter(None, (parts.username, parts.password))))
         if parts.path.strip("/"):
             self.call("SELECT", parts.path.strip("/"))
 
@@ -184,7 +185,13 @@ def redis(context: Context) -> Redis | RedisInPod:
 
     def connect() -> Redis | RedisInPod:
         if context.config.get("redis_url"):
-            return Redis(context.config["redis_url"])
+            try:
+                url = grammar.redis_url(context.config["redis_url"])
+            except grammar.InvalidField as error:  # says nothing of what it may hold
+                raise Unknown(str(error)) from None
+            password = urlsplit(url).password or ""
+            context.secrets.extend({url, password, unquote(password)})
+            return Redis(url)
         found = alive(objects(context, "pods", label=REDIS_LABEL))
         if not found:
             raise Unknown(f"no Redis pod ({REDIS_LABEL}) was found")
