@@ -84,8 +84,8 @@ generate: $(VENV)/.installed ## Write generated files: check tasks and pages, ro
 	@$(BIN)/python tools/generate.py
 
 .PHONY: faults
-faults: deps ## Break real hosts: is the right root cause found, does its remedy work? -> build/faults.json (long)
-	@$(BIN)/python tests/faults/run.py --commands
+faults: deps ## Break real hosts: is the right root cause found, does its remedy work? -> build/faults.json (long) [SETTINGS=late]
+	@$(BIN)/python tests/faults/run.py $(if $(SETTINGS),--settings $(SETTINGS) --healthy 0,--commands)
 
 .PHONY: mutants
 mutants: deps ## Mutation tests: do unit and integration tests notice small changes? -> build/mutants.json (long) [AREA=health NUMBER=30]

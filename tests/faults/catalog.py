@@ -12,7 +12,8 @@ from typing import NamedTuple
 class Fault(NamedTuple):
     """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must remediate it by itself.
 
-    refused: what the remedy says where only a person may change what it found.
+    refused: what the remedy says where only a person may change what it found. over: why it is not
+    there minutes later.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Fault(NamedTuple):
     wait_seconds: float = 0.5
     heals: bool = False
     refused: str = ""
+    over: str = ""
 
 
 SSH_CONFIG = "/etc/beta9/tunnel/ssh_config"
@@ -370,6 +372,7 @@ FAULTS = [
         },
         # a remedy may have given the host a token of its own
         {"worker": "! grep -q canary-of-another " + TOKEN + " || " + BACK.format(TOKEN), "gateway": "redis-cli del " + ANOTHER_TOKEN},
+        over="the gateway keeps no token of a machine whose state has expired once, so that none is another one",
     ),
     Fault(
         "gateway without keepalive endpoint",
@@ -414,7 +417,14 @@ FAULTS = [
         {"health_check_only": ["C01", "C02"]},
         code="absent",
     ),
-    Fault("keepalives do not land", "M03", "Machine Keeps Expiring", {"gateway": "redis-cli hset {key} last_keepalive 1700000000"}, {"worker": AGENT_NOW}),
+    Fault(
+        "keepalives do not land",
+        "M03",
+        "Machine Keeps Expiring",
+        {"gateway": "redis-cli hset {key} last_keepalive 1700000000"},
+        {"worker": AGENT_NOW},
+        over="the next keepalive sets it again",
+    ),
     Fault(
         "machine missing from the index",
         "M04",
