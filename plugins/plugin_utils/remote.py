@@ -74,8 +74,8 @@ def documented(module: str, found: Any, keep: Kept = None, check: Checked = None
     """Return the documented part of a module's result. One whose values are of other types is a failure.
 
     found: what the module returned. keep: {name: type} where that is not what a module of this collection documents.
-    check: raises ValueError where a value has another form; by default that of claims.CHECKS. One that failed
-    is not believed more than others.
+    check: raises ValueError where a value has another form; by default that of claims.CHECKS. A module that says that
+    it failed is not believed more than others.
     """
     wanted = dict(COMMON, **(returns.RETURNS[module] if keep is None else keep))
     found = {name: found[name] for name in wanted if name in found} if isinstance(found, dict) else {}

@@ -12,8 +12,8 @@ from typing import NamedTuple
 class Fault(NamedTuple):
     """One fault. wait_seconds: how long it takes to show. heals: whether heal_worker.yml must remediate it by itself.
 
-    refused: what the remedy says where only a person may change what it found. over: why it is not
-    there minutes later.
+    refused: what the remedy says where only a person may change what it found. over: why it is not there
+    minutes later.
     """
 
     name: str

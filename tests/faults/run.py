@@ -428,7 +428,7 @@ def summed(rows, commands, wrong, healthy_runs):
         "median_seconds": seconds[len(seconds) // 2] if seconds else None,
         "settings": {
             name: {"faults": len(mine), "right": sum(row["right"] for row in mine), "called_healthy": sum(row["called_healthy"] for row in mine)}
-            for name in (*SETTINGS, LATE)
+            for name in dict.fromkeys([*SETTINGS, *(row["setting"] for row in rows)])
             for mine in [[row for row in rows if row["setting"] == name]]
         },
         "shares": {
@@ -474,6 +474,8 @@ def main():
     parser.add_argument("--no-heal", action="store_true")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running")
     options = parser.parse_args()
+    if LATE in options.settings and options.settings != LATE:
+        parser.error("--settings %s: the hosts of %s have other times than those of the others, run it alone" % (options.settings, LATE))
     REPORT.mkdir(parents=True, exist_ok=True)
     bed = Bed()
     bed.start(late=LATE in options.settings)

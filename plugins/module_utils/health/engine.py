@@ -18,6 +18,7 @@ import subprocess
 import threading
 import time
 import traceback
+from collections import namedtuple
 from typing import Any, Callable, Sequence
 
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
@@ -28,6 +29,7 @@ OUTPUT_BYTES = 1024 * 1024
 MAX_THREADS = 24
 CANARY_SECONDS = 60  # of the Job of G10, beyond the deadline of all others
 Probing = Callable[["Context"], Observation]
+Probe = namedtuple("Probe", "id timeout_seconds")  # what observe() needs of a check
 BEARER = re.compile(r"(Bearer |token[\"']?[:=] ?[\"']?)[A-Za-z0-9_.\-]{12,}", re.I)
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import time
-from collections import namedtuple
 from typing import Any, Mapping
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -18,7 +17,6 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes import
 )
 
 PER_MACHINE = dict(gateway_side.PER_MACHINE, G11=gateway_host.target, T07=gateway_files.files, T09=gateway_host.sshd)
-Probe = namedtuple("Probe", "id timeout_seconds")
 
 
 def probes(
@@ -27,7 +25,7 @@ def probes(
     """Return [(probe, function)] of those that are asked for, and belong to a connection."""
     wanted = params["probes"]
     return [
-        (Probe(name, float(wanted[name]["seconds"])), function)
+        (engine.Probe(name, float(wanted[name]["seconds"])), function)
         for name, function in functions.items()
         if name in wanted and (connection is None or connections.gives(connection, wanted[name]["builds_on"]))
     ]

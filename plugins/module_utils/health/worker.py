@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 from ansible_collections.beta9.workers.plugins.module_utils import connections
@@ -14,7 +13,6 @@ from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import agent, api, files, tunnel
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
-Probe = namedtuple("Probe", "id timeout_seconds")
 NO_GPU = "no NVIDIA device, and none expected"
 NO_K3S = "k3s is not part of this host's configuration"
 
@@ -57,7 +55,7 @@ def observe(params: dict[str, Any]) -> dict[str, Any]:
         except engine.Unknown:
             pass
     wanted, here = params["probes"], probes_of(params)
-    probes = [(Probe(name, float(wanted[name])), function) for name, function in here.items() if name in wanted]
+    probes = [(engine.Probe(name, float(wanted[name])), function) for name, function in here.items() if name in wanted]
     seconds = params["deadline_seconds"] + (engine.CANARY_SECONDS if "G10" in wanted else 0)
     seen = engine.observe(probes, context, seconds)
     for name in sorted(set(wanted) - set(here)):

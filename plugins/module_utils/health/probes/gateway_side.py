@@ -186,7 +186,7 @@ def redis(context: Context) -> Redis | RedisInPod:
     def connect() -> Redis | RedisInPod:
         if context.config.get("redis_url"):
             try:
-                url = grammar.redis_url(context.config["redis_url"])
+                url = grammar.redis_url(context.config["redis_url"], "beta9_redis_url")
             except grammar.InvalidField as error:  # says nothing of what it may hold
                 raise Unknown(str(error)) from None
             password = urlsplit(url).password or ""
