@@ -8,6 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote
 
+SECONDS = 600  # a host that does not answer in them is unreachable
 # The modules that the roles need, and what a role may read of their results
 MODULES: dict[str, dict[str, type]] = {
     "command": {"stdout": str, "stderr": str, "rc": int},
@@ -36,14 +37,11 @@ class ActionModule(ActionBase):
             argument_spec={
                 "module": {"type": "str", "required": True, "choices": sorted(MODULES)},
                 "arguments": {"type": "dict", "required": True},
-                "seconds": {"type": "float", "default": 600},
             }
         )
         name = params["module"]
         result.update(
-            remote.run(
-                self, "ansible.builtin." + name, params["arguments"], task_vars or {}, MODULES[name], params["seconds"]
-            )
+            remote.run(self, "ansible.builtin." + name, params["arguments"], task_vars or {}, MODULES[name], SECONDS)
         )
         if not result.get("unreachable"):
             self._remove_tmp_path(self._connection._shell.tmpdir)

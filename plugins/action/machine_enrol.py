@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, protocol
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner, protocol
 from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
 
@@ -30,17 +30,8 @@ class ActionModule(remote.WithSecret):
         try:
             client = api.client_from_params(params)
             return self._enrol(client, params, replaces, task_vars or {})
-        except api.GatewayError as error:
-            return dict(
-                failed=True,
-                changed=False,
-                msg=str(error),
-                code=error.problem.code,
-                cause=error.problem.cause,
-                remedy=error.problem.remedy,
-            )
-        except protocol.InvalidField as error:
-            return {"failed": True, "changed": False, "msg": str(error)}
+        except (api.GatewayError, protocol.InvalidField) as error:
+            return machine_runner.failure(error)
 
     def _enrol(
         self, client: api.GatewayClient, params: dict[str, Any], replaces: dict[str, Any], task_vars: dict[str, Any]

@@ -48,6 +48,32 @@ def _match(pattern: str, value: object, field: str, expected: str) -> str:
     return str(value)
 
 
+def _text(pattern: str, expected: str, name: str) -> Callable[..., str]:
+    """Return a validator of a text that the whole pattern fits. name: of the variable, where the caller says none."""
+    return lambda value, field=name: _match(pattern, value, field, expected)
+
+
+user_name = _text(r"[a-z_][a-z0-9_-]{0,31}", "the name of an account like beta9-tunnel", "user")  # as useradd(8) has it
+worker_name = _text(
+    r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", "a name of letters, digits, '.', '_', ':' or '-'", "inventory_hostname"
+)
+interface = _text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", "a network interface like eth0", "interface")
+word = _text(r"[A-Za-z0-9][A-Za-z0-9._+~:-]{0,254}", "a word of letters, digits and ._+~:-", "name")
+log_format = _text(r"text|json", "text or json", "beta9_log_format")
+sha256 = _text(r"[0-9A-Fa-f]{64}", "a SHA-256 checksum of 64 hexadecimal digits", "sha256")
+k3s_version = _text(
+    r"v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?\+k3s[0-9]+", "a release of k3s like v1.36.2+k3s1", "k3s_version"
+)
+branch = _text(r"[0-9]{3}", "a branch of three digits like 580", "branch")  # of NVIDIA's driver
+version = _text(r"[0-9][0-9A-Za-z.+~:_-]{0,63}", "a version like 580.95.05", "version")  # of a package
+package = _text(r"[A-Za-z0-9](\{branch\}|[A-Za-z0-9.+_-]){0,127}", "the name of a package", "package")
+label = _text(  # as Kubernetes names namespaces
+    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "a name of lower-case letters, digits and '-'", "namespace"
+)
+tag = _text(r"tag:[A-Za-z][A-Za-z0-9-]{0,62}", "a tag like tag:gpu", "tag")  # of a tailnet
+check_id = _text(r"[A-Z][0-9]{2}", "the id of a check like T01", "id")
+
+
 def integer(value: object, field: str, least: int, most: int) -> int:
     """Return a whole number from least to most, given as number or as text."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -148,24 +174,12 @@ def forwards(value: object, field: str = "autossh_forwards") -> list[dict]:
     return found
 
 
-def user_name(value: object, field: str = "user") -> str:
-    """Return the name of an account, as useradd(8) takes it."""
-    return _match(r"[a-z_][a-z0-9_-]{0,31}", value, field, "the name of an account like beta9-tunnel")
-
-
 def own_account(value: object, field: str = "user") -> str:
     """Return the name of an account that may be made for one purpose: none that every system has, and not root."""
     name = user_name(value, field)
     if name in SYSTEM_ACCOUNTS or name.startswith(("systemd-", "_")):
         raise InvalidField(field, "an account of its own like beta9-tunnel", f"{name}, which belongs to the system")
     return name
-
-
-def worker_name(value: object, field: str = "inventory_hostname") -> str:
-    """Return a host's name in the inventory, where it names the host in a file: letters, digits and . _ : - only."""
-    return _match(
-        r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}", value, field, "a name of letters, digits, '.', '_', ':' or '-'"
-    )
 
 
 def public_key(value: object, field: str = "public_key") -> str:
@@ -179,11 +193,6 @@ def public_key(value: object, field: str = "public_key") -> str:
     return " ".join(line.split(" ")[:2])
 
 
-def interface(value: object, field: str = "interface") -> str:
-    """Return the name of a network interface."""
-    return _match(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}", value, field, "a network interface like eth0")
-
-
 def image(value: object, field: str = "image") -> str:
     """Return the name of a container image, with registry, tag and digest where given."""
     place = r"[a-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?(/[a-z0-9][a-z0-9._-]*)*"
@@ -191,11 +200,6 @@ def image(value: object, field: str = "image") -> str:
     return _match(
         rf"(?=.{{1,255}}\Z){form}", value, field, "a container image like nvcr.io/nvidia/k8s-device-plugin:v0.19.3"
     )
-
-
-def word(value: object, field: str = "name") -> str:
-    """Return a name or version of packages, suites and systems: letters, digits and . _ + ~ : - only."""
-    return _match(r"[A-Za-z0-9][A-Za-z0-9._+~:-]{0,254}", value, field, "a word of letters, digits and ._+~:-")
 
 
 def path(value: object, field: str = "path") -> str:
@@ -271,11 +275,6 @@ def gpu_expectations(value: object, field: str = "beta9_gpu_expectations") -> di
     return found
 
 
-def log_format(value: object, field: str = "beta9_log_format") -> str:
-    """Return a format of the agent's log."""
-    return _match(r"text|json", value, field, "text or json")
-
-
 def one_of(*words: str) -> Callable[[object, str], str]:
     """Return a validator that takes these words alone."""
 
@@ -333,46 +332,6 @@ def fingerprint(value: object, field: str = "fingerprint") -> str:
     """Return the fingerprint of an OpenPGP key: 40 or 64 hexadecimal digits, which may stand in groups."""
     text = value.replace(" ", "") if isinstance(value, str) else value
     return _match(r"[0-9A-Fa-f]{40}([0-9A-Fa-f]{24})?", text, field, "a fingerprint of 40 hexadecimal digits")
-
-
-def sha256(value: object, field: str = "sha256") -> str:
-    """Return a SHA-256 checksum."""
-    return _match(r"[0-9A-Fa-f]{64}", value, field, "a SHA-256 checksum of 64 hexadecimal digits")
-
-
-def k3s_version(value: object, field: str = "k3s_version") -> str:
-    """Return a release of k3s."""
-    return _match(r"v[0-9]+\.[0-9]+\.[0-9]+(-rc[0-9]+)?\+k3s[0-9]+", value, field, "a release of k3s like v1.36.2+k3s1")
-
-
-def branch(value: object, field: str = "branch") -> str:
-    """Return a branch of NVIDIA's driver."""
-    return _match(r"[0-9]{3}", value, field, "a branch of three digits like 580")
-
-
-def version(value: object, field: str = "version") -> str:
-    """Return the version of a package."""
-    return _match(r"[0-9][0-9A-Za-z.+~:_-]{0,63}", value, field, "a version like 580.95.05")
-
-
-def package(value: object, field: str = "package") -> str:
-    """Return the name of a package; C({branch}) may stand in it."""
-    return _match(r"[A-Za-z0-9](\{branch\}|[A-Za-z0-9.+_-]){0,127}", value, field, "the name of a package")
-
-
-def label(value: object, field: str = "namespace") -> str:
-    """Return a name as Kubernetes gives them to namespaces."""
-    return _match(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value, field, "a name of lower-case letters, digits and '-'")
-
-
-def tag(value: object, field: str = "tag") -> str:
-    """Return a tag of a tailnet."""
-    return _match(r"tag:[A-Za-z][A-Za-z0-9-]{0,62}", value, field, "a tag like tag:gpu")
-
-
-def check_id(value: object, field: str = "id") -> str:
-    """Return what may be the id of a check."""
-    return _match(r"[A-Z][0-9]{2}", value, field, "the id of a check like T01")
 
 
 def percentage(value: object, field: str = "percentage") -> float:

@@ -77,7 +77,6 @@ SPEC = {
     "architectures": {"type": "list", "elements": "str", "required": True},
     "cache": {"type": "path", "default": "~/.cache/beta9-workers/agent"},
 }
-CONSTRAINTS: dict[str, Any] = {}
 PLATFORMS = {
     "x86_64": ["manylinux2014_x86_64", "manylinux_2_28_x86_64"],
     "aarch64": ["manylinux2014_aarch64", "manylinux_2_28_aarch64"],

@@ -13,8 +13,8 @@ description:
   - Installs a bundle of M(beta9.workers.agent_bundle) into a virtual environment of its own, without internet and
     without pip on the host, lets it check itself, and switches the link C(current) to it in one step.
   - A version that is installed already is only switched to. Versions other than the new and the one before are removed.
-  - Where a file below O(directory) is not root's, or others may write to it, all versions are removed and this one is
-    installed again.
+  - Where a file below C(/opt/beta9-agent) is not root's, or others may write to it, all versions are removed and this
+    one is installed again.
   - With O(switch=false) the version is brought beside the one that runs, for M(beta9.workers.agent_switch).
 author:
   - beta9.workers authors (@beta9)
@@ -28,8 +28,8 @@ options:
     description:
       - File of the bundle on this host. Removed when the version is installed.
       - Without it nothing is installed, and RV(bundle_needed) says whether it is needed. That saves copying it to hosts
-        that have the version. Where it is, there is then the directory C(incoming) below O(directory) to copy it to,
-        for root alone.
+        that have the version. Where it is, there is then the directory C(/opt/beta9-agent/incoming) to copy it to, for
+        root alone.
     type: path
   sha256:
     description: Digest of the bundle as its maker has it. Needed with O(bundle), and compared before anything of the
@@ -39,10 +39,6 @@ options:
     description: Whether to let the link point to the version.
     type: bool
     default: true
-  directory:
-    description: Where the versions are.
-    type: path
-    default: /opt/beta9-agent
 """
 
 EXAMPLES = r"""
@@ -73,7 +69,7 @@ import sys
 import tarfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils.agent import service
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, secretfiles, turn
 
 INCOMING = "incoming"
@@ -207,13 +203,12 @@ def main() -> None:
             "bundle": {"type": "path"},
             "sha256": {"type": "str"},
             "switch": {"type": "bool", "default": True},
-            "directory": {"type": "path", "default": "/opt/beta9-agent"},
         },
         required_by={"bundle": ["sha256"]},
         supports_check_mode=True,
     )
     turn.take(module)
-    version, directory, switch = (module.params[name] for name in ("version", "directory", "switch"))
+    version, directory, switch = module.params["version"], records.AGENT_DIRECTORY, module.params["switch"]
     trouble = foreign(directory)
     installed, previous = (
         not trouble and service.installed(directory, version, module.run_command),

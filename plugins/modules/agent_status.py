@@ -36,14 +36,6 @@ options:
         mode before, lets the agent register again. Fails where the gateway stores another name then as well. Not
         verified when left out.
     type: str
-  unit:
-    description: The agent's unit.
-    type: str
-    default: beta9-agent.service
-  state_file:
-    description: What the agent writes.
-    type: path
-    default: /run/beta9-agent/state.json
 """
 
 EXAMPLES = r"""
@@ -138,8 +130,8 @@ def register_again(module: AnsibleModule, before: str | None, seconds: float) ->
     expected = module.params["hostname"]
     if before is None or before == expected:
         return None
-    module.run_command(["systemctl", "reload", module.params["unit"]], check_rc=True)
-    ready, result = service.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    module.run_command(["systemctl", "reload", records.AGENT_UNIT], check_rc=True)
+    ready, result = service.wait_ready(module, seconds)
     after = hostname_of(asked()[0]) if ready else None
     if after not in (None, expected):
         cause = f"the gateway stores {after}, and can't reach this host by that name"
@@ -152,13 +144,11 @@ def main() -> None:
         argument_spec={
             "wait_seconds": {"type": "int", "default": 60},
             "hostname": {"type": "str"},
-            "unit": {"type": "str", "default": "beta9-agent.service"},
-            "state_file": {"type": "path", "default": "/run/beta9-agent/state.json"},
         },
         supports_check_mode=True,
     )
     seconds = 0 if module.check_mode else module.params["wait_seconds"]
-    ready, result = service.wait_ready(module, module.params["unit"], module.params["state_file"], seconds)
+    ready, result = service.wait_ready(module, seconds)
     if ready and not module.check_mode:
         machines, refused = asked()
         ready, result = not refused, dict(result, **refused)

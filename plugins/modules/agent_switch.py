@@ -54,18 +54,6 @@ options:
     description: How long the machine may take to become ready, with the new version and again with the one before.
     type: int
     default: 60
-  unit:
-    description: The agent's unit.
-    type: str
-    default: beta9-agent.service
-  state_file:
-    description: What the agent writes.
-    type: path
-    default: /run/beta9-agent/state.json
-  directory:
-    description: Where the versions are.
-    type: path
-    default: /opt/beta9-agent
 seealso:
   - module: beta9.workers.agent_install
   - module: beta9.workers.agent_status
@@ -115,7 +103,7 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.beta9.workers.plugins.module_utils.agent import service
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, service
 from ansible_collections.beta9.workers.plugins.module_utils.host import secretfiles, turn
 
 JOURNAL = ".switching"
@@ -134,7 +122,7 @@ class Switch:
     """One switch: journal, forward, back. The journal holds what to go back to until the outcome is known."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.module, self.directory, self.version = module, module.params["directory"], module.params["version"]
+        self.module, self.directory, self.version = module, records.AGENT_DIRECTORY, module.params["version"]
         self.journal = os.path.join(self.directory, JOURNAL)
 
     def unfinished(self) -> dict[str, Any] | None:
@@ -179,14 +167,12 @@ class Switch:
             else:
                 secretfiles.write(entry["path"], entry["content"], int(entry["mode"], 8))
         service.point(self.directory, version)
-        for verb in (["daemon-reload"], ["restart", "--no-block", self.module.params["unit"]]):
+        for verb in (["daemon-reload"], ["restart", "--no-block", records.AGENT_UNIT]):
             self.module.run_command(["systemctl"] + verb, check_rc=True)
 
     def ready(self, seconds: int) -> tuple[bool, dict[str, Any]]:
         """Wait; return (whether ready, what the agent says)."""
-        return service.wait_ready(
-            self.module, self.module.params["unit"], self.module.params["state_file"], seconds, service.CRASHES
-        )
+        return service.wait_ready(self.module, seconds, service.CRASHES)
 
     def forward(self, before: str, files: list[dict[str, Any]]) -> tuple[bool, dict[str, Any]]:
         """Try the new version; return its outcome as ready()."""
@@ -227,14 +213,11 @@ def main() -> None:
                 },
             },
             "wait_seconds": {"type": "int", "default": 60},
-            "unit": {"type": "str", "default": "beta9-agent.service"},
-            "state_file": {"type": "path", "default": "/run/beta9-agent/state.json"},
-            "directory": {"type": "path", "default": "/opt/beta9-agent"},
         },
         supports_check_mode=True,
     )
     turn.take(module)
-    switch, version, directory = Switch(module), module.params["version"], module.params["directory"]
+    switch, version, directory = Switch(module), module.params["version"], records.AGENT_DIRECTORY
     unfinished = switch.unfinished()
     before = unfinished["from"] if unfinished else service.current(directory)
     if not before:

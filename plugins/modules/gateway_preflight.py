@@ -106,7 +106,6 @@ SPEC = machine_runner.specification(
         "probe": {"type": "bool", "default": False},
     }
 )
-CONSTRAINTS: dict[str, Any] = {}
 PROBE_ADDRESS = "192.0.2.1"  # TEST-NET-1: nobody's
 KEEPALIVE_ROUTE = f"a build with POST {protocol.MACHINE_API}/keepalive"
 REGISTER_SECONDS = 15  # a gateway without a tailnet and outside direct mode takes five
@@ -216,7 +215,7 @@ def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Pl
 
 
 def main() -> None:
-    machine_runner.run(SPEC, plan, **CONSTRAINTS)
+    machine_runner.run(SPEC, plan)
 
 
 if __name__ == "__main__":

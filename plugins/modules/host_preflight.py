@@ -77,17 +77,9 @@ options:
     type: int
     default: 0
   min_disk_mib:
-    description: Least free disk space, in MiB.
+    description: Least free disk space at /opt, in MiB.
     type: int
     default: 0
-  disk_path:
-    description: Where the disk space is needed.
-    type: path
-    default: /opt
-  min_python:
-    description: Least Python version of this host.
-    type: str
-    default: "3.10"
   controller_epoch:
     description: The controller's clock in seconds since 1970, to compare this host's clock with. 0 to leave out.
     type: float
@@ -179,12 +171,12 @@ def gather(params: dict[str, Any], run: Callable[..., tuple[int, str, str]]) -> 
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "interpreter": getattr(sys, "_base_executable", None) or sys.executable,
         "interpreter_hidden": linux.hidden_from_units(getattr(sys, "_base_executable", None) or sys.executable),
-        "noexec": linux.noexec(params["disk_path"]),
+        "noexec": linux.noexec(preflight.DISK_PATH),
         "root": os.geteuid() == 0,
         "systemd": os.path.isdir("/run/systemd/system"),
         "cpu_millicores": (os.cpu_count() or 0) * 1000,
         "memory_mib": linux.memory_mib(),
-        "disk_free_mib": linux.disk_free_mib(params["disk_path"]),
+        "disk_free_mib": linux.disk_free_mib(preflight.DISK_PATH),
         "epoch": time.time(),
         "resolved": resolved,
         "tunnel_listeners": linux.listeners(params["tunnel_port"]) if params["tunnel_port"] else [],
@@ -260,8 +252,6 @@ def main() -> None:
             "tunnel_port": {"type": "int", "default": 0},
             "min_memory_mib": {"type": "int", "default": 0},
             "min_disk_mib": {"type": "int", "default": 0},
-            "disk_path": {"type": "path", "default": "/opt"},
-            "min_python": {"type": "str", "default": "3.10"},
             "controller_epoch": {"type": "float", "default": 0},
             "max_clock_skew_seconds": {"type": "int", "default": 30},
         },

@@ -69,10 +69,6 @@ options:
     description: With O(manager=apt), names and patterns of packages, separated by blanks.
     type: str
     default: ""
-  timeout_seconds:
-    description: Longest wait for an answer of the repository.
-    type: int
-    default: 20
   lock_seconds:
     description: With O(manager=apt), longest time to wait for who works on the host's packages.
     type: int
@@ -121,12 +117,12 @@ def refuse(what: str, expected: str, found: str, remedy: str) -> NoReturn:
     raise Refused(f"{what}: expected {expected}, found {found}. Nothing was changed. {remedy}")
 
 
-def fetch(url: str, seconds: float) -> bytes:
+def fetch(url: str) -> bytes:
     """Return the bytes at a URL."""
     from ansible.module_utils.urls import open_url  # pylint: disable=import-outside-toplevel  # slow to load, and a second run needs it not
 
     try:
-        with open_url(url, timeout=seconds, http_agent="beta9.workers") as answer:
+        with open_url(url, timeout=20, http_agent="beta9.workers") as answer:
             return answer.read(KEY_BYTES)
     except Exception as error:  # pylint: disable=broad-except  # open_url raises as many kinds as there are failures
         return refuse(
@@ -315,7 +311,6 @@ def main() -> None:
             "keyring": {"type": "path"},
             "pin_version": {"type": "str", "default": ""},
             "pin_packages": {"type": "str", "default": ""},
-            "timeout_seconds": {"type": "int", "default": 20},
             "lock_seconds": {"type": "int", "default": 600},
         },
         required_one_of=[("signer_url", "keyring")],
@@ -336,11 +331,7 @@ def main() -> None:
         if not key_path:
             key_path, wanted = own_key, expected(params)
             if not installed(own_key, wanted):
-                key = (
-                    b""
-                    if module.check_mode
-                    else right_key(fetch(params["signer_url"], params["timeout_seconds"]), wanted).armour
-                )
+                key = b"" if module.check_mode else right_key(fetch(params["signer_url"]), wanted).armour
                 more = {} if module.check_mode else {"fingerprints": [wanted]}
         desired: dict[str, bytes | None] = {path: text.encode() for path, text in texts(params, key_path).items()}
         pin = "/etc/apt/preferences.d/" + params["name"]
@@ -353,7 +344,7 @@ def main() -> None:
         if changed and not module.check_mode:
             new = changed != [pin]  # a pin alone needs no network
             for url in index_urls(params) if new else ():
-                fetch(url, params["timeout_seconds"])
+                fetch(url)
             for path in changed:
                 write(path, desired[path])
             try:

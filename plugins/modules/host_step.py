@@ -35,10 +35,6 @@ options:
     description: The module's options.
     type: dict
     required: true
-  seconds:
-    description: Longest time. A host that does not answer in it is unreachable.
-    type: float
-    default: 600
 """
 
 EXAMPLES = r"""

@@ -34,13 +34,9 @@ options:
   ca_path:
     description: CA certificates to trust at O(artifact_url).
     type: path
-  port:
-    description: TCP port of the API, which no other program may hold.
-    type: int
-    default: 6443
   inbound:
-    description: Whether the gateway connects to that port from outside, instead of through the worker's own tunnel.
-      Where firewalld runs, it has to open it.
+    description: Whether the gateway connects to the API's port from outside, instead of through the worker's own
+      tunnel. Where firewalld runs, it has to open it.
     type: bool
     default: false
   pod_network:
@@ -95,12 +91,12 @@ import time
 from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.beta9.workers.plugins.module_utils.gateway import protocol
 from ansible_collections.beta9.workers.plugins.module_utils.host import firewalld, linux, preflight, selinux
 from ansible_collections.beta9.workers.plugins.module_utils.k3s import api, installer
 
+PORT = protocol.K3S_API_PORT
 SELINUX_POLICY = "/usr/share/selinux/packages/k3s.pp"
-
-
 CGROUP_V2 = "/sys/fs/cgroup/cgroup.controllers"
 
 
@@ -132,10 +128,10 @@ def of_host(module: AnsibleModule) -> Iterator[dict[str, Any]]:
         yield preflight.problem(
             "k3s", "none, or one that this collection installed", f"{foreign} of another origin", remedy
         )
-    for listener in [] if foreign else strangers(params["port"]):
+    for listener in [] if foreign else strangers(PORT):
         found = f"{listener['process']} (pid {listener['pid']}) listens on {listener['address']}"
         remedy = "Stop that program: the gateway asks for this port and no other."
-        yield preflight.problem(f"port {params['port']}", "free, or held by k3s", found, remedy)
+        yield preflight.problem(f"port {PORT}", "free, or held by k3s", found, remedy)
     name = socket.gethostname().lower()
     if not re.match(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", name):
         remedy = "Rename the host: hostnamectl set-hostname NAME."
@@ -151,7 +147,7 @@ def of_host(module: AnsibleModule) -> Iterator[dict[str, Any]]:
 
 def of_firewalld(params: dict[str, Any], active: list[firewalld.Zone]) -> Iterator[dict[str, Any]]:
     """Yield what firewalld refuses of what k3s needs. Nothing is opened here: that is the administrator's decision."""
-    pods, port = params["pod_network"].split(","), params["port"]
+    pods = params["pod_network"].split(",")
     networks = pods + params["service_network"].split(",")
     if not all(firewalld.accepts_pods(active, network) for network in pods):
         found = f"a zone that refuses them (active: {', '.join(zone.name for zone in active) or 'none'})"
@@ -160,13 +156,13 @@ def of_firewalld(params: dict[str, Any], active: list[firewalld.Zone]) -> Iterat
         yield preflight.problem(
             "firewalld", f"the addresses of pods ({', '.join(pods)}) in a zone that accepts them", found, remedy
         )
-    if params["inbound"] and not any(zone.opens(port) for zone in active if zone.is_for_others(networks)):
+    if params["inbound"] and not any(zone.opens(PORT) for zone in active if zone.is_for_others(networks)):
         remedy = (
-            f"Run: firewall-cmd --permanent --add-port={port}/tcp && firewall-cmd --reload. Who of those may "
+            f"Run: firewall-cmd --permanent --add-port={PORT}/tcp && firewall-cmd --reload. Who of those may "
             f"reach it, k3s_api_networks decides."
         )
         yield preflight.problem(
-            "firewalld", f"port {port} open, because the gateway connects to it", "no active zone that opens it", remedy
+            "firewalld", f"port {PORT} open, because the gateway connects to it", "no active zone that opens it", remedy
         )
 
 
@@ -216,7 +212,6 @@ def main() -> None:
             "binary_sha256": {"type": "str"},
             "insecure_mirror": {"type": "bool", "default": False},
             "ca_path": {"type": "path"},
-            "port": {"type": "int", "default": 6443},
             "inbound": {"type": "bool", "default": False},
             "pod_network": {"type": "str", "default": "10.42.0.0/16"},
             "service_network": {"type": "str", "default": "10.43.0.0/16"},

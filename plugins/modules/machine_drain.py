@@ -94,7 +94,6 @@ SPEC = machine_runner.specification(
         **machine_runner.OWNER_SPEC,
     }
 )
-CONSTRAINTS: dict[str, Any] = {}
 
 
 def shape(workers: list[dict[str, Any]]) -> dict[str, str]:
@@ -141,7 +140,7 @@ def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Pl
 
 
 def main() -> None:
-    machine_runner.run(SPEC, plan, **CONSTRAINTS)
+    machine_runner.run(SPEC, plan)
 
 
 if __name__ == "__main__":

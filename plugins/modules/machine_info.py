@@ -95,7 +95,6 @@ SPEC = machine_runner.specification(
         "wait_seconds": {"type": "int", "default": 10},
     }
 )
-CONSTRAINTS: dict[str, Any] = {}
 
 
 def fetch(client: api.GatewayClient, params: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +118,7 @@ plan = machine_runner.reads(fetch)
 
 
 def main() -> None:
-    machine_runner.run(SPEC, plan, **CONSTRAINTS)
+    machine_runner.run(SPEC, plan)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,6 @@ SPEC = machine_runner.specification(
         "metrics": {"type": "dict", "default": {}},
     }
 )
-CONSTRAINTS: dict[str, Any] = {}
 
 
 def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Plan:
@@ -130,7 +129,7 @@ def send(client: api.GatewayClient, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    machine_runner.run(SPEC, plan, **CONSTRAINTS)
+    machine_runner.run(SPEC, plan)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,6 @@ SPEC = machine_runner.specification(
         "force": {"type": "bool", "default": False},
     }
 )
-CONSTRAINTS: dict[str, Any] = {}
 
 COMPARED = ("hostname", "cpu_millicores", "memory_mib", "gpu_count", "private_ip")
 
@@ -197,7 +196,7 @@ def plan(client: api.GatewayClient, params: dict[str, Any]) -> machine_runner.Pl
 
 
 def main() -> None:
-    machine_runner.run(SPEC, plan, **CONSTRAINTS)
+    machine_runner.run(SPEC, plan)
 
 
 if __name__ == "__main__":

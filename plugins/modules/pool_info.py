@@ -61,7 +61,6 @@ from typing import Any
 from ansible_collections.beta9.workers.plugins.module_utils.gateway import api, machine_runner
 
 SPEC = machine_runner.specification({})
-CONSTRAINTS: dict[str, Any] = {}
 
 
 def fetch(client: api.GatewayClient, _params: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +72,7 @@ plan = machine_runner.reads(fetch)
 
 
 def main() -> None:
-    machine_runner.run(SPEC, plan, **CONSTRAINTS)
+    machine_runner.run(SPEC, plan)
 
 
 if __name__ == "__main__":

@@ -61,18 +61,13 @@ options:
     type: path
     default: /etc/ssh/beta9-tunnel/authorized_keys
   listen_address:
-    description: Address on the gateway host at which this worker's k3s is offered. By default one of O(network), fixed
-      by the name.
+    description: Address on the gateway host at which this worker's k3s is offered. By default one of loopback
+      (127.77.0.0/16), where only the gateway host itself can connect, fixed by the name.
     type: str
   listen_port:
     description: Port of that address.
     type: int
     default: 6443
-  network:
-    description: Where listen addresses are taken from. The default is loopback, so only the gateway host itself can
-      connect.
-    type: str
-    default: 127.77.0.0/16
   permit_open:
     description: Addresses as C(host:port) that the worker may reach through the tunnel.
     type: list
@@ -124,6 +119,9 @@ from typing import Any, Iterator
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, secretfiles
 from ansible_collections.beta9.workers.plugins.module_utils.tunnel import peers, sshd_effective
+
+
+NETWORK = "127.77.0.0/16"  # where listen addresses are taken from
 
 
 @contextlib.contextmanager
@@ -231,7 +229,6 @@ def main() -> None:
             "path": {"type": "path", "default": sshd_effective.KEYS_PATH},
             "listen_address": {"type": "str"},
             "listen_port": {"type": "int", "default": sshd_effective.LISTEN_PORT},
-            "network": {"type": "str", "default": "127.77.0.0/16"},
             "permit_open": {"type": "list", "elements": "str", "default": sshd_effective.TARGETS},
         },
         supports_check_mode=True,
@@ -266,7 +263,7 @@ def apply(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
     known = peers.parse(before)
     line, result, rival, text, repaired = None, {}, None, before, []
     if params["state"] == "present":
-        address = peers.choose_address(params["name"], known, params["network"], params["listen_address"])
+        address = peers.choose_address(params["name"], known, NETWORK, params["listen_address"])
         # root's, readable by everyone as sshd wants it: whatever umask or hand made them otherwise
         repaired = secretfiles.ensure_kept(
             {os.path.dirname(params["path"]): 0o755, params["path"]: 0o644}, module.check_mode

@@ -16,8 +16,8 @@ from ansible_collections.beta9.workers.plugins.plugin_utils import remote, trust
 
 
 class InProcess(remote.WithSecret):
-    """A module with ARGUMENTS, CONSTRAINTS and plan, run here where the task's connection is local, else on the task's
-    host."""
+    """A module with SPEC, maybe CONSTRAINTS, and plan, run here where the task's connection is local, else on the
+    task's host."""
 
     _requires_connection = True
 
@@ -29,7 +29,7 @@ class InProcess(remote.WithSecret):
         self._compute_environment_string(environment)
         os.environ.update({name: str(value) for name, value in environment.items()})  # this process ends with the task
         module = importlib.import_module("ansible_collections.beta9.workers.plugins.modules." + self.module())
-        _result, params = self.validate_argument_spec(argument_spec=module.SPEC, **module.CONSTRAINTS)
+        _result, params = self.validate_argument_spec(argument_spec=module.SPEC, **getattr(module, "CONSTRAINTS", {}))
         secrets = {
             str(params[name]) for name, option in module.SPEC.items() if option.get("no_log") and params.get(name)
         }

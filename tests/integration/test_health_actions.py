@@ -52,13 +52,13 @@ def run(module, **arguments):
     ],
 )
 def test_gate(seen, words):
-    output = run("health_gate", health=health(**seen))
+    output = run("check_verdict", health=health(**seen))
     assert all(word in output for word in words), output
     assert "0 root causes" not in output
 
 
 def test_gate_that_could_not_tell_names_why():
-    output = run("health_gate", health={"outcome": "unreachable", "message": "No route to host", "verdicts": []})
+    output = run("check_verdict", health={"outcome": "unreachable", "message": "No route to host", "verdicts": []})
     assert "UNREACHABLE" in output and "could not tell: No route to host" in output
 
 

@@ -37,19 +37,22 @@ def job(name: str) -> dict:
 
 
 @pytest.fixture
-def applied(host):
-    """The host with role k3s' manifest in its place."""
+def applied(host, monkeypatch):
+    """The file of the token, on a host with role k3s' manifest in its place."""
     path = host / "beta9-gateway.yaml"
     path.write_text(manifest("gateway", k3s_rbac="least-privilege"))
-    return {"manifest": str(path), "path": str(host / "credentials" / "k3s_token"), "wait_seconds": 30}
+    token = str(host / "credentials" / "k3s_token")
+    for name, value in {"MANIFEST": str(path), "PATH": token, "WAIT_SECONDS": 30}.items():
+        monkeypatch.setattr(k3s_token, name, value)
+    return token
 
 
 @pytest.fixture
 def token(applied, run_module):
     """The token as role k3s keeps it."""
-    result = run_module(k3s_token, **applied)
+    result = run_module(k3s_token)
     assert "msg" not in result, result
-    with open(applied["path"], encoding="ascii") as stream:
+    with open(applied, encoding="ascii") as stream:
         return stream.read()
 
 
@@ -101,30 +104,30 @@ def test_other_manifests_are_taken(cluster, host):
 def test_secret_that_is_made_again_holds_the_same_token_and_another_account_another(cluster, token, applied, run_module):
     secret = "/api/v1/namespaces/default/secrets/beta9-gateway"
     assert cluster.call("DELETE", secret)[0] == 200
-    result = run_module(k3s_token, **applied)
+    result = run_module(k3s_token)
     assert result.get("changed") is False, result
     assert cluster.call("GET", PODS, token=token)[0] == 200
     assert cluster.call("DELETE", "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/beta9-gateway")[0] == 200
-    result = run_module(k3s_token, **applied)
+    result = run_module(k3s_token)
     assert result.get("changed") is False, result
-    result = run_module(k3s_token, renew=True, **applied)
+    result = run_module(k3s_token, renew=True)
     assert result.get("changed") is True and "token" not in result, result
-    with open(applied["path"], encoding="ascii") as stream:
+    with open(applied, encoding="ascii") as stream:
         renewed = stream.read()
     assert renewed != token and cluster.call("GET", PODS, token=renewed)[0] == 200
     cluster.wait(lambda: cluster.call("GET", PODS, token=token)[0] == 401, 20, "kube-apiserver")  # it keeps what it saw for ten seconds
 
 
 def test_checks_of_the_service_account(cluster, token, applied, monkeypatch):
-    seen = k3s.service_account(worker(monkeypatch, applied["path"]))
+    seen = k3s.service_account(worker(monkeypatch, applied))
     assert seen["outcome"] == "ok", seen
     role = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles/beta9-gateway"
     cluster.patch(role, {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]})
-    seen = k3s.service_account(worker(monkeypatch, applied["path"]))
+    seen = k3s.service_account(worker(monkeypatch, applied))
     assert (seen["outcome"], seen["found"]) == ("bad", "may not create jobs, list jobs, delete jobs")
-    with open(applied["path"], "w", encoding="ascii") as stream:
+    with open(applied, "w", encoding="ascii") as stream:
         stream.write(token[:-6] + "AAAAAA")
-    assert k3s.service_account(worker(monkeypatch, applied["path"]))["code"] == "invalid"
+    assert k3s.service_account(worker(monkeypatch, applied))["code"] == "invalid"
     assert cluster.call("DELETE", role)[0] == 200
 
 
@@ -165,7 +168,7 @@ def pods_become(cluster, status):
 def test_canary_tells_what_became_of_its_job(cluster, token, applied, monkeypatch, status, code, text):
     """The Job and its pod are made by the real API and its controller; nothing of them is left."""
     with pods_become(cluster, status):
-        seen = k3s.canary(worker(monkeypatch, applied["path"]))
+        seen = k3s.canary(worker(monkeypatch, applied))
     assert (seen["code"], text in seen["found"]) == (code, True), seen
     assert cluster.call("GET", JOBS)[1]["items"] == []
 
@@ -175,7 +178,7 @@ def test_worker_whose_gpus_are_in_use_is_busy(cluster, token, applied, monkeypat
     cluster.patch("/api/v1/nodes/this-host/status", {"status": {"allocatable": {"nvidia.com/gpu": "2"}}})
     try:
         with pods_become(cluster, {"phase": "Pending", "conditions": [UNSCHEDULED]}), pytest.raises(Unknown, match="busy: other pods use all 2 GPUs"):
-            k3s.canary(worker(monkeypatch, applied["path"], gpus=2))
+            k3s.canary(worker(monkeypatch, applied, gpus=2))
     finally:
         cluster.call("DELETE", "/api/v1/nodes/this-host")
 

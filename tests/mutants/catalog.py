@@ -431,7 +431,7 @@ MODULE_MISTAKES = {
             "                for path in changed:\n                    write(path, before[path])\n                raise",
             "                raise",
         ),
-        ('b""\n                    if module.check_mode\n                    else right_key', "right_key"),
+        ('b"" if module.check_mode else right_key', "right_key"),
         (
             '    except grammar.InvalidField as error:\n        refuse(error.field, error.expected, error.found, "Correct it.")',
             "    except grammar.InvalidField:\n        pass",
@@ -518,17 +518,15 @@ MODULE_MISTAKES = {
         ('if entry["id"] not in params["skip"] and', "if"),
         ('        if not identity or "observations" not in worker:\n            continue\n', ""),
     ),
-    ACTION + "health_gate.py": (
-        ('        if health["outcome"] == "healthy":\n', '        if health["outcome"] != "unhealthy":\n'),
+    ACTION + "check_verdict.py": (
+        ('    if health["outcome"] == "healthy":\n', '    if health["outcome"] != "unhealthy":\n'),
         ('["id"] for verdict in health["verdicts"] if verdict["root"]]', '["id"] for verdict in health["verdicts"] if verdict["status"] == "fail"]'),
         ('"unreachable": True, "msg": f"could', '"failed": True, "msg": f"could'),
         ('"failed": True, "msg": told}', '"msg": told}'),
-    ),
-    ACTION + "check_verdict.py": (
-        ('        if status in ("blocked", "not_applicable"):\n', '        if status in ("blocked",):\n'),
+        ('    if status in ("blocked", "not_applicable"):\n', '    if status in ("blocked",):\n'),
         ('"root cause" if verdict["root"] else', '"root cause" if True else'),
-        ('        if status in ("warn", "unknown", "crash"):\n', '        if status in ("warn", "crash"):\n'),
-        ("                failed=True,\n", ""),
+        ('    if status in ("warn", "unknown", "crash"):\n', '    if status in ("warn", "crash"):\n'),
+        ("dict(shown, failed=True, msg=told)", "dict(shown, msg=told)"),
     ),
     ACTION + "worker_health.py": (
         ("        if unknown:\n", "        if False:\n"),

@@ -11,7 +11,6 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from ansible_collections.beta9.workers.plugins.action import (
     check_verdict,
-    health_gate,
     health_report,
     host_preflight,
     machine_enrol,
@@ -55,7 +54,7 @@ def health(**seen: str) -> dict[str, Any]:
 
 
 def gate(entry: dict[str, Any]) -> dict[str, Any]:
-    return action_of(health_gate.ActionModule, health=entry).run(task_vars={})
+    return action_of(check_verdict.ActionModule, health=entry).run(task_vars={})
 
 
 def test_gate():
@@ -375,14 +374,14 @@ def test_every_result_of_a_host_passes_the_variables_check(monkeypatch):
     seen: list[Any] = []
     monkeypatch.setattr(remote.trust, "require_own_variables", seen.append)
     monkeypatch.setattr(remote, "_executed", lambda *_arguments: {"changed": True, "surprise": 1})
-    action = action_of(health_gate.ActionModule)
+    action = action_of(check_verdict.ActionModule)
     assert remote.run(action, "host_files", {}, {"a": 1}) == {"changed": True} and seen == [{"a": 1}]
 
 
 def test_the_command_lines_python_is_none_of_the_controllers(monkeypatch):
     given = {"ansible_python_interpreter": "/opt/theirs"}
     variables = {"ansible_delegated_vars": {"localhost": dict(given, more=1)}}
-    action = action_of(health_gate.ActionModule)
+    action = action_of(check_verdict.ActionModule)
     for target, transport, extra, own in (
         (None, "local", given, False),  # a host of the inventory that is the controller itself
         ("gateway", "local", given, False),
@@ -431,7 +430,7 @@ def test_limit_is_what_the_module_s_own_waits_come_to(monkeypatch, arguments, se
             return False
 
     monkeypatch.setattr(remote, "within", Within)
-    result = remote.run(action_of(health_gate.ActionModule), "agent_status", arguments, {})
+    result = remote.run(action_of(check_verdict.ActionModule), "agent_status", arguments, {})
     assert limits == [seconds] and result["unreachable"] and "within %.0f s" % seconds in result["msg"]
 
 
@@ -442,7 +441,7 @@ def test_sudo_that_is_not_understood_is_named(monkeypatch):
     monkeypatch.setattr(remote, "_executed", fail)
     words = "Timeout (12s) waiting for privilege escalation prompt: "
     with pytest.raises(AnsibleConnectionFailure, match="escalation prompt.*sudo-rs.*ansible_become_exe to sudo.ws"):
-        remote.run(action_of(health_gate.ActionModule), "host_files", {}, {})
+        remote.run(action_of(check_verdict.ActionModule), "host_files", {}, {})
     words = "Connection refused"
     with pytest.raises(AnsibleConnectionFailure, match="refused$"):
-        remote.run(action_of(health_gate.ActionModule), "host_files", {}, {})
+        remote.run(action_of(check_verdict.ActionModule), "host_files", {}, {})

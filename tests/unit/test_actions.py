@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 # Actions that run on the controller only, or through plugin_utils/health_observe.py, which has the same door
-OTHERS = {"check_verdict", "health_gate", "health_report", "host_step", "worker_health"}
+OTHERS = {"check_verdict", "health_report", "host_step", "worker_health"}
 # Modules of ansible.builtin that do nothing on a host
 HARMLESS = "assert debug fail include_role include_tasks include_vars import_playbook import_role import_tasks meta pause set_fact set_stats".split()
 HARMLESS += ["validate_argument_spec", "reboot", "wait_for_connection"]  # these two return nothing that a host says

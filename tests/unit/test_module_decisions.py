@@ -430,7 +430,6 @@ def register(tmp_path, monkeypatch):
             path=str(tmp_path / "keys"),
             listen_address=None,
             listen_port=6443,
-            network="127.77.0.0/16",
             permit_open=["localhost:31994"],
         )
         return tunnel_peer.apply(module_of(check_mode, **dict(params, **change)), dict(params, **change))

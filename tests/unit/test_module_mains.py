@@ -83,13 +83,13 @@ def cluster(commands, tmp_path, monkeypatch):
     monkeypatch.setattr(installer, "STATE_DIR", str(tmp_path))
     monkeypatch.setattr(api, "ask", lambda *_arguments: (place.status, {"status": {"allowed": place.allowed}}))
     monkeypatch.setattr(k3s_token.time, "sleep", lambda _seconds: None)
+    for name, value in {"PATH": str(place.path), "MANIFEST": "/no/such", "WAIT_SECONDS": 0}.items():
+        monkeypatch.setattr(k3s_token, name, value)
     options = " ".join(api.KUBECTL_OPTIONS)
 
     def holds(token, delete=0, get=0):
         text = json.dumps({"data": {"token": base64.b64encode(token.encode()).decode()} if token else {}})
-        commands.add(
-            "k3s", (f"kubectl {options} get", get, text), (f"kubectl {options} delete", delete, ""), ("", 0, "")
-        )
+        commands.add("k3s", (f"kubectl {options} get", get, text), (f"kubectl {options} delete", delete, ""), ("", 0, ""))
 
     place.holds = holds
     holds(TOKEN)
@@ -97,12 +97,11 @@ def cluster(commands, tmp_path, monkeypatch):
 
 
 def test_token_of_the_service_account_is_kept(run, cluster):
-    params = {"path": str(cluster.path), "wait_seconds": 0, "manifest": "/no/such"}
-    checked = run(k3s_token, check=True, **params)
+    checked = run(k3s_token, check=True)
     assert checked["changed"] and not cluster.path.exists()
-    first = run(k3s_token, **params)
+    first = run(k3s_token)
     assert first["changed"] and cluster.path.read_text() == TOKEN and cluster.path.stat().st_mode & 0o777 == 0o600
-    again = run(k3s_token, **params)
+    again = run(k3s_token)
     assert not again["changed"] and TOKEN not in checked["_raw"] + first["_raw"] + again["_raw"]
 
 
@@ -120,27 +119,16 @@ def test_token_that_is_of_no_use_is_not_kept(run, cluster, change, words):
     cluster.holds(change.pop("token", TOKEN), get=change.pop("get", 0))
     for name, value in change.items():
         setattr(cluster, name, value)
-    failed = run(k3s_token, path=str(cluster.path), wait_seconds=0, manifest="/no/such")
-    assert (
-        failed["failed"]
-        and failed["code"] == "k3s_token"
-        and words in failed["msg"]
-        and failed["remedy"]
-        and not cluster.path.exists()
-    )
+    failed = run(k3s_token)
+    assert failed["failed"] and failed["code"] == "k3s_token" and words in failed["msg"] and failed["remedy"] and not cluster.path.exists()
 
 
 def test_token_that_is_revoked_has_to_be_another_one(run, cluster, commands):
-    params = {"path": str(cluster.path), "wait_seconds": 0, "manifest": "/no/such", "renew": True}
-    assert run(k3s_token, check=True, **params)["changed"] and not commands.calls("k3s")
-    failed = run(k3s_token, **params)
-    assert (
-        failed["failed"]
-        and "still the old one" in failed["msg"]
-        and any("delete" in words for words in commands.calls("k3s"))
-    )
+    assert run(k3s_token, check=True, renew=True)["changed"] and not commands.calls("k3s")
+    failed = run(k3s_token, renew=True)
+    assert failed["failed"] and "still the old one" in failed["msg"] and any("delete" in words for words in commands.calls("k3s"))
     cluster.holds(TOKEN, delete=1)
-    failed = run(k3s_token, **params)
+    failed = run(k3s_token, renew=True)
     assert failed["failed"] and "expected that the service account can be deleted" in failed["msg"]
 
 
@@ -199,26 +187,12 @@ def manager(monkeypatch, tmp_path):
 def test_set_is_installed_and_held(run, manager, tmp_path):
     params = {"manager": "apt", "name": "set", "packages": ["a", "b"], "hold": "b", "hold_names": ["a"]}
     checked = run(host_packages, check=True, **params)
-    assert (
-        checked["changed"]
-        and checked["packages"] == {"a": "1", "b": "2"}
-        and checked["held"] == ["a", "b"]
-        and manager.done == []
-    )
+    assert checked["changed"] and checked["packages"] == {"a": "1", "b": "2"} and checked["held"] == ["a", "b"] and manager.done == []
     assert checked["diff"] == {"before": "a 1\n", "after": "a 1 held\nb 2 held\n"}
     first = run(host_packages, **params)
-    assert (
-        first["changed"]
-        and first["held"] == ["a", "b"]
-        and manager.done == ["fetch", "install", "hold a b"]
-        and not (tmp_path / "sets").exists()
-    )
+    assert first["changed"] and first["held"] == ["a", "b"] and manager.done == ["fetch", "install", "hold a b"] and not (tmp_path / "sets").exists()
     again = run(host_packages, **params)
-    assert (
-        not again["changed"]
-        and again["held"] == []
-        and again["diff"] == {"before": "a 1\nb 2\n", "after": "a 1\nb 2\n"}
-    )
+    assert not again["changed"] and again["held"] == [] and again["diff"] == {"before": "a 1\nb 2\n", "after": "a 1\nb 2\n"}
 
 
 def test_packages_that_are_held_at_another_version_are_left(run, manager):
@@ -243,19 +217,12 @@ def test_images_that_are_older_are_rebuilt(run, commands, tmp_path, monkeypatch)
     assert run(host_initramfs, files=[str(tmp_path / "conf")])["reason"].startswith("this host has no initramfs")
     commands.add("rebuild", ("", 0, ""))
     checked = run(host_initramfs, check=True, files=[str(tmp_path / "conf")])
-    assert (
-        checked["changed"]
-        and checked["rebuilt"] == [str(tmp_path / "initrd.img-6.1")]
-        and not commands.calls("rebuild")
-    )
+    assert checked["changed"] and checked["rebuilt"] == [str(tmp_path / "initrd.img-6.1")] and not commands.calls("rebuild")
     failed = run(host_initramfs, files=[str(tmp_path / "conf")])
     assert failed["failed"] and "expected new images" in failed["msg"]  # it ended well, and made none
     os.utime(tmp_path / "initrd.img-6.1", (time.time() + 10, time.time() + 10))
     assert not run(host_initramfs, files=[str(tmp_path / "conf")])["changed"] and len(commands.calls("rebuild")) == 1
-    assert (
-        run(host_initramfs, check=True, files=["/no/such"])["changed"]
-        and run(host_initramfs, files=["/no/such"])["failed"]
-    )
+    assert run(host_initramfs, check=True, files=["/no/such"])["changed"] and run(host_initramfs, files=["/no/such"])["failed"]
 
 
 # -- nvidia_cdi --
@@ -270,11 +237,7 @@ def test_specification_is_made_where_no_unit_makes_it(run, commands, tmp_path, m
     commands.add("systemctl", ("show", 0, "LoadState=not-found\n"))
     assert run(nvidia_cdi, check=True)["changed"] and not (tmp_path / "cdi").exists()
     first = run(nvidia_cdi)
-    assert (
-        first["changed"]
-        and first["devices"] == ["0"]
-        and (tmp_path / "cdi/nvidia.yaml").read_text().startswith(nvidia_cdi.MARK)
-    )
+    assert first["changed"] and first["devices"] == ["0"] and (tmp_path / "cdi/nvidia.yaml").read_text().startswith(nvidia_cdi.MARK)
     assert not run(nvidia_cdi)["changed"]
     commands.add("nvidia-ctk", ("cdi generate", 0, SPECIFICATION % "1"))
     assert run(nvidia_cdi)["diff"] == {"before": "0\n", "after": "1\n"}
@@ -374,9 +337,7 @@ def tailnet(commands, tmp_path, monkeypatch):
             "WantRunning": backend == "Running",
             "LoggedOut": backend != "Running",
         }
-        commands.add(
-            "tailscale", *answers, ("status", 0, json.dumps(status)), ("debug prefs", 0, json.dumps(prefs)), ("", 0, "")
-        )
+        commands.add("tailscale", *answers, ("status", 0, json.dumps(status)), ("debug prefs", 0, json.dumps(prefs)), ("", 0, ""))
 
     return state
 
@@ -396,10 +357,7 @@ def test_node_that_is_as_wished_is_left_alone(run, tailnet, commands):
 
 def test_daemon_that_does_not_answer(run, tailnet, commands):
     commands.add("tailscale", ("", 1, ""))
-    assert (
-        run(tailscale_node, check=True, **NODE)["actions"] == ["login"]
-        and run(tailscale_node, **NODE)["code"] == "stopped"
-    )
+    assert run(tailscale_node, check=True, **NODE)["actions"] == ["login"] and run(tailscale_node, **NODE)["code"] == "stopped"
 
 
 def test_daemon_that_does_not_answer_after_its_restart(run, tailnet, commands, monkeypatch):
@@ -415,17 +373,10 @@ def test_login_needs_a_key_and_shows_it_nowhere(run, tailnet, commands, tmp_path
     checked = run(tailscale_node, check=True, auth_key=key, **NODE)
     assert checked["changed"] and checked["actions"] == ["login"] and words_of(commands) == []
     failed = run(tailscale_node, auth_key=key, **NODE)  # the stand-in stays logged out
-    assert (
-        failed["failed"]
-        and failed["code"] == "offline"
-        and words_of(commands) == ["up"]
-        and "canary" not in failed["_raw"] + commands.log.read_text()
-    )
+    assert failed["failed"] and failed["code"] == "offline" and words_of(commands) == ["up"] and "canary" not in failed["_raw"] + commands.log.read_text()
     tailnet("NeedsLogin", ("up", 1, "invalid key: not valid auth key"))
     refused = run(tailscale_node, auth_key=key, **NODE)
-    assert (
-        refused["code"] == "refused" and "Make a new auth key" in refused["msg"] and not (tmp_path / "joined").exists()
-    )
+    assert refused["code"] == "refused" and "Make a new auth key" in refused["msg"] and not (tmp_path / "joined").exists()
 
 
 def test_only_our_own_login_is_ended(run, tailnet, commands, tmp_path, monkeypatch):
@@ -436,11 +387,7 @@ def test_only_our_own_login_is_ended(run, tailnet, commands, tmp_path, monkeypat
     monkeypatch.setattr(cli, "over_tailnet", lambda: True)
     assert run(tailscale_node, state="absent")["code"] == "over_tailnet" and words_of(commands) == []
     monkeypatch.setattr(cli, "over_tailnet", lambda: False)
-    assert (
-        run(tailscale_node, state="absent")["changed"]
-        and words_of(commands) == ["logout"]
-        and not (tmp_path / "joined").exists()
-    )
+    assert run(tailscale_node, state="absent")["changed"] and words_of(commands) == ["logout"] and not (tmp_path / "joined").exists()
 
 
 @pytest.mark.parametrize("name", ["k3s_remove", "k3s_ready", "tunnel_key"])

@@ -13,6 +13,9 @@ from ansible_collections.beta9.workers.plugins.module_utils.gateway import proto
 
 MACHINE_FACT_PATH = "/etc/ansible/facts.d/beta9.fact"
 CREDENTIALS_DIR = "/etc/beta9/credentials"
+AGENT_UNIT = "beta9-agent.service"
+AGENT_DIRECTORY = "/opt/beta9-agent"
+AGENT_STATE = "/run/beta9-agent/state.json"  # what it writes
 TOKEN_OWNER = "machine_token.owner"  # beside it: which machine the token was given to
 AGENT_SETTINGS_PATH = "/etc/beta9/agent.env"
 SWITCH = (

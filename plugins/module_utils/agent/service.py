@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, Callable, TYPE_CHECKING
 
-from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
+from ansible_collections.beta9.workers.plugins.module_utils.agent import records, statefile
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ def prune(directory: str, keep: tuple[str, str]) -> None:
             shutil.rmtree(os.path.join(directory, "versions", name), ignore_errors=True)
 
 
-def inspect(module: AnsibleModule, unit: str, state_file: str) -> tuple[dict[str, Any], bool, dict[str, Any]]:
+def inspect(module: AnsibleModule) -> tuple[dict[str, Any], bool, dict[str, Any]]:
     """Return (state of the agent, whether it is settled, unit properties). The state of another process than the unit's
     is none."""
     _rc, out, _err = module.run_command(
-        ["systemctl", "show", unit, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True
+        ["systemctl", "show", records.AGENT_UNIT, "--property=ActiveState,MainPID,Job,NRestarts,Result"], check_rc=True
     )
     properties = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-    state = statefile.of(state_file)
+    state = statefile.of(records.AGENT_STATE)
     if str(state.get("pid")) != properties.get("MainPID"):
         state = {}
     return state, properties.get("ActiveState") == "active" and not properties.get("Job"), properties
@@ -111,9 +111,7 @@ def _ready(state: dict[str, Any]) -> bool:
     return state.get("status") == "ready" and state.get("next_action") != "register"
 
 
-def wait_ready(
-    module: AnsibleModule, unit: str, state_file: str, seconds: float, crashes: int | None = None
-) -> tuple[bool, dict[str, Any]]:
+def wait_ready(module: AnsibleModule, seconds: float, crashes: int | None = None) -> tuple[bool, dict[str, Any]]:
     """Wait for READY and an accepted keepalive, or for what waiting can't resolve. Return (whether ready, result keys).
 
     The result has status, agent_version, gpu_count and machine_id where they are known, and code, cause and remedy of a
@@ -122,7 +120,7 @@ def wait_ready(
     deadline = time.monotonic() + seconds
     seen, first = None, None
     while True:
-        state, settled, properties = inspect(module, unit, state_file)
+        state, settled, properties = inspect(module)
         problem = state.get("problem") or {}
         if _ready(state) and settled:
             break
@@ -150,11 +148,11 @@ def wait_ready(
     )
     if _ready(state) and settled:
         return True, result
-    journal = f"Read its journal: journalctl -u {unit} -n 50"
+    journal = f"Read its journal: journalctl -u {records.AGENT_UNIT} -n 50"
     if not state:
         cause = (
             f"the agent does not run: {properties.get('ActiveState')}, "
-            f"{' | '.join(units.said(units.of_module(module), unit).splitlines()).rstrip('.')}"
+            f"{' | '.join(units.said(units.of_module(module), records.AGENT_UNIT).splitlines()).rstrip('.')}"
         )
         result.update(code="agent_not_running", cause=cause, remedy=journal)
     result.setdefault("code", "agent_not_ready")

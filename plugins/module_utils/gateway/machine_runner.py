@@ -81,6 +81,18 @@ def specification(argument_spec: dict[str, Any]) -> dict[str, Any]:
     return dict(api.GATEWAY_ARGUMENT_SPEC, **argument_spec)
 
 
+def failure(error: api.GatewayError | protocol.InvalidField) -> dict[str, Any]:
+    """Return the result of a module that an error ended."""
+    told = {"msg": str(error), "failed": True, "changed": False}
+    if isinstance(error, api.GatewayError):
+        problem = error.problem
+        told.update(code=problem.code, cause=problem.cause, remedy=problem.remedy, retryable=problem.retryable)
+    else:
+        told.update(code=getattr(error, "code", "invalid_field"), cause=f"{error.field} is not {error.expected}")
+        told.update(remedy=getattr(error, "remedy", f"Correct {error.field}."), retryable=False)
+    return told
+
+
 def execute(
     make_plan: Callable[[api.GatewayClient, dict[str, Any]], Plan], params: dict[str, Any], check_mode: bool
 ) -> dict[str, Any]:
@@ -92,24 +104,8 @@ def execute(
         result = dict(plan.result)
         if plan.apply and not check_mode:
             result.update(plan.apply())
-    except api.GatewayError as error:
-        problem = error.problem
-        failure = {
-            "msg": str(error),
-            "code": problem.code,
-            "cause": problem.cause,
-            "remedy": problem.remedy,
-            "retryable": problem.retryable,
-        }
-        return dict(failure, failed=True, changed=False)
-    except protocol.InvalidField as error:
-        failure = {
-            "msg": str(error),
-            "code": getattr(error, "code", "invalid_field"),
-            "cause": f"{error.field} is not {error.expected}",
-            "remedy": getattr(error, "remedy", f"Correct {error.field}."),
-        }
-        return dict(failure, retryable=False, failed=True, changed=False)
+    except (api.GatewayError, protocol.InvalidField) as error:
+        return failure(error)
     if client.dropped:
         result["warnings"] = [protocol.dropped_words(client.dropped)]
     return dict(result, changed=plan.changed, diff={"before": plan.before, "after": plan.after})

@@ -375,16 +375,8 @@ def parse_machine_list(body: object, dropped: list[str] | None = None) -> list[d
     machines = []
     for entry in _list(body):
         state = {name: value for name, value in _dict(_dict(entry).get("state")).items() if name in SAFE_STATE_FIELDS}
-        machine = _machine(
-            state,
-            state.get("machine_id"),
-            state.get("pool_name"),
-            state.get("gpu_count"),
-            state.get("last_keepalive"),
-            state.get("agent_version"),
-            _dict(entry).get("metrics"),
-            dropped,
-        )
+        names = ("machine_id", "pool_name", "gpu_count", "last_keepalive", "agent_version")
+        machine = _machine(state, names, _dict(entry).get("metrics"), dropped)
         if machine:
             machine["provider"] = _taken(provider_name, state.get("provider_name"), dropped, PROVIDER_DEFAULT)
             machine["hostname"] = _taken(hostname, state.get("hostname"), dropped)
@@ -396,18 +388,9 @@ def parse_machine_list(body: object, dropped: list[str] | None = None) -> list[d
 def parse_machines(body: object, dropped: list[str] | None = None) -> list[dict[str, Any]]:
     """Return the machines of the gateway API's GET /machines. dropped: list that takes what does not fit."""
     machines = []
-    for entry in _list(_dict(body).get("machines")):
-        entry = _dict(entry)
-        machine = _machine(
-            entry,
-            entry.get("id"),
-            entry.get("poolName"),
-            entry.get("gpuCount"),
-            entry.get("lastKeepalive"),
-            entry.get("agentVersion"),
-            entry.get("machineMetrics"),
-            dropped,
-        )
+    for entry in map(_dict, _list(_dict(body).get("machines"))):
+        names = ("id", "poolName", "gpuCount", "lastKeepalive", "agentVersion")
+        machine = _machine(entry, names, entry.get("machineMetrics"), dropped)
         if machine:
             machine["provider"] = _taken(provider_name, entry.get("providerName"), dropped)
             machines.append(machine)
@@ -427,16 +410,11 @@ def parse_workers(body: object, dropped: list[str] | None = None) -> list[dict[s
 
 
 def _machine(
-    entry: dict[str, Any],
-    identity: object,
-    pool: object,
-    gpus: object,
-    last_keepalive: object,
-    agent_version: object,
-    metrics: object,
-    dropped: list[str] | None,
+    entry: dict[str, Any], names: tuple[str, ...], metrics: object, dropped: list[str] | None
 ) -> dict[str, Any] | None:
-    """Return the safe fields of a machine, None where it has no identity that a gateway could have made."""
+    """Return the safe fields of a machine, None where it has no identity that a gateway could have made. names: of
+    those fields that the two APIs call by different ones."""
+    identity, pool, gpus, last_keepalive, agent_version = map(entry.get, names)
     found = {"id": _taken(machine_id, identity, dropped), "pool": _taken(pool_name, pool, dropped)}
     if not found["id"] or not found["pool"] and pool:
         return None
@@ -543,10 +521,9 @@ def owned(body: object, identity: str, marks: list[str]) -> bool | None:
 def find_token(body: object, mark: str) -> str | None:
     """Return the tokenId of the key in GET /tokens that a mark was made of, or None. Nothing else of the answer is
     kept: it has every key."""
-    salt = mark.partition(":")[0]
     for entry in map(_dict, _list(_dict(body).get("tokens"))):
-        key, identity = entry.get("key"), str(entry.get("tokenId") or "")
-        if isinstance(key, str) and re.match(r"[!-~]+\Z", key) and hmac.compare_digest(token_mark(key, salt), mark):
+        identity = str(entry.get("tokenId") or "")
+        if marked(entry.get("key"), mark):
             return identity if re.match(r"[A-Za-z0-9-]{1,64}\Z", identity) else None
     return None
 

@@ -18,7 +18,6 @@ from ansible_collections.beta9.workers.plugins.module_utils.agent import records
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, preflight
 
 SETTING = "BETA9_HOST_ID"
-AGENT_STATE = "/run/beta9-agent/state.json"
 
 
 def host_id(path: str = "/etc/machine-id") -> str:
@@ -57,7 +56,7 @@ def quiet_seconds(run: Callable) -> float:
     """
     try:
         status, out, _err = run(
-            ["systemctl", "show", "beta9-agent.service", "--property=LoadState,InactiveEnterTimestampMonotonic"]
+            ["systemctl", "show", records.AGENT_UNIT, "--property=LoadState,InactiveEnterTimestampMonotonic"]
         )
     except OSError:
         return 0.0
@@ -69,4 +68,5 @@ def quiet_seconds(run: Callable) -> float:
     now = time.time()
     if stopped:
         stopped += now - time.clock_gettime(time.CLOCK_MONOTONIC)
-    return max(0.0, now - max(statefile.of(AGENT_STATE).get("last_keepalive_epoch", 0), stopped, linux.boot_epoch()))
+    accepted = statefile.of(records.AGENT_STATE).get("last_keepalive_epoch", 0)
+    return max(0.0, now - max(accepted, stopped, linux.boot_epoch()))

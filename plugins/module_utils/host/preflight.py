@@ -9,6 +9,8 @@ from typing import Any, Iterator
 
 from ansible_collections.beta9.workers.plugins.module_utils.host import systems
 
+MIN_PYTHON = "3.10"  # of this host, for the agent
+DISK_PATH = "/opt"  # where the disk space is needed
 MAX_NAMES = 10  # hosts that a message names
 # Where systemd does not run: what that is, and what to do
 INITS = {
@@ -117,12 +119,12 @@ def _of_system(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[dict[s
 def _of_host(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from _of_system(params, facts)
     if (
-        systems.numbers(facts["python"]) < systems.numbers(params["min_python"])
+        systems.numbers(facts["python"]) < systems.numbers(MIN_PYTHON)
         and not facts["agent_python"]
         and not facts["agent_python_package"]
     ):
         remedy = "Install a newer Python beside it, as /usr/bin/python3.12: the agent is installed with that."
-        yield problem("Python", f"{params['min_python']} or newer", facts["python"], remedy)
+        yield problem("Python", f"{MIN_PYTHON} or newer", facts["python"], remedy)
     if facts["interpreter_hidden"]:
         remedy = (
             "Point ansible_python_interpreter at a Python of the system, like /usr/bin/python3: the agent is "
@@ -132,10 +134,8 @@ def _of_host(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[dict[str
             "Python", "an interpreter outside of /home, /root, /run/user and /tmp", facts["interpreter"], remedy
         )
     if facts["noexec"]:
-        remedy = f"Mount it without noexec: mount -o remount,exec {params['disk_path']}, and the same in /etc/fstab."
-        yield problem(
-            params["disk_path"], "a file system whose programs may be run", "one that is mounted noexec", remedy
-        )
+        remedy = f"Mount it without noexec: mount -o remount,exec {DISK_PATH}, and the same in /etc/fstab."
+        yield problem(DISK_PATH, "a file system whose programs may be run", "one that is mounted noexec", remedy)
     if not facts["root"]:
         yield problem(
             "privileges",
@@ -153,7 +153,7 @@ def _of_host(params: dict[str, Any], facts: dict[str, Any]) -> Iterator[dict[str
     if facts["disk_free_mib"] < params["min_disk_mib"]:
         yield problem(
             "disk",
-            f"{params['min_disk_mib']} MiB free at {params['disk_path']}",
+            f"{params['min_disk_mib']} MiB free at {DISK_PATH}",
             f"{facts['disk_free_mib']} MiB",
             "Free some space, or lower preflight_min_disk_mib.",
         )

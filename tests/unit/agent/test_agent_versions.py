@@ -30,9 +30,7 @@ class Systemctl:
 
     def __init__(self, state_file, **properties):
         self.state_file = state_file
-        self.properties = dict(
-            {"ActiveState": "active", "MainPID": "7", "Job": "", "NRestarts": "0", "Result": "success"}, **properties
-        )
+        self.properties = dict({"ActiveState": "active", "MainPID": "7", "Job": "", "NRestarts": "0", "Result": "success"}, **properties)
         self.verbs, self.after = [], {}
         self.state(READY)
 
@@ -67,12 +65,13 @@ class Systemctl:
 
 
 @pytest.fixture
-def unit(tmp_path):
+def unit(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "AGENT_STATE", str(tmp_path / "state.json"))
     return Systemctl(tmp_path / "state.json")
 
 
 def wait(unit, seconds=0.0, **options):
-    return service.wait_ready(unit.module(), "beta9-agent.service", str(unit.state_file), seconds, **options)
+    return service.wait_ready(unit.module(), seconds, **options)
 
 
 def test_ready_is_what_the_agent_of_this_unit_says(unit):
@@ -111,12 +110,7 @@ def test_crashes_end_the_waiting_where_they_count(unit):
 
     crashing, start = Crashing(unit.state_file, ActiveState="activating", MainPID="0"), time.monotonic()
     ready, told = wait(crashing, 30, crashes=service.CRASHES)
-    assert (
-        not ready
-        and told["status"] == "stopped"
-        and told["code"] == "agent_not_running"
-        and time.monotonic() - start < 5
-    )
+    assert not ready and told["status"] == "stopped" and told["code"] == "agent_not_running" and time.monotonic() - start < 5
 
 
 def test_link_and_versions(tmp_path):
@@ -144,6 +138,7 @@ def switch(tmp_path, unit, monkeypatch):
         (tmp_path / "agent/versions" / name).mkdir(parents=True)
     service.point(str(tmp_path / "agent"), "a")
     (tmp_path / "unit").write_text("of a")
+    monkeypatch.setattr(records, "AGENT_DIRECTORY", str(tmp_path / "agent"))
     monkeypatch.setattr(
         service,
         "installed",
@@ -155,10 +150,8 @@ def switch(tmp_path, unit, monkeypatch):
             "version": version,
             "files": [{"path": str(tmp_path / "unit"), "content": content, "mode": "0644"}],
             "wait_seconds": 0,
+            **params,
         }
-        desired.update(
-            unit="beta9-agent.service", state_file=str(unit.state_file), directory=str(tmp_path / "agent"), **params
-        )
         monkeypatch.setattr(agent_switch, "AnsibleModule", lambda **_options: unit.module(check_mode, **desired))
         with pytest.raises(Exit) as caught:
             agent_switch.main()
@@ -173,12 +166,7 @@ def switch(tmp_path, unit, monkeypatch):
 def test_switch_that_works(switch, unit):
     assert switch(check_mode=True).result["changed"] and switch.current() == ("a", "of a") and not unit.verbs
     ended = switch()
-    assert (
-        not ended.failed
-        and ended.result["changed"]
-        and ended.result["previous"] == "a"
-        and switch.current() == ("b", "of b")
-    )
+    assert not ended.failed and ended.result["changed"] and ended.result["previous"] == "a" and switch.current() == ("b", "of b")
     assert unit.verbs == ["daemon-reload", "restart --no-block beta9-agent.service"] and not switch.journal.exists()
     assert [entry["after_header"].rpartition("/")[2] for entry in ended.result["diff"]] == ["agent", "unit"]
     again = switch()
@@ -189,19 +177,11 @@ def test_switch_that_does_not_is_taken_back(switch, unit):
     unit.after = {"state": dict(READY, status="degraded", problem=REFUSED)}
     ended = switch()
     assert ended.failed and ended.result["changed"] and switch.current() == ("a", "of a") and switch.versions() == ["a"]
-    assert (
-        len(unit.verbs) == 4
-        and not switch.journal.exists()
-        and "The version before, a, runs again" in ended.result["msg"]
-    )
+    assert len(unit.verbs) == 4 and not switch.journal.exists() and "The version before, a, runs again" in ended.result["msg"]
 
 
 def test_switch_that_nobody_saw_the_end_of_is_finished(switch, unit, tmp_path):
-    switch.journal.write_text(
-        json.dumps(
-            {"from": "a", "to": "b", "files": [{"path": str(tmp_path / "unit"), "content": "of a", "mode": "0644"}]}
-        )
-    )
+    switch.journal.write_text(json.dumps({"from": "a", "to": "b", "files": [{"path": str(tmp_path / "unit"), "content": "of a", "mode": "0644"}]}))
     service.point(str(tmp_path / "agent"), "b")
     (tmp_path / "unit").write_text("of b")
     unit.state(dict(READY, status="degraded", problem=REFUSED))
@@ -211,19 +191,10 @@ def test_switch_that_nobody_saw_the_end_of_is_finished(switch, unit, tmp_path):
 
 def test_another_version_than_the_one_that_was_tried(switch, unit, tmp_path):
     (tmp_path / "agent/versions/c").mkdir()
-    switch.journal.write_text(
-        json.dumps(
-            {"from": "a", "to": "b", "files": [{"path": str(tmp_path / "unit"), "content": "of a", "mode": "0644"}]}
-        )
-    )
+    switch.journal.write_text(json.dumps({"from": "a", "to": "b", "files": [{"path": str(tmp_path / "unit"), "content": "of a", "mode": "0644"}]}))
     service.point(str(tmp_path / "agent"), "b")
     ended = switch(version="c", content="of c")
-    assert (
-        not ended.failed
-        and switch.current() == ("c", "of c")
-        and switch.versions() == ["a", "c"]
-        and ended.result["previous"] == "a"
-    )
+    assert not ended.failed and switch.current() == ("c", "of c") and switch.versions() == ["a", "c"] and ended.result["previous"] == "a"
 
 
 def test_nothing_to_switch_from_or_to(switch, tmp_path):
@@ -258,10 +229,7 @@ def test_tokens_are_told_by_marks(tmp_path):
     (tmp_path / "machine_token.before").write_text("canary-old-0123456789\n")
     marks = records.token_marks(str(tmp_path), {"machine_id": "b", "replaces": {"machine_id": "a"}})
     assert protocol.marked("canary-new-0123456789", marks["b"]) and protocol.marked("canary-old-0123456789", marks["a"])
-    assert (
-        records.token_marks(str(tmp_path), {}) == {}
-        and records.token_marks(str(tmp_path / "none"), {"machine_id": "b"}) == {}
-    )
+    assert records.token_marks(str(tmp_path), {}) == {} and records.token_marks(str(tmp_path / "none"), {"machine_id": "b"}) == {}
     assert protocol.marked("canary-new-0123456789", records.token_file_mark(str(tmp_path / "machine_token")))
     (tmp_path / "k3s").write_text("a b")
     assert records.token_file_mark(str(tmp_path / "k3s")) == records.token_file_mark(str(tmp_path / "none")) == ""

@@ -676,7 +676,7 @@ def test_programs(monkeypatch, tmp_path, path, mode, expected):
     for name in ("opt/versions/1/bin/python", "units/beta9-agent.service", "units/beta9-agent.service.d/x.conf", "beta9.fact"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         (tmp_path / name).write_text("x")
-    monkeypatch.setattr(file_probes, "AGENT_DIRECTORY", str(tmp_path / "opt"))
+    monkeypatch.setattr(file_probes.records, "AGENT_DIRECTORY", str(tmp_path / "opt"))
     monkeypatch.setattr(file_probes, "KEPT", ())
     monkeypatch.setattr(file_probes, "UNIT_FILES", (str(tmp_path / "units/beta9-*"), str(tmp_path / "units/beta9-*.d/*")))
     monkeypatch.setattr(records, "MACHINE_FACT_PATH", str(tmp_path / "beta9.fact"))

@@ -53,9 +53,7 @@ def test_network_of_pods(network, accepted):
 
 def test_pods_are_also_known_by_their_interface():
     zone = firewalld.Zone("pods", False, True, ["cni0"], [], [])
-    assert firewalld.accepts_pods([zone], "10.42.0.0/16") and not firewalld.accepts_pods(
-        [zone._replace(accepts=False)], "10.42.0.0/16"
-    )
+    assert firewalld.accepts_pods([zone], "10.42.0.0/16") and not firewalld.accepts_pods([zone._replace(accepts=False)], "10.42.0.0/16")
 
 
 @pytest.mark.parametrize(("port", "opened"), [(8080, True), (9005, True), (9011, False), (53, False), (6443, False)])
@@ -87,11 +85,7 @@ def test_a_firewalld_that_is_not_there_does_not_run():
     ],
 )
 def test_what_k3s_needs_of_it(params, sources, problems):
-    params = dict(
-        {"pod_network": "10.42.0.0/16", "service_network": "10.43.0.0/16", "port": 6443, "inbound": False}, **params
-    )
+    params = dict({"pod_network": "10.42.0.0/16", "service_network": "10.43.0.0/16", "inbound": False}, **params)
     zone = firewalld.Zone("trusted" if sources else "public", not sources, bool(sources), [], sources, [])
     found = list(k3s_preflight.of_firewalld(params, [zone]))
-    assert len(found) == len(problems) and all(word in problem["remedy"] for word, problem in zip(problems, found)), (
-        found
-    )
+    assert len(found) == len(problems) and all(word in problem["remedy"] for word, problem in zip(problems, found)), found

@@ -39,7 +39,7 @@ def test_machine_id_itself_is_not_shown(tmp_path, text, length):
 
 def test_quiet_is_counted_from_the_last_time_that_an_agent_may_have_been_heard(monkeypatch, tmp_path):
     state = tmp_path / "state.json"
-    monkeypatch.setattr(identity, "AGENT_STATE", str(state))
+    monkeypatch.setattr(identity.records, "AGENT_STATE", str(state))
     monkeypatch.setattr(linux, "boot_epoch", lambda: 1000.0)
     monkeypatch.setattr(identity.time, "time", lambda: 1300.0)
     monkeypatch.setattr(identity.time, "clock_gettime", lambda _clock: 300.0)

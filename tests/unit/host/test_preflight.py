@@ -8,10 +8,8 @@ from ansible_collections.beta9.workers.plugins.module_utils.host import linux, p
 PARAMS = {
     "settings": {"gateway_url": "http://gateway:31994", "gpus": 1},
     "systems": ["slackware"],
-    "min_python": "3.10",
     "min_memory_mib": 512,
     "min_disk_mib": 1024,
-    "disk_path": "/opt",
     "tunnel_port": 1994,
     "controller_epoch": 1000.0,
     "max_clock_skew_seconds": 30,

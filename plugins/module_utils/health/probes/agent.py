@@ -26,9 +26,9 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.probes.eviden
 from ansible_collections.beta9.workers.plugins.module_utils.health.records import Observation
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 
-UNIT = "beta9-agent.service"
+UNIT = records.AGENT_UNIT
 # always called with -I: the current directory must not lend a package that the service would not find
-PYTHON = "/opt/beta9-agent/current/bin/python"
+PYTHON = records.AGENT_DIRECTORY + "/current/bin/python"
 AGENT_INSPECT = (
     "import sys; print('python %d.%d' % sys.version_info[:2], flush=True); import httpx, psutil, pynvml, "
     "beta9_agent.agent; "
@@ -38,7 +38,7 @@ PACKAGES = ("httpx", "psutil", "pynvml")
 SETTINGS = records.AGENT_SETTINGS_PATH
 TOKEN_FILE = os.path.join(records.CREDENTIALS_DIR, "machine_token")
 K3S_TOKEN_FILE = os.path.join(records.CREDENTIALS_DIR, "k3s_token")
-STATE_FILE = "/run/beta9-agent/state.json"
+STATE_FILE = records.AGENT_STATE
 FLAPPING_SECONDS = 1800
 HIDDEN = ("/home/", "/root/", "/run/user/")  # by the unit's ProtectHome
 LOOP_SECONDS = 60.0  # longer than this, and it is not between two crashes of a loop

@@ -18,7 +18,6 @@ from ansible_collections.beta9.workers.plugins.module_utils.health.records impor
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux
 
 CONFIGURATION = "/etc/beta9"
-AGENT_DIRECTORY = "/opt/beta9-agent"
 KEPT = ("/var/lib/beta9", "/var/lib/beta9-k3s")
 UNIT_FILES = ("/etc/systemd/system/beta9-*", "/etc/systemd/system/beta9-*.d/*")
 WRITTEN = (
@@ -98,12 +97,12 @@ def programs(context: Context) -> Observation:
     """P08: owners and modes of the agent's programs, the units, the local fact, and what the collection keeps."""
     units_of_ours = [path for pattern in UNIT_FILES for path in glob.glob(pattern)]
     faults = _owned(
-        itertools.chain(units_of_ours, [records.MACHINE_FACT_PATH], *map(linux.tree, (AGENT_DIRECTORY, *KEPT)))
+        itertools.chain(units_of_ours, [records.MACHINE_FACT_PATH], *map(linux.tree, (records.AGENT_DIRECTORY, *KEPT)))
     )
     if not faults:
         return ok("root's alone")
     seen = _told(faults)
-    ours = (AGENT_DIRECTORY + "/", AGENT_DIRECTORY + " ")
+    ours = (records.AGENT_DIRECTORY + "/", records.AGENT_DIRECTORY + " ")
     seen["code"] = "programs" if any(text.startswith(ours) for text in itertools.chain(*faults.values())) else "units"
     return seen
 
