@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import fcntl
 import hashlib
 import json
 import os
@@ -148,16 +149,22 @@ def local_certificates():
 
 
 def build(name):
-    """Build one image from Debian packages, unless it is there."""
+    """Build one image from Debian packages, unless it is there. Another run that is about to make it is waited for."""
     tag = image_tag(name)
-    if run("podman", "image", "exists", tag, check=False) is not None:
-        return
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / (name + ".lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if run("podman", "image", "exists", tag, check=False) is None:
+            make(name, tag)
+
+
+def make(name, tag):
+    """Make one image."""
     suite, packages = IMAGES[name]
     archive = CACHE / (tag.rpartition("/")[2].replace(":", "-") + ".tar")
     if not archive.exists():
         say("building image %s (%s) ..." % (name, suite))
         start = time.monotonic()
-        CACHE.mkdir(parents=True, exist_ok=True)
         partial = archive.with_suffix(".partial.tar")
         fresh = ['--aptopt=Acquire::Check-Valid-Until "false"'] if suite == NEWEST else []
         run("mmdebstrap", "--quiet", "--variant=minbase", *fresh, "--include=" + ",".join(packages), *hooks(), suite, str(partial))
