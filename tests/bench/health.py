@@ -63,10 +63,11 @@ def hosts_cpu():
     return found / 1e6
 
 
-def ping(limit):
-    """Return the seconds of Ansible's ping of the workers: as little as a module can do."""
+def ping(limit, *others):
+    """Return the seconds of Ansible's ping of the workers, and then of other hosts: as little as a module can do."""
     path = HERE / "ping.yml"
     tasks = [{"name": "Ping", "ansible.builtin.ping": {}}]
+    tasks += [{"name": "Ping", "ansible.builtin.ping": {}, "delegate_to": name, "run_once": True} for name in others]
     path.write_text(json.dumps([{"name": "Ping", "hosts": "gpu-hosts", "gather_facts": False, "become": True, "tasks": tasks}], indent=1) + "\n")
     return play(path, limit)
 
@@ -115,7 +116,7 @@ def run(options):
     worker_side = ("-e", "health_check_gateway_host=")
     separate, number = separate_tasks()
     names = ("one_host", "one_host_all_sides", "one_host_ping", "one_host_separate_tasks")
-    names += ("all_hosts", "all_hosts_all_sides", "all_hosts_controller_cpu", "all_hosts_own_cpu", "all_hosts_ping")
+    names += ("one_host_ping_both_sides", "all_hosts", "all_hosts_all_sides", "all_hosts_controller_cpu", "all_hosts_own_cpu", "all_hosts_ping")
     times = {name: [] for name in names}
     play("health_check.yml", "all")  # both sides' connections are warm for all that follows
     for _round in range(options.rounds):
@@ -129,6 +130,7 @@ def run(options):
         times["all_hosts_all_sides"].append(play("health_check.yml", workers))
         times["one_host_all_sides"].append(play("health_check.yml", one))
         times["one_host_ping"].append(ping(one))
+        times["one_host_ping_both_sides"].append(ping(one, NAME + "-gateway"))
     median = {name: round(statistics.median(values), 2) for name, values in times.items()}
     if not options.keep:
         testbed("down")
@@ -140,6 +142,7 @@ def run(options):
             "one_host_seconds": median["one_host"],
             "one_host_all_sides_seconds": median["one_host_all_sides"],
             "one_host_ping_seconds": median["one_host_ping"],
+            "one_host_ping_both_sides_seconds": median["one_host_ping_both_sides"],
             "one_host_separate_tasks_seconds": median["one_host_separate_tasks"],
             "all_hosts_seconds": median["all_hosts"],
             "all_hosts_all_sides_seconds": median["all_hosts_all_sides"],
@@ -150,6 +153,7 @@ def run(options):
             "all_hosts_to_one_host": round(median["all_hosts"] / median["one_host"], 2),
             "one_host_to_ping": round(median["one_host"] / median["one_host_ping"], 2),
             "one_host_all_sides_to_ping": round(median["one_host_all_sides"] / median["one_host_ping"], 2),
+            "one_host_all_sides_to_ping_both_sides": round(median["one_host_all_sides"] / median["one_host_ping_both_sides"], 2),
             "all_hosts_to_ping": round(median["all_hosts"] / median["all_hosts_ping"], 2),
             "all_hosts_all_sides_to_ping": round(median["all_hosts_all_sides"] / median["all_hosts_ping"], 2),
             "gpu": eight,

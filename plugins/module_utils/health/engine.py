@@ -71,11 +71,13 @@ class Ran:
         self.status, self.output, self.missing, self.errors = status, output, missing, errors
 
 
-def run_command(command: list[str], timeout_seconds: float, stdin: str | None = None, apart: bool = False) -> Ran:
+def run_command(
+    command: list[str], timeout_seconds: float, stdin: str | None = None, apart: bool = False, until: str = ""
+) -> Ran:
     """Run a command in a process group of its own; stop reading at OUTPUT_BYTES, kill it at its time limit, never wait
     for ever.
 
-    apart: keep stderr out of the output, for programs whose warnings go there.
+    apart: keep stderr out of the output, for programs whose warnings go there. until: kill it once it has said this.
     """
     environment = dict(os.environ, LC_ALL="C", SYSTEMD_COLORS="0", NO_COLOR="1", PAGER="cat")
     try:
@@ -98,8 +100,9 @@ def run_command(command: list[str], timeout_seconds: float, stdin: str | None = 
     killed = False
     while handles:
         left = deadline - time.monotonic()
-        if left <= 0 or size > OUTPUT_BYTES:
-            killed = left <= 0
+        said = until and any(until.encode() in b"".join(blocks) for blocks in chunks.values())
+        if left <= 0 or size > OUTPUT_BYTES or said:
+            killed = left <= 0 or bool(said)
             break
         for handle in select.select(handles, [], [], min(left, 0.5))[0]:
             block = os.read(handle, 65536)
@@ -148,11 +151,17 @@ class Context:
         return other
 
     def run(
-        self, *command: str, timeout: float = 4.0, stdin: str | None = None, hangs: bool = False, apart: bool = False
+        self,
+        *command: str,
+        timeout: float = 4.0,
+        stdin: str | None = None,
+        hangs: bool = False,
+        apart: bool = False,
+        until: str = "",
     ) -> Ran:
         """Run a command. Unknown if there is no such program, or if it does not end in time; with hangs, the probe
         judges that itself."""
-        ran = run_command(list(command), timeout, stdin, apart)
+        ran = run_command(list(command), timeout, stdin, apart, until)
         if ran.missing:
             raise Missing(f"{command[0]} is not installed, or may not be run")
         if ran.status is None and not hangs:

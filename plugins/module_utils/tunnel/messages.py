@@ -39,6 +39,8 @@ SIGNATURES = (
     ("closed", "Connection closed by"),
     ("closed", "Connection reset by"),
 )
+# The account is let in: what follows is about the target
+ADMITTED = "Authenticated to "
 # An established connection that ended
 LOST = ("not responding", "closed by remote host", "client_loop: send disconnect", "Connection reset by", "Broken pipe")
 
@@ -75,7 +77,7 @@ def login_problem(text: str, finished: bool) -> Said | None:
     finished: whether ssh ended by itself. What it waits for when it does not is told by how far it came.
     """
     said = explain("\n".join(line for line in text.splitlines() if not line.startswith("debug")))
-    far = "Authenticated to " in text
+    far = ADMITTED in text
     accepted = far or "Server accepts key" in text
     if said and said.code == "closed" and "banner line 0" in text:
         return Said("not_ssh", next(line for line in text.splitlines() if "banner line 0" in line))

@@ -16,13 +16,14 @@ class Context(engine.Context):
 
     def __init__(self, answers=None, files=None, redis=None, **config):
         super().__init__(dict({"connection": "autossh", "gpus": None, "k3s": True, "kube": True, "namespace": "beta9"}, **config))
-        self.answers, self.files, self.commands = answers or {}, files or {}, []
+        self.answers, self.files, self.commands, self.untils = answers or {}, files or {}, [], []
         if redis is not None:
             self.shared("redis", lambda: redis)
 
-    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False):
+    def run(self, *command, timeout=4.0, stdin=None, hangs=False, apart=False, until=""):
         words = " ".join(command)
         self.commands.append(words)
+        self.untils += [until] if until else []
         fitting = [key for key in self.answers if words.startswith(key)]
         answer = self.answers[max(fitting, key=len)] if fitting else None
         if answer is None:

@@ -92,6 +92,13 @@ def test_command_that_ends():
     assert engine.run_command(["sh", "-c", "echo $LC_ALL $PAGER"], 5.0).output == "C cat\n"
 
 
+def test_command_that_has_said_enough_is_ended():
+    start = time.monotonic()
+    ran = engine.run_command(["sh", "-c", "echo one; echo two >&2; exec sleep 60"], 30.0, until="two")
+    assert (ran.status, ran.output) == (None, "one\ntwo\n") and time.monotonic() - start < 5
+    assert engine.run_command(["sh", "-c", "echo one; exit 3"], 5.0, until="two").status == 3
+
+
 def test_program_that_may_not_run(tmp_path):
     path = tmp_path / "program"
     path.write_text("x")

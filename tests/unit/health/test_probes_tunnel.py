@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.host import linux, units
 from ansible_collections.beta9.workers.plugins.module_utils.health import engine
 from ansible_collections.beta9.workers.plugins.module_utils.health.probes import evidence, tunnel
+from ansible_collections.beta9.workers.plugins.module_utils.tunnel import messages
 
 from tests.unit.health.recorded import Context, told
 
@@ -624,3 +625,7 @@ def test_login_is_tried_where_it_is_asked_for(gateway):
     forward = OPTIONS.replace(":1994 ", ":%s " % gateway.url.rpartition(":")[2])
     asked = context({"ssh -G": forward, "ssh -v": (255, "Permission denied (publickey).")}, url=gateway.url, login=True)
     assert told(tunnel.gateway_ssh(asked)) == ("bad", "key_refused")
+    admitted = (None, "debug1: Server accepts key\nAuthenticated to 10.0.0.1\n")  # that far, and no further
+    asked = context({"ssh -G": forward, "ssh -v": admitted}, url=gateway.url, login=True)
+    seen = tunnel.gateway_ssh(asked)
+    assert told(seen) == ("ok", "") and "gets through" in seen["found"] and asked.untils == [messages.ADMITTED]

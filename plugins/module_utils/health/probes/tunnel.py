@@ -230,11 +230,12 @@ class Login(NamedTuple):
     finished: bool
 
 
-def login(context: Context) -> Login:
+def login(context: Context, admission: bool = False) -> Login:
     """Return the Login of our own to the tunnel's target with the tunnel's key and options; its code is "" when it got
     there.
 
     It leaves no failed attempt in the gateway host's log, as a bare connection would, unless something is wrong.
+    admission: end it when the account is let in, where a tunnel that carries shows all that comes behind.
     """
 
     def read() -> Login:
@@ -246,25 +247,12 @@ def login(context: Context) -> Login:
             raise Unknown(f"{KEY} does not exist")
         to = "{}:{}".format(*target)
         # 6 s: one whom hosts.deny names is kept waiting for 5 before sshd closes
-        ran = context.run(
-            "ssh",
-            "-v",
-            "-F",
-            SSH_CONFIG,
-            "-i",
-            KEY,
-            "-o",
-            "ConnectTimeout=6",
-            "-W",
-            to,
-            "gateway",
-            timeout=8,
-            hangs=True,
-        )
+        words = ["ssh", "-v", "-F", SSH_CONFIG, "-i", KEY, "-o", "ConnectTimeout=6", "-W", to, "gateway"]
+        ran = context.run(*words, timeout=8, hangs=True, until=messages.ADMITTED if admission else "")
         said = messages.login_problem(ran.output, ran.status is not None)
         return Login(said.code if said else "", said.line if said else "", ran.output, ran.status is not None)
 
-    return context.shared("login", read)
+    return context.shared("admission" if admission else "login", read)
 
 
 def gateway_ssh(context: Context) -> Observation:
@@ -284,7 +272,7 @@ def gateway_ssh(context: Context) -> Observation:
             pass  # answered: a gateway may refuse so long a header
         if not context.config.get("login"):
             return ok(f"{where}, in use", **data)
-    tried = login(context)
+    tried = login(context, admission=carrying)
     if tried.code in ("target_refused", "target_denied", ""):
         return ok(f"a login at {where} gets through", **data)
     if carrying and (not tried.finished or tried.code == "closed"):  # a host under load, or many logins at once
