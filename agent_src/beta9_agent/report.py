@@ -101,6 +101,7 @@ def document(shot: Snapshot) -> dict[str, Any]:
         "last_keepalive_epoch": None if last is None else shot.epoch_of(last),
         "gateway_keepalive_epoch": shot.gateway_epoch,
         "updated_epoch": round(shot.epoch, 3),
+        "updated_boottime": round(shot.now, 3),  # with it the times above can be told by a clock that was set since
         "has_k3s_token": bool(config.k3s_token or config.k3s_token_file),
         "reloads": history.reloads,
         "reload_error": history.reload_error,

@@ -233,6 +233,8 @@ def main() -> None:
     if other or (not installed and previous == version):
         # also the same one again: the link's age tells that the unit has to be restarted
         service.point(directory, version)
+        if module.get_bin_path("systemctl"):  # the starts that failed were another installation's
+            module.run_command(["systemctl", "reset-failed", records.AGENT_UNIT])
     if other:
         service.prune(directory, (version, previous))
     if module.params["bundle"]:

@@ -284,7 +284,7 @@ def apply_remedy(bed, verdict, variables, refused=""):
 
 def heal(bed, variables):
     """Run heal_worker.yml twice. Return whether the host is healthy and the second run changed nothing, and what it said."""
-    status, output = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=20))
+    status, output = play("heal_worker.yml", **bed.variables)
     again, _verdicts, _seconds, _leaked = bed.check(variables)
     _status, second = play("heal_worker.yml", **dict(bed.variables, heal_wait_seconds=5))
     return status == 0 and not again and "changed=0" in second, "%s\n%s" % (again, output[-1500:])

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+import time
 from typing import Any
 
 MAX_BYTES = 262144  # the agent's own state has some thousands
@@ -35,7 +36,9 @@ NUMBERS = (
     "gateway_keepalive_epoch",
     "keepalive_interval_seconds",
     "updated_epoch",
+    "updated_boottime",
 )
+OWN_TIMES = ("next_epoch", "last_keepalive_epoch", "updated_epoch")
 
 
 def read_foreign(path: str, most: int) -> str:
@@ -92,9 +95,21 @@ def parse(text: str) -> dict[str, Any]:
     return {name: value for name, value in state.items() if value is not None}
 
 
+def by_clock(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state of this boot with its times as the host's clock tells them now: it may have been set since."""
+    if "updated_epoch" not in state or "updated_boottime" not in state:
+        return state
+    boot_epoch = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    forward = boot_epoch - (state["updated_epoch"] - state["updated_boottime"])
+    found = {name: state[name] + forward for name in OWN_TIMES if name in state}
+    if "registration_epochs" in state:
+        found["registration_epochs"] = [moment + forward for moment in state["registration_epochs"]]
+    return dict(state, **found)
+
+
 def of(path: str) -> dict[str, Any]:
     """Return the state in a file, {} where there is none that may be believed to be one."""
     try:
-        return parse(read_foreign(path, MAX_BYTES))
+        return by_clock(parse(read_foreign(path, MAX_BYTES)))
     except OSError:
         return {}

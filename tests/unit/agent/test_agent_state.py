@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 from ansible_collections.beta9.workers.plugins.module_utils.agent import statefile
@@ -41,6 +42,19 @@ def test_what_is_no_state_is_none_and_nobody_waits(tmp_path, kind):
 def test_a_state_is_read(tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(STATE))
     assert statefile.of(str(tmp_path / "state.json")) == STATE == agents_own.read(str(tmp_path / "state.json"))
+
+
+@pytest.mark.parametrize("ahead", [90, -7200])
+def test_times_are_told_by_the_clock_as_it_is_now(tmp_path, ahead):
+    """It was set so many seconds ahead since the agent wrote them."""
+    now, boot = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+    times = {"next_epoch": 5, "last_keepalive_epoch": -50, "updated_epoch": -10}
+    then = {name: now - ahead + seconds for name, seconds in times.items()}
+    then.update(updated_boottime=boot - 10, registration_epochs=[now - ahead - 100], gateway_keepalive_epoch=7)
+    (tmp_path / "state.json").write_text(json.dumps(then))
+    found = statefile.of(str(tmp_path / "state.json"))
+    assert {name: round(found[name] - now) for name in times} == times and found["gateway_keepalive_epoch"] == 7
+    assert [round(moment - now) for moment in found["registration_epochs"]] == [-100]
 
 
 @pytest.mark.parametrize(
