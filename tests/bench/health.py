@@ -116,7 +116,7 @@ def run(options):
     worker_side = ("-e", "health_check_gateway_host=")
     separate, number = separate_tasks()
     names = ("one_host", "one_host_all_sides", "one_host_ping", "one_host_separate_tasks")
-    names += ("one_host_ping_both_sides", "all_hosts", "all_hosts_all_sides", "all_hosts_controller_cpu", "all_hosts_own_cpu", "all_hosts_ping")
+    names += ("one_host_ping_both_sides", "all_hosts", "all_hosts_all_sides", "all_hosts_controller_cpu", "all_hosts_own_cpu", "all_hosts_ping", "all_hosts_ping_both_sides")
     times = {name: [] for name in names}
     play("health_check.yml", "all")  # both sides' connections are warm for all that follows
     for _round in range(options.rounds):
@@ -127,6 +127,7 @@ def run(options):
         times["all_hosts_controller_cpu"].append(controller_cpu() - before)
         times["all_hosts_own_cpu"].append(hosts_cpu() - own)
         times["all_hosts_ping"].append(ping(workers))
+        times["all_hosts_ping_both_sides"].append(ping(workers, NAME + "-gateway"))
         times["all_hosts_all_sides"].append(play("health_check.yml", workers))
         times["one_host_all_sides"].append(play("health_check.yml", one))
         times["one_host_ping"].append(ping(one))
@@ -149,12 +150,14 @@ def run(options):
             "all_hosts_controller_cpu_seconds": median["all_hosts_controller_cpu"],
             "all_hosts_own_cpu_seconds": median["all_hosts_own_cpu"],
             "all_hosts_ping_seconds": median["all_hosts_ping"],
+            "all_hosts_ping_both_sides_seconds": median["all_hosts_ping_both_sides"],
             "separate_tasks_to_one_call": round(median["one_host_separate_tasks"] / median["one_host"], 2),
             "all_hosts_to_one_host": round(median["all_hosts"] / median["one_host"], 2),
             "one_host_to_ping": round(median["one_host"] / median["one_host_ping"], 2),
             "one_host_all_sides_to_ping": round(median["one_host_all_sides"] / median["one_host_ping"], 2),
             "one_host_all_sides_to_ping_both_sides": round(median["one_host_all_sides"] / median["one_host_ping_both_sides"], 2),
             "all_hosts_to_ping": round(median["all_hosts"] / median["all_hosts_ping"], 2),
+            "all_hosts_all_sides_to_ping_both_sides": round(median["all_hosts_all_sides"] / median["all_hosts_ping_both_sides"], 2),
             "all_hosts_all_sides_to_ping": round(median["all_hosts_all_sides"] / median["all_hosts_ping"], 2),
             "gpu": eight,
             "seconds": {name: [round(value, 2) for value in values] for name, values in times.items()},
