@@ -116,7 +116,15 @@ def run(options):
     worker_side = ("-e", "health_check_gateway_host=")
     separate, number = separate_tasks()
     names = ("one_host", "one_host_all_sides", "one_host_ping", "one_host_separate_tasks")
-    names += ("one_host_ping_both_sides", "all_hosts", "all_hosts_all_sides", "all_hosts_controller_cpu", "all_hosts_own_cpu", "all_hosts_ping", "all_hosts_ping_both_sides")
+    names += (
+        "one_host_ping_both_sides",
+        "all_hosts",
+        "all_hosts_all_sides",
+        "all_hosts_controller_cpu",
+        "all_hosts_own_cpu",
+        "all_hosts_ping",
+        "all_hosts_ping_both_sides",
+    )
     times = {name: [] for name in names}
     play("health_check.yml", "all")  # both sides' connections are warm for all that follows
     for _round in range(options.rounds):
