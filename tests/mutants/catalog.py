@@ -561,7 +561,7 @@ HEALTH_MISTAKES = {
         ("        os.killpg(process.pid, signal.SIGKILL)\n", "        os.kill(process.pid, signal.SIGKILL)\n"),
         ("            start_new_session=True,\n", ""),
         ("stderr=subprocess.PIPE if apart else subprocess.STDOUT", "stderr=subprocess.STDOUT"),
-        ("left <= 0 or size > OUTPUT_BYTES:", "left <= 0:"),
+        ("left <= 0 or size > OUTPUT_BYTES or said:", "left <= 0:"),
         ("            if len(secret) >= 8:\n", "            if len(secret) >= 80:\n"),
         ('text = BEARER.sub(r"\\1********", text)', "pass"),
         ('return text if len(text) <= EVIDENCE_BYTES else text[:EVIDENCE_BYTES] + " [cut]"', "return text"),
